@@ -1,0 +1,111 @@
+"""When a step runs: conditions on the answers of earlier steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, StrictBool, Tag
+
+Value = StrictBool | str
+
+_FORMS = '{"step": ID, "equals": V}, {"step": ID, "in": [..]}, {"step": ID, "exists": true}, {"all": [..]}, {"any": [..]} or {"not": ..}'
+
+
+class _Form(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+class Equals(_Form):
+    """The label step answered exactly this; of a multi-label step: this label is among the answers."""
+
+    step: str
+    equals: Value
+
+
+class In(_Form):
+    """The label step answered one of these."""
+
+    step: str
+    in_: Annotated[tuple[Value, ...], Field(alias="in", min_length=1)]
+
+
+class Exists(_Form):
+    """The span step found at least one span."""
+
+    step: str
+    exists: Literal[True]
+
+
+class All(_Form):
+    """Every condition holds."""
+
+    all: Annotated[tuple[Condition, ...], Field(min_length=1)]
+
+
+class Any_(_Form):
+    """At least one condition holds."""
+
+    any: Annotated[tuple[Condition, ...], Field(min_length=1)]
+
+
+class Not(_Form):
+    """The condition does not hold."""
+
+    not_: Annotated[Condition, Field(alias="not")]
+
+
+def _form(data: Any) -> str | None:
+    if isinstance(data, _Form):
+        return type(data).__name__
+    keys = set(data) if isinstance(data, dict) else set()
+    forms = {"equals": "Equals", "in": "In", "exists": "Exists", "all": "All", "any": "Any_", "not": "Not"}
+    named = [name for key, name in forms.items() if key in keys]
+    return named[0] if len(named) == 1 else None
+
+
+Condition = Annotated[
+    Annotated[Equals, Tag("Equals")]
+    | Annotated[In, Tag("In")]
+    | Annotated[Exists, Tag("Exists")]
+    | Annotated[All, Tag("All")]
+    | Annotated[Any_, Tag("Any_")]
+    | Annotated[Not, Tag("Not")],
+    Discriminator(
+        _form,
+        custom_error_type="condition",
+        custom_error_message=f"is not a condition; write one of {_FORMS}",
+    ),
+]
+"""One condition of ``where``: compare, exists, all, any, not."""
+
+Atom = Equals | In | Exists
+
+for _model in (All, Any_, Not):
+    _model.model_rebuild()
+
+
+def atoms(condition: Condition) -> Iterator[Atom]:
+    """The comparisons inside a condition, left to right."""
+    match condition:
+        case All(all=parts) | Any_(any=parts):
+            for part in parts:
+                yield from atoms(part)
+        case Not(not_=part):
+            yield from atoms(part)
+        case atom:
+            yield atom
+
+
+def depth(condition: Condition) -> int:
+    """How deeply a condition nests; a comparison alone is 1."""
+    match condition:
+        case All(all=parts) | Any_(any=parts):
+            return 1 + max(depth(part) for part in parts)
+        case Not(not_=part):
+            return 1 + depth(part)
+        case _:
+            return 1
+
+
+__all__ = ["All", "Any_", "Atom", "Condition", "Equals", "Exists", "In", "Not", "Value", "atoms", "depth"]

@@ -1,0 +1,97 @@
+"""What a plan makes of answers: which steps count (``where``), and whether the text matches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from langchain_falconer.plan._condition import All, Any_, Atom, Condition, Equals, Exists, In, Not
+from langchain_falconer.plan._model import LabelStep, Plan, SpanStep
+from langchain_falconer.records import Answers, Label, Span
+
+
+def holds(plan: Plan, condition: Condition | None, answers: Answers, span: Span | None = None) -> bool:
+    """Whether a condition holds given what is answered so far.
+
+    A comparison with a step that was not run is false. Inside an ``of`` step, comparisons with steps of the same
+    span see that span's answers (``span``); elsewhere a comparison with an ``of`` step holds if it does for any span.
+    """
+    match condition:
+        case None:
+            return True
+        case All(all=parts):
+            return all(holds(plan, part, answers, span) for part in parts)
+        case Any_(any=parts):
+            return any(holds(plan, part, answers, span) for part in parts)
+        case Not(not_=part):
+            return not holds(plan, part, answers, span)
+        case atom:
+            return any(_true_of(atom, labels, spans) for labels, spans in _scopes(plan, atom.step, answers, span))
+
+
+_Scope = tuple[Mapping[str, Label], Mapping[str, tuple[Span, ...]]]
+
+
+def _scopes(plan: Plan, step_id: str, answers: Answers, span: Span | None) -> list[_Scope]:
+    """Where the answers of a step lie: on the text, on this span, or on every span of its parent."""
+    parent = plan[step_id].of
+    if parent is None:
+        return [(answers.labels, answers.spans)]
+    if span is not None and (step_id in span.labels or step_id in span.spans):
+        return [(span.labels, span.spans)]
+    if span is not None:
+        return []
+    holders = [s for labels, spans in _scopes(plan, parent, answers, None) for s in spans.get(parent, ())]
+    return [(s.labels, s.spans) for s in holders]
+
+
+def _true_of(atom: Atom, labels: Mapping[str, Label], spans: Mapping[str, tuple[Span, ...]]) -> bool:
+    if isinstance(atom, Exists):
+        return bool(spans.get(atom.step))
+    if atom.step not in labels:
+        return False
+    value = labels[atom.step].value
+    wanted = (atom.equals,) if isinstance(atom, Equals) else atom.in_ if isinstance(atom, In) else ()
+    return any(w in value if isinstance(value, list) else w == value for w in wanted)
+
+
+def resolve(plan: Plan, answers: Answers) -> Answers:
+    """Keep the answers whose step's ``where`` holds, in the plan's order; the rest were not to be asked."""
+    return _keep(plan, plan.top_level, answers, Answers(), None)
+
+
+def _keep(
+    plan: Plan, steps: tuple[LabelStep | SpanStep, ...], given: Answers | Span, kept: Answers, span: Span | None
+) -> Answers:
+    labels, spans = (dict(kept.labels), dict(kept.spans)) if span is None else ({}, {})
+    for step in steps:
+        here = Answers(labels, spans) if span is None else kept
+        inner = replace(span, labels=labels, spans=spans) if span is not None else None
+        if not holds(plan, step.where, here, inner):
+            continue
+        if step.id in given.labels:
+            labels[step.id] = given.labels[step.id]
+        elif step.id in given.spans:
+            children = plan.asked_of(step.id)
+            outer = Answers(labels, spans) if span is None else kept
+            spans[step.id] = tuple(_keep_inside(plan, children, s, outer) for s in given.spans[step.id])
+    return Answers(labels, spans)
+
+
+def _keep_inside(plan: Plan, children: tuple[LabelStep | SpanStep, ...], span: Span, outer: Answers) -> Span:
+    if not children:
+        return span
+    inner = _keep(plan, children, span, outer, replace(span, labels={}, spans={}))
+    return replace(span, labels=inner.labels, spans=inner.spans)
+
+
+def matches(plan: Plan, answers: Answers) -> bool:
+    """Whether a (resolved) text holds what the plan is after.
+
+    That is: at least one *sink* step (a step no other refers to) was run and answered yes, a label, or a span.
+    """
+    return any(
+        bool(labels[step.id].value) if step.id in labels else bool(spans.get(step.id))
+        for step in plan.sinks
+        for labels, spans in _scopes(plan, step.id, answers, None)
+    )
