@@ -2,6 +2,7 @@
 
 from langchain_falconer.plan._condition import All, Any_, Condition, Equals, Exists, In, Not, atoms
 from langchain_falconer.plan._model import LabelOption, LabelStep, Plan, SpanStep, Step
+from langchain_falconer.plan._planner import Planner
 from langchain_falconer.plan._render import condition_text, to_mermaid, to_pseudocode
 from langchain_falconer.plan._resolve import holds, matches, resolve
 
@@ -16,6 +17,7 @@ __all__ = [
     "LabelStep",
     "Not",
     "Plan",
+    "Planner",
     "SpanStep",
     "Step",
     "atoms",

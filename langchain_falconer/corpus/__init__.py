@@ -1,0 +1,26 @@
+"""Texts in, whatever they lie in: streamed documents, passages with offsets, samples, and nearness between vectors.
+
+Everything streams, and a row that cannot be read is a :class:`BadRow` with its reason, never a gap. Corpus text is
+data: nothing in it is executed, taken for a path or followed.
+"""
+
+from langchain_falconer.corpus._corpus import Corpus, open_corpus, open_corpus_files, spool
+from langchain_falconer.corpus._index import diverse, near_duplicates, nearest
+from langchain_falconer.corpus._model import BadRow, CorpusSettings, Document
+from langchain_falconer.corpus._passages import split_passages
+from langchain_falconer.corpus._sample import sample_uniform
+
+__all__ = [
+    "BadRow",
+    "Corpus",
+    "CorpusSettings",
+    "Document",
+    "diverse",
+    "near_duplicates",
+    "nearest",
+    "open_corpus",
+    "open_corpus_files",
+    "sample_uniform",
+    "split_passages",
+    "spool",
+]

@@ -1,0 +1,134 @@
+"""Nearness between texts by their vectors (FAISS, exact): near-duplicates, a diverse choice, nearest neighbours.
+
+All take float32 arrays of shape (n, d) whose rows are L2-normalised, so that a dot product is a cosine. FAISS runs on
+one thread here: the same input gives the same answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from langchain_falconer.errors import CorpusError
+
+Vectors = NDArray[np.float32]
+_BLOCK = 1024
+
+
+@contextmanager
+def _faiss() -> Iterator[Any]:
+    import faiss
+
+    threads = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    try:
+        yield faiss
+    finally:
+        faiss.omp_set_num_threads(threads)
+
+
+def _checked(vectors: Vectors) -> Vectors:
+    matrix = np.ascontiguousarray(vectors, dtype=np.float32)
+    if matrix.ndim != 2 or not matrix.shape[1] or not np.isfinite(matrix).all():
+        raise CorpusError(f"vectors of shape {matrix.shape} are not a finite (n, d) matrix; give one row a text")
+    return matrix
+
+
+def near_duplicates(vectors: Vectors, threshold: float = 0.95) -> NDArray[np.bool_]:
+    """Which rows to keep so that no two kept ones have a cosine of ``threshold`` or more.
+
+    Row after row, one is kept unless an earlier kept one is that near. Memory is O(n d), whatever the duplicates.
+
+    Returns:
+        A mask of shape (n,).
+    """
+    matrix = _checked(vectors)
+    keep = np.zeros(len(matrix), dtype=np.bool_)
+    with _faiss() as faiss:
+        index = faiss.IndexFlatIP(matrix.shape[1])
+        for start in range(0, len(matrix), _BLOCK):
+            block = matrix[start : start + _BLOCK]
+            fresh = np.ones(len(block), dtype=np.bool_)
+            if index.ntotal:
+                fresh = index.search(block, 1)[0][:, 0] < threshold
+            near = block @ block.T >= threshold
+            for row in np.flatnonzero(fresh):
+                fresh[row] = not (near[row, :row] & fresh[:row]).any()
+            keep[start : start + _BLOCK] = fresh
+            index.add(block[fresh])
+    return keep
+
+
+def diverse(vectors: Vectors, k: int, seed: int) -> list[int]:
+    """Rows that stand for all: of each of ``k`` clusters (spherical k-means) the one nearest to its centre.
+
+    Where identical rows leave clusters empty, the rows farthest from those chosen make up the number.
+
+    Returns:
+        ``min(k, n)`` distinct row numbers, those of the largest clusters first.
+    """
+    matrix = _checked(vectors)
+    n, d = matrix.shape
+    if k >= n:
+        return list(range(n))
+    if k < 1:
+        return []
+    with _faiss() as faiss:
+        means = faiss.Kmeans(d, k, niter=20, seed=seed % 2**31, spherical=True, min_points_per_centroid=1)
+        means.train(matrix, init_centroids=matrix[_spread(matrix, k, np.random.default_rng(seed % 2**31))])
+        scores, clusters = (found[:, 0] for found in means.index.search(matrix, 1))
+    by_cluster_nearest_first = np.lexsort((np.arange(n), -scores, clusters))
+    _, firsts, sizes = np.unique(clusters[by_cluster_nearest_first], return_index=True, return_counts=True)
+    medoids = by_cluster_nearest_first[firsts][np.lexsort((firsts, -sizes))]
+    return _filled(matrix, medoids.tolist(), k)
+
+
+def _spread(matrix: Vectors, k: int, random: np.random.Generator) -> list[int]:
+    """Where k-means begins: k-means++ (Arthur and Vassilvitskii 2007), for plain random starts miss clusters."""
+    chosen = [int(random.integers(len(matrix)))]
+    distance = np.full(len(matrix), np.inf, dtype=np.float32)
+    while len(chosen) < k:
+        distance = np.minimum(distance, np.maximum(0, 1 - matrix @ matrix[chosen[-1]]))
+        steps = np.cumsum(distance, dtype=np.float64)
+        place = int(np.searchsorted(steps, random.random() * steps[-1], side="right"))
+        chosen.append(min(place, len(matrix) - 1))
+    return chosen
+
+
+def _filled(matrix: Vectors, chosen: list[int], k: int) -> list[int]:
+    """``chosen`` made up to ``k`` rows by farthest-first traversal (Gonzalez 1985)."""
+    if len(chosen) == k:
+        return chosen
+    nearness = np.max(matrix @ matrix[chosen].T, axis=1)
+    nearness[chosen] = np.inf
+    while len(chosen) < k:
+        farthest = int(np.argmin(nearness))
+        chosen.append(farthest)
+        nearness = np.maximum(nearness, matrix @ matrix[farthest])
+        nearness[farthest] = np.inf
+    return chosen
+
+
+def nearest(queries: Vectors, vectors: Vectors, k: int) -> tuple[Vectors, NDArray[np.int64]]:
+    """The ``k`` rows of ``vectors`` (or all, if fewer) that are nearest to each query.
+
+    Returns:
+        Cosines and row numbers, each of shape (queries, min(k, n)), best first.
+    """
+    matrix, asked = _checked(vectors), _checked(queries)
+    if matrix.shape[1] != asked.shape[1]:
+        raise CorpusError(
+            f"queries have {asked.shape[1]} dimensions, vectors {matrix.shape[1]}; encode both with one model"
+        )
+    k = max(0, min(k, len(matrix)))
+    if not k or not len(asked):
+        return np.empty((len(asked), k), np.float32), np.empty((len(asked), k), np.int64)
+    with _faiss() as faiss:
+        index = faiss.IndexFlatIP(matrix.shape[1])
+        index.add(matrix)
+        scores, rows = index.search(asked, k)
+    return scores, rows

@@ -1,0 +1,38 @@
+"""A uniform sample of a stream, in one pass."""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def sample_uniform(items: Iterable[T], n: int, seed: int, key: Callable[[T], str]) -> list[T]:
+    """``n`` items, uniform over the distinct texts that ``key`` gives; of items with one text the first.
+
+    Bottom-k sampling (Cohen and Kaplan 2007, "Summarizing data using bottom-k sketches"): the items whose text has
+    the least keyed hash. One pass, O(n) memory; the same texts in any order give the same sample, and a smaller
+    sample is the beginning of a larger one of the same seed.
+
+    Returns:
+        At most ``n`` items, ordered by hash.
+    """
+    if n < 1:
+        return []
+    secret = seed.to_bytes(32, "big", signed=True)
+    heap: list[int] = []  # minus the ranks, so that the worst of the best is on top
+    chosen: dict[int, T] = {}
+    for item in items:
+        data = key(item).encode("utf-8", "surrogatepass")
+        rank = int.from_bytes(hashlib.blake2b(data, digest_size=16, key=secret).digest(), "big")
+        if rank in chosen or (len(heap) == n and rank > -heap[0]):
+            continue
+        chosen[rank] = item
+        if len(heap) < n:
+            heapq.heappush(heap, -rank)
+        else:
+            del chosen[-heapq.heapreplace(heap, -rank)]
+    return [chosen[rank] for rank in sorted(chosen)]

@@ -1,0 +1,29 @@
+"""The evaluate room: how well answers agree, how sure that is, and what a score is worth (numpy and scipy only)."""
+
+from langchain_falconer.evaluate._calibration import (
+    best_threshold,
+    expected_calibration_error,
+    fit_temperature,
+    reliability,
+)
+from langchain_falconer.evaluate._interval import Estimate, Interval, proportion, proportion_by_text
+from langchain_falconer.evaluate._quality import Quality, StepQuality, evaluate_plan
+from langchain_falconer.evaluate._scores import F1Scores, LabelScores, label_scores, span_scores
+
+__all__ = [
+    "Estimate",
+    "F1Scores",
+    "Interval",
+    "LabelScores",
+    "Quality",
+    "StepQuality",
+    "best_threshold",
+    "evaluate_plan",
+    "expected_calibration_error",
+    "fit_temperature",
+    "label_scores",
+    "proportion",
+    "proportion_by_text",
+    "reliability",
+    "span_scores",
+]

@@ -1,0 +1,133 @@
+"""What a score is worth: temperature, calibration error, reliability, and where to cut."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from langchain_falconer.evaluate._interval import proportion
+
+FEWEST = 10
+_PRIOR_SPREAD = 0.5  # standard deviation of log T before any data: T in about [1/e, e]
+_LARGEST_LOG = float(np.log(20))
+
+
+def fit_temperature(logits: ArrayLike, targets: ArrayLike) -> float:
+    """The temperature T for which ``softmax(logits / T)`` is best calibrated (Guo et al. 2017, arXiv 1706.04599).
+
+    Minimises the negative log-likelihood of held-out targets. A normal prior on log T around 0 keeps T near 1 while
+    there are few of them, and from running to 0 when all of them are right; a few hundred outweigh it.
+
+    Args:
+        logits: before the softmax, shape (n, k).
+        targets: the right column of each row, shape (n,).
+
+    Returns:
+        T in [0.05, 20]; 1.0 when there are fewer than 10 targets or all are of one class, which tells nothing.
+
+    Raises:
+        ValueError: if the shapes don't fit, a logit is not finite, or a target is no column.
+    """
+    from scipy.optimize import minimize_scalar
+    from scipy.special import log_softmax
+
+    z, y = np.asarray(logits, float), np.asarray(targets, np.int64)
+    if z.ndim != 2 or y.shape != z.shape[:1] or not np.isfinite(z).all():
+        raise ValueError(f"logits {z.shape} and targets {y.shape} must be finite, of shapes (n, k) and (n,)")
+    if ((y < 0) | (y >= z.shape[1])).any():
+        raise ValueError(f"a target is no column of logits of shape {z.shape}")
+    if len(y) < FEWEST or len(np.unique(y)) < 2:
+        return 1.0
+
+    def loss(log_t: float) -> float:
+        likelihood = log_softmax(z * np.exp(-log_t), axis=1)[np.arange(len(y)), y].sum()
+        return float(0.5 * (log_t / _PRIOR_SPREAD) ** 2 - likelihood)
+
+    return float(np.exp(minimize_scalar(loss, bounds=(-_LARGEST_LOG, _LARGEST_LOG), method="bounded").x))
+
+
+def reliability(confidence: ArrayLike, correct: ArrayLike, bins: int = 10) -> list[dict[str, float]]:
+    """How often answers of about the same confidence are right, for a reliability diagram.
+
+    Args:
+        confidence: the score of each answer in [0, 1], shape (n,).
+        correct: whether it was right, shape (n,).
+        bins: how many equally wide bins to sort them into.
+
+    Returns:
+        For each bin that is not empty: its edges ``low`` and ``high``, ``n``, mean ``confidence``, ``accuracy``, and
+        the exact 95% interval of that, ``accuracy_low`` and ``accuracy_high``.
+
+    Raises:
+        ValueError: if the shapes differ, a confidence lies outside [0, 1], or there is no bin.
+    """
+    scores, right = _scored(confidence, correct)
+    if bins < 1:
+        raise ValueError(f"{bins} bins cannot hold anything; use at least 1")
+    which = np.minimum((scores * bins).astype(int), bins - 1)
+    diagram = []
+    for b in np.unique(which):
+        here = which == b
+        accuracy = proportion(int(right[here].sum()), int(here.sum()))
+        diagram.append(
+            {
+                "low": float(b / bins),
+                "high": float((b + 1) / bins),
+                "n": accuracy.n,
+                "confidence": float(scores[here].mean()),
+                "accuracy": accuracy.value,
+                "accuracy_low": accuracy.interval.low,
+                "accuracy_high": accuracy.interval.high,
+            }
+        )
+    return diagram
+
+
+def expected_calibration_error(confidence: ArrayLike, correct: ArrayLike, bins: int = 10) -> float:
+    """The mean gap between confidence and accuracy over equally wide bins (Naeini et al. 2015); 0.0 without answers.
+
+    Raises:
+        ValueError: as :func:`reliability`.
+    """
+    diagram = reliability(confidence, correct, bins)
+    total = sum(b["n"] for b in diagram)
+    return sum(b["n"] * abs(b["accuracy"] - b["confidence"]) for b in diagram) / total if total else 0.0
+
+
+def best_threshold(scores: ArrayLike, correct: ArrayLike, n_gold: int) -> float:
+    """The score from which on to keep candidate spans so that their F1 is greatest on held-out texts.
+
+    Args:
+        scores: the score of each candidate in [0, 1], shape (n,).
+        correct: whether it is a gold span, shape (n,).
+        n_gold: how many gold spans there are, candidates or not.
+
+    Returns:
+        A threshold halfway between the last score to keep and the first to drop; 0.5 if no candidate is right.
+
+    Raises:
+        ValueError: if the shapes differ, a score lies outside [0, 1], or more are right than gold.
+    """
+    values, right = _scored(scores, correct)
+    if right.sum() > n_gold:
+        raise ValueError(f"{int(right.sum())} candidates are right, but there are only {n_gold} gold spans")
+    if not right.any():
+        return 0.5
+    order = np.argsort(-values, kind="stable")
+    values, found = values[order], np.cumsum(right[order])
+    f1 = 2 * found / (np.arange(1, len(values) + 1) + n_gold)
+    below = np.append(values[1:], -1.0)
+    f1[values == below] = -1.0  # equal scores stay together
+    last = int(np.argmax(f1))
+    return float((values[last] + max(below[last], 0.0)) / 2)
+
+
+def _scored(scores: ArrayLike, correct: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    values, right = np.asarray(scores, float), np.asarray(correct, bool)
+    if values.ndim != 1 or values.shape != right.shape:
+        raise ValueError(
+            f"scores of shape {values.shape} and right or wrong of shape {right.shape} must be equally long rows"
+        )
+    if not ((values >= 0) & (values <= 1)).all():
+        raise ValueError("a score lies outside [0, 1]; give probabilities")
+    return values, right

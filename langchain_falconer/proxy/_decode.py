@@ -1,0 +1,169 @@
+"""Scores to answers: exact decoding of spans, probabilities of labels, windows and passages put back together."""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from langchain_falconer.plan import LabelStep, SpanStep
+from langchain_falconer.proxy._layout import Layout
+from langchain_falconer.proxy._tokens import Window
+from langchain_falconer.records import Answers, Label, Span
+
+_OUTSIDE, _BEGIN, _INSIDE = range(3)
+_IMPOSSIBLE = np.float32(-1e9)
+
+
+@dataclass(slots=True)
+class Scores:
+    """What the proxy thinks of one text (or passage), before decisions: per step the options' probabilities, and spans.
+
+    ``labels[id]`` is P(true), shape (1,), for yes/no, else one probability an option; ``spans[id]`` holds
+    (start, end, score) in character offsets of the text.
+    """
+
+    labels: dict[str, np.ndarray] = field(default_factory=dict)
+    spans: dict[str, list[tuple[int, int, float]]] = field(default_factory=dict)
+    weight: float = 1.0
+
+
+def read_scores(
+    layout: Layout,
+    temperatures: Mapping[str, float],
+    windows: Sequence[Window],
+    span_scores: np.ndarray,
+    label_scores: np.ndarray,
+) -> list[Scores]:
+    """The scores of each window of a batch: (B, T, 3S) token and (B, L) label scores decoded, step by step."""
+    out = [Scores(weight=float(len(w.ids))) for w in windows]
+    for step in layout.steps:
+        temperature = temperatures.get(step.id, 1.0)
+        if isinstance(step, LabelStep):
+            logits = label_scores[:, layout.label_rows[step.id]].astype(np.float64) / temperature
+            probabilities = _softmax(logits) if step.kind == "choice" else 1.0 / (1.0 + np.exp(-np.clip(logits, -50, 50)))
+            for scores, row in zip(out, probabilities, strict=True):
+                scores.labels[step.id] = row
+        else:
+            for scores in out:
+                scores.spans[step.id] = []
+    if layout.span_row:
+        _read_spans(layout, temperatures, windows, span_scores, out)
+    return out
+
+
+def _read_spans(
+    layout: Layout,
+    temperatures: Mapping[str, float],
+    windows: Sequence[Window],
+    span_scores: np.ndarray,
+    out: Sequence[Scores],
+) -> None:
+    scores = span_scores.reshape(*span_scores.shape[:2], -1, 3)
+    # A text whose every word scores "outside" highest has no span on its best path: skip it without decoding.
+    promising = scores[..., _BEGIN:].max(-1) > scores[..., _OUTSIDE]
+    for row, window in enumerate(windows):
+        hits = promising[row, window.words].any(0)
+        for step_id, slot in layout.span_row.items():
+            if hits[slot]:
+                log_p = _log_softmax(scores[row, window.words, slot].astype(np.float64))
+                out[row].spans[step_id] = _spans_on(best_path(log_p), log_p / temperatures.get(step_id, 1.0), window)
+
+
+def best_path(log_p: np.ndarray) -> np.ndarray:
+    """The likeliest sequence of outside/begin/inside over words in which no inside follows an outside (Viterbi, 1967).
+
+    ``log_p`` is (W, 3); returns (W,) states. Exact.
+    """
+    path = log_p.argmax(-1)
+    before = np.concatenate(([_OUTSIDE], path[:-1]))
+    if not ((path == _INSIDE) & (before == _OUTSIDE)).any():
+        return path  # the best of all sequences is a lawful one
+    best = np.array([0.0, _IMPOSSIBLE, _IMPOSSIBLE])
+    came_from = np.empty((len(log_p), 3), np.int64)
+    for t, row in enumerate(log_p):
+        top = int(best.argmax())
+        inside_from = _BEGIN if best[_BEGIN] >= best[_INSIDE] else _INSIDE
+        came_from[t] = (top, top, inside_from)
+        best = best[came_from[t]] + row
+    state = int(best.argmax())
+    for t in range(len(log_p) - 1, -1, -1):
+        path[t] = state
+        state = int(came_from[t, state])
+    return path
+
+
+def _spans_on(path: np.ndarray, log_p: np.ndarray, window: Window) -> list[tuple[int, int, float]]:
+    spans = []
+    log_p = log_p - np.logaddexp.reduce(log_p, axis=-1, keepdims=True)
+    for first in np.flatnonzero(path == _BEGIN):
+        last = first
+        while last + 1 < len(path) and path[last + 1] == _INSIDE:
+            last += 1
+        chosen = log_p[np.arange(first, last + 1), path[first : last + 1]]
+        spans.append((int(window.starts[first]), int(window.ends[last]), float(np.exp(chosen.mean()))))
+    return spans
+
+
+def merge(parts: Sequence[tuple[int, Scores]], layout: Layout) -> Scores:
+    """The scores of a whole text from its parts, each with its offset in the text.
+
+    The rule: a yes/no or multi-label answer is true of the whole if it is of any part (the highest probability counts);
+    of labels that exclude each other the mean, weighted by length, decides; spans are the union, and where two parts
+    overlap and disagree the better-scored span stays.
+    """
+    if len(parts) == 1 and parts[0][0] == 0:
+        return parts[0][1]
+    merged = Scores(weight=sum(s.weight for _, s in parts))
+    for step in layout.steps:
+        if isinstance(step, LabelStep):
+            rows = np.stack([s.labels[step.id] for _, s in parts])
+            weights = [s.weight for _, s in parts]
+            merged.labels[step.id] = np.average(rows, axis=0, weights=weights) if step.kind == "choice" else rows.max(0)
+        else:
+            found = [(a + at, b + at, p) for at, s in parts for a, b, p in s.spans[step.id]]
+            merged.spans[step.id] = without_overlap(found)
+    return merged
+
+
+def without_overlap(spans: Sequence[tuple[int, int, float]]) -> list[tuple[int, int, float]]:
+    """The best-scored spans of which no two overlap, in text order."""
+    kept: list[tuple[int, int, float]] = []
+    for span in sorted(spans, key=lambda s: (-s[2], s[0], -s[1])):
+        at = bisect.bisect_left(kept, span)
+        clear_before = at == 0 or kept[at - 1][1] <= span[0]
+        clear_after = at == len(kept) or kept[at][0] >= span[1]
+        if clear_before and clear_after:
+            kept.insert(at, span)
+    return kept
+
+
+def decide(steps: Sequence[LabelStep | SpanStep], scores: Scores, text: str) -> Answers:
+    """Each step's answer: yes/no and multi-label at one half, the likeliest of a choice, every decoded span."""
+    labels = {s.id: _label(s, scores.labels[s.id]) for s in steps if isinstance(s, LabelStep)}
+    spans = {s.id: tuple(Span.at(text, *found) for found in scores.spans[s.id]) for s in steps if isinstance(s, SpanStep)}
+    return Answers(labels, spans)
+
+
+def _label(step: LabelStep, probabilities: np.ndarray) -> Label:
+    if step.kind == "yes_no":
+        yes = float(probabilities[0])
+        return Label(yes >= 0.5, max(yes, 1.0 - yes))
+    if step.kind == "choice":
+        best = int(probabilities.argmax())
+        return Label(step.names[best], float(probabilities[best]))
+    chosen = [name for name, p in zip(step.names, probabilities, strict=True) if p >= 0.5]
+    # A subset is as sure as its least sure member.
+    return Label(chosen, float(np.maximum(probabilities, 1.0 - probabilities).min()))
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    return np.exp(_log_softmax(logits))
+
+
+def _log_softmax(logits: np.ndarray) -> np.ndarray:
+    shifted = logits - logits.max(-1, keepdims=True)
+    result: np.ndarray = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+    return result

@@ -1,0 +1,476 @@
+"""The proxy: a trained student that answers a whole plan with one encoder pass a text."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from langchain_falconer.annotate import Annotation
+from langchain_falconer.corpus import split_passages
+from langchain_falconer.errors import PlanError, ProxyError
+from langchain_falconer.plan import LabelOption, LabelStep, Plan, SpanStep, matches, resolve
+from langchain_falconer.proxy._base import DEFAULT_BASE, base_folder, empty_encoder, load_encoder, load_tokenizer, max_tokens
+from langchain_falconer.proxy._decode import Scores, decide, merge
+from langchain_falconer.proxy._layout import Layout
+from langchain_falconer.proxy._marking import Marked
+from langchain_falconer.proxy._scorer import Scorer
+from langchain_falconer.proxy._session import OnnxSession, Session, SlotWeights, TorchSession
+from langchain_falconer.proxy._tokens import Windows
+from langchain_falconer.proxy._train import TrainSettings, examples_of, fit
+from langchain_falconer.records import Answers, Label, Record, Span
+
+FORMAT = 1
+PASSAGE_CHARS = 1200
+_FILES = {"weights": "model.safetensors", "slots": "slots.safetensors", "manifest": "manifest.json", "onnx": "model.onnx"}
+_BATCH_TEXTS = 512
+
+
+class Proxy:
+    """A small encoder trained to answer a plan.
+
+    Made by :func:`train_proxy` or :meth:`load`. One folder holds it: ``manifest.json`` (plan, fingerprints, base, data
+    hash, seed, metrics, versions), ``model.safetensors``, ``slots.safetensors``, ``model.onnx`` and the tokenizer.
+    """
+
+    def __init__(self, manifest: dict[str, Any], tokenizer: Any, slots: SlotWeights, model: Any = None) -> None:
+        self.manifest = manifest
+        self.plan = Plan.parse(manifest["plan"])
+        self.path: Path | None = None
+        self._tokenizer = tokenizer
+        self._slots = slots
+        self._loaded_model = model
+        self._session: Session | None = None
+
+    def __repr__(self) -> str:
+        return f"Proxy({self.plan.instruction!r}, steps={[s.id for s in self.plan.steps]}, base={self.manifest['base']!r})"
+
+    # ---- answering
+
+    def get_label(
+        self, texts: Sequence[str], instruction: str, labels: Sequence[str | LabelOption] | None = None
+    ) -> list[Label]:
+        """The label of each text. A question that the proxy was trained on gets the trained answer.
+
+        Any other is answered zero-shot from its words: a start, to be trusted only once it is measured.
+        """
+        step = LabelStep.model_validate(
+            {"id": "label", "instruction": instruction, "labels": list(labels) if labels is not None else None}
+        )
+        return [answers.labels["label"] for answers in self._ask(texts, step)]
+
+    def get_span(self, texts: Sequence[str], instruction: str) -> list[list[Span]]:
+        """Every span of each text that fits the instruction, at exact offsets; see :meth:`get_label` on new questions."""
+        step = SpanStep(id="span", instruction=instruction)
+        return [list(answers.spans["span"]) for answers in self._ask(texts, step)]
+
+    def knows(self, step: LabelStep | SpanStep) -> bool:
+        """Whether the proxy was trained on this very question."""
+        return any(step.fingerprint == own.fingerprint for own in self.plan.steps)
+
+    def run(self, texts: Sequence[str]) -> list[Record]:
+        """The whole plan over texts; record ids are positions."""
+        return [self.record(str(i), text, answers) for i, (text, answers) in enumerate(zip(texts, self.answers(texts), strict=True))]
+
+    def record(self, record_id: str, text: str, answers: Answers, decided_by: str = "proxy") -> Record:
+        """The result row of a text from its answers."""
+        kept = resolve(self.plan, answers)
+        decided = {s.id: decided_by for s in self.plan.top_level if s.id in kept}
+        return Record(record_id, text, kept.labels, kept.spans, matches(self.plan, kept), decided)
+
+    def answers(self, texts: Sequence[str], *, everything: bool = False) -> list[Answers]:
+        """Every step's answer about each text, steps of spans included.
+
+        Steps whose ``where`` is false are left out, unless ``everything`` is asked for (to compare with annotations).
+        """
+        out: list[Answers] = []
+        for at in range(0, len(texts), _BATCH_TEXTS):
+            out += self._answer(texts[at : at + _BATCH_TEXTS], everything)
+        return out
+
+    def uncertainty(self, texts: Sequence[str]) -> list[float]:
+        """How unsure the proxy is of each text, in [0, 1]: one minus the score of its least sure answer."""
+        return [1.0 - min([1.0, *_all_scores(answers)]) for answers in self.answers(texts, everything=True)]
+
+    def embed(self, texts: Sequence[str]) -> np.ndarray:
+        """Unit sentence vectors (n, d), float32."""
+        return embed(self._model, self._tokenizer, texts)
+
+    def use(self, session: Session) -> None:
+        """Compute with this session from now on."""
+        self._session = session
+        self.__dict__.pop("_scorers", None)
+
+    @property
+    def session(self) -> Session:
+        """What computes: ONNX Runtime where the proxy was exported, else torch."""
+        if self._session is None:
+            exported = self.path / _FILES["onnx"] if self.path else None
+            self._session = OnnxSession(exported) if exported and exported.is_file() else self.torch_session()
+        return self._session
+
+    def torch_session(self, *, bf16: bool = False) -> TorchSession:
+        """torch on this proxy's own weights: the float32 original that every faster backend is measured against."""
+        return TorchSession(self._model, bf16=bf16)
+
+    # ---- keeping
+
+    def save(self, path: str | Path) -> Path:
+        """Write the proxy as a folder, whole or not at all; an older proxy at ``path`` is replaced.
+
+        Raises:
+            ProxyError: there is something at ``path`` that is no proxy.
+        """
+        from safetensors.numpy import save_file
+
+        target = Path(path)
+        if target.exists() and not (target / _FILES["manifest"]).is_file():
+            raise ProxyError(f"{target} exists and is no proxy; choose another path")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+        try:
+            tensors = {k: v.detach().float().contiguous().numpy() for k, v in self._model.state_dict().items() if v.is_floating_point()}
+            save_file(tensors, folder / _FILES["weights"])
+            save_file(self._slots.arrays(), folder / _FILES["slots"])
+            self._tokenizer.save_pretrained(folder)
+            self._model.encoder.config.save_pretrained(folder)
+            if self.path and (self.path / _FILES["onnx"]).is_file():
+                shutil.copyfile(self.path / _FILES["onnx"], folder / _FILES["onnx"])
+            _write_manifest(folder, self.manifest)
+            if target.exists():
+                shutil.rmtree(target)
+            os.replace(folder, target)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        self.path = target
+        return target
+
+    def export(self) -> float:
+        """Write ``model.onnx`` beside the saved weights through Optimum; returns the largest score difference to torch.
+
+        Raises:
+            ProxyError: the proxy was not saved yet, cannot be exported, or its export disagrees.
+        """
+        from langchain_falconer.proxy._onnx import export_onnx
+
+        if self.path is None:
+            raise ProxyError("a proxy is exported beside its saved weights; save it first")
+        partial = self.path / ".partial.onnx"
+        try:
+            difference = export_onnx(self._model, partial, self._slots)
+            os.replace(partial, self.path / _FILES["onnx"])
+        finally:
+            partial.unlink(missing_ok=True)
+        self.note(export={"format": "onnx", "largest_difference": difference})
+        self._session = None
+        self.__dict__.pop("_scorers", None)
+        return difference
+
+    def note(self, **facts: Any) -> None:
+        """Add facts (metrics, backend figures) to the manifest, on disk too where the proxy was saved."""
+        self.manifest = {**self.manifest, **facts}
+        if self.path:
+            _write_manifest(self.path, self.manifest)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Proxy:
+        """The proxy in a folder. Weights are safetensors; nothing in the folder is ever executed.
+
+        Raises:
+            ProxyError: there is no proxy, or it is broken or of another format.
+        """
+        from safetensors import SafetensorError
+        from safetensors.numpy import load_file
+
+        folder = Path(path)
+        manifest_file = folder / _FILES["manifest"]
+        if not manifest_file.is_file():
+            raise ProxyError(f"there is no proxy at {folder} (no manifest.json); train one or name another folder")
+        try:
+            manifest = json.loads(manifest_file.read_text("utf-8"))
+            if manifest.get("format") != FORMAT:
+                raise ProxyError(f"the proxy at {folder} has format {manifest.get('format')!r}, this version reads {FORMAT}; train it again")
+            slots = SlotWeights(**load_file(folder / _FILES["slots"]))
+            proxy = cls(manifest, load_tokenizer(str(folder)), slots)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError, PlanError) as error:
+            raise ProxyError(f"the proxy at {folder} is broken ({str(error).splitlines()[0][:160]}); train it again") from None
+        proxy.path = folder
+        return proxy
+
+    # ---- inside
+
+    @cached_property
+    def _model(self) -> Any:
+        if self._loaded_model is not None:
+            return self._loaded_model
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        from langchain_falconer.proxy._model import SlotModel
+
+        assert self.path is not None
+        model = SlotModel(empty_encoder(str(self.path)))
+        try:
+            missing, unexpected = model.load_state_dict(load_file(self.path / _FILES["weights"]), strict=False)
+        except (OSError, RuntimeError, SafetensorError) as error:
+            raise ProxyError(f"the weights at {self.path} are broken ({str(error).splitlines()[0][:160]}); train again") from None
+        if unexpected or any("position_ids" not in name for name in missing):
+            raise ProxyError(f"the weights at {self.path} do not fit its config.json; train again")
+        return model.eval()
+
+    @cached_property
+    def _layout(self) -> Layout:
+        return Layout.of(self.plan)
+
+    @cached_property
+    def _windows(self) -> Windows:
+        return Windows(self._tokenizer, int(self.manifest["max_tokens"]))
+
+    @cached_property
+    def _scorers(self) -> dict[str | None, tuple[Layout, Scorer]]:
+        """A scorer for the steps about the text (key None), and one for each span step that others are ``of``."""
+        groups = {None: self.plan.top_level} | {s.id: c for s in self.plan.steps if (c := self.plan.asked_of(s.id))}
+        return {key: self._scorer(steps) for key, steps in groups.items()}
+
+    def _scorer(self, steps: Sequence[LabelStep | SpanStep]) -> tuple[Layout, Scorer]:
+        span_rows = [self._layout.span_row[s.id] for s in steps if isinstance(s, SpanStep)]
+        label_rows = [
+            row
+            for s in steps
+            if isinstance(s, LabelStep)
+            for row in range(self._layout.label_rows[s.id].start, self._layout.label_rows[s.id].stop)
+        ]
+        layout = Layout.of(steps)
+        weights = self._slots.take(span_rows, label_rows)
+        return layout, self._new_scorer(layout, weights, self.manifest.get("temperatures", {}))
+
+    def _new_scorer(self, layout: Layout, weights: SlotWeights, temperatures: dict[str, float]) -> Scorer:
+        return Scorer(self._windows, int(self._tokenizer.pad_token_id or 0), layout, weights, temperatures, self.session)
+
+    def _answer(self, texts: Sequence[str], everything: bool) -> list[Answers]:
+        layout, scorer = self._scorers[None]
+        passages = [split_passages(text, int(self.manifest["passage_chars"])) for text in texts]
+        scores = iter(scorer([text[a:b] for text, parts in zip(texts, passages, strict=True) for a, b in parts]))
+        merged = [merge([(a, next(scores)) for a, _ in parts], layout) for parts in passages]
+        answers = [decide(self.plan.top_level, one, text) for one, text in zip(merged, texts, strict=True)]
+        if not everything:
+            answers = [resolve(self.plan, a) for a in answers]
+        if len(self._scorers) > 1:
+            places = [[_Place(text, part) for part in parts] for text, parts in zip(texts, passages, strict=True)]
+            answers = self._ask_of_spans(answers, places)
+        return answers
+
+    def _ask_of_spans(self, answers: list[Answers], places: list[list[_Place]]) -> list[Answers]:
+        spans = [dict(a.spans) for a in answers]
+        for step in self.plan.top_level:
+            if step.id in self._scorers:
+                asked = [(i, s) for i, own in enumerate(spans) for s in own.get(step.id, ())]
+                told = iter(self._about(step.id, [(_place_of(places[i], s), s) for i, s in asked]))
+                for own in spans:
+                    if step.id in own:
+                        own[step.id] = tuple(next(told) for _ in own[step.id])
+        return [replace(a, spans=own) for a, own in zip(answers, spans, strict=True)]
+
+    def _about(self, parent: str, asked: list[tuple[_Place, Span]]) -> list[Span]:
+        """Each span with what the steps of ``parent`` answer about it, nested as deep as the plan goes."""
+        if parent not in self._scorers or not asked:
+            return [span for _, span in asked]
+        layout, scorer = self._scorers[parent]
+        marked = [Marked(place.passage, span.start - place.start, span.end - place.start) for place, span in asked]
+        told = []
+        for (place, span), mark, scores in zip(asked, marked, scorer([m.marked for m in marked]), strict=True):
+            found = decide(layout.steps, _unmarked(scores, mark, place.start), place.text)
+            inner = {k: tuple(self._about(k, [(place, s) for s in v])) for k, v in found.spans.items()}
+            told.append(replace(span, labels=found.labels, spans=inner))
+        return told
+
+    def _ask(self, texts: Sequence[str], step: LabelStep | SpanStep) -> list[Answers]:
+        known = next((own for own in self.plan.steps if own.fingerprint == step.fingerprint), None)
+        if known is not None:
+            asked: LabelStep | SpanStep = known
+            layout, scorer = self._scorer([known])
+        else:
+            asked, layout = step, Layout.of([step])
+            scorer = self._new_scorer(layout, new_slots(self._model, self._tokenizer, layout), {})
+        answers = []
+        for text in texts:
+            parts = split_passages(text, int(self.manifest["passage_chars"]))
+            scores = scorer([text[a:b] for a, b in parts])
+            answers.append(decide([asked], merge([(a, s) for (a, _), s in zip(parts, scores, strict=True)], layout), text))
+        return [
+            Answers({step.id: v for v in a.labels.values()}, {step.id: v for v in a.spans.values()}) for a in answers
+        ]
+
+
+class _Place:
+    """A passage and the text it lies in."""
+
+    __slots__ = ("end", "start", "text")
+
+    def __init__(self, text: str, part: tuple[int, int]) -> None:
+        self.text = text
+        self.start, self.end = part
+
+    @property
+    def passage(self) -> str:
+        return self.text[self.start : self.end]
+
+
+def _place_of(places: list[_Place], span: Span) -> _Place:
+    return next(p for p in places if p.start <= span.start and span.end <= p.end)
+
+
+def _unmarked(scores: Scores, mark: Marked, offset: int) -> Scores:
+    """Scores of a marked passage with spans in offsets of the whole text; a span of nothing but markers is none."""
+    spans = {}
+    for step_id, found in scores.spans.items():
+        moved = [(mark.unmap(a), mark.unmap(b), p) for a, b, p in found]
+        spans[step_id] = [(a + offset, b + offset, p) for a, b, p in moved if a < b]
+    return Scores(scores.labels, spans, scores.weight)
+
+
+def _all_scores(answers: Answers | Span) -> list[float]:
+    own = [label.score for label in answers.labels.values()]
+    for spans in answers.spans.values():
+        for span in spans:
+            own += [span.score, *_all_scores(span)]
+    return own
+
+
+def embed(model: Any, tokenizer: Any, texts: Sequence[str]) -> np.ndarray:
+    """Unit sentence vectors (n, d), float32; of a long text only the first 256 tokens count."""
+    import torch
+
+    rows = np.zeros((len(texts), model.hidden_size), np.float32)
+    order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+    for at in range(0, len(order), 64):
+        batch = order[at : at + 64]
+        encodings = Windows(tokenizer, 256)([texts[i][:2000] for i in batch])
+        firsts = {w.text: w for w in reversed(encodings)}
+        from langchain_falconer.proxy._tokens import pad
+
+        ids, mask = pad([firsts[i] for i in range(len(batch))], int(tokenizer.pad_token_id or 0))
+        with torch.inference_mode():
+            rows[batch] = model.embed(torch.from_numpy(ids), torch.from_numpy(mask)).numpy()
+    return rows
+
+
+def new_slots(model: Any, tokenizer: Any, layout: Layout) -> SlotWeights:
+    """Slots made from the words of questions alone, nothing learned for them yet."""
+    return _baked(model, _slots_module(model, tokenizer, layout))
+
+
+def _slots_module(model: Any, tokenizer: Any, layout: Layout) -> Any:
+    import torch
+
+    from langchain_falconer.proxy._model import Slots
+
+    span_vectors, label_vectors = (torch.from_numpy(embed(model, tokenizer, t)) for t in (layout.span_texts, layout.label_texts))
+    return Slots(span_vectors, label_vectors)
+
+
+def _baked(model: Any, slots: Any) -> SlotWeights:
+    import torch
+
+    with torch.no_grad():
+        return SlotWeights(*(w.detach().float().contiguous().numpy().copy() for w in slots.weights(model)))
+
+
+class Embedder:
+    """Sentence vectors from an untrained base: what sampling and the registry measure nearness with."""
+
+    def __init__(self, base: str = DEFAULT_BASE) -> None:
+        self.base = base
+
+    @cached_property
+    def _parts(self) -> tuple[Any, Any]:
+        from langchain_falconer.proxy._model import SlotModel
+
+        folder = base_folder(self.base)
+        return SlotModel(load_encoder(folder)).eval(), load_tokenizer(folder)
+
+    def __call__(self, texts: Sequence[str]) -> np.ndarray:
+        """Unit vectors (n, d), float32."""
+        return embed(*self._parts, texts)
+
+
+def train_proxy(
+    plan: Plan,
+    annotations: Sequence[Annotation],
+    *,
+    base: str = DEFAULT_BASE,
+    settings: TrainSettings | None = None,
+    passage_chars: int = PASSAGE_CHARS,
+    on_step: Callable[[int, int, float], None] | None = None,
+) -> Proxy:
+    """Train a proxy for ``plan`` on annotations.
+
+    ``on_step(done, total, loss)`` reports progress. Same annotations, seed, machine and threads: same weights.
+
+    Raises:
+        ProxyError: nothing to train on, a step without any annotation, or a base that cannot be loaded.
+    """
+    import torch
+
+    from langchain_falconer.proxy._model import SlotModel
+
+    settings = settings or TrainSettings()
+    examples = examples_of(plan, annotations, passage_chars)
+    _check_every_step(plan, examples)
+    folder = base_folder(base)
+    tokenizer = load_tokenizer(folder)
+    torch.manual_seed(settings.seed)
+    model = SlotModel(load_encoder(folder))
+    layout = Layout.of(plan)
+    slots = _slots_module(model.eval(), tokenizer, layout)
+    limit = max_tokens(tokenizer, model.encoder)
+    result = fit(model, slots, layout, Windows(tokenizer, limit), int(tokenizer.pad_token_id or 0), examples, settings, on_step)
+    manifest = {
+        "format": FORMAT,
+        "plan": plan.to_dict(),
+        "plan_fingerprint": plan.fingerprint,
+        "step_fingerprints": {s.id: s.fingerprint for s in plan.steps},
+        "base": base,
+        "passage_chars": passage_chars,
+        "max_tokens": limit,
+        "settings": settings.model_dump(),
+        "data": {"annotations": len(annotations), "examples": len(examples), "sha256": _data_hash(examples)},
+        "training": result.to_dict(),
+        "versions": {name: version(name) for name in ("torch", "transformers", "numpy")},
+    }
+    return Proxy(manifest, tokenizer, _baked(model, slots), model)
+
+
+def _check_every_step(plan: Plan, examples: Sequence[Any]) -> None:
+    for step in plan.steps:
+        if not any(step.id in e.labels or step.id in e.spans for e in examples):
+            raise ProxyError(
+                f"step '{step.id}' has no annotation to learn from; annotate more texts, "
+                "or texts for which its where holds"
+            )
+
+
+def _data_hash(examples: Sequence[Any]) -> str:
+    import hashlib
+
+    digest = hashlib.sha256()
+    for example in examples:
+        row = [example.text, dict(example.labels), {k: list(map(list, v)) for k, v in example.spans.items()}]
+        digest.update(json.dumps(row, sort_keys=True).encode() + b"\n")
+    return digest.hexdigest()
+
+
+def _write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
+    partial = folder / f".{_FILES['manifest']}.partial"
+    partial.write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    os.replace(partial, folder / _FILES["manifest"])

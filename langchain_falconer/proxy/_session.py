@@ -1,0 +1,95 @@
+"""What runs the network: one interface, numpy in and out, whatever computes behind it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from langchain_falconer.errors import ProxyError
+
+
+@dataclass(frozen=True)
+class SlotWeights:
+    """The slots of a plan as arrays: (3S, d), (3S), (L, d), (L), all float32."""
+
+    span_weight: np.ndarray
+    span_bias: np.ndarray
+    label_weight: np.ndarray
+    label_bias: np.ndarray
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The arrays by name."""
+        return dict(vars(self))
+
+    def take(self, span_rows: Sequence[int], label_rows: Sequence[int]) -> SlotWeights:
+        """Only these slots, in this order."""
+        tokens = [3 * row + state for row in span_rows for state in range(3)]
+        labels = list(label_rows)
+        return SlotWeights(self.span_weight[tokens], self.span_bias[tokens], self.label_weight[labels], self.label_bias[labels])
+
+
+class Session(Protocol):
+    """Computes token scores (B, T, 3S) and label scores (B, L), float32, for a batch of token ids."""
+
+    name: str
+
+    def run(self, ids: np.ndarray, mask: np.ndarray, weights: SlotWeights) -> tuple[np.ndarray, np.ndarray]:
+        """The scores of every slot; ``ids`` and ``mask`` are (B, T) int64."""
+        ...
+
+
+def cores() -> int:
+    """The CPUs that this process may use (containers and affinity counted), not those of the machine."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class TorchSession:
+    """torch on the CPU (or where the model lies), in float32 or bfloat16."""
+
+    def __init__(self, model: Any, *, bf16: bool = False) -> None:
+        import copy
+
+        import torch
+
+        self._torch = torch
+        self._dtype = torch.bfloat16 if bf16 else torch.float32
+        # bf16 weights are a copy: the float32 original stays what others are measured against.
+        self._model = copy.deepcopy(model).to(self._dtype).eval() if bf16 else model.eval()
+        self.name = "torch-bf16" if bf16 else "torch"
+
+    def run(self, ids: np.ndarray, mask: np.ndarray, weights: SlotWeights) -> tuple[np.ndarray, np.ndarray]:
+        """See :class:`Session`."""
+        torch = self._torch
+        slots = [torch.from_numpy(a).to(self._dtype) for a in weights.arrays().values()]
+        with torch.inference_mode():
+            spans, labels = self._model(torch.from_numpy(ids), torch.from_numpy(mask), *slots)
+        return spans.float().numpy(), labels.float().numpy()
+
+
+class OnnxSession:
+    """ONNX Runtime on the CPU, threads from the CPU set (it ignores OMP_NUM_THREADS and containers)."""
+
+    name = "onnx"
+
+    def __init__(self, path: Path, threads: int | None = None) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads or cores()
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        try:
+            self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime raises bare pybind errors
+            raise ProxyError(f"ONNX Runtime cannot load {path}: {str(error).splitlines()[0][:160]}; train or export again") from None
+
+    def run(self, ids: np.ndarray, mask: np.ndarray, weights: SlotWeights) -> tuple[np.ndarray, np.ndarray]:
+        """See :class:`Session`."""
+        feed = {"input_ids": ids, "attention_mask": mask, **weights.arrays()}
+        spans, labels = self._session.run(["span_scores", "label_scores"], feed)
+        return spans, labels

@@ -1,0 +1,280 @@
+"""Training a proxy on annotations: one loop for labels and spans."""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from langchain_falconer.annotate import Annotation
+from langchain_falconer.corpus import split_passages
+from langchain_falconer.errors import ProxyError
+from langchain_falconer.plan import LabelStep, Plan
+from langchain_falconer.proxy._layout import Layout
+from langchain_falconer.proxy._marking import Marked
+from langchain_falconer.proxy._tokens import Window, Windows, pad
+from langchain_falconer.records import Answers, LabelValue, Span
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from langchain_falconer.proxy._model import SlotModel, Slots
+
+_IGNORE = -100
+_OUTSIDE, _BEGIN, _INSIDE = range(3)
+
+
+class TrainSettings(BaseModel):
+    """How a proxy is trained. The defaults need no tuning: 500 texts take about a minute on two cores."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    seed: int = 0
+    batch_size: int = Field(default=16, ge=1)
+    epochs: float | None = Field(default=None, gt=0)
+    """Passes over the annotations; by default from their number, so that few annotations are seen often enough."""
+    learning_rate: float = Field(default=2e-4, gt=0)
+    head_factor: float = Field(default=10.0, gt=0)
+    """How much faster slots learn than the encoder."""
+    weight_decay: float = Field(default=0.01, ge=0)
+    warmup: float = Field(default=0.1, ge=0, lt=1)
+
+
+@dataclass(frozen=True)
+class Example:
+    """One text to learn from: answers by step id; a step that is absent was not annotated."""
+
+    text: str
+    labels: Mapping[str, LabelValue]
+    spans: Mapping[str, Sequence[tuple[int, int]]]
+
+
+def examples_of(plan: Plan, annotations: Iterable[Annotation], passage_chars: int) -> list[Example]:
+    """Annotations as examples, of one passage each, as the proxy will see texts later.
+
+    A long text's labels are taught on each of its passages. Each span that ``of`` steps spoke about becomes an example
+    with that span marked.
+    """
+    examples: list[Example] = []
+    for annotation in annotations:
+        for start, end in split_passages(annotation.text, passage_chars):
+            passage = annotation.text[start:end]
+            _add(examples, passage, annotation.answers, (start, end), lambda p, is_end: p)
+            for span in _parents(plan, annotation.answers):
+                if start <= span.start and span.end <= end:
+                    marked = Marked(passage, span.start - start, span.end - start)
+                    _add(examples, marked.marked, span, (start, end), marked.map)
+    return examples
+
+
+def _add(
+    examples: list[Example], text: str, answers: Answers | Span, at: tuple[int, int], move: Callable[..., int]
+) -> None:
+    start, end = at
+    labels = {k: v.value for k, v in answers.labels.items()}
+    spans = {
+        k: [
+            (move(s.start - start, is_end=False), move(s.end - start, is_end=True))
+            for s in found
+            if start <= s.start and s.end <= end
+        ]
+        for k, found in answers.spans.items()
+    }
+    if labels or spans:
+        examples.append(Example(text, labels, spans))
+
+
+def _parents(plan: Plan, answers: Answers | Span) -> Iterable[Span]:
+    for step_id, spans in answers.spans.items():
+        if plan.asked_of(step_id):
+            for span in spans:
+                yield span
+                yield from _parents(plan, span)
+
+
+@dataclass(frozen=True)
+class _Item:
+    window: Window
+    example: Example
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a training run was like: mean loss an epoch, seconds, steps."""
+
+    loss: tuple[float, ...]
+    seconds: float
+    steps: int
+    examples: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result as JSON data."""
+        return {
+            "loss": [round(x, 4) for x in self.loss],
+            "seconds": round(self.seconds, 1),
+            "steps": self.steps,
+            "examples": self.examples,
+        }
+
+
+def fit(
+    model: SlotModel,
+    slots: Slots,
+    layout: Layout,
+    windows: Windows,
+    pad_id: int,
+    examples: Sequence[Example],
+    settings: TrainSettings,
+    on_step: Callable[[int, int, float], None] | None = None,
+) -> TrainResult:
+    """Train encoder and slots in place (bf16 autocast where the CPU has it, fused AdamW, word embeddings frozen).
+
+    ``on_step(done, total, loss)`` is called after every step. Same seed, machine and threads: same weights.
+    """
+    import torch
+
+    items = [_Item(w, examples[w.text]) for w in windows([e.text for e in examples])]
+    if not items:
+        raise ProxyError("there is nothing to train on: no annotation answers a step of the plan")
+    began = time.monotonic()
+    torch.manual_seed(settings.seed)
+    rng = random.Random(settings.seed)
+    epochs = settings.epochs or default_epochs(len(items))
+    batches_per_epoch = math.ceil(len(items) / settings.batch_size)
+    total = max(1, round(epochs * batches_per_epoch))
+    optimizer, schedule = _optimizer(model, slots, settings, total)
+    losses: list[float] = []
+    model.train()
+    step = 0
+    while step < total:
+        epoch_losses = []
+        for batch in _batches(items, settings.batch_size, rng):
+            loss = _step(model, slots, layout, batch, pad_id, optimizer)
+            schedule.step()
+            epoch_losses.append(loss)
+            step += 1
+            if on_step:
+                on_step(step, total, loss)
+            if step >= total:
+                break
+        losses.append(float(np.mean(epoch_losses)))
+    model.eval()
+    if not math.isfinite(losses[-1]):
+        raise ProxyError("training diverged (the loss is not a number); train again with a lower learning_rate")
+    return TrainResult(tuple(losses), time.monotonic() - began, total, len(items))
+
+
+def default_epochs(n: int) -> float:
+    """Passes over ``n`` annotations: ten for 500; more for fewer, down to three for thousands."""
+    return float(min(30.0, max(3.0, 10 * math.sqrt(500 / n))))
+
+
+def _optimizer(model: SlotModel, slots: Slots, settings: TrainSettings, total: int) -> tuple[Any, Any]:
+    import torch
+
+    for name, parameter in model.encoder.named_parameters():
+        if "word_embeddings" in name:
+            parameter.requires_grad_(False)
+    encoder = [p for p in model.encoder.parameters() if p.requires_grad]
+    maps = [*model.span_map.parameters(), *model.label_map.parameters()]
+    groups = [
+        {"params": [*encoder, *maps], "lr": settings.learning_rate},
+        {"params": list(slots.parameters()), "lr": settings.learning_rate * settings.head_factor},
+    ]
+    optimizer = torch.optim.AdamW(groups, weight_decay=settings.weight_decay, fused=True)
+    warm = max(1, round(settings.warmup * total))
+
+    def rate(step: int) -> float:
+        return min((step + 1) / warm, max(0.0, (total - step) / max(1, total - warm)))
+
+    return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
+
+
+def _batches(items: Sequence[_Item], size: int, rng: random.Random) -> list[list[_Item]]:
+    """A shuffled epoch whose batches hold texts of like length: padding costs as much as text."""
+    order = list(items)
+    rng.shuffle(order)
+    chunk = size * 16
+    batches = []
+    for at in range(0, len(order), chunk):
+        pool = sorted(order[at : at + chunk], key=lambda item: len(item.window.ids))
+        batches += [pool[i : i + size] for i in range(0, len(pool), size)]
+    rng.shuffle(batches)
+    return batches
+
+
+def _step(model: SlotModel, slots: Slots, layout: Layout, batch: list[_Item], pad_id: int, optimizer: Any) -> float:
+    import torch
+
+    ids, mask = (torch.from_numpy(a) for a in pad([item.window for item in batch], pad_id))
+    with torch.autocast("cpu", torch.bfloat16, enabled=bf16_pays()):
+        span_scores, label_scores = model(ids, mask, *slots.weights(model))
+    loss = _loss(span_scores.float(), label_scores.float(), layout, batch)
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], 1.0)
+    optimizer.step()
+    return float(loss)
+
+
+def bf16_pays() -> bool:
+    """Whether this CPU multiplies bf16 in hardware."""
+    import torch
+
+    return bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
+
+
+def _loss(span_scores: Tensor, label_scores: Tensor, layout: Layout, batch: list[_Item]) -> Tensor:
+    """The mean over steps of each step's loss on the texts that annotate it."""
+    from torch.nn import functional
+
+    losses = []
+    if layout.span_row:
+        scores = span_scores.reshape(*span_scores.shape[:2], -1, 3)
+        targets = _span_targets(layout, batch, scores.shape[1])
+        per_token = functional.cross_entropy(scores.flatten(0, 2), targets.flatten(), ignore_index=_IGNORE, reduction="none")
+        known = (targets != _IGNORE).flatten()
+        if known.any():
+            # Summed over steps, averaged over words: a step's pull does not fade as the plan grows.
+            losses.append(per_token.sum() / (targets != _IGNORE).any(-1).sum())
+    losses += [loss for s in layout.steps if isinstance(s, LabelStep) and (loss := _label_loss(s, label_scores, layout, batch)) is not None]
+    return sum(losses) if losses else span_scores.sum() * 0.0  # type: ignore[return-value]
+
+
+def _span_targets(layout: Layout, batch: list[_Item], width: int) -> Tensor:
+    import torch
+
+    targets = np.full((len(batch), width, len(layout.span_row)), _IGNORE, np.int64)
+    for row, item in enumerate(batch):
+        window = item.window
+        for step_id, spans in item.example.spans.items():
+            slot = layout.span_row[step_id]
+            targets[row, window.words, slot] = _OUTSIDE
+            for start, end in spans:
+                inside = window.words[(window.starts < end) & (window.ends > start)]
+                targets[row, inside, slot] = _INSIDE
+                targets[row, inside[:1], slot] = _BEGIN
+    return torch.from_numpy(targets)
+
+
+def _label_loss(step: LabelStep, scores: Tensor, layout: Layout, batch: list[_Item]) -> Tensor | None:
+    import torch
+    from torch.nn import functional
+
+    rows = [i for i, item in enumerate(batch) if step.id in item.example.labels]
+    if not rows:
+        return None
+    mine = scores[rows, layout.label_rows[step.id]]
+    values: list[Any] = [batch[i].example.labels[step.id] for i in rows]
+    if step.kind == "choice":
+        return functional.cross_entropy(mine, torch.tensor([step.names.index(v) for v in values]))
+    if step.kind == "multi":
+        wanted = torch.tensor([[float(name in v) for name in step.names] for v in values])
+        return functional.binary_cross_entropy_with_logits(mine, wanted, reduction="none").sum(1).mean()
+    return functional.binary_cross_entropy_with_logits(mine[:, 0], torch.tensor([float(v) for v in values]))

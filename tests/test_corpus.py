@@ -1,0 +1,615 @@
+"""Reading corpora: every format, every way in which a row or a file can be broken, and spooling."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import gzip
+import io
+import json
+import os
+import subprocess
+import sys
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from datasets import Dataset, DatasetDict, IterableDataset
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from langchain_core.document_loaders import BaseLoader
+from langchain_core.documents import Document as LangChainDocument
+
+from langchain_falconer.corpus import (
+    BadRow,
+    CorpusSettings,
+    Document,
+    open_corpus,
+    open_corpus_files,
+    spool,
+)
+from langchain_falconer.errors import CorpusError
+
+RECORD = CorpusSettings(on_bad_row="record")
+ROWS = [
+    {"id": "a", "text": "First, text.", "url": "u"},
+    {"id": "b", "text": 'Zweiter "Text"\nmit Ümlaut 🎉', "url": ""},
+]
+DOCS = [Document("a", ROWS[0]["text"], {"url": "u"}), Document("b", ROWS[1]["text"])]
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
+
+
+def jsonl(path: Path, *rows: Any) -> Path:
+    data = b"".join((r if isinstance(r, bytes) else json.dumps(r).encode()) + b"\n" for r in rows)
+    path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
+    return path
+
+
+def table(path: Path, rows: list[dict[str, Any]], **dialect: Any) -> Path:
+    out = io.StringIO()
+    writer = csv.DictWriter(out, list(rows[0]), **dialect)
+    writer.writeheader()
+    writer.writerows(rows)
+    data = out.getvalue().encode()
+    path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
+    return path
+
+
+def parquet(path: Path, rows: list[dict[str, Any]]) -> Path:
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    return path
+
+
+def reasons(source: Any, settings: CorpusSettings = RECORD) -> list[str]:
+    return [r.reason for r in open_corpus(source, settings) if isinstance(r, BadRow)]
+
+
+def saved(rows: list[dict[str, Any]], folder: Path) -> Path:
+    Dataset.from_list(rows).save_to_disk(folder)
+    return folder
+
+
+MAKERS = {
+    "x.jsonl": lambda p: jsonl(p, *ROWS),
+    "x.ndjson.gz": lambda p: jsonl(p, *ROWS),
+    "x.csv": lambda p: table(p, ROWS),
+    "y.csv": lambda p: table(p, ROWS, delimiter=";"),
+    "x.csv.gz": lambda p: table(p, ROWS),
+    "x.tsv": lambda p: table(p, ROWS, delimiter="\t"),
+    "x.tsv.gz": lambda p: table(p, ROWS, delimiter="\t"),
+    "x.parquet": lambda p: parquet(p, ROWS),
+    "saved": lambda p: saved(ROWS, p),
+}
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_every_format_gives_the_same_documents_each_time(tmp_path: Path, name: str) -> None:
+    path = MAKERS[name](tmp_path / name)
+    corpus = open_corpus(path)
+    assert list(corpus) == DOCS
+    assert list(corpus) == DOCS
+    assert corpus.sources == [str(path)]
+    assert json.loads(json.dumps(corpus.sources)) == corpus.sources
+
+
+LOADED = [
+    LangChainDocument(page_content=r["text"], id=r["id"], metadata={"url": r["url"]} if r["url"] else {}) for r in ROWS
+]
+
+
+class Loader(BaseLoader):
+    def lazy_load(self):
+        yield from LOADED
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        ROWS,
+        LOADED,
+        tuple(LOADED),
+        Loader(),
+        Dataset.from_list(ROWS),
+        Dataset.from_list(ROWS).with_format("numpy"),
+        Dataset.from_list(ROWS).to_iterable_dataset(),
+        IterableDataset.from_generator(lambda: iter(ROWS)),
+    ],
+    ids=lambda source: type(source).__name__,
+)
+def test_objects_in_memory_give_the_same_documents_and_spool_to_the_same_file(source: Any, tmp_path: Path) -> None:
+    corpus = open_corpus(source)
+    assert list(corpus) == DOCS
+    assert list(corpus) == DOCS
+    assert spool(source, tmp_path) == spool(ROWS, tmp_path)
+    assert corpus.fingerprint == open_corpus(ROWS).fingerprint
+
+
+def test_a_string_is_a_path_and_a_list_of_strings_is_texts(tmp_path: Path) -> None:
+    path = jsonl(tmp_path / "x.jsonl", "one", "two")
+    wanted = [Document("0", "one"), Document("1", "two")]
+    assert list(open_corpus(str(path))) == wanted
+    assert list(open_corpus(["one", "two"])) == wanted
+    assert list(open_corpus([str(path)])) == [Document("0", str(path))]
+    assert list(open_corpus([path])) == wanted
+
+
+def test_several_files_are_one_corpus_with_ids_that_name_the_file(tmp_path: Path) -> None:
+    (tmp_path / "b").mkdir()
+    one, two = jsonl(tmp_path / "one.jsonl", {"text": "1"}), table(tmp_path / "two.csv", [{"text": "2"}])
+    assert [d.id for d in open_corpus_files([str(two), str(one)])] == ["two.csv:0", "one.jsonl:0"]
+    same_name = jsonl(tmp_path / "b" / "one.jsonl", {"text": "3"})
+    assert [d.id for d in open_corpus_files([one, same_name])] == [f"{one}:0", f"{same_name}:0"]
+    note, other = tmp_path / "n.txt", tmp_path / "b" / "n.txt"
+    note.write_text("note")
+    other.write_text("other")
+    assert [d.id for d in open_corpus([note, one])] == ["n.txt", "one.jsonl:0"]
+    assert [d.id for d in open_corpus([note, other])] == [str(note), str(other)]
+    with pytest.raises(CorpusError, match="given twice"):
+        open_corpus_files([one, tmp_path / "b" / ".." / "one.jsonl"])
+
+
+def test_a_folder_of_texts_or_of_shards_in_sorted_order(tmp_path: Path) -> None:
+    folder = tmp_path / "notes"
+    (folder / "sub").mkdir(parents=True)
+    (folder / "b.txt").write_bytes(b"\xef\xbb\xbfB\r\n")
+    (folder / "sub" / "a.md.gz").write_bytes(gzip.compress(b"A"))
+    (folder / ".hidden.txt").write_text("no")
+    (folder / "_SUCCESS").touch()
+    assert list(open_corpus(folder)) == [Document("b.txt", "B\r\n"), Document("sub/a.md.gz", "A")]
+    shards = tmp_path / "shards"
+    (shards / "k=1").mkdir(parents=True)
+    parquet(shards / "k=1" / "p0.parquet", [{"text": "x", "n": 1}])
+    parquet(shards / "p1.parquet", [{"text": "y", "n": 2}])
+    assert list(open_corpus(shards)) == [Document("k=1/p0.parquet:0", "x"), Document("p1.parquet:0", "y")]
+    (shards / "README.md").touch()
+    with pytest.raises(CorpusError, match=r"mixes plain text \(README.md\) and Parquet \(k=1/p0.parquet\)"):
+        open_corpus(shards)
+    (folder / "scan.pdf").touch()
+    with pytest.raises(CorpusError, match=r"scan\.pdf is of no format"):
+        open_corpus(folder)
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ({"ID": 7, "Body": "t", "stars": 5}, Document("7", "t")),
+        ({"_id": "k", "whatever": "t", "n": 1}, Document("k", "t")),
+        (
+            {"text": "t", "body": "no", "source": "s", "title": "T", "other": "o"},
+            Document("0", "t", {"source": "s", "title": "T"}),
+        ),
+        (
+            {"id": "x", "headline": "t", "metadata": {"a": [1, 2], "b": None}},
+            Document("x", "t", {"a": [1, 2], "b": None}),
+        ),
+        ({"doc_id": 1.5, "text": "t", "metadata": "no object"}, Document("1.5", "t")),
+        ({"title": "t"}, Document("0", "t")),
+    ],
+)
+def test_columns_are_found(tmp_path: Path, row: dict[str, Any], expected: Document) -> None:
+    assert list(open_corpus(jsonl(tmp_path / "x.jsonl", row))) == [expected]
+    assert list(open_corpus([row])) == [expected]
+    assert list(open_corpus(parquet(tmp_path / "x.parquet", [row]))) == [expected]
+
+
+def test_columns_are_named_and_a_wrong_name_lists_those_there_are(tmp_path: Path) -> None:
+    row = {"id": "i", "text": "t", "summary": "s", "key": 3}
+    named = CorpusSettings(text_column="summary", id_column="key")
+    sources: list[Any] = [
+        jsonl(tmp_path / "x.jsonl", row),
+        table(tmp_path / "x.csv", [row]),
+        parquet(tmp_path / "x.parquet", [row]),
+        saved([row], tmp_path / "hf"),
+        [row],
+        Dataset.from_list([row]),
+    ]
+    for source in sources:
+        assert list(open_corpus(source, named)) == [Document("3", "s")]
+        assert list(open_corpus(source, CorpusSettings(id_column=""))) == [Document("0", "t")]
+        with pytest.raises(CorpusError, match=r"no column 'txt'.*--text-column.*id, text, summary, key"):
+            open_corpus(source, CorpusSettings(text_column="txt"))
+        with pytest.raises(CorpusError, match=r"no column 'no'.*--id-column.*id, text, summary, key"):
+            open_corpus(source, CorpusSettings(id_column="no"))
+    with pytest.raises(CorpusError, match=r"no column is evidently the text.*--text-column.*a, b"):
+        open_corpus([{"a": "x", "b": "y"}])
+
+
+@pytest.mark.parametrize("source", [["t"], [LangChainDocument(page_content="t")], Loader()])
+def test_a_text_column_named_where_there_are_none(source: Any) -> None:
+    with pytest.raises(CorpusError, match="leave --text-column out"):
+        open_corpus(source, CorpusSettings(text_column="text"))
+
+
+def test_metadata_key_as_id_of_langchain_documents() -> None:
+    doc = LangChainDocument(
+        page_content="t", metadata={"source": "s.pdf", "when": Path("x"), "nan": float("nan"), 1: (2,)}
+    )
+    expected = {"source": "s.pdf", "when": "x", "nan": None, "1": [2]}
+    assert list(open_corpus([doc], CorpusSettings(id_column="source"))) == [Document("s.pdf", "t", expected)]
+    assert list(open_corpus([doc])) == [Document("0", "t", expected)]
+
+
+BAD_LINES = [
+    (b'{"text": "caf\xe9"}', r"not UTF-8 \(byte 0xe9 at byte 13\)"),
+    (b'{"text": "x"', r"not JSON \(.* at column 13\)"),
+    (b"[" * 100_000, "nests too deeply"),
+    (b"1" * 5000, "too many digits"),
+    (b"[1]", "a list, neither a JSON object nor a string"),
+    (b"null", "null, neither"),
+    (b'{"body": "x"}', "no column 'text'"),
+    (b'{"text": null}', r"its text \(column 'text'\) is null, not a string"),
+    (b'{"text": 5}', "a number, not a string"),
+    (b'{"text": true}', "a truth value, not"),
+    (b'{"text": {"a": 1}}', "an object, not"),
+    (b'{"text": ""}', "text is empty"),
+    (b'{"text": " \\n\\u00a0"}', "text is blank"),
+    (b'{"text": "ab\\ud83d"}', r"lone surrogate \(U\+D83D at character 2\)"),
+    (b'{"id": [1], "text": "x"}', "its id .* is a list"),
+    (b'{"id": true, "text": "x"}', "its id .* is a truth value"),
+    (b'{"id": " ", "text": "x"}', "its id .* is blank"),
+    (b'{"id": "\\udc00", "text": "x"}', "lone surrogate"),
+    (b'{"id": NaN, "text": "x"}', "its id .* is a number"),
+    (b'{"text": "x", "metadata": ' + b'{"a":' * 900 + b"1" + b"}" * 901, "nests too deeply"),
+]
+
+
+@pytest.mark.parametrize(("line", "reason"), BAD_LINES, ids=range(len(BAD_LINES)))
+def test_a_bad_jsonl_row_is_a_record_or_an_error(tmp_path: Path, line: bytes, reason: str) -> None:
+    path = jsonl(tmp_path / "x.jsonl", {"id": "good", "text": "one"}, b"", line, b"  ", {"id": "too", "text": "two"})
+    first, bad, last = open_corpus(path, RECORD)
+    assert (first, last) == (Document("good", "one"), Document("too", "two"))
+    assert isinstance(bad, BadRow)
+    assert (bad.id, bad.where) == ("x.jsonl:1", "x.jsonl line 3")
+    with pytest.raises(CorpusError, match=rf"x\.jsonl line 3: .*{reason}.*; mend the row.*--bad-rows record"):
+        list(open_corpus(path))
+
+
+def test_a_bad_row_keeps_its_own_id(tmp_path: Path) -> None:
+    path = jsonl(tmp_path / "x.jsonl", {"id": 5, "text": None}, {"id": 6, "text": "x"})
+    assert next(iter(open_corpus(path, RECORD))).id == "5"
+
+
+def test_bad_first_rows_do_not_hide_the_columns(tmp_path: Path) -> None:
+    path = jsonl(tmp_path / "x.jsonl", *[b"{"] * 50, {"id": 1}, {"body": "x"})
+    assert list(open_corpus(path, RECORD))[-1] == Document("x.jsonl:51", "x")
+    assert len(reasons(jsonl(tmp_path / "y.jsonl", b"{", b"{"))) == 2
+
+
+def test_rows_over_the_limit_cost_no_memory(tmp_path: Path) -> None:
+    limit = CorpusSettings(on_bad_row="record", max_row_bytes=100_000)
+    huge = 10_000_000
+    lines = jsonl(tmp_path / "x.jsonl", {"text": "a"}, b'"' + b"x" * huge + b'"', {"text": "b"})
+    sheet = tmp_path / "x.csv"
+    sheet.write_bytes(b'text\na\n"' + (b'x""\n,' + b"y" * 9_995) * (huge // 10_000) + b'"\n' + b"y" * huge + b"\nb\n")
+    note = tmp_path / "x.txt"
+    note.write_bytes(b"x" * huge)
+    tracemalloc.start()
+    try:
+        for path, count in ((lines, 1), (sheet, 2), (note, 1)):
+            assert reasons(path, limit) == ["it is longer than max_row_bytes (100,000)"] * count
+        assert tracemalloc.get_traced_memory()[1] < 4_000_000
+    finally:
+        tracemalloc.stop()
+    assert [r.text for r in open_corpus(sheet, limit) if isinstance(r, Document)] == ["a", "b"]
+    table_ = parquet(tmp_path / "x.parquet", [{"text": "x" * 100_001}, {"text": "é" * 50_000}])
+    for source in (table_, ["x" * 100_001, "é" * 50_000]):
+        bad, good = open_corpus(source, limit)
+        assert isinstance(bad, BadRow)
+        assert isinstance(good, Document)
+
+
+@pytest.mark.parametrize("end", [b"", b"\n", b"\r\n"])
+def test_the_limit_counts_the_row_without_its_newline(tmp_path: Path, end: bytes) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_bytes(b'"1234"' + end)
+    assert list(open_corpus(path, CorpusSettings(max_row_bytes=6))) == [Document("0", "1234")]
+    assert reasons(path, CorpusSettings(max_row_bytes=5, on_bad_row="record")) == [
+        "it is longer than max_row_bytes (5)"
+    ]
+
+
+def test_bad_csv_rows(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    path.write_bytes(
+        b'id,text\n1,"two\nlines"\n2,a,b\n3\n4,"x"y\n5,caf\xe9\n6,\n7,5" screen\n\n8,"say ""hi"""\r\n"9","end"',
+    )
+    records = list(open_corpus(path, RECORD))
+    assert [(r.id, r.text) for r in records if isinstance(r, Document)] == [
+        ("1", "two\nlines"),
+        ("7", '5" screen'),
+        ("8", 'say "hi"'),
+        ("9", "end"),
+    ]
+    assert [(r.where, r.reason) for r in records if isinstance(r, BadRow)] == [
+        ("x.csv line 4", "it has 3 fields where the header has 2"),
+        ("x.csv line 5", "it has 1 fields where the header has 2"),
+        ("x.csv line 6", "field 2 goes on after its closing quote (double the quotes in a quoted field)"),
+        ("x.csv line 7", "it is not UTF-8 (byte 0xe9 at byte 5)"),
+        ("x.csv line 8", "its text is empty"),
+    ]
+    path.write_bytes(b'text\nfine\n"never closed\nand more\n')
+    with pytest.raises(CorpusError, match="line 3: a quote that opens here never closes"):
+        list(open_corpus(path, RECORD))
+    path.write_bytes(b"text,text\na,b\n")
+    with pytest.raises(CorpusError, match="names 'text' twice"):
+        open_corpus(path)
+    path.with_suffix(".tsv").write_bytes(b"id\ttext\n \t \n1\tx\n")
+    assert len(reasons(path.with_suffix(".tsv"))) == 1
+
+
+@given(st.lists(st.lists(st.text(st.sampled_from('ab,;"\n\r\t é'), max_size=8), min_size=2, max_size=2), max_size=8))
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_csv_reads_what_the_csv_module_writes(tmp_path: Path, cells: list[list[str]]) -> None:
+    path = table(
+        tmp_path / "h.csv",
+        [{"n": str(i), "text": f"{a}{i}{b}"} for i, (a, b) in enumerate(cells)] or [{"n": "", "text": "x"}],
+    )
+    expected = [f"{a}{i}{b}" for i, (a, b) in enumerate(cells)] or ["x"]
+    assert [d.text for d in open_corpus(path, CorpusSettings(text_column="text"))] == expected
+
+
+@pytest.mark.parametrize("arrow_type", [pa.string(), pa.large_string()])
+def test_broken_strings_in_arrow_spoil_only_their_row(tmp_path: Path, arrow_type: pa.DataType) -> None:
+    raw = pa.array(
+        [b"fine", b"\xff", None, b"too"], pa.large_binary() if pa.types.is_large_string(arrow_type) else pa.binary()
+    )
+    text = pa.Array.from_buffers(arrow_type, len(raw), raw.buffers())
+    path = tmp_path / "x.parquet"
+    pq.write_table(pa.table({"text": text, "title": text}), path)
+    records = list(open_corpus(path, RECORD))
+    assert [records[0], records[3]] == [
+        Document("0", "fine", {"title": "fine"}),
+        Document("3", "too", {"title": "too"}),
+    ]
+    assert records[1] == BadRow("1", "it is not UTF-8 (byte 0xff at byte 0)", "x.parquet row 1")
+    assert records[2] == BadRow("2", "its text (column 'text') is null, not a string", "x.parquet row 2")
+
+
+@pytest.mark.parametrize("column", [pa.array(["a", "b"]).dictionary_encode(), pa.array(["a", "b"], pa.string_view())])
+def test_other_arrow_strings(tmp_path: Path, column: pa.Array) -> None:
+    path = tmp_path / "x.parquet"
+    pq.write_table(pa.table({"text": column}), path)
+    assert [d.text for d in open_corpus(path)] == ["a", "b"]
+
+
+def test_odd_members_of_lists() -> None:
+    assert reasons(["t", None, 3, b"x"]) == [
+        "it is null, not a text",
+        "it is a number, not a text",
+        "it is a bytes, not a text",
+    ]
+    assert reasons(["t", "", "  ", "\ud800"])[2].startswith("it has a lone surrogate")
+    assert [
+        r.where for r in open_corpus([LOADED[0], LangChainDocument(page_content="")], RECORD) if isinstance(r, BadRow)
+    ] == ["document 1"]
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "message"),
+    [
+        ("x.jsonl.gz", gzip.compress(b'{"text": "x"}\n' * 9999)[:-20], "cut short"),
+        ("x.txt.gz", gzip.compress(b"text")[:-9], "cut short"),
+        ("x.csv.gz", b"text\nx\n", "not sound gzip"),
+        ("x.jsonl", b"", "is empty"),
+        ("x.jsonl", b"\n \n", "is empty"),
+        ("x.csv", b"", "is empty"),
+        ("x.csv", b"text\n", "no rows"),
+        ("x.csv", b"t\xff\nx\n", "header cannot be read"),
+        ("x.parquet", b"PAR1 no", "not sound Parquet"),
+        ("x.parquet", b"", "not sound Parquet"),
+        ("x.jsonl", '{"text": "x"}'.encode("utf-16"), "UTF-16"),
+        ("x.txt", "x".encode("utf-16"), "UTF-16"),
+        ("x.txt", b"", "x.txt: its text is empty"),
+        ("x.json", b"[]", r"no format that can be read; give \.jsonl"),
+        ("x.parquet.gz", b"", "no format"),
+    ],
+)
+def test_broken_files_are_one_sentence(tmp_path: Path, name: str, data: bytes, message: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(data)
+    with pytest.raises(CorpusError, match=message) as caught:
+        list(open_corpus(path))
+    assert name in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_damage_in_the_middle_of_gzip(tmp_path: Path) -> None:
+    data = bytearray(gzip.compress(os.urandom(50_000).hex().encode()))
+    data[5000:5100] = b"\xff" * 100
+    path = tmp_path / "x.txt.gz"
+    path.write_bytes(data)
+    with pytest.raises(CorpusError, match="not sound gzip"):
+        list(open_corpus(path))
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("nowhere.jsonl", "no file or folder 'nowhere.jsonl'"),
+        ("a text " * 1000, "texts themselves come as a list"),
+        ("nul\0", "no file or folder"),
+        ("/dev/null", "no file or folder"),
+        ([], "is empty"),
+        (iter(["a"]), "only once"),
+        ({"a": 1}, "no corpus"),
+        ({"a"}, "no corpus"),
+        (b"x", "no corpus"),
+        (5, "no corpus"),
+        (None, "no corpus"),
+        (["a", Path("b")], "mixes paths"),
+        (DatasetDict(train=Dataset.from_list(ROWS), test=Dataset.from_list(ROWS)), "give one of them: train, test"),
+    ],
+    ids=str,
+)
+def test_what_is_no_corpus(source: Any, message: str) -> None:
+    with pytest.raises(CorpusError, match=message):
+        open_corpus(source)
+
+
+def test_a_data_frame_is_refused_with_the_way_to_do_it() -> None:
+    import pandas as pd
+
+    frame = pd.DataFrame(ROWS)
+    with pytest.raises(CorpusError, match="to_dict"):
+        open_corpus(frame)
+    assert list(open_corpus(frame.to_dict("records"))) == DOCS
+
+
+def test_nothing_given_and_empty_folders(tmp_path: Path) -> None:
+    with pytest.raises(CorpusError, match="no file was given"):
+        open_corpus_files([])
+    with pytest.raises(CorpusError, match="holds no files"):
+        open_corpus(tmp_path)
+
+    class Empty(BaseLoader):
+        def lazy_load(self):
+            yield from ()
+
+    with pytest.raises(CorpusError, match="no rows"):
+        list(open_corpus(Empty()))
+
+
+def test_a_saved_dataset_dict_asks_for_a_split(tmp_path: Path) -> None:
+    DatasetDict(train=Dataset.from_list(ROWS), test=Dataset.from_list(ROWS)).save_to_disk(tmp_path / "d")
+    with pytest.raises(CorpusError, match="test, train"):
+        open_corpus(tmp_path / "d")
+    assert list(open_corpus(tmp_path / "d" / "train")) == DOCS
+    state = tmp_path / "d" / "train" / "state.json"
+    state.write_text('{"_data_files": [{"filename": "../../secret.arrow"}]}')
+    with pytest.raises(CorpusError, match="save the dataset again"):
+        open_corpus(tmp_path / "d" / "train")
+
+
+def test_a_selected_dataset_on_disk_keeps_its_selection(tmp_path: Path) -> None:
+    Dataset.from_list([{"text": str(i)} for i in range(2000)]).select([1999, 3]).save_to_disk(tmp_path / "d")
+    assert list(open_corpus(tmp_path / "d")) == [Document("0", "1999"), Document("1", "3")]
+
+
+def test_a_loader_that_fails_says_where() -> None:
+    class Failing(BaseLoader):
+        def lazy_load(self):
+            yield LOADED[0]
+            raise ValueError("no page")
+
+    with pytest.raises(CorpusError, match=r"loader Failing failed at document 1 \(ValueError: no page\)"):
+        list(open_corpus(Failing()))
+
+
+def test_two_rows_of_one_id_are_named(tmp_path: Path) -> None:
+    one = jsonl(tmp_path / "one.jsonl", {"id": 1, "text": "x"}, {"id": 2, "text": "y"})
+    two = parquet(tmp_path / "two.parquet", [{"id": "3", "text": "z"}, {"id": "2", "text": ""}])
+    with pytest.raises(CorpusError, match=r"two.parquet row 1 has the id '2' of one.jsonl line 2;.*--id-column"):
+        list(open_corpus([one, two], RECORD))
+    assert [d.id for d in open_corpus([one, two], CorpusSettings(id_column="", on_bad_row="record"))] == [
+        "one.jsonl:0",
+        "one.jsonl:1",
+        "two.parquet:0",
+        "two.parquet:1",
+    ]
+    with pytest.raises(CorpusError, match="the id 'a' of an earlier one"):
+        spool(iter([LOADED[0], LOADED[0]]), one.parent / "spool")
+
+
+def test_a_named_id_must_be_there(tmp_path: Path) -> None:
+    path = jsonl(tmp_path / "x.jsonl", {"id": "a", "text": "x"}, {"text": "y"})
+    assert [d.id for d in open_corpus(path)] == ["a", "x.jsonl:1"]
+    assert reasons(path, CorpusSettings(id_column="id", on_bad_row="record")) == ["its id (column 'id') is missing"]
+
+
+def test_the_fingerprint_follows_files_and_settings(tmp_path: Path) -> None:
+    path = jsonl(tmp_path / "x.jsonl", *ROWS)
+    before = open_corpus(path).fingerprint
+    assert len(before) == 16
+    assert int(before, 16) >= 0
+    assert before == open_corpus(str(path)).fingerprint
+    assert before != open_corpus(path, RECORD).fingerprint
+    os.utime(path, ns=(1, 1))
+    assert before != open_corpus(path).fingerprint
+    assert open_corpus(["a", "b"]).fingerprint == open_corpus(("a", "b")).fingerprint != open_corpus(["ab"]).fingerprint
+
+
+def test_spooling_gives_the_same_records_back(tmp_path: Path) -> None:
+    source = [
+        *LOADED,
+        LangChainDocument(page_content=" "),
+        LangChainDocument(page_content="x", metadata={"s": "\ud800"}),
+    ]
+    path = spool(iter(source), tmp_path / "new" / "folder", RECORD)
+    stamp = path.stat().st_mtime_ns
+    assert list(open_corpus(path, RECORD)) == list(open_corpus(source, RECORD))
+    assert spool(source, path.parent, RECORD) == path
+    assert path.stat().st_mtime_ns == stamp
+    assert list(path.parent.iterdir()) == [path]
+    only_bad = spool(["", " "], tmp_path, RECORD)
+    assert list(open_corpus(only_bad, RECORD)) == list(open_corpus(["", " "], RECORD))
+
+
+def test_a_spool_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(CorpusError, match="text 1: its text is empty"):
+        spool(["a", ""], tmp_path)
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "file").touch()
+    with pytest.raises(CorpusError, match="cannot be written"):
+        spool(["a"], tmp_path / "file")
+
+
+def test_a_row_that_would_outgrow_the_limit_in_the_spool_is_bad(tmp_path: Path) -> None:
+    small = CorpusSettings(max_row_bytes=40, on_bad_row="record")
+    path = spool(["fine", "\n" * 10 + "x" * 25], tmp_path, small)
+    good, bad = open_corpus(path, CorpusSettings(on_bad_row="record"))
+    assert good == Document("0", "fine")
+    assert isinstance(bad, BadRow)
+    assert "max_row_bytes (40)" in bad.reason
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | texts,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(st.lists(st.tuples(texts, st.dictionaries(texts, json_values, max_size=3)), min_size=1, max_size=6))
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_documents_survive_the_spool(tmp_path: Path, pairs: list[tuple[str, dict[str, Any]]]) -> None:
+    source = [LangChainDocument(page_content=text, metadata=metadata) for text, metadata in pairs]
+    records = list(open_corpus(source, RECORD))
+    assert len(records) == len(source)
+    assert list(open_corpus(spool(source, tmp_path, RECORD), RECORD)) == records
+    for record, (text, metadata) in zip(records, pairs, strict=True):
+        assert isinstance(record, BadRow) if not text.strip() else (record.text, record.metadata) == (text, metadata)
+
+
+@given(
+    st.lists(st.binary(max_size=40) | st.sampled_from([b'{"text": "x"}', b'"s"', b"\xff", b'{"id": 1}']), max_size=6)
+)
+@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.mark.parametrize("name", ["f.jsonl", "f.csv", "f.txt", "f.jsonl.gz", "f.parquet"])
+def test_any_bytes_give_records_or_a_corpus_error(tmp_path: Path, name: str, lines: list[bytes]) -> None:
+    path = tmp_path / name
+    path.write_bytes(b"\n".join(lines))
+    with contextlib.suppress(CorpusError):
+        for record in open_corpus(path, RECORD):
+            (record.text if isinstance(record, Document) else record.reason + record.where + record.id).encode()
+
+
+def test_memory_is_flat_over_many_rows(tmp_path: Path) -> None:
+    peaks = []
+    for count in (2_000, 15_000):
+        path = tmp_path / f"{count}.jsonl"
+        path.write_text("".join(f'{{"text": "row {n} {"x" * 100}"}}\n' for n in range(count)))
+        tracemalloc.start()
+        assert sum(1 for _ in open_corpus(path)) == count
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < peaks[0] + 500_000
+
+
+def test_the_room_imports_lightly() -> None:
+    heavy = ["torch", "transformers", "faiss", "pyarrow", "pandas", "datasets", "langchain_core", "langgraph", "scipy"]
+    code = f"import sys, langchain_falconer.corpus; print([m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env={**os.environ})
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,81 @@
+"""Passages: nothing lost, nothing twice, nothing too long, cut where a reader pauses."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from langchain_falconer.corpus import split_passages
+from langchain_falconer.errors import CorpusError
+
+awkward = st.text(st.sampled_from("ab .!?\n\t。é\u0301\u200d\u2029\ud83d\ude00🎉🏽"), max_size=300)
+
+
+@given(st.text(max_size=400) | awkward, st.integers(1, 60))
+def test_passages_cover_every_character_once_within_the_limit(text: str, most: int) -> None:
+    passages = split_passages(text, most)
+    if len(text) <= most:
+        assert passages == [(0, len(text))]
+        return
+    edges = [0, *(edge for passage in passages for edge in passage), len(text)]
+    assert edges == sorted(edges)
+    assert all(0 < end - start <= most for start, end in passages)
+    gaps = [text[edges[i] : edges[i + 1]] for i in range(0, len(edges), 2)]
+    assert not "".join(gaps).strip()
+    assert all(not text[start].isspace() and not text[end - 1].isspace() for start, end in passages)
+
+
+@given(st.integers(2, 40), st.integers(1, 400))
+def test_lengths_are_balanced(most: int, length: int) -> None:
+    sizes = [end - start for start, end in split_passages("x" * length, most)]
+    assert len(sizes) == -(-length // most)
+    assert max(sizes) - min(sizes) <= 1
+
+
+@given(st.lists(st.sampled_from(["e\u0301", "👍🏽", "👩\u200d🚀", "\ud83d\ude00", "z"]), min_size=1, max_size=80))
+def test_clusters_stay_together(clusters: list[str]) -> None:
+    text = "".join(clusters)
+    starts = set()
+    place = 0
+    for cluster in clusters:
+        starts.add(place)
+        place += len(cluster)
+    assert all(start in starts for start, _ in split_passages(text, 16))
+
+
+def test_cuts_prefer_paragraphs_then_sentences_then_lines_then_words() -> None:
+    def parts(text: str, most: int) -> list[str]:
+        return [text[start:end] for start, end in split_passages(text, most)]
+
+    assert parts("One two. Three\nfour.\n\nFive six. Seven eight nine", 40) == [
+        "One two. Three\nfour.",
+        "Five six. Seven eight nine",
+    ]
+    assert parts('He said "one two." And three\nfour five six', 30) == [
+        'He said "one two."',
+        "And three\nfour five six",
+    ]
+    assert parts("one two three\nfour five six", 20) == ["one two three", "four five six"]
+    assert parts("one two three four", 10) == ["one two", "three four"]
+    assert parts("今天很好。明天也很好。", 8) == ["今天很好。", "明天也很好。"]
+
+
+def test_the_last_passage_is_no_crumb() -> None:
+    text = "word " * 241
+    sizes = [end - start for start, end in split_passages(text.strip(), 1200)]
+    assert len(sizes) == 2
+    assert min(sizes) > 500
+
+
+def test_long_blanks_and_texts_without_any() -> None:
+    assert split_passages(" " * 5000) == []
+    assert split_passages(" " * 5000 + "x") == [(5000, 5001)]
+    assert split_passages("", 5) == [(0, 0)]
+    assert len(split_passages("x" * 1_000_000, 1000)) == 1000
+    assert len(split_passages("e" + "\u0301" * 10_000, 100)) == 101
+
+
+def test_a_passage_must_hold_something() -> None:
+    with pytest.raises(CorpusError, match="at least 1"):
+        split_passages("x", 0)

@@ -1,0 +1,301 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from langchain_falconer.errors import AnnotationError
+from langchain_falconer.evaluate import (
+    Estimate,
+    Quality,
+    best_threshold,
+    evaluate_plan,
+    expected_calibration_error,
+    fit_temperature,
+    label_scores,
+    proportion,
+    proportion_by_text,
+    reliability,
+    span_scores,
+)
+from langchain_falconer.plan import Plan
+from langchain_falconer.records import Answers, Label, Span
+
+# --- intervals
+
+
+def test_proportion_is_the_exact_clopper_pearson_interval():
+    estimate = proportion(8, 10)  # published: 0.4439 to 0.9748
+    assert estimate.value == 0.8
+    assert (estimate.interval.low, estimate.interval.high) == pytest.approx((0.44390, 0.97479), abs=1e-5)
+    assert proportion(0, 30).interval.high == pytest.approx(1 - 0.025 ** (1 / 30))
+    assert proportion(30, 30).interval.low == pytest.approx(0.025 ** (1 / 30))
+    assert Estimate.from_dict(json.loads(json.dumps(estimate.to_dict()))) == estimate
+
+
+@pytest.mark.parametrize(("successes", "n"), [(0, 0), (3, 2), (-1, 2)])
+def test_proportion_refuses_what_is_no_share(successes, n):
+    with pytest.raises(ValueError, match="no share"):
+        proportion(successes, n)
+
+
+def test_proportion_refuses_a_level_that_is_no_probability():
+    with pytest.raises(ValueError, match=r"0\.95"):
+        proportion(1, 2, level=95)
+
+
+def test_one_trial_a_text_is_the_exact_interval():
+    assert proportion_by_text([1, 0, 1, 1], [1, 1, 1, 1]) == proportion(3, 4)
+
+
+def test_no_error_seen_is_no_certainty():
+    estimate = proportion_by_text([6] * 50, [6] * 50)
+    assert estimate.value == 1.0
+    assert estimate.interval == proportion(50, 50).interval
+
+
+def test_no_trial_says_that_nothing_is_known():
+    estimate = proportion_by_text([0, 0], [0, 0])
+    assert (estimate.interval.low, estimate.interval.high, estimate.n) == (0.0, 1.0, 0)
+
+
+def test_trials_that_err_together_widen_the_interval():
+    together = proportion_by_text([0] * 10 + [5] * 40, [5] * 50).interval
+    apart = proportion_by_text([4] * 49 + [3], [5] * 50).interval
+    assert together.high - together.low > 1.8 * (apart.high - apart.low)
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), max_size=30))
+def test_the_interval_holds_the_value(counts):
+    estimate = proportion_by_text([x for x, _ in counts], [x + more for x, more in counts])
+    assert 0 <= estimate.interval.low <= estimate.value <= estimate.interval.high <= 1
+    assert estimate.interval.high > estimate.interval.low
+
+
+def _decisions(rng, n, share, correlation):
+    scale = (1 - correlation) / correlation
+    asked = rng.integers(1, 5, n)
+    return rng.binomial(asked, rng.beta(share * scale, (1 - share) * scale, n)), asked
+
+
+def _rare_spans(rng, n, share, correlation):
+    """Found among those found, missed or wrong; about one text in ten has any."""
+    scale = (1 - correlation) / correlation
+    there = rng.poisson(0.1, n)
+    found = rng.binomial(there, rng.beta(share * scale, (1 - share) * scale, n))
+    return found, there
+
+
+@pytest.mark.parametrize("world", [_decisions, _rare_spans])
+@pytest.mark.parametrize("n", [40, 150])
+@pytest.mark.parametrize(("share", "correlation"), [(0.7, 0.3), (0.95, 0.1), (0.95, 0.6), (0.99, 0.3)])
+def test_intervals_cover_what_they_promise(world, n, share, correlation):
+    rng = np.random.default_rng(7)
+    intervals = [proportion_by_text(*world(rng, n, share, correlation)).interval for _ in range(400)]
+    assert np.mean([i.low <= share <= i.high for i in intervals]) >= 0.93
+
+
+# --- scores
+
+
+def test_span_scores_count_exact_offsets_only():
+    scores = span_scores([[(0, 3), (5, 9)], [], [(2, 4)]], [[(0, 3), (5, 8)], [(1, 2)], [(2, 4)]])
+    assert (scores.tp, scores.fp, scores.fn, scores.support) == (2, 2, 1, 3)
+    assert (scores.precision, scores.recall) == (0.5, pytest.approx(2 / 3))
+    assert scores.f1.value == pytest.approx(4 / 7)
+    assert scores.f1.interval.low < 4 / 7 < scores.f1.interval.high
+
+
+@pytest.mark.parametrize("answers", [[], [[]], [[], []]])
+def test_nothing_to_find_and_nothing_found_is_right_but_unproven(answers):
+    scores = span_scores(answers, answers)
+    assert (scores.precision, scores.recall, scores.f1.value) == (1.0, 1.0, 1.0)
+    assert (scores.f1.interval.low, scores.f1.interval.high) == (0.0, 1.0)
+
+
+def test_finding_nothing_where_there_was_something_is_worth_nothing():
+    scores = span_scores([[(0, 1)]], [[]])
+    assert (scores.precision, scores.recall, scores.f1.value) == (0.0, 0.0, 0.0)
+
+
+def test_label_scores_of_choices():
+    scores = label_scores(["a", "a", "b", "c"], ["a", "b", "b", None])
+    assert scores.accuracy == proportion(2, 4)
+    assert scores.micro is None
+    assert {name: s.f1.value for name, s in scores.classes.items()} == pytest.approx({"a": 2 / 3, "b": 2 / 3, "c": 0})
+    assert scores.macro_f1 == pytest.approx(4 / 9)
+    assert set(scores.confusions) == {("a", "b", 1), ("c", None, 1)}
+
+
+def test_label_scores_of_truth_values_show_the_rare_class():
+    scores = label_scores([True] + [False] * 99, [False] * 100)
+    assert scores.accuracy.value == 0.99
+    assert scores.classes["true"].f1.value == 0.0
+    assert scores.classes["true"].support == 1
+
+
+def test_label_scores_of_sets():
+    scores = label_scores([["a", "b"], [], ["c"]], [["b", "a"], ["c"], ["c"]])
+    assert scores.accuracy.value == pytest.approx(2 / 3)
+    assert scores.micro.f1.value == pytest.approx(6 / 7)
+    assert scores.confusions == ()
+
+
+def test_confusions_are_bounded_and_the_most_frequent_come_first():
+    gold = ["x", "x", *(f"g{i}" for i in range(50))]
+    scores = label_scores(gold, ["y", "y", *(["z"] * 50)])
+    assert scores.confusions[0] == ("x", "y", 2)
+    assert len(scores.confusions) == 20
+
+
+def test_scores_refuse_unequal_lengths():
+    with pytest.raises(ValueError, match="1 gold answers, but 0"):
+        span_scores([[]], [])
+    with pytest.raises(ValueError, match="no answer to score"):
+        label_scores([], [])
+
+
+# --- a plan
+
+TEXT = "The pizza was great, the wine awful: $9"
+PLAN = Plan.parse(
+    {
+        "instruction": "aspects and their sentiment",
+        "steps": [
+            {"id": "review", "op": "get_label", "instruction": "Is it a review?"},
+            {"id": "aspect", "op": "get_span", "instruction": "aspects", "where": {"step": "review", "equals": True}},
+            {"id": "mood", "op": "get_label", "instruction": "mood?", "labels": ["good", "bad"], "of": "aspect"},
+            {"id": "price", "op": "get_span", "instruction": "price of it", "of": "aspect"},
+        ],
+    }
+)
+
+
+def _aspect(start, end, mood, *prices):
+    return Span(start, end, TEXT[start:end], 1.0, {"mood": Label(mood)}, {"price": tuple(prices)})
+
+
+GOLD = Answers(
+    {"review": Label(True)}, {"aspect": (_aspect(4, 9, "good"), _aspect(25, 29, "bad", Span.at(TEXT, 37, 39)))}
+)
+
+
+def test_the_same_answers_agree_entirely():
+    quality = evaluate_plan(PLAN, [GOLD] * 20, [GOLD] * 20)
+    assert set(quality.steps) == {"review", "aspect", "mood", "price"}
+    assert quality.agreement.value == 1.0
+    assert quality.agreement.interval == proportion(20, 20).interval
+    assert (quality.steps["mood"].n, quality.steps["mood"].decisions) == (20, 40)
+    assert {s.metric for s in quality.steps.values()} == {"accuracy", "F1"}
+
+
+def test_nested_steps_are_compared_on_gold_spans():
+    proxy = Answers({"review": Label(True)}, {"aspect": (_aspect(25, 29, "good"), _aspect(4, 8, "good"))})
+    quality = evaluate_plan(PLAN, [GOLD], [proxy])
+    assert quality.steps["aspect"].score.value == 0.5
+    assert quality.steps["aspect"].agreement.value == 0.0
+    assert quality.steps["mood"].score.value == 0.0  # one span found, but its mood wrong; the other missed
+    assert quality.steps["price"].details["fn"] == 1
+    assert quality.agreement.value == pytest.approx(1 / 6)
+
+
+def test_a_step_counts_where_the_annotator_answered_it_and_a_missing_answer_is_wrong():
+    gold = [GOLD, Answers({"review": Label(False)}), Answers({"review": Label(True)}, {"aspect": ()})]
+    proxy = [
+        GOLD,
+        Answers({"review": Label(False)}, {"aspect": (_aspect(4, 9, "good"),)}),
+        Answers({"review": Label(True)}),
+    ]
+    quality = evaluate_plan(PLAN, gold, proxy)
+    assert quality.steps["review"].score == proportion(3, 3)
+    assert quality.steps["aspect"].n == 2
+    assert quality.steps["aspect"].agreement.value == 0.5
+    assert quality.steps["aspect"].score.value == 1.0
+
+
+def test_steps_without_gold_answers_are_named():
+    quality = evaluate_plan(PLAN, [Answers({"review": Label(False)})], [Answers()])
+    assert quality.unmeasured == ("aspect", "mood", "price")
+    assert quality.agreement.value == 0.0
+
+
+def test_quality_survives_json():
+    quality = evaluate_plan(PLAN, [GOLD, GOLD], [GOLD, Answers()])
+    data = json.loads(json.dumps(quality.to_dict(), allow_nan=False))
+    assert Quality.from_dict(data).to_dict() == quality.to_dict() == data
+
+
+def test_no_gold_answer_at_all_is_one_sentence():
+    with pytest.raises(AnnotationError, match="annotate more texts"):
+        evaluate_plan(PLAN, [Answers()], [GOLD])
+
+
+# --- calibration
+
+
+def test_temperature_is_recovered():
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(3000, 3)) * 2
+    chances = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    targets = [rng.choice(3, p=p) for p in chances]
+    assert fit_temperature(logits * 3, targets) == pytest.approx(3, rel=0.1)
+    assert fit_temperature(logits / 2, targets) == pytest.approx(0.5, rel=0.1)
+
+
+def test_a_few_targets_move_the_temperature_little():
+    right = np.tile(np.eye(2), (6, 1)) * 4
+    assert 0.4 < fit_temperature(right, [0, 1] * 6) < 1
+
+
+@pytest.mark.parametrize("targets", [[0, 1] * 4, [1] * 30])
+def test_too_little_to_go_by_leaves_scores_alone(targets):
+    assert fit_temperature(np.ones((len(targets), 2)), targets) == 1.0
+
+
+def test_temperature_refuses_bad_shapes():
+    with pytest.raises(ValueError, match="shapes"):
+        fit_temperature([[1.0, 2.0]], [0, 1])
+    with pytest.raises(ValueError, match="no column"):
+        fit_temperature([[1.0, 2.0]], [2])
+
+
+def test_reliability_and_its_error():
+    confidence, correct = [0.95, 0.95, 0.95, 1.0, 0.05], [1, 1, 1, 0, 0]
+    low, high = reliability(confidence, correct)
+    assert (low["low"], low["high"], low["n"], low["accuracy"]) == (0.0, 0.1, 1, 0.0)
+    assert (high["n"], high["accuracy"]) == (4, 0.75)
+    assert high["accuracy_low"] < 0.75 < high["accuracy_high"]
+    assert expected_calibration_error(confidence, correct) == pytest.approx((4 * abs(0.75 - 0.9625) + 0.05) / 5)
+    assert expected_calibration_error([], []) == 0.0
+    with pytest.raises(ValueError, match="outside"):
+        reliability([1.2], [True])
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.tuples(st.sampled_from([0.0, 0.1, 0.3, 0.5, 0.7, 1.0]), st.booleans()), min_size=1), st.integers(0, 5)
+)
+def test_the_best_threshold_is_no_worse_than_any_other(candidates, missed):
+    scores, correct = (np.array(column) for column in zip(*candidates, strict=True))
+    n_gold = int(correct.sum()) + missed
+
+    def f1(threshold):
+        kept = scores >= threshold
+        return 2 * correct[kept].sum() / max(kept.sum() + n_gold, 1)
+
+    assert f1(best_threshold(scores, correct, n_gold)) == max(
+        f1(t) for t in [0, 0.05, 0.2, 0.4, 0.6, 0.9, 1.0]
+    ) or not any(correct)
+
+
+def test_the_room_is_light():
+    heavy = "{'torch', 'langchain_core', 'pandas', 'sklearn', 'scipy.stats'}"
+    code = f"import sys, langchain_falconer.evaluate; print({heavy} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

@@ -1,0 +1,435 @@
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import re
+import subprocess
+import sys
+from functools import cache
+from html.parser import HTMLParser
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rich.console import Console
+
+from langchain_falconer.errors import PlanError, RunError
+from langchain_falconer.evaluate import evaluate_plan, reliability
+from langchain_falconer.plan import Plan
+from langchain_falconer.records import Answers, Label, Span
+from langchain_falconer.report import print_summary, render_html
+
+HOSTILE = (
+    '<script>alert("x")</script>\x1b[31m\u202e <img src=https://evil.example/x.png onerror=alert(1)> {{ 7 * 7 }} [bold]'
+)
+
+PLAN = Plan.parse(
+    {
+        "instruction": "Extract all laptop prices, and what people think of each part, from positive reviews",
+        "steps": [
+            {"id": "positive", "op": "get_label", "instruction": "Is this a positive review of a laptop?"},
+            {
+                "id": "topic",
+                "op": "get_label",
+                "instruction": "What is it about?",
+                "labels": ["hardware", "service", "price"],
+            },
+            {
+                "id": "price",
+                "op": "get_span",
+                "instruction": "Extract the laptop's price, with its currency sign, exactly as the review writes it",
+                "where": {
+                    "all": [{"step": "positive", "equals": True}, {"step": "topic", "in": ["hardware", "price"]}]
+                },
+            },
+            {
+                "id": "part",
+                "op": "get_span",
+                "instruction": "Extract the parts that are judged",
+                "where": {"step": "positive", "equals": True},
+            },
+            {
+                "id": "mood",
+                "op": "get_label",
+                "instruction": "The sentiment towards {span}",
+                "labels": ["good", "bad"],
+                "of": "part",
+            },
+        ],
+    }
+)
+
+TEXT = "Love it: $999 for this, and the screen of the 14-inch model is a joy, though the fan is loud."
+
+
+def answers(seed: int, wrong: float = 0.0) -> Answers:
+    rng = np.random.default_rng(seed)
+
+    def slips() -> bool:
+        return bool(rng.random() < wrong)
+
+    parts = (
+        Span(28 + 4, 38, TEXT[32:38], 0.93, {"mood": Label("bad" if slips() else "good", 0.9)}),
+        Span(81, 84, TEXT[81:84], 0.81, {"mood": Label("good" if slips() else "bad", 0.7)}),
+    )
+    return Answers(
+        {"positive": Label(not slips(), 0.97), "topic": Label("service" if slips() else "hardware", 0.8)},
+        {"price": () if slips() else (Span.at(TEXT, 9, 13, 0.91),), "part": parts[: 1 if slips() else 2]},
+    )
+
+
+@cache
+def summary() -> dict[str, Any]:
+    rng = np.random.default_rng(1)
+    gold, proxy = [answers(i) for i in range(150)], [answers(i, 0.06) for i in range(150)]
+    confidence = rng.uniform(0.5, 1, 400)
+    bins = reliability(confidence, rng.random(400) < confidence * 0.95)
+    return {
+        "run_id": "2025-11-22-laptops-7f3a",
+        "instruction": PLAN.instruction,
+        "plan": PLAN.to_dict(),
+        "corpus": {"sources": ["reviews.jsonl"], "documents": 100_000, "bad_rows": 3},
+        "annotations": {
+            "source": "openai:gpt-4.1-mini",
+            "train": 450,
+            "held_out": 150,
+            "failed": 2,
+            "rejected_quotes": 7,
+            "rounds": 2,
+        },
+        "quality": evaluate_plan(PLAN, gold, proxy).to_dict(),
+        "cost": {
+            "calls": 120,
+            "input_tokens": 210_400,
+            "output_tokens": 31_200,
+            "usd": 0.1343,
+            "tokens_for_every_text": 40_300_000,
+            "share": 0.006,
+        },
+        "pace": {"texts_per_second": 1184.2, "seconds": 84.4, "llm_seconds_per_text": 1.31, "ratio": 1551.3},
+        "rows": {
+            "total": 100_000,
+            "matched": 18_234,
+            "failed": 2,
+            "labels": {
+                "positive": {"true": 61_020, "false": 38_980},
+                "topic": {"hardware": 55_100, "service": 23_800, "price": 21_100},
+            },
+            "spans": {
+                "price": {
+                    "texts": 18_234,
+                    "spans": 20_110,
+                    "top": [["$999", 1204], ["$1,299", 980], ["$499", 611], ["€1.099", 404], ["$899", 390]],
+                },
+                "part": {
+                    "texts": 40_200,
+                    "spans": 77_002,
+                    "top": [["screen", 9021], ["battery", 8400], ["keyboard", 7222], [HOSTILE, 3], ["fan", 2]],
+                },
+            },
+            "scores": {
+                "positive": [
+                    900,
+                    300,
+                    100,
+                    80,
+                    60,
+                    50,
+                    40,
+                    40,
+                    50,
+                    60,
+                    70,
+                    90,
+                    120,
+                    160,
+                    220,
+                    300,
+                    450,
+                    700,
+                    1200,
+                    3000,
+                ],
+                "price": [0] * 10 + [5, 9, 20, 50, 90, 150, 300, 500, 800, 900],
+            },
+        },
+        "training": {
+            "loss": [2.1 * 0.985**i + 0.1 + float(rng.normal(0, 0.05)) for i in range(700)],
+            "seconds": 71.2,
+            "epochs": 8,
+        },
+        "backend": {
+            "name": "onnxruntime int8",
+            "agreement": 0.996,
+            "candidates": [
+                {"name": "torch float32", "texts_per_second": 402.0, "agreement": 1.0, "refused": None},
+                {"name": "onnxruntime float32", "texts_per_second": 790.0, "agreement": 1.0, "refused": None},
+                {"name": "onnxruntime int8", "texts_per_second": 1184.2, "agreement": 0.996, "refused": None},
+                {
+                    "name": "openvino int8",
+                    "texts_per_second": 1301.0,
+                    "agreement": 0.982,
+                    "refused": "agrees with float32 on 98.2% of decisions, below 99%",
+                },
+            ],
+        },
+        "calibration": {"positive": bins},
+        "seconds": {"plan": 2.1, "sample": 3.3, "annotate": 196.0, "train": 71.2, "evaluate": 4.0, "execute": 84.4},
+        "output": "out/laptops.jsonl",
+        "proxy": "~/.falconer/proxies/7f3a",
+        "messages": ["2 texts were not annotated: the LLM gave no valid JSON twice.", HOSTILE],
+    }
+
+
+def rows() -> list[dict[str, Any]]:
+    row = {
+        "id": "review-1",
+        "text": TEXT,
+        **{"labels": {k: v.to_dict() for k, v in answers(0).labels.items()}},
+        "spans": {k: [s.to_dict() for s in v] for k, v in answers(0).spans.items()},
+        "match": True,
+        "decided_by": {"positive": "proxy", "topic": "proxy", "price": "llm", "part": "proxy"},
+    }
+    nested = {
+        **row,
+        "id": "review-2",
+        "spans": {
+            "price": [{"start": 9, "end": 22, "text": TEXT[9:22], "score": 0.5}],
+            "part": [
+                {"start": 18, "end": 38, "text": TEXT[18:38], "score": 0.6},
+                {"start": 46, "end": 59, "text": TEXT[46:59], "score": 0.8},
+            ],
+            "number": [{"start": 46, "end": 48, "text": "14", "score": 0.7}],
+        },
+    }
+    hostile = {
+        "id": HOSTILE,
+        "text": HOSTILE,
+        "labels": {"positive": {"value": False, "score": 0.88}},
+        "spans": {},
+        "match": False,
+        "decided_by": {"positive": "proxy"},
+    }
+    long = {**row, "id": "review-4", "text": TEXT + " And so on." * 300, "match": False}
+    failed = {"id": "review-5", "error": "the text is empty", "text": ""}
+    return [hostile, failed, long, row, nested]
+
+
+# --- reading a page as a browser would
+
+
+class Page(HTMLParser):
+    """A page's tags, its text, and the texts of its rows with the steps that mark each character."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.rows: list[list[tuple[str, frozenset[str]]]] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag != "meta":
+            self.open.append(self.tags[-1])
+        if tag == "div" and dict(attrs).get("class") == "text":
+            self.rows.append([])
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop()[0] == tag, "tags must nest"
+
+    def handle_data(self, data):
+        if not any(tag == "style" for tag, _ in self.open):
+            self.text += data
+        if any(attrs.get("class") == "text" for tag, attrs in self.open if tag == "div"):
+            marks = frozenset((attrs["title"] or "").split()[0] for tag, attrs in self.open if tag == "mark")
+            self.rows[-1] += [(c, marks) for c in data]
+
+
+def page(tmp_path, summary_=None, rows_=(), **options) -> Page:
+    out = tmp_path / "report.html"
+    render_html(summary_ or {}, rows_, out, **options)
+    return Page(out.read_text("utf-8"))
+
+
+def printed(summary_, width=120) -> str:
+    out = io.StringIO()
+    print_summary(summary_, Console(file=out, width=width, force_terminal=True, color_system="truecolor"))
+    return re.sub(r"\x1b\[[0-9;]*m", "", out.getvalue())
+
+
+# --- the HTML
+
+
+def test_a_full_report_shows_every_part(tmp_path):
+    shown = page(tmp_path, summary(), rows())
+    headings = re.findall(r"Messages|Plan|Found|Quality|Confidence|Cost and time|Rows|Files", shown.text)
+    assert list(dict.fromkeys(headings))[-8:] == [
+        "Rows",
+        "Messages",
+        "Plan",
+        "Found",
+        "Quality",
+        "Confidence",
+        "Cost and time",
+        "Files",
+    ]
+    for said in (
+        "18,234 of 100,000", "95% interval", "0.60% of the 40.3M", "1,551x the LLM", "def pipeline(text):",
+        "flowchart TD",
+        "20,110 spans in 18,234 texts", "positive by class", "refused: agrees with float32 on 98.2%",
+        "3 min 16 s", "$0.13",
+        "the text is empty", "screen → mood: good", "out/laptops.jsonl", "7, not found verbatim",
+    ):  # fmt: skip
+        assert said in shown.text
+    drawn = [attrs.get("aria-label") for tag, attrs in shown.tags if tag == "svg" and attrs.get("role") == "img"]
+    assert len(drawn) == 1 + 6 + 3 + 1  # the plan, intervals, scores and reliability, loss
+    assert all(drawn)
+
+
+def test_a_report_needs_nothing_from_outside_and_runs_nothing(tmp_path):
+    shown = page(tmp_path, summary(), rows())
+    assert not {"script", "img", "link", "iframe", "object", "base", "form"} & {tag for tag, _ in shown.tags}
+    for _, attrs in shown.tags:
+        assert not any(name.startswith("on") or name in {"src", "href", "style"} for name in attrs)
+    policy = next(a["content"] for t, a in shown.tags if a.get("http-equiv") == "Content-Security-Policy")
+    css = re.search(r"<style>(.*)</style>", (tmp_path / "report.html").read_text("utf-8"), re.DOTALL)[1]
+    assert "url(" not in css
+    digest = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
+    assert policy.startswith(f"default-src 'none'; style-src 'sha256-{digest}';")
+
+
+def test_hostile_text_shows_as_text(tmp_path):
+    shown = page(tmp_path, {"instruction": HOSTILE, "messages": [HOSTILE], "output": HOSTILE}, rows())
+    assert shown.text.count('<script>alert("x")</script>') >= 5
+    assert "{{ 7 * 7 }}" in shown.text
+    assert HOSTILE in ["".join(c for c, _ in row) for row in shown.rows]
+
+
+def test_a_hostile_plan_stays_inside_its_drawing(tmp_path):
+    step = {"id": "a", "op": "get_span", "instruction": "</text><script>x</script>"}
+    shown = page(tmp_path, {"plan": {"instruction": "</pre><script>", "steps": [step]}})
+    assert "script" not in {tag for tag, _ in shown.tags}
+
+
+def test_overlapping_and_nested_spans_mark_exactly_their_characters(tmp_path):
+    shown = page(tmp_path, summary(), [rows()[-1]])
+    marked = {step: "".join(c for c, m in shown.rows[0] if step in m) for step in ("price", "part", "number")}
+    assert marked == {"price": TEXT[9:22], "part": TEXT[18:38] + TEXT[46:59], "number": "14"}
+    assert "".join(c for c, _ in shown.rows[0]) == TEXT
+
+
+@settings(deadline=None)
+@given(text=st.text(st.characters(codec="utf-8", exclude_characters="\r\x00"), max_size=60), data=st.data())
+def test_any_spans_mark_exactly_their_characters(tmp_path_factory, text, data):
+    offsets = st.tuples(st.integers(0, len(text)), st.integers(0, len(text))).filter(lambda o: o[0] < o[1])
+    steps = data.draw(st.dictionaries(st.sampled_from("abc"), st.lists(offsets, max_size=4))) if text else {}
+    spans = {
+        step: [{"start": s, "end": e, "text": text[s:e], "score": 0.5} for s, e in found]
+        for step, found in steps.items()
+    }
+    shown = page(
+        tmp_path_factory.mktemp("any"), {}, [{"id": "1", "text": text, "labels": {}, "spans": spans, "match": True}]
+    )
+    assert "".join(c for c, _ in shown.rows[0]) == text
+    for i, (_, marks) in enumerate(shown.rows[0]):
+        assert marks == {step for step, found in steps.items() if any(s <= i < e for s, e in found)}
+
+
+def test_matches_come_first_and_rows_are_bounded(tmp_path):
+    many = [{"id": f"row{i}", "text": "t", "labels": {}, "spans": {}, "match": i % 2 == 1} for i in range(100)]
+    shown = page(tmp_path, {}, many, max_rows=20)
+    assert "Matches (15 shown)" in shown.text
+    assert "No match (5 shown)" in shown.text
+    assert shown.text.index("row29") < shown.text.index("row0")
+    assert "No match (20 shown)" in page(tmp_path, {}, [r for r in many if not r["match"]], max_rows=20).text
+
+
+def test_long_text_between_spans_is_left_out_and_said_so(tmp_path):
+    row = {**rows()[-2], "text": TEXT + "x" * 50_000}
+    shown = page(tmp_path, {}, [row])
+    assert re.search(r"… 49,\d\d\d characters …", shown.text)
+    assert len(shown.text) < 2_000
+
+
+@pytest.mark.parametrize("part", [*summary()])
+@pytest.mark.parametrize("how", ["missing", "null"])
+def test_any_part_may_be_missing(tmp_path, part, how):
+    less = {k: v for k, v in summary().items() if k != part} | ({part: None} if how == "null" else {})
+    assert "Falconer report" in page(tmp_path, less, rows()).text
+    assert printed(less)
+
+
+def test_the_parts_of_a_part_may_be_missing(tmp_path):
+    hollow = {k: ({} if isinstance(v, dict) else [] if isinstance(v, list) else None) for k, v in summary().items()}
+    assert "What the run found" in page(tmp_path, hollow, []).text
+    emptied = {
+        k: dict.fromkeys(v) if isinstance(v, dict) and k not in ("plan", "seconds") else v for k, v in summary().items()
+    }
+    assert "– of –" in page(tmp_path, emptied, []).text
+    assert "– of –" in printed(emptied)
+
+
+def test_text_that_is_no_unicode_is_written_all_the_same(tmp_path):
+    assert "a?b" in page(tmp_path, {"messages": ["a\ud800b"]}).text
+
+
+def test_a_span_outside_its_text_is_one_sentence(tmp_path):
+    row = {"id": "r7", "text": "abc", "spans": {"p": [{"start": 2, "end": 9, "text": "c"}]}, "match": True}
+    with pytest.raises(RunError, match=r"row 'r7' has a span of 'p' at \[2, 9\]"):
+        page(tmp_path, {}, [row])
+
+
+def test_a_report_that_cannot_be_written_is_one_sentence(tmp_path):
+    with pytest.raises(RunError, match="No such file or directory"):
+        render_html({}, [], tmp_path / "no" / "report.html")
+
+
+def test_a_failed_report_leaves_the_old_one(tmp_path):
+    page(tmp_path, {"run_id": "first"})
+    with pytest.raises(PlanError):
+        page(tmp_path, {"plan": {"steps": []}})
+    assert "first" in (tmp_path / "report.html").read_text("utf-8")
+
+
+# --- the terminal
+
+
+def test_the_terminal_says_what_matters():
+    said = printed({**summary(), "report": "out/report.html"})
+    for part in (
+        "18,234 of 100,000", "95% interval 9", "0.60% of the 40.3M to ask about every text", "1,184 texts/s", "$1,299",
+        "20,110 spans in 18,234 texts", "accuracy 96.7%", "out/laptops.jsonl", "out/report.html",
+        "proxies/7f3a", "2 texts were not",
+    ):  # fmt: skip
+        assert part in said
+
+
+def test_the_terminal_obeys_no_text():
+    said = printed({"instruction": HOSTILE, "messages": [HOSTILE], "output": HOSTILE}, width=300)
+    assert "\x1b" not in said
+    assert "\u202e" not in said
+    assert "[bold]" in said
+
+
+def test_an_empty_summary_says_so():
+    assert "nothing to show" in printed({})
+
+
+@pytest.mark.parametrize("width", [40, 80])
+def test_the_terminal_fits_narrow_windows(width):
+    assert max(map(len, printed(summary(), width).splitlines())) <= width
+
+
+def test_the_room_is_light():
+    heavy = "{'torch', 'jinja2', 'rich', 'pandas', 'pyarrow'}"
+    code = f"import sys, langchain_falconer.report; print({heavy} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
