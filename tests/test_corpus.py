@@ -428,10 +428,10 @@ def test_damage_in_the_middle_of_gzip(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("nowhere.jsonl", "no file or folder 'nowhere.jsonl'"),
+        ("nowhere.jsonl", "no regular file or folder 'nowhere.jsonl'"),
         ("a text " * 1000, "texts themselves come as a list"),
-        ("nul\0", "no file or folder"),
-        ("/dev/null", "no file or folder"),
+        ("nul\0", "no regular file or folder"),
+        ("/dev/null", "no regular file or folder"),
         ([], "is empty"),
         (iter(["a"]), "only once"),
         ({"a": 1}, "no corpus"),

@@ -451,7 +451,9 @@ def _look(given: str | Path) -> list[_Found]:
         is_file = False
     if not is_file:
         shown = str(given) if len(str(given)) <= 120 else f"{str(given)[:120]}…"
-        raise CorpusError(f"there is no file or folder '{shown}'; check the path (texts themselves come as a list)")
+        raise CorpusError(
+            f"there is no regular file or folder '{shown}'; check the path (texts themselves come as a list)"
+        )
     if _suffix(path.name) is None:
         raise CorpusError(f"{path} is of no format that can be read; give {_formats()}")
     return [_Found(path, path.name)]

@@ -2,6 +2,7 @@
 
 from langchain_falconer.proxy._base import DEFAULT_BASE
 from langchain_falconer.proxy._proxy import PASSAGE_CHARS, Embedder, Proxy, train_proxy
+from langchain_falconer.proxy._registry import Registry
 from langchain_falconer.proxy._session import OnnxSession, Session, SlotWeights, TorchSession, cores
 from langchain_falconer.proxy._train import TrainSettings
 
@@ -11,6 +12,7 @@ __all__ = [
     "Embedder",
     "OnnxSession",
     "Proxy",
+    "Registry",
     "Session",
     "SlotWeights",
     "TorchSession",

@@ -11,13 +11,14 @@ from dataclasses import replace
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from langchain_falconer.annotate import Annotation
 from langchain_falconer.corpus import split_passages
 from langchain_falconer.errors import PlanError, ProxyError
+from langchain_falconer.evaluate import fit_temperature
 from langchain_falconer.plan import LabelOption, LabelStep, Plan, SpanStep, matches, resolve
 from langchain_falconer.proxy._base import DEFAULT_BASE, base_folder, empty_encoder, load_encoder, load_tokenizer, max_tokens
 from langchain_falconer.proxy._decode import Scores, decide, merge
@@ -25,9 +26,9 @@ from langchain_falconer.proxy._layout import Layout
 from langchain_falconer.proxy._marking import Marked
 from langchain_falconer.proxy._scorer import Scorer
 from langchain_falconer.proxy._session import OnnxSession, Session, SlotWeights, TorchSession
-from langchain_falconer.proxy._tokens import Windows
+from langchain_falconer.proxy._tokens import Windows, pad
 from langchain_falconer.proxy._train import TrainSettings, examples_of, fit
-from langchain_falconer.records import Answers, Label, Record, Span
+from langchain_falconer.records import Answers, Label, LabelValue, Record, Span
 
 FORMAT = 1
 PASSAGE_CHARS = 1200
@@ -101,9 +102,21 @@ class Proxy:
         """How unsure the proxy is of each text, in [0, 1]: one minus the score of its least sure answer."""
         return [1.0 - min([1.0, *_all_scores(answers)]) for answers in self.answers(texts, everything=True)]
 
-    def embed(self, texts: Sequence[str]) -> np.ndarray:
-        """Unit sentence vectors (n, d), float32."""
-        return embed(self._model, self._tokenizer, texts)
+    def calibrate(self, held_out: Sequence[Annotation]) -> None:
+        """Set each label step's temperature on annotations that training did not see (Guo et al., 2017).
+
+        Decisions stay as they are but for multi-label ties; scores come to mean what they say.
+        """
+        examples = examples_of(self.plan, held_out, int(self.manifest["passage_chars"]))
+        temperatures = {}
+        for step in self.plan.steps:
+            mine = [e for e in examples if step.id in e.labels]
+            if isinstance(step, LabelStep) and mine:
+                layout, scorer = self._scorer([step], {})
+                rows = np.stack([s.labels[step.id] for s in scorer([e.text for e in mine])])
+                temperatures[step.id] = _temperature(step, rows, [e.labels[step.id] for e in mine])
+        self.note(temperatures=temperatures)
+        self.__dict__.pop("_scorers", None)
 
     def use(self, session: Session) -> None:
         """Compute with this session from now on."""
@@ -240,9 +253,12 @@ class Proxy:
     def _scorers(self) -> dict[str | None, tuple[Layout, Scorer]]:
         """A scorer for the steps about the text (key None), and one for each span step that others are ``of``."""
         groups = {None: self.plan.top_level} | {s.id: c for s in self.plan.steps if (c := self.plan.asked_of(s.id))}
-        return {key: self._scorer(steps) for key, steps in groups.items()}
+        temperatures = self.manifest.get("temperatures", {})
+        return {key: self._scorer(steps, temperatures) for key, steps in groups.items()}
 
-    def _scorer(self, steps: Sequence[LabelStep | SpanStep]) -> tuple[Layout, Scorer]:
+    def _scorer(
+        self, steps: Sequence[LabelStep | SpanStep], temperatures: dict[str, float]
+    ) -> tuple[Layout, Scorer]:
         span_rows = [self._layout.span_row[s.id] for s in steps if isinstance(s, SpanStep)]
         label_rows = [
             row
@@ -252,14 +268,14 @@ class Proxy:
         ]
         layout = Layout.of(steps)
         weights = self._slots.take(span_rows, label_rows)
-        return layout, self._new_scorer(layout, weights, self.manifest.get("temperatures", {}))
+        return layout, self._new_scorer(layout, weights, temperatures)
 
     def _new_scorer(self, layout: Layout, weights: SlotWeights, temperatures: dict[str, float]) -> Scorer:
         return Scorer(self._windows, int(self._tokenizer.pad_token_id or 0), layout, weights, temperatures, self.session)
 
     def _answer(self, texts: Sequence[str], everything: bool) -> list[Answers]:
         layout, scorer = self._scorers[None]
-        passages = [split_passages(text, int(self.manifest["passage_chars"])) for text in texts]
+        passages = [self._passages(text) for text in texts]
         scores = iter(scorer([text[a:b] for text, parts in zip(texts, passages, strict=True) for a, b in parts]))
         merged = [merge([(a, next(scores)) for a, _ in parts], layout) for parts in passages]
         answers = [decide(self.plan.top_level, one, text) for one, text in zip(merged, texts, strict=True)]
@@ -269,6 +285,9 @@ class Proxy:
             places = [[_Place(text, part) for part in parts] for text, parts in zip(texts, passages, strict=True)]
             answers = self._ask_of_spans(answers, places)
         return answers
+
+    def _passages(self, text: str) -> list[tuple[int, int]]:
+        return split_passages(text, int(self.manifest["passage_chars"])) or [(0, 0)]  # nothing but blanks
 
     def _ask_of_spans(self, answers: list[Answers], places: list[list[_Place]]) -> list[Answers]:
         spans = [dict(a.spans) for a in answers]
@@ -298,13 +317,13 @@ class Proxy:
         known = next((own for own in self.plan.steps if own.fingerprint == step.fingerprint), None)
         if known is not None:
             asked: LabelStep | SpanStep = known
-            layout, scorer = self._scorer([known])
+            layout, scorer = self._scorer([known], self.manifest.get("temperatures", {}))
         else:
             asked, layout = step, Layout.of([step])
             scorer = self._new_scorer(layout, new_slots(self._model, self._tokenizer, layout), {})
         answers = []
         for text in texts:
-            parts = split_passages(text, int(self.manifest["passage_chars"]))
+            parts = self._passages(text)
             scores = scorer([text[a:b] for a, b in parts])
             answers.append(decide([asked], merge([(a, s) for (a, _), s in zip(parts, scores, strict=True)], layout), text))
         return [
@@ -347,6 +366,18 @@ def _all_scores(answers: Answers | Span) -> list[float]:
     return own
 
 
+def _temperature(step: LabelStep, probabilities: np.ndarray, values: Sequence[LabelValue]) -> float:
+    p = np.clip(probabilities, 1e-7, 1 - 1e-7)
+    if step.kind == "choice":
+        return fit_temperature(np.log(p), np.array([step.names.index(str(v)) for v in values]))
+    if step.kind == "yes_no":
+        truths = np.array([[bool(v)] for v in values])
+    else:
+        truths = np.array([[name in cast(list[str], v) for name in step.names] for v in values])
+    binary = np.stack([np.log(1 - p.ravel()), np.log(p.ravel())], axis=1)
+    return fit_temperature(binary, truths.ravel().astype(np.int64))
+
+
 def embed(model: Any, tokenizer: Any, texts: Sequence[str]) -> np.ndarray:
     """Unit sentence vectors (n, d), float32; of a long text only the first 256 tokens count."""
     import torch
@@ -357,8 +388,6 @@ def embed(model: Any, tokenizer: Any, texts: Sequence[str]) -> np.ndarray:
         batch = order[at : at + 64]
         encodings = Windows(tokenizer, 256)([texts[i][:2000] for i in batch])
         firsts = {w.text: w for w in reversed(encodings)}
-        from langchain_falconer.proxy._tokens import pad
-
         ids, mask = pad([firsts[i] for i in range(len(batch))], int(tokenizer.pad_token_id or 0))
         with torch.inference_mode():
             rows[batch] = model.embed(torch.from_numpy(ids), torch.from_numpy(mask)).numpy()

@@ -220,7 +220,7 @@ def _step(model: SlotModel, slots: Slots, layout: Layout, batch: list[_Item], pa
     loss.backward()
     torch.nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], 1.0)
     optimizer.step()
-    return float(loss)
+    return loss.item()
 
 
 def bf16_pays() -> bool:

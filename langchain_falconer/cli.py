@@ -1,0 +1,498 @@
+"""The command line: ``falconer plan | mine | train | predict | proxies | report | demo | benchmark``."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from langchain_falconer.errors import FalconerError, RunError, SettingsError
+
+if TYPE_CHECKING:
+    from langchain_falconer.falconer import Falconer, MiningResult
+    from langchain_falconer.graph import Review
+    from langchain_falconer.llm import LLM
+
+app = typer.Typer(
+    name="falconer",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    help="Mine a large corpus with an LLM's judgement at a small encoder's price.",
+)
+proxies_app = typer.Typer(no_args_is_help=False, invoke_without_command=True, help="The trained proxies of a home.")
+benchmark_app = typer.Typer(no_args_is_help=True, help="Measure Falconer on this machine.")
+app.add_typer(proxies_app, name="proxies")
+app.add_typer(benchmark_app, name="benchmark")
+
+stderr = Console(stderr=True)
+stdout = Console()
+
+
+class Engine(str, Enum):
+    """Where the run is computed."""
+
+    local = "local"
+
+
+class BadRows(str, Enum):
+    """What becomes of a row that cannot be read."""
+
+    fail = "fail"
+    record = "record"
+
+
+Llm = Annotated[str | None, typer.Option("--llm", help="Plans and annotates, e.g. openai:gpt-4.1-mini, or gguf:FILE for a local model.")]
+HomeDir = Annotated[Path | None, typer.Option("--home", help="Where annotations, proxies and runs are kept [default: ~/.falconer].")]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
+Price = Annotated[str | None, typer.Option("--price", metavar="IN,OUT", help="USD per million input and output tokens.")]
+Timeout = Annotated[float, typer.Option("--timeout", help="Seconds to wait for one LLM reply.")]
+Concurrency = Annotated[int, typer.Option("--concurrency", min=1, help="LLM calls under way at once.")]
+PlanFile = Annotated[Path | None, typer.Option("--plan", help="A plan (JSON) to use instead of asking the LLM for one.")]
+AnnotationsFile = Annotated[Path | None, typer.Option("--annotations", help="Your own labels (JSONL); no LLM is asked about texts.")]
+TextColumn = Annotated[str | None, typer.Option("--text-column", help="The column that holds the text.")]
+IdColumn = Annotated[str | None, typer.Option("--id-column", help="The column that holds the id; '' numbers the rows.")]
+Seed = Annotated[int, typer.Option("--seed", help="Same seed, same sample and weights.")]
+Base = Annotated[str | None, typer.Option("--base", help="The encoder to train: a folder or hub name [default: all-MiniLM-L6-v2].")]
+
+
+@app.command()
+def plan(
+    instruction: str,
+    llm: Llm = None,
+    timeout: Timeout = 120,
+    as_json: AsJson = False,
+) -> None:
+    """Have the LLM plan INSTRUCTION, and show the plan. Nothing is annotated."""
+    from langchain_falconer.plan import Planner, to_mermaid, to_pseudocode
+
+    if llm is None:
+        raise SettingsError("planning needs an LLM; name one with --llm, e.g. --llm openai:gpt-4.1-mini")
+    with stderr.status("planning…"):
+        made = Planner(_llm(llm, timeout=timeout)).plan(instruction)
+    if as_json:
+        _print_json(made.to_dict())
+    else:
+        _show_code(to_pseudocode(made), stdout)
+        stdout.print(to_mermaid(made), markup=False, highlight=False, style="dim")
+
+
+@app.command()
+def mine(
+    instruction: str,
+    corpus: Annotated[list[Path], typer.Argument(help="Files or folders: JSONL, CSV, Parquet, text, gzip of these.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where the rows go: .jsonl or .parquet.")],
+    plan_file: PlanFile = None,
+    llm: Llm = None,
+    annotations: AnnotationsFile = None,
+    home: HomeDir = None,
+    annotate: Annotated[int, typer.Option("--annotate", help="Texts that the LLM annotates.", min=10)] = 300,
+    texts_per_call: Annotated[int, typer.Option("--texts-per-call", help="Texts in one LLM call; small models answer better on 1.", min=1)] = 4,
+    max_llm_calls: Annotated[int | None, typer.Option("--max-llm-calls", help="Most LLM calls of this job.", min=0)] = None,
+    max_tokens: Annotated[int | None, typer.Option("--max-tokens", help="Most LLM tokens of this job.", min=0)] = None,
+    max_usd: Annotated[float | None, typer.Option("--max-usd", help="Most USD of this job.", min=0)] = None,
+    price: Price = None,
+    target_agreement: Annotated[float | None, typer.Option("--target-agreement", help="Annotate more until the proxy agrees with the LLM this often (0 to 1).")] = None,
+    text_column: TextColumn = None,
+    id_column: IdColumn = None,
+    bad_rows: Annotated[BadRows, typer.Option("--bad-rows", help="Stop at a row that cannot be read, or record it.")] = BadRows.fail,
+    base: Base = None,
+    backend: Annotated[str, typer.Option("--backend", help="auto, onnx, torch, torch-bf16 or openvino.")] = "auto",
+    engine: Annotated[Engine, typer.Option("--engine", help="Where the run is computed.")] = Engine.local,
+    seed: Seed = 0,
+    timeout: Timeout = 120,
+    concurrency: Concurrency = 4,
+    report: Annotated[Path | None, typer.Option("--report", help="Also write the HTML report here.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Approve the plan without asking.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Mine CORPUS for INSTRUCTION: plan, annotate a few texts, train a proxy, run it over everything.
+
+    The same command again goes on where it was stopped; no LLM call is paid twice.
+    """
+    from langchain_falconer.falconer import Falconer
+    from langchain_falconer.plan import Plan
+
+    settings = _mine_settings(
+        annotations=annotate,
+        target_agreement=target_agreement,
+        seed=seed,
+        corpus={"text_column": text_column, "id_column": id_column, "on_bad_row": bad_rows.value},
+        annotate={"texts_per_call": texts_per_call},
+        budget={"max_calls": max_llm_calls, "max_tokens": max_tokens, "max_usd": max_usd},
+        train={"seed": seed},
+        run={"backend": backend},
+        **({"base": base} if base else {}),
+    )
+    falconer = Falconer(
+        _llm(llm, timeout=timeout, concurrency=concurrency, price=price) if llm else None,
+        annotations=annotations,
+        home=home,
+        settings=settings,
+    )
+    given = Plan.parse(_read(plan_file)) if plan_file else None
+    ask = given is None and not yes and sys.stdin.isatty()
+    result = _mined(falconer, instruction, corpus, output, plan=given, reviewer=_review if ask else None)
+    _finish(result, report, as_json)
+
+
+@app.command()
+def train(
+    plan_file: Annotated[Path, typer.Option("--plan", help="The plan (JSON).")],
+    annotations: Annotated[Path, typer.Option("--annotations", help="Your labels (JSONL).")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The folder of the new proxy.")],
+    base: Base = None,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Train a proxy for a plan on annotations of your own, all of them, and export it through Optimum."""
+    from langchain_falconer.annotate import read_annotations
+    from langchain_falconer.plan import Plan
+    from langchain_falconer.proxy import DEFAULT_BASE, TrainSettings, train_proxy
+
+    made = Plan.parse(_read(plan_file))
+    known = read_annotations(annotations, made)
+    with _progress() as show:
+        proxy = train_proxy(
+            made,
+            known,
+            base=base or DEFAULT_BASE,
+            settings=TrainSettings(seed=seed),
+            on_step=lambda done, total, loss: show({"stage": "train", "done": done, "total": total}),
+        )
+        proxy.save(output)
+        difference = proxy.export()
+    facts = {"proxy": str(output), "annotations": len(known), "training": proxy.manifest["training"], "export_difference": difference}
+    if as_json:
+        _print_json(facts)
+    else:
+        stdout.print(f"trained on {len(known)} texts in {facts['training']['seconds']} s; the proxy is in [bold]{output}[/bold]")
+
+
+@app.command()
+def predict(
+    proxy_path: Annotated[Path, typer.Argument(metavar="PROXY", help="A proxy's folder.")],
+    corpus: Annotated[list[Path], typer.Argument(help="Files or folders of texts.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where the rows go: .jsonl or .parquet.")],
+    home: HomeDir = None,
+    text_column: TextColumn = None,
+    id_column: IdColumn = None,
+    bad_rows: Annotated[BadRows, typer.Option("--bad-rows", help="Stop at a row that cannot be read, or record it.")] = BadRows.fail,
+    backend: Annotated[str, typer.Option("--backend", help="auto, onnx, torch, torch-bf16 or openvino.")] = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Run a trained proxy over CORPUS. No LLM is involved."""
+    from itertools import islice
+
+    from langchain_falconer.corpus import Document, open_corpus_files
+    from langchain_falconer.execute import Run, choose_backend
+    from langchain_falconer.graph import Home
+    from langchain_falconer.proxy import Proxy
+
+    settings = _mine_settings(corpus={"text_column": text_column, "id_column": id_column, "on_bad_row": bad_rows.value}, run={"backend": backend})
+    proxy = Proxy.load(proxy_path)
+    texts = open_corpus_files(list(corpus), settings.corpus)
+    choose_backend(proxy, [d.text for d in islice(texts, 256) if isinstance(d, Document)], backend)
+    with _progress() as show:
+        run = Run(proxy, texts, Home.at(home).run_folder("predict"), settings.run)
+        done = run(output, lambda n: show({"stage": "execute", "done": n, "total": None}))
+    facts = {"output": str(output), "rows": done.tally.summary(), "texts_per_second": done.texts_per_second, "backend": proxy.session.name}
+    if as_json:
+        _print_json(facts)
+    else:
+        stdout.print(f"{done.tally.total:,} rows, {done.tally.matched:,} matched, in [bold]{output}[/bold]")
+
+
+@proxies_app.callback()
+def proxies(context: typer.Context, home: HomeDir = None, as_json: AsJson = False) -> None:
+    """List the trained proxies."""
+    from rich.table import Table
+
+    from langchain_falconer.graph import Home
+
+    registry = Home.at(home).registry
+    context.obj = registry
+    if context.invoked_subcommand:
+        return
+    rows = [(name, registry.load(name)) for name in registry]
+    if as_json:
+        _print_json({"proxies": [{"name": n, "plan": p.plan.to_dict(), "data": p.manifest["data"], "quality": p.manifest.get("quality")} for n, p in rows]})
+        return
+    table = Table("name", "instruction", "steps", "annotations", "agreement")
+    for name, proxy in rows:
+        agreement = (proxy.manifest.get("quality") or {}).get("agreement")
+        shown = f"{agreement['value']:.1%}" if agreement else "–"
+        table.add_row(name, proxy.plan.instruction, ", ".join(s.id for s in proxy.plan.steps), str(proxy.manifest["data"]["annotations"]), shown)
+    stdout.print(table if rows else f"no proxy yet in {registry.folder}")
+
+
+@proxies_app.command("show")
+def show_proxy(context: typer.Context, name: str) -> None:
+    """Print the manifest of a proxy as JSON."""
+    _print_json(context.obj.load(name).manifest)
+
+
+@proxies_app.command("delete")
+def delete_proxy(context: typer.Context, name: str) -> None:
+    """Delete a proxy for good."""
+    context.obj.delete(name)
+    stderr.print(f"deleted {name}")
+
+
+@app.command()
+def report(
+    run_id: Annotated[str | None, typer.Argument(help="The run [default: the newest].")] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The HTML file.")] = Path("report.html"),
+    home: HomeDir = None,
+) -> None:
+    """Write the HTML report of a finished run again, and show its summary."""
+    from langchain_falconer.falconer import MiningResult
+    from langchain_falconer.graph import Home, read_json
+    from langchain_falconer.report import print_summary
+
+    runs = Home.at(home).folder / "runs"
+    found = sorted(runs.glob("*/summary.json"), key=lambda p: p.stat().st_mtime)
+    chosen = [p for p in found if run_id is None or p.parent.name.startswith(run_id)]
+    if not chosen:
+        raise RunError(f"there is no finished run {run_id or ''} in {runs}; finished are: {', '.join(p.parent.name for p in found) or 'none'}")
+    result = MiningResult(read_json(chosen[-1]))
+    if not result.output.is_file():
+        raise RunError(f"the rows of that run are gone from {result.output}; run the same mine command again")
+    print_summary({**result.summary, "report": str(result.report(output))}, stdout)
+
+
+@app.command()
+def demo(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where the rows go.")] = Path("demo.jsonl"),
+    llm: Llm = None,
+    home: HomeDir = None,
+    timeout: Timeout = 120,
+    as_json: AsJson = False,
+) -> None:
+    """Mine 2,225 real BBC articles: from business news, the companies and the amounts of money.
+
+    With no LLM at hand, the plan and the annotations are those that a real LLM gave when they were recorded; training
+    and the run are live.
+    """
+    from langchain_falconer import demo as recorded
+
+    recording = recorded.Recording.shipped()
+    falconer, options = recording.prepare(_llm(llm, timeout=timeout) if llm else None, home)
+    if llm is None:
+        stderr.print(f"[yellow]No --llm given:[/yellow] the plan and {recording.texts} annotated passages are a recording of [bold]{recording.model}[/bold] ({recording.date}).")
+        stderr.print("Training and the run over all articles are live. To have your own LLM plan and annotate: falconer demo --llm openai:gpt-4.1-mini", markup=False)
+    result = _mined(falconer, recording.instruction, recorded.bbc_articles(falconer.home.corpora), output, **options)
+    _finish(result, output.with_suffix(".html"), as_json)
+
+
+@benchmark_app.command("planning")
+def benchmark_planning(llm: Llm = None, timeout: Timeout = 120, as_json: AsJson = False) -> None:
+    """Twenty instructions: how many give a plan that is valid and says what was asked."""
+    from langchain_falconer.benchmarks import planning
+
+    if llm is None:
+        raise SettingsError("this benchmark plans with an LLM; name one with --llm")
+    _show_benchmark(planning.run(_llm(llm, timeout=timeout)), as_json)
+
+
+@benchmark_app.command("labels")
+def benchmark_labels(
+    data: Annotated[Path, typer.Option("--data", help="The folder of the data sets.")],
+    seeds: Annotated[int, typer.Option("--seeds", min=1)] = 1,
+    rows: Annotated[int, typer.Option("--rows", min=10, help="Human-labelled rows to train on.")] = 500,
+    as_json: AsJson = False,
+) -> None:
+    """Train on human labels of four public sets, and score on their test rows."""
+    from langchain_falconer.benchmarks import labels
+
+    _show_benchmark(labels.run(data, seeds=seeds, rows=rows), as_json)
+
+
+@benchmark_app.command("steps")
+def benchmark_steps(
+    data: Annotated[Path, typer.Option("--data", help="The folder of the data sets.")],
+    as_json: AsJson = False,
+) -> None:
+    """The time of a plan of 6 steps against one of 1 step, over the same 5,000 texts."""
+    from langchain_falconer.benchmarks import steps
+
+    _show_benchmark(steps.run(data), as_json)
+
+
+def main() -> None:
+    """The console script: errors become one line and an exit code."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    try:
+        app()
+    except FalconerError as error:
+        stderr.print(f"[red]falconer:[/red] ", end="")
+        stderr.print(" ".join(str(error).split()), markup=False, highlight=False, soft_wrap=True)
+        sys.exit(2 if isinstance(error, SettingsError) else 1)
+    except KeyboardInterrupt:
+        stderr.print("\nstopped; the same command again goes on from here")
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(1)
+
+
+# ---- inside
+
+
+def _mine_settings(**given: Any) -> Any:
+    from pydantic import ValidationError
+
+    from langchain_falconer.graph import MineSettings
+
+    try:
+        return MineSettings.model_validate(given)
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        raise SettingsError(f"{'.'.join(map(str, fault['loc'])) or 'settings'}: {fault['msg'].removeprefix('Value error, ')}") from None
+
+
+def _llm(model: str, *, timeout: float, concurrency: int = 4, price: str | None = None) -> LLM:
+    from pydantic import ValidationError
+
+    from langchain_falconer.llm import LLM, LLMSettings
+
+    prices: tuple[float, float] | None = None
+    if price is not None:
+        try:
+            prices = (float(price.split(",")[0]), float(price.split(",")[1]))
+        except (ValueError, IndexError):
+            raise SettingsError(f"--price '{price}' is not IN,OUT in USD per million tokens; write e.g. --price 0.4,1.6") from None
+    try:
+        settings = LLMSettings(timeout_s=timeout, max_concurrency=concurrency, usd_per_million_tokens=prices)
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        raise SettingsError(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}") from None
+    return LLM(model, settings)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise SettingsError(f"cannot read {path} ({error.strerror}); name a file that is there") from None
+
+
+def _mined(falconer: Falconer, instruction: str, corpus: Any, output: Path, **options: Any) -> MiningResult:
+    paths = [Path(p) for p in corpus] if isinstance(corpus, list) else corpus
+    with _progress() as show:
+        return falconer.mine(instruction, paths, output, on_event=show, **options)
+
+
+def _finish(result: MiningResult, report: Path | None, as_json: bool) -> None:
+    from langchain_falconer.report import print_summary
+
+    summary = {**result.summary, **({"report": str(result.report(report))} if report else {})}
+    if as_json:
+        _print_json(summary)
+    else:
+        print_summary(summary, stdout)
+
+
+_STAGES = {
+    "plan": "planning",
+    "sample": "reading the corpus",
+    "annotate": "annotating (LLM)",
+    "train": "training the proxy",
+    "evaluate": "measuring",
+    "execute": "running the proxy",
+    "report": "writing the report",
+}
+
+
+@contextmanager
+def _progress() -> Iterator[Any]:
+    """Progress bars on stderr: a line a stage, with pace and time left."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description:22}"), BarColumn(28), MofNCompleteColumn(), TextColumn("{task.fields[pace]}"), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=stderr) as progress:
+        tasks: dict[str, Any] = {}
+
+        def show(event: dict[str, Any]) -> None:
+            stage = event["stage"]
+            if stage not in tasks:
+                tasks[stage] = progress.add_task(_STAGES.get(stage, stage), total=None, pace="")
+            task = tasks[stage]
+            if event.get("event") == "end":
+                total = progress.tasks[task].total or progress.tasks[task].completed or 1
+                progress.update(task, total=total, completed=total)
+            elif "done" in event:
+                progress.update(task, completed=event["done"], total=event.get("total"))
+                speed = progress.tasks[task].finished_speed or progress.tasks[task].speed
+                if speed:
+                    progress.update(task, pace=f"{speed:,.1f}/s")
+
+        show.progress = progress  # type: ignore[attr-defined]
+        global _live
+        _live = progress
+        try:
+            yield show
+        finally:
+            _live = None
+
+
+_live: Any = None
+
+
+def _review(question: dict[str, Any]) -> Review:
+    """Show the plan and ask for approval, an edit or a rejection."""
+    from langchain_falconer.graph import Review
+
+    if _live:
+        _live.stop()
+    try:
+        _show_code(question["pseudocode"], stderr)
+        if question.get("error"):
+            stderr.print(f"That plan does not hold together: {question['error']}", style="red", markup=False)
+        answer = typer.prompt("Is this plan right? [a]pprove, [e]dit, [r]eject", default="a", err=True).strip().lower()[:1]
+        if answer == "e":
+            import click
+
+            text = click.edit(json.dumps(question["plan"], indent=2, ensure_ascii=False), extension=".json")
+            try:
+                return Review(action="edit", plan=json.loads(text)) if text else Review(action="approve")
+            except ValueError:
+                return Review(action="edit", plan={})
+        return Review(action="reject", reason="rejected at the terminal") if answer == "r" else Review(action="approve")
+    finally:
+        if _live:
+            _live.start()
+
+
+def _show_code(code: str, console: Console) -> None:
+    from rich.syntax import Syntax
+
+    console.print(Syntax(code, "python", word_wrap=True, background_color="default"))
+
+
+def _show_benchmark(found: dict[str, Any], as_json: bool) -> None:
+    from rich.table import Table
+
+    if as_json:
+        _print_json(found)
+        return
+    table = Table(*found["columns"], title=found["title"])
+    for row in found["rows"]:
+        table.add_row(*map(str, row))
+    stdout.print(table)
+    stdout.print(found["verdict"], markup=False)
+
+
+def _print_json(data: Any) -> None:
+    sys.stdout.write(json.dumps(data, ensure_ascii=False, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,30 @@
+"""The execute room: the fastest backend that decides alike, and the run over a corpus that survives anything."""
+
+from langchain_falconer.execute._backends import (
+    AGREEMENT,
+    BACKENDS,
+    BackendChoice,
+    Candidate,
+    OpenVinoSession,
+    choose_backend,
+    decisions_alike,
+)
+from langchain_falconer.execute._output import check_output, parquet_schema
+from langchain_falconer.execute._run import Run, RunReport, RunSettings
+from langchain_falconer.execute._tally import Tally
+
+__all__ = [
+    "AGREEMENT",
+    "BACKENDS",
+    "BackendChoice",
+    "Candidate",
+    "OpenVinoSession",
+    "Run",
+    "RunReport",
+    "RunSettings",
+    "Tally",
+    "check_output",
+    "choose_backend",
+    "decisions_alike",
+    "parquet_schema",
+]

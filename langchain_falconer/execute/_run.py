@@ -1,0 +1,159 @@
+"""The run of a proxy over a corpus: shards that survive anything, rows out in corpus order."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from langchain_falconer.annotate import Annotation
+from langchain_falconer.corpus import BadRow, Corpus, Document
+from langchain_falconer.errors import RunError
+from langchain_falconer.execute._output import check_output, write_output
+from langchain_falconer.execute._tally import Tally
+from langchain_falconer.proxy import Proxy
+from langchain_falconer.records import Record
+
+
+class RunSettings(BaseModel):
+    """How a run is cut up and computed."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    shard_texts: int = Field(default=2_000, ge=1)
+    """Texts a shard: what a crash costs at most."""
+    backend: str = "auto"
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """What a run did. ``seconds`` and ``texts`` count this invocation's work; resumed shards are not in them."""
+
+    tally: Tally
+    output: Path | None
+    texts: int
+    seconds: float
+
+    @property
+    def texts_per_second(self) -> float | None:
+        """Pace of this invocation, reading and writing included; None where every shard was there already."""
+        return self.texts / self.seconds if self.texts and self.seconds > 0 else None
+
+
+@dataclass
+class Run:
+    """A proxy over a corpus, in a folder of shards. Calling it again goes on where it was stopped.
+
+    Each shard is written whole and then renamed; the same corpus, proxy and backend always give the same bytes.
+    Texts that ``known`` annotations answer keep those answers: they are paid for.
+    """
+
+    proxy: Proxy
+    corpus: Corpus
+    folder: Path
+    settings: RunSettings = field(default_factory=RunSettings)
+    known: Sequence[Annotation] = ()
+
+    def __call__(self, output: Path | None = None, on_progress: Callable[[int], None] | None = None) -> RunReport:
+        """Run what is missing, then write ``output`` (.jsonl or .parquet) from the shards.
+
+        ``on_progress(texts)`` is called after each shard with the number of rows so far.
+
+        Raises:
+            CorpusError: a row that cannot be read, unless the corpus records bad rows.
+            RunError: the output or the folder cannot be written.
+        """
+        if output is not None:
+            check_output(output)
+        answered = {a.text: a for a in self.known if not a.failures}
+        tally, texts, seconds, done = Tally(), 0, 0.0, 0
+        shards = []
+        try:
+            folder = self._shard_folder()
+            for index, rows in enumerate(_chunks(self.corpus, self.settings.shard_texts)):
+                shard = folder / f"{index:06d}.jsonl"
+                began = time.perf_counter()
+                if not shard.is_file():
+                    self._write_shard(shard, rows, answered)
+                    texts += len(rows)
+                    seconds += time.perf_counter() - began
+                tally += Tally.load(shard.with_suffix(".tally.json"))
+                shards.append(shard)
+                done += len(rows)
+                if on_progress:
+                    on_progress(done)
+            if output is not None:
+                write_output(self.proxy.plan, shards, output)
+        except OSError as error:
+            raise RunError(f"cannot write the run: {error}; free space or choose another place, then run again to go on") from None
+        return RunReport(tally, output, texts, seconds)
+
+    @property
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """The finished rows, in corpus order."""
+        for shard in sorted(self._shard_folder().glob("*.jsonl")):
+            with shard.open(encoding="utf-8") as lines:
+                yield from map(json.loads, lines)
+
+    def _shard_folder(self) -> Path:
+        """The folder for exactly this corpus, proxy, backend and known answers: others' shards are never mixed in."""
+        parts = [
+            self.corpus.fingerprint,
+            self.proxy.manifest["plan_fingerprint"],
+            self.proxy.manifest["data"]["sha256"],
+            json.dumps(self.proxy.manifest["settings"], sort_keys=True),
+            json.dumps(self.proxy.manifest.get("temperatures", {}), sort_keys=True),
+            self.proxy.session.name,
+            str(self.settings.shard_texts),
+            *(repr((a.text, a.source, a.answers)) for a in self.known),
+        ]
+        folder = self.folder / hashlib.sha256("\n".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def _write_shard(self, shard: Path, rows: Sequence[Document | BadRow], known: Mapping[str, Annotation]) -> None:
+        documents = [row for row in rows if isinstance(row, Document)]
+        asked = [d for d in documents if d.text not in known]
+        answers = iter(self.proxy.answers([d.text for d in asked]))
+        tally, lines = Tally(), []
+        for row in rows:
+            if isinstance(row, BadRow):
+                data: dict[str, Any] = {"id": row.id, "error": f"{row.where}: {row.reason}"}
+            elif annotation := known.get(row.text):
+                source = "human" if annotation.source == "human" else "llm"
+                data = _row(self.proxy.record(row.id, row.text, annotation.answers, source), row)
+            else:
+                data = _row(self.proxy.record(row.id, row.text, next(answers)), row)
+            tally.add(data)
+            lines.append(json.dumps(data, ensure_ascii=False))
+        _write_whole(shard.with_suffix(".tally.json"), json.dumps(tally.to_dict(), ensure_ascii=False))
+        _write_whole(shard, "".join(line + "\n" for line in lines))
+
+
+def _row(record: Record, document: Document) -> dict[str, Any]:
+    data = record.to_dict()
+    return data | {"metadata": dict(document.metadata)} if document.metadata else data
+
+
+def _chunks(rows: Iterable[Document | BadRow], size: int) -> Iterator[list[Document | BadRow]]:
+    iterator = iter(rows)
+    while chunk := list(islice(iterator, size)):
+        yield chunk
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """The file is there whole or not at all, also after a power cut."""
+    partial = path.with_suffix(path.suffix + ".partial")
+    with partial.open("w", encoding="utf-8", newline="\n") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)

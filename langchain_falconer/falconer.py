@@ -1,0 +1,209 @@
+"""The facade: one object for the whole job."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from langchain_falconer.annotate import Annotation, read_annotations
+from langchain_falconer.corpus import spool
+from langchain_falconer.errors import RunError
+from langchain_falconer.evaluate import Quality
+from langchain_falconer.graph import Home, MineSettings, Review, create_falconer_graph
+from langchain_falconer.llm import LLM, LLMSettings
+from langchain_falconer.plan import Plan, Planner
+from langchain_falconer.proxy import Proxy, train_proxy
+from langchain_falconer.report import render_html
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from langchain_core.language_models import BaseChatModel
+
+Progress = Callable[[dict[str, Any]], None]
+Reviewer = Callable[[dict[str, Any]], Review]
+
+
+@dataclass(frozen=True)
+class MiningResult:
+    """What mining gave: rows on disk, and the summary of how they came about."""
+
+    summary: dict[str, Any]
+
+    @property
+    def output(self) -> Path:
+        """The file of result rows."""
+        return Path(self.summary["output"])
+
+    @property
+    def plan(self) -> Plan:
+        """The plan that was run."""
+        return Plan.parse(self.summary["plan"])
+
+    @property
+    def cost(self) -> dict[str, Any]:
+        """LLM calls, tokens and USD of this run, and the tokens that asking about every text would have taken."""
+        cost: dict[str, Any] = self.summary["cost"]
+        return cost
+
+    @property
+    def quality(self) -> Quality | None:
+        """Agreement with the annotator on held-out texts, with 95% intervals; None if nothing was held out."""
+        return Quality.from_dict(self.summary["quality"]) if self.summary.get("quality") else None
+
+    @property
+    def proxy(self) -> Proxy:
+        """The trained proxy."""
+        return Proxy.load(self.summary["proxy"])
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """The result rows, one a text, in corpus order."""
+        if self.output.suffix == ".parquet":
+            import pyarrow.parquet as pq
+
+            for batch in pq.ParquetFile(self.output).iter_batches(1_000):
+                yield from batch.to_pylist()
+        else:
+            with self.output.open(encoding="utf-8") as lines:
+                yield from map(json.loads, lines)
+
+    def to_pandas(self) -> pd.DataFrame:
+        """The rows as a data frame (extra ``pandas``)."""
+        import pandas as pd
+
+        return pd.DataFrame(self.rows())
+
+    def report(self, path: str | Path) -> Path:
+        """Write the HTML report to ``path``."""
+        render_html(self.summary, self.rows(), Path(path))
+        return Path(path)
+
+
+class Falconer:
+    """Plans an instruction, has a few hundred texts annotated, trains a proxy and runs it over a whole corpus.
+
+    Args:
+        llm: plans and annotates: any ``BaseChatModel``, or a string such as ``"openai:gpt-4.1-mini"``.
+        annotations: a file of your own labels (JSONL); with it, and a plan, no LLM is needed.
+        home: where annotations, proxies and runs are kept; ``$FALCONER_HOME`` or ``~/.falconer`` by default.
+        settings: how to mine.
+        llm_settings: timeout, retries, rate, concurrency, price.
+    """
+
+    def __init__(
+        self,
+        llm: LLM | BaseChatModel | str | None = None,
+        *,
+        annotations: str | Path | None = None,
+        home: str | Path | None = None,
+        settings: MineSettings | None = None,
+        llm_settings: LLMSettings | None = None,
+    ) -> None:
+        self.llm = LLM(llm, llm_settings or LLMSettings()) if llm is not None and not isinstance(llm, LLM) else llm
+        self.annotations = annotations
+        self.home = Home.at(home)
+        self.settings = settings or MineSettings()
+
+    def plan(self, instruction: str) -> Plan:
+        """The LLM's plan for an instruction."""
+        if self.llm is None:
+            raise RunError("planning needs an LLM; make the Falconer with llm=…")
+        return Planner(self.llm).plan(instruction)
+
+    def mine(
+        self,
+        instruction: str,
+        corpus: Any,
+        output: str | Path | None = None,
+        *,
+        plan: Plan | None = None,
+        on_event: Progress | None = None,
+        reviewer: Reviewer | None = None,
+        recorded: str | None = None,
+    ) -> MiningResult:
+        """Mine a corpus. The same call again goes on where an earlier one was stopped, and pays nothing twice.
+
+        Args:
+            instruction: what is wanted, in plain words.
+            corpus: a path, a list of paths (``Path`` objects), or texts: a list of ``str`` or LangChain ``Document``, a
+                ``BaseLoader``, a Hugging Face dataset.
+            output: ``.jsonl`` or ``.parquet``; by default in the home.
+            plan: a plan that is there already.
+            on_event: told of progress: ``{"stage", "event" | "done", "total"}``.
+            reviewer: shown the plan, answers with a :class:`Review`; without one the plan is approved.
+            recorded: without an LLM, the source in the annotation store whose recorded answers are used.
+
+        Raises:
+            FalconerError: with one sentence that names the fix.
+        """
+        import sqlite3
+
+        from langgraph.checkpoint.sqlite import SqliteSaver
+        from langgraph.types import Command
+
+        state: dict[str, Any] = {
+            "instruction": instruction,
+            "corpus": self._paths(corpus),
+            "output": str(Path(output).absolute()) if output else None,
+            "plan": plan.to_dict() if plan else None,
+            "annotations": str(Path(self.annotations).absolute()) if self.annotations else None,
+            "auto_approve": reviewer is None,
+        }
+        connection = sqlite3.connect(self.home.checkpoints, check_same_thread=False, timeout=60)
+        try:
+            graph = create_falconer_graph(
+                self.llm, home=self.home.folder, settings=self.settings, recorded=recorded, checkpointer=SqliteSaver(connection)
+            )
+            config: Any = {"configurable": {"thread_id": _thread(state, self)}}
+            given = _resumable(graph, config, state)
+            while True:
+                for mode, event in graph.stream(given, config, stream_mode=["custom", "updates"], durability="sync"):
+                    if mode == "custom" and on_event:
+                        on_event(event)
+                snapshot = graph.get_state(config)
+                if not snapshot.interrupts:
+                    break
+                assert reviewer is not None
+                given = Command(resume=reviewer(snapshot.interrupts[0].value).model_dump())
+        finally:
+            connection.close()
+        summary = snapshot.values["summary"]
+        if "rejected" in summary:
+            raise RunError(f"the plan was rejected ({summary['rejected']}); say it in other words, or give a plan")
+        return MiningResult(summary)
+
+    def train(self, plan: Plan, annotations: str | Path | Sequence[Annotation], **train: Any) -> Proxy:
+        """A proxy for ``plan``, trained on all of ``annotations`` (a file or what was read from one)."""
+        told = annotations if isinstance(annotations, Sequence) and not isinstance(annotations, str) else None
+        known = list(told) if told is not None else read_annotations(Path(annotations), plan)  # type: ignore[arg-type]
+        options: dict[str, Any] = {"base": self.settings.base, "settings": self.settings.train}
+        return train_proxy(plan, known, **{**options, "passage_chars": self.settings.passage_chars, **train})
+
+    def _paths(self, corpus: Any) -> list[str]:
+        if isinstance(corpus, str | Path):
+            corpus = [Path(corpus)]
+        if isinstance(corpus, list | tuple) and corpus and all(isinstance(c, Path) for c in corpus):
+            return [str(c.absolute()) for c in corpus]
+        return [str(spool(corpus, self.home.corpora, self.settings.corpus))]
+
+
+def _thread(state: dict[str, Any], falconer: Falconer) -> str:
+    """One thread a job: the same call finds its checkpoints again."""
+    from langchain_falconer.graph import digest
+
+    asked = {k: v for k, v in state.items() if k not in ("output", "auto_approve")}
+    settings = falconer.settings.model_dump(exclude={"budget"})
+    return digest(asked, falconer.llm.name if falconer.llm else None, settings)
+
+
+def _resumable(graph: Any, config: Any, state: dict[str, Any]) -> dict[str, Any] | None:
+    """None to go on from the checkpoint of a run that was stopped; else the input of a new one.
+
+    Every stage finds what it has already done in the home, so starting anew pays nothing twice either.
+    """
+    snapshot = graph.get_state(config)
+    stopped = bool(snapshot.next) and not snapshot.interrupts
+    same = all(snapshot.values.get(key) == state[key] for key in ("output", "auto_approve", "corpus"))
+    return None if stopped and same else state

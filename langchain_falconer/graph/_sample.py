@@ -1,0 +1,131 @@
+"""Which texts are annotated, and which of those the proxy is measured on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from langchain_falconer.annotate import choose, most_uncertain
+from langchain_falconer.corpus import BadRow, Corpus, sample_uniform, split_passages
+from langchain_falconer.errors import AnnotationError, CorpusError
+from langchain_falconer.graph._home import read_json, write_json
+from langchain_falconer.graph._settings import MineSettings
+from langchain_falconer.plan import Plan
+
+_POOL_FACTOR = 5
+_BATCH = 500
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The texts to learn from, those to measure on (uniform over the corpus), and a pool for later rounds."""
+
+    documents: int
+    bad_rows: int
+    passages: int
+    train: list[str]
+    held_out: list[str]
+    pool: list[str]
+
+    @classmethod
+    def load(cls, path: Path) -> Sample | None:
+        """The sample kept at ``path``, if there is one."""
+        data = read_json(path)
+        return cls(**data) if data else None
+
+    def save(self, path: Path) -> None:
+        """Keep the sample at ``path``."""
+        write_json(path, asdict(self))
+
+    def counts(self) -> dict[str, Any]:
+        """The sample's size as JSON data."""
+        kept = {"train": len(self.train), "held_out": len(self.held_out), "pool": len(self.pool)}
+        return {"documents": self.documents, "bad_rows": self.bad_rows, "passages": self.passages, **kept}
+
+
+class Passages:
+    """The passages of a corpus, counted as they go by."""
+
+    def __init__(self, corpus: Corpus, max_chars: int, on_document: Callable[[int], None]) -> None:
+        self._corpus = corpus
+        self._max_chars = max_chars
+        self._on_document = on_document
+        self.documents = self.bad_rows = self.passages = 0
+
+    def __iter__(self) -> Iterator[str]:
+        for row in self._corpus:
+            self.documents += 1
+            if self.documents % _BATCH == 0:
+                self._on_document(self.documents)
+            if isinstance(row, BadRow):
+                self.bad_rows += 1
+                continue
+            for start, end in split_passages(row.text, self._max_chars):
+                self.passages += 1
+                yield row.text[start:end]
+
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        """Documents, bad rows and passages, once all have gone by."""
+        return self.documents, self.bad_rows, self.passages
+
+
+def sample_for_llm(
+    passages: Passages, plan: Plan, settings: MineSettings, embed: Callable[[Sequence[str]], np.ndarray]
+) -> Sample:
+    """Held-out texts uniformly over the corpus; training texts uniform, diverse, and near to what is asked."""
+    n_held_out = round(settings.annotations * settings.held_out)
+    n_train = settings.annotations - n_held_out
+    pool = sample_uniform(passages, n_held_out + _POOL_FACTOR * n_train, settings.seed, key=str)
+    if len(pool) < 2:
+        raise CorpusError("the corpus has fewer than two different texts; there is nothing to sample from")
+    # A corpus smaller than what is asked for is shared out in the same proportion.
+    n_held_out = min(n_held_out, max(1, round(len(pool) * settings.held_out)))
+    held_out, rest = pool[:n_held_out], pool[n_held_out:]
+    if len(rest) <= n_train:
+        return Sample(*passages.sizes, rest, held_out, [])
+    instructions = embed([step.instruction for step in plan.top_level])
+    chosen = set(choose(rest, n_train, settings.seed, vectors=embed(rest), instructions=instructions))
+    train = [text for i, text in enumerate(rest) if i in chosen]
+    return Sample(*passages.sizes, train, held_out, [text for i, text in enumerate(rest) if i not in chosen])
+
+
+def sample_of_known(passages: Iterable[str], known: Callable[[list[str]], list[bool]]) -> list[str]:
+    """The different texts that a recording answers, in corpus order."""
+    found: dict[str, None] = {}
+    iterator = iter(passages)
+    while batch := list(islice(iterator, _BATCH)):
+        found |= {text: None for text, is_known in zip(batch, known(batch), strict=True) if is_known}
+    return list(found)
+
+
+def split_known(texts: Sequence[str], sizes: tuple[int, int, int], settings: MineSettings) -> Sample:
+    """Annotated texts shared out into training and held-out ones, whatever their order."""
+    if len(texts) < 2:
+        raise AnnotationError(f"there are {len(texts)} annotated texts; at least two are needed, one of them to measure on")
+    shuffled = sample_uniform(texts, len(texts), settings.seed, key=str)
+    n_held_out = min(len(shuffled) - 1, max(1, round(len(shuffled) * settings.held_out)))
+    return Sample(*sizes, shuffled[n_held_out:], shuffled[:n_held_out], [])
+
+
+def next_round(sample: Sample, uncertainty: Sequence[float], n: int) -> Sample:
+    """Move the ``n`` texts of the pool that the proxy is least sure of to the training texts."""
+    chosen = set(most_uncertain(uncertainty, n))
+    more = [text for i, text in enumerate(sample.pool) if i in chosen]
+    left = [text for i, text in enumerate(sample.pool) if i not in chosen]
+    return Sample(
+        sample.documents, sample.bad_rows, sample.passages, [*sample.train, *more], sample.held_out, left
+    )
+
+
+def count_all(passages: Passages) -> tuple[int, int, int]:
+    """Read the whole corpus, so that every bad row shows before anything is paid for."""
+    for _ in passages:
+        pass
+    return passages.sizes
+

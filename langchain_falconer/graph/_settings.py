@@ -1,0 +1,41 @@
+"""Settings of a whole run, one object a room."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from langchain_falconer.annotate import AnnotateSettings, BudgetSettings
+from langchain_falconer.corpus import CorpusSettings
+from langchain_falconer.execute import RunSettings
+from langchain_falconer.proxy import DEFAULT_BASE, PASSAGE_CHARS, TrainSettings
+
+
+class MineSettings(BaseModel):
+    """How an instruction is mined. The defaults need no thought; each room's own settings hang below."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    annotations: int = Field(default=300, ge=10)
+    """Texts that the LLM annotates in the first round."""
+    held_out: float = Field(default=0.2, gt=0, lt=1)
+    """Share of the annotated texts, drawn uniformly, that the proxy is measured on and never trained on."""
+    target_agreement: float | None = Field(default=None, gt=0, lt=1)
+    """Annotate again, the least sure texts first, until the measured agreement is at least this."""
+    round_annotations: int = Field(default=100, ge=1)
+    max_rounds: int = Field(default=4, ge=1)
+    seed: int = 0
+    base: str = DEFAULT_BASE
+    passage_chars: int = Field(default=PASSAGE_CHARS, ge=50)
+    """Longer texts are read in passages of at most this many characters."""
+    corpus: CorpusSettings = CorpusSettings()
+    annotate: AnnotateSettings = AnnotateSettings()
+    budget: BudgetSettings = BudgetSettings()
+    train: TrainSettings = TrainSettings()
+    run: RunSettings = RunSettings()
+
+    @model_validator(mode="after")
+    def _room_for_both(self) -> MineSettings:
+        held_out = round(self.annotations * self.held_out)
+        if not 1 <= held_out < self.annotations:
+            raise ValueError("held_out leaves no text to train or to measure on; raise annotations or change held_out")
+        return self

@@ -1,0 +1,436 @@
+"""The stages of the state machine. Each can be run again at any time: what is done is found in the home and not redone."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from langchain_falconer.annotate import (
+    Annotation,
+    AnnotationStore,
+    Annotator,
+    Budget,
+    has_answers,
+    read_annotations,
+    recall,
+    store_annotations,
+)
+from langchain_falconer.corpus import Corpus, open_corpus_files
+from langchain_falconer.errors import (
+    AnnotationError,
+    BudgetError,
+    CorpusError,
+    LLMError,
+    PlanError,
+    ProxyError,
+    RunError,
+    SettingsError,
+)
+from langchain_falconer.evaluate import Quality, evaluate_plan
+from langchain_falconer.execute import Run, check_output, choose_backend
+from langchain_falconer.graph._home import Home, digest, read_json, write_json
+from langchain_falconer.graph._sample import (
+    Passages,
+    Sample,
+    count_all,
+    next_round,
+    sample_for_llm,
+    sample_of_known,
+    split_known,
+)
+from langchain_falconer.graph._settings import MineSettings
+from langchain_falconer.graph._state import FalconerInput, FalconerState, Review
+from langchain_falconer.llm import LLM
+from langchain_falconer.plan import Plan, to_mermaid, to_pseudocode
+from langchain_falconer.proxy import Embedder, Proxy, train_proxy
+from langchain_falconer.report import render_html
+
+HUMAN = "human"
+_FEWEST_ANNOTATIONS = 10
+Emit = Callable[[dict[str, Any]], None]
+Update = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Stages:
+    """The work of each node, on one home, with one LLM (or a recording of one) and one set of settings."""
+
+    home: Home
+    llm: LLM | None = None
+    recorded: str | None = None
+    """The source whose answers in the store stand in for an LLM: a recording."""
+    settings: MineSettings = field(default_factory=MineSettings)
+
+    # ---- plan
+
+    def plan(self, state: FalconerState, emit: Emit) -> Update:
+        """The plan: given, written for this instruction before, or written now by the LLM."""
+        with _stage(state, "plan", emit) as timed:
+            if output := state.get("output"):
+                check_output(Path(output))
+            corpus = self._corpus(state)
+            given = state.get("plan")
+            plan = Plan.parse(given) if given else None
+            run_id = self._run_id(state, corpus, plan)
+            plan = plan or self._planned(state["instruction"], run_id)
+            self._check_sources(state)
+        fresh = {"review": {}, "sample": {}, "round": 0, "annotation": {}, "notes": [], "summary": {}}
+        return {**fresh, "run_id": run_id, "plan": plan.to_dict(), "seconds": timed}
+
+    def _planned(self, instruction: str, run_id: str) -> Plan:
+        if self.llm is None:
+            raise PlanError("there is no LLM to write a plan; give a plan (--plan FILE) or an LLM (--llm MODEL)")
+        kept = self.home.plan_file(digest(instruction, self.llm.name))
+        if (data := read_json(kept)) is None:
+            from langchain_falconer.plan import Planner
+
+            with self._store() as store:
+                budget = self._budget(store, run_id).account(self.llm.name, "plan")
+                data = Planner(self.llm).plan(instruction, budget).to_dict()
+            write_json(kept, data)
+        return Plan.parse(data)
+
+    def _check_sources(self, state: FalconerState) -> None:
+        """Refuse before anything is paid for what cannot end well."""
+        if self.llm is None and not state.get("annotations") and self.recorded is None:
+            raise SettingsError("nothing can annotate the texts; give an LLM (--llm MODEL) or your own labels (--annotations FILE)")
+        if self.settings.target_agreement is not None and (self.llm is None or state.get("annotations")):
+            raise SettingsError("a target agreement needs an LLM that can annotate more texts; drop it or give --llm without --annotations")
+
+    # ---- review
+
+    def question(self, state: FalconerState) -> dict[str, Any]:
+        """What the reviewer is shown."""
+        plan = Plan.parse(state["plan"] or {})
+        shown = {"plan": plan.to_dict(), "pseudocode": to_pseudocode(plan), "mermaid": to_mermaid(plan)}
+        error = state.get("review", {}).get("error")
+        return {"question": "Is this plan right?", **shown, **({"error": error} if error else {})}
+
+    def reviewed(self, state: FalconerState, review: Review) -> Update:
+        """What the reviewer decided; an edit that is no plan is asked about again."""
+        if review.action == "edit":
+            try:
+                plan = Plan.parse(review.plan or {})
+            except PlanError as error:
+                return {"review": {"action": "again", "error": str(error)}}
+            return {"plan": plan.to_dict(), "review": {"action": "approve"}}
+        return {"review": {"action": review.action, "reason": review.reason}}
+
+    def rejected(self, state: FalconerState) -> Update:
+        """The summary of a run whose plan was refused."""
+        return {"summary": {"run_id": state["run_id"], "rejected": state["review"].get("reason") or "the plan was rejected"}}
+
+    # ---- sample
+
+    def sample(self, state: FalconerState, emit: Emit) -> Update:
+        """One pass over the corpus: bad rows show, and the texts to annotate are drawn."""
+        plan, folder = self._plan_of(state), self._folder(state)
+        with _stage(state, "sample", emit) as timed:
+            sample = Sample.load(folder / "sample.json")
+            if sample is None:
+                sample = self._drawn(state, plan, emit)
+                sample.save(folder / "sample.json")
+        return {"sample": sample.counts(), "seconds": timed}
+
+    def _drawn(self, state: FalconerState, plan: Plan, emit: Emit) -> Sample:
+        passages = Passages(self._corpus(state), self.settings.passage_chars, lambda n: emit({"done": n}))
+        if file := state.get("annotations"):
+            annotations = read_annotations(Path(file), plan)
+            with self._store() as store:
+                store_annotations(store, plan, annotations)
+            return split_known([a.text for a in annotations], count_all(passages), self.settings)
+        if self.llm is None:
+            with self._store() as store:
+                source = self._source(state)
+                texts = sample_of_known(passages, lambda batch: has_answers(store, plan, batch, source))
+            return split_known(texts, passages.sizes, self.settings)
+        return sample_for_llm(passages, plan, self.settings, Embedder(self.settings.base))
+
+    # ---- annotate
+
+    def annotate(self, state: FalconerState, emit: Emit) -> Update:
+        """The LLM answers the plan's steps about the sampled texts; a person's answers are there already."""
+        plan, sample = self._plan_of(state), self._sample(state)
+        notes = list(state.get("notes", []))
+        texts = [*sample.held_out, *sample.train]
+        facts = dict(state.get("annotation", {}))
+        with _stage(state, "annotate", emit) as timed, self._store() as store:
+            if state.get("annotations") or self.llm is None:
+                known = recall(store, plan, texts, self._source(state))
+            else:
+                known, facts = self._annotated(store, plan, texts, state, emit, facts)
+                if facts.get("stopped"):
+                    notes.append(f"annotation ended early: {facts['stopped']}")
+        failed = sum(bool(a.failures) for a in known)
+        if failed:
+            notes.append(f"{failed} texts have a step that the LLM could not answer; the proxy decides them")
+        facts |= {"source": self._source(state), "answered": len(known), "failed": failed}
+        return {"annotation": facts, "notes": notes, "seconds": timed}
+
+    def _annotated(
+        self, store: AnnotationStore, plan: Plan, texts: list[str], state: FalconerState, emit: Emit, facts: dict[str, Any]
+    ) -> tuple[list[Annotation], dict[str, Any]]:
+        assert self.llm is not None
+        before = len(recall(store, plan, texts, self.llm.name))
+        began = time.monotonic()
+        annotator = Annotator(self.llm, store, plan, self._budget(store, state["run_id"]), self.settings.annotate)
+        report = annotator.annotate(texts, lambda done, total: emit({"done": done, "total": total}))
+        known = recall(store, plan, texts, self.llm.name)
+        if len(known) < min(_FEWEST_ANNOTATIONS, len(texts)):
+            reason = report.stopped or "the LLM gave no usable answers"
+            raise (BudgetError if "max_" in reason else LLMError)(
+                f"only {len(known)} of {len(texts)} texts are annotated, too few to train on: {reason}"
+            )
+        facts = {"rejected_quotes": report.rejected_quotes, "stopped": report.stopped, **self._llm_pace(facts, state, len(known) - before, began)}
+        return known, facts
+
+    def _llm_pace(self, facts: Mapping[str, Any], state: FalconerState, fresh: int, began: float) -> dict[str, Any]:
+        """Seconds the LLM took for a text, over all rounds and invocations of this run (kept on disk: kills happen)."""
+        file = self._folder(state) / "llm_pace.json"
+        pace = read_json(file) or {"seconds": 0.0, "texts": 0}
+        if fresh > 0:
+            pace = {"seconds": pace["seconds"] + time.monotonic() - began, "texts": pace["texts"] + fresh}
+            write_json(file, pace)
+        return {"llm_seconds_per_text": pace["seconds"] / pace["texts"] if pace["texts"] else facts.get("llm_seconds_per_text")}
+
+    # ---- train
+
+    def train(self, state: FalconerState, emit: Emit) -> Update:
+        """A proxy for exactly these annotations: from the registry if it was trained before, else trained now."""
+        plan, sample = self._plan_of(state), self._sample(state)
+        notes = list(state.get("notes", []))
+        with _stage(state, "train", emit) as timed, self._store() as store:
+            source = self._source(state)
+            annotations = recall(store, plan, sample.train, source)
+            held_out = recall(store, plan, sample.held_out, source)
+            path = self.home.registry.path(self._proxy_name(plan, annotations, held_out))
+            if not (path / "ready").is_file():
+                self._trained(plan, annotations, held_out, path, emit, notes)
+        proxy = Proxy.load(path)
+        return {"proxy": str(path), "training": proxy.manifest["training"], "notes": notes, "seconds": timed}
+
+    def _trained(
+        self, plan: Plan, annotations: list[Annotation], held_out: list[Annotation], path: Path, emit: Emit, notes: list[str]
+    ) -> None:
+        proxy = train_proxy(
+            plan,
+            annotations,
+            base=self.settings.base,
+            settings=self.settings.train,
+            passage_chars=self.settings.passage_chars,
+            on_step=lambda done, total, loss: emit({"done": done, "total": total, "loss": round(loss, 4)}),
+        )
+        proxy.calibrate(held_out)
+        proxy.save(path)
+        try:
+            proxy.export()
+        except ProxyError as error:
+            notes.append(str(error))
+        (path / "ready").touch()
+
+    def _proxy_name(self, plan: Plan, annotations: list[Annotation], held_out: list[Annotation]) -> str:
+        told = [(a.text, repr(a.answers)) for a in (*annotations, *held_out)]
+        settings = self.settings.train.model_dump()
+        return f"{plan.fingerprint}-{digest(told, len(annotations), settings, self.settings.base, self.settings.passage_chars)[:8]}"
+
+    # ---- evaluate
+
+    def evaluate(self, state: FalconerState, emit: Emit) -> Update:
+        """How well the proxy agrees with the annotator on texts that training never saw; what the next round annotates."""
+        plan, sample, folder = self._plan_of(state), self._sample(state), self._folder(state)
+        proxy = Proxy.load(state["proxy"])
+        with _stage(state, "evaluate", emit) as timed, self._store() as store:
+            held_out = recall(store, plan, sample.held_out, self._source(state))
+            quality = self._measured(plan, proxy, held_out)
+            proxy.note(quality=quality.to_dict() if quality else None)
+            again = self._needs_more(state, quality, sample)
+            if again:
+                unsure = proxy.uncertainty(sample.pool)
+                sample = next_round(sample, unsure, self.settings.round_annotations)
+                sample.save(folder / "sample.json")
+        facts = quality.to_dict() if quality else {}
+        return {"quality": facts, "sample": sample.counts(), "round": state.get("round", 0) + 1, "again": again, "seconds": timed}
+
+    @staticmethod
+    def _measured(plan: Plan, proxy: Proxy, held_out: list[Annotation]) -> Quality | None:
+        if not held_out:
+            return None
+        predicted = proxy.answers([a.text for a in held_out], everything=True)
+        return evaluate_plan(plan, [a.answers for a in held_out], predicted)
+
+    def _needs_more(self, state: FalconerState, quality: Quality | None, sample: Sample) -> bool:
+        target = self.settings.target_agreement
+        if target is None or quality is None or quality.agreement.value >= target:
+            return False
+        spent = state.get("annotation", {}).get("stopped")
+        return not spent and bool(sample.pool) and state.get("round", 0) + 1 < self.settings.max_rounds
+
+    @staticmethod
+    def after_evaluate(state: FalconerState) -> Literal["annotate", "execute"]:
+        """Where the run goes on."""
+        return "annotate" if state.get("again") else "execute"
+
+    # ---- execute
+
+    def execute(self, state: FalconerState, emit: Emit) -> Update:
+        """The proxy over the whole corpus, in shards."""
+        plan, sample, folder = self._plan_of(state), self._sample(state), self._folder(state)
+        proxy = Proxy.load(state["proxy"])
+        with _stage(state, "execute", emit) as timed, self._store() as store:
+            known = recall(store, plan, [*sample.held_out, *sample.train], self._source(state))
+            texts = (sample.pool + sample.held_out + sample.train)[:256]
+            choice = choose_backend(proxy, texts, self.settings.run.backend)
+            run = Run(proxy, self._corpus(state), folder / "shards", self.settings.run, known)
+            output = Path(state["output"]) if state.get("output") else folder / "rows.jsonl"
+            report = run(output, lambda n: emit({"done": n, "total": sample.documents}))
+        pace = {"texts_per_second": report.texts_per_second, "seconds": report.seconds}
+        if report.texts_per_second:
+            write_json(folder / "pace.json", pace)
+        pace = read_json(folder / "pace.json") or pace
+        facts = {"rows": report.tally.summary(), "output": str(output), "backend": choice.to_dict(), "pace": pace}
+        return {"execution": facts, "seconds": timed}
+
+    # ---- report
+
+    def report(self, state: FalconerState, emit: Emit) -> Update:
+        """The summary, and the HTML report beside the run."""
+        folder = self._folder(state)
+        with _stage(state, "report", emit) as timed:
+            summary = self._summary(state, timed)
+            summary["report"] = str(folder / "report.html")
+            rows = _rows_of(Path(summary["output"]))
+            render_html(summary, rows, folder / "report.html")
+            write_json(folder / "summary.json", summary)
+        return {"summary": summary, "seconds": timed}
+
+    def _summary(self, state: FalconerState, seconds: dict[str, float]) -> dict[str, Any]:
+        sample, annotation, execution = state["sample"], state["annotation"], state["execution"]
+        corpus = {"sources": self._corpus(state).sources, "documents": sample["documents"], "bad_rows": sample["bad_rows"]}
+        annotations = {k: annotation.get(k) for k in ("source", "failed", "rejected_quotes")}
+        annotations |= {"train": sample["train"], "held_out": sample["held_out"], "rounds": state["round"]}
+        return {
+            "run_id": state["run_id"],
+            "instruction": state["instruction"],
+            "plan": state["plan"],
+            "corpus": corpus,
+            "annotations": annotations,
+            "quality": state.get("quality") or None,
+            "cost": self._cost(state),
+            "pace": _pace(execution["pace"], annotation.get("llm_seconds_per_text")),
+            "rows": execution["rows"],
+            "training": state["training"],
+            "backend": execution["backend"],
+            "seconds": {k: round(v, 2) for k, v in seconds.items()},
+            "output": execution["output"],
+            "proxy": state["proxy"],
+            "messages": [*state.get("notes", []), *self._missed_target(state)],
+        }
+
+    def _missed_target(self, state: FalconerState) -> list[str]:
+        target, quality = self.settings.target_agreement, state.get("quality")
+        if target is None or not quality or quality["agreement"]["value"] >= target:
+            return []
+        return [f"the agreement target of {target:.0%} was not met ({quality['agreement']['value']:.1%}); raise max_rounds, the budget, or the annotations"]
+
+    def _cost(self, state: FalconerState) -> dict[str, Any]:
+        """What this run paid the LLM, against asking it about every passage at the same tokens a text."""
+        with self._store() as store:
+            spent, asked = store.spent(state["run_id"]), store.spent(state["run_id"], "annotate")
+        cost: dict[str, Any] = {"calls": spent.calls, "input_tokens": spent.input_tokens, "output_tokens": spent.output_tokens, "usd": spent.usd}
+        texts = (read_json(self._folder(state) / "llm_pace.json") or {}).get("texts")
+        if texts:
+            a_text = (asked.input_tokens + asked.output_tokens) / texts
+            cost["tokens_for_every_text"] = round(a_text * state["sample"]["passages"])
+        return cost
+
+    # ---- shared
+
+    def _run_id(self, state: FalconerInput, corpus: Corpus, plan: Plan | None) -> str:
+        """Identity of a run: what it is asked, of what, by whom. Budgets and the output's name may change between tries."""
+        settings = self.settings.model_dump(exclude={"budget", "run", "corpus"})
+        file = state.get("annotations")
+        labels = digest(Path(file).read_bytes().hex()) if file and Path(file).is_file() else file
+        teacher = self.llm.name if self.llm else self.recorded
+        return digest(state["instruction"], corpus.fingerprint, plan.fingerprint if plan else None, labels, teacher, settings)
+
+    def _corpus(self, state: FalconerInput) -> Corpus:
+        if not state["corpus"]:
+            raise CorpusError("no corpus was given; name at least one file or folder")
+        return open_corpus_files(state["corpus"], self.settings.corpus)
+
+    def _plan_of(self, state: FalconerState) -> Plan:
+        return Plan.parse(state["plan"] or {})
+
+    def _sample(self, state: FalconerState) -> Sample:
+        sample = Sample.load(self._folder(state) / "sample.json")
+        if sample is None:
+            raise RunError(f"the sample of run {state['run_id']} is gone from {self.home.folder}; start the run again")
+        return sample
+
+    def _folder(self, state: FalconerState) -> Path:
+        """The run's folder, by plan: an edited plan starts with a sample of its own."""
+        return self.home.run_folder(f"{state['run_id']}-{self._plan_of(state).fingerprint[:8]}")
+
+    def _source(self, state: FalconerInput) -> str:
+        """Whose answers count: the person's, the LLM's, or those of the LLM that was recorded."""
+        if state.get("annotations"):
+            return HUMAN
+        if self.llm is not None:
+            return self.llm.name
+        if self.recorded is None:
+            raise AnnotationError("nothing annotates the texts; give an LLM or an annotations file")
+        return self.recorded
+
+    def _budget(self, store: AnnotationStore, run_id: str) -> Budget:
+        assert self.llm is not None
+        return Budget(store, run_id, self.settings.budget, self.llm.price() is not None)
+
+    @contextmanager
+    def _store(self) -> Iterator[AnnotationStore]:
+        store = self.home.store()
+        try:
+            yield store
+        finally:
+            store.close()
+
+
+@contextmanager
+def _stage(state: FalconerState, name: str, emit: Emit) -> Iterator[dict[str, float]]:
+    """Announces a stage, and times it on top of earlier visits."""
+    timed = dict(state.get("seconds", {})) if name != "plan" else {}
+    emit({"event": "begin"})
+    began = time.monotonic()
+    yield timed
+    timed[name] = timed.get(name, 0.0) + time.monotonic() - began
+    emit({"event": "end", "seconds": round(timed[name], 2)})
+
+
+def _pace(pace: dict[str, Any], llm_seconds: float | None) -> dict[str, Any]:
+    per_second = pace["texts_per_second"]
+    ratio = llm_seconds * per_second if llm_seconds and per_second else None
+    return {**pace, "llm_seconds_per_text": llm_seconds, "ratio": ratio}
+
+
+def _rows_of(output: Path) -> Iterator[dict[str, Any]]:
+    import json
+
+    if output.suffix == ".parquet":
+        import pyarrow.parquet as pq
+
+        for batch in pq.ParquetFile(output).iter_batches(1_000):
+            for row in batch.to_pylist():
+                yield cast(dict[str, Any], _without_none(row))
+    else:
+        with output.open(encoding="utf-8") as lines:
+            yield from map(json.loads, lines)
+
+
+def _without_none(value: Any) -> Any:
+    """A Parquet row as the JSON row it was: absent fields come back as null there."""
+    if isinstance(value, dict):
+        return {k: _without_none(v) for k, v in value.items() if v is not None}
+    return [_without_none(v) for v in value] if isinstance(value, list) else value
