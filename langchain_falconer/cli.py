@@ -50,18 +50,31 @@ class BadRows(str, Enum):
     record = "record"
 
 
-Llm = Annotated[str | None, typer.Option("--llm", help="Plans and annotates, e.g. openai:gpt-4.1-mini, or gguf:FILE for a local model.")]
-HomeDir = Annotated[Path | None, typer.Option("--home", help="Where annotations, proxies and runs are kept [default: ~/.falconer].")]
+Llm = Annotated[
+    str | None,
+    typer.Option("--llm", help="Plans and annotates, e.g. openai:gpt-4.1-mini, or gguf:FILE for a local model."),
+]
+HomeDir = Annotated[
+    Path | None, typer.Option("--home", help="Where annotations, proxies and runs are kept [default: ~/.falconer].")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
-Price = Annotated[str | None, typer.Option("--price", metavar="IN,OUT", help="USD per million input and output tokens.")]
+Price = Annotated[
+    str | None, typer.Option("--price", metavar="IN,OUT", help="USD per million input and output tokens.")
+]
 Timeout = Annotated[float, typer.Option("--timeout", help="Seconds to wait for one LLM reply.")]
 Concurrency = Annotated[int, typer.Option("--concurrency", min=1, help="LLM calls under way at once.")]
-PlanFile = Annotated[Path | None, typer.Option("--plan", help="A plan (JSON) to use instead of asking the LLM for one.")]
-AnnotationsFile = Annotated[Path | None, typer.Option("--annotations", help="Your own labels (JSONL); no LLM is asked about texts.")]
+PlanFile = Annotated[
+    Path | None, typer.Option("--plan", help="A plan (JSON) to use instead of asking the LLM for one.")
+]
+AnnotationsFile = Annotated[
+    Path | None, typer.Option("--annotations", help="Your own labels (JSONL); no LLM is asked about texts.")
+]
 TextColumn = Annotated[str | None, typer.Option("--text-column", help="The column that holds the text.")]
 IdColumn = Annotated[str | None, typer.Option("--id-column", help="The column that holds the id; '' numbers the rows.")]
 Seed = Annotated[int, typer.Option("--seed", help="Same seed, same sample and weights.")]
-Base = Annotated[str | None, typer.Option("--base", help="The encoder to train: a folder or hub name [default: all-MiniLM-L6-v2].")]
+Base = Annotated[
+    str | None, typer.Option("--base", help="The encoder to train: a folder or hub name [default: all-MiniLM-L6-v2].")
+]
 
 
 @app.command()
@@ -95,15 +108,26 @@ def mine(
     annotations: AnnotationsFile = None,
     home: HomeDir = None,
     annotate: Annotated[int, typer.Option("--annotate", help="Texts that the LLM annotates.", min=10)] = 300,
-    texts_per_call: Annotated[int, typer.Option("--texts-per-call", help="Texts in one LLM call; small models answer better on 1.", min=1)] = 4,
-    max_llm_calls: Annotated[int | None, typer.Option("--max-llm-calls", help="Most LLM calls of this job.", min=0)] = None,
+    texts_per_call: Annotated[
+        int, typer.Option("--texts-per-call", help="Texts in one LLM call; small models answer better on 1.", min=1)
+    ] = 4,
+    max_llm_calls: Annotated[
+        int | None, typer.Option("--max-llm-calls", help="Most LLM calls of this job.", min=0)
+    ] = None,
     max_tokens: Annotated[int | None, typer.Option("--max-tokens", help="Most LLM tokens of this job.", min=0)] = None,
     max_usd: Annotated[float | None, typer.Option("--max-usd", help="Most USD of this job.", min=0)] = None,
     price: Price = None,
-    target_agreement: Annotated[float | None, typer.Option("--target-agreement", help="Annotate more until the proxy agrees with the LLM this often (0 to 1).")] = None,
+    target_agreement: Annotated[
+        float | None,
+        typer.Option(
+            "--target-agreement", help="Annotate more until the proxy agrees with the LLM this often (0 to 1)."
+        ),
+    ] = None,
     text_column: TextColumn = None,
     id_column: IdColumn = None,
-    bad_rows: Annotated[BadRows, typer.Option("--bad-rows", help="Stop at a row that cannot be read, or record it.")] = BadRows.fail,
+    bad_rows: Annotated[
+        BadRows, typer.Option("--bad-rows", help="Stop at a row that cannot be read, or record it.")
+    ] = BadRows.fail,
     base: Base = None,
     backend: Annotated[str, typer.Option("--backend", help="auto, onnx, torch, torch-bf16 or openvino.")] = "auto",
     engine: Annotated[Engine, typer.Option("--engine", help="Where the run is computed.")] = Engine.local,
@@ -170,11 +194,18 @@ def train(
         )
         proxy.save(output)
         difference = proxy.export()
-    facts = {"proxy": str(output), "annotations": len(known), "training": proxy.manifest["training"], "export_difference": difference}
+    facts = {
+        "proxy": str(output),
+        "annotations": len(known),
+        "training": proxy.manifest["training"],
+        "export_difference": difference,
+    }
     if as_json:
         _print_json(facts)
     else:
-        stdout.print(f"trained on {len(known)} texts in {facts['training']['seconds']} s; the proxy is in [bold]{output}[/bold]")
+        stdout.print(
+            f"trained on {len(known)} texts in {facts['training']['seconds']} s; the proxy is in [bold]{output}[/bold]"
+        )
 
 
 @app.command()
@@ -185,7 +216,9 @@ def predict(
     home: HomeDir = None,
     text_column: TextColumn = None,
     id_column: IdColumn = None,
-    bad_rows: Annotated[BadRows, typer.Option("--bad-rows", help="Stop at a row that cannot be read, or record it.")] = BadRows.fail,
+    bad_rows: Annotated[
+        BadRows, typer.Option("--bad-rows", help="Stop at a row that cannot be read, or record it.")
+    ] = BadRows.fail,
     backend: Annotated[str, typer.Option("--backend", help="auto, onnx, torch, torch-bf16 or openvino.")] = "auto",
     as_json: AsJson = False,
 ) -> None:
@@ -197,14 +230,22 @@ def predict(
     from langchain_falconer.graph import Home
     from langchain_falconer.proxy import Proxy
 
-    settings = _mine_settings(corpus={"text_column": text_column, "id_column": id_column, "on_bad_row": bad_rows.value}, run={"backend": backend})
+    settings = _mine_settings(
+        corpus={"text_column": text_column, "id_column": id_column, "on_bad_row": bad_rows.value},
+        run={"backend": backend},
+    )
     proxy = Proxy.load(proxy_path)
     texts = open_corpus_files(list(corpus), settings.corpus)
     choose_backend(proxy, [d.text for d in islice(texts, 256) if isinstance(d, Document)], backend)
     with _progress() as show:
         run = Run(proxy, texts, Home.at(home).run_folder("predict"), settings.run)
         done = run(output, lambda n: show({"stage": "execute", "done": n, "total": None}))
-    facts = {"output": str(output), "rows": done.tally.summary(), "texts_per_second": done.texts_per_second, "backend": proxy.session.name}
+    facts = {
+        "output": str(output),
+        "rows": done.tally.summary(),
+        "texts_per_second": done.texts_per_second,
+        "backend": proxy.session.name,
+    }
     if as_json:
         _print_json(facts)
     else:
@@ -224,13 +265,31 @@ def proxies(context: typer.Context, home: HomeDir = None, as_json: AsJson = Fals
         return
     rows = [(name, registry.load(name)) for name in registry]
     if as_json:
-        _print_json({"proxies": [{"name": n, "plan": p.plan.to_dict(), "data": p.manifest["data"], "quality": p.manifest.get("quality")} for n, p in rows]})
+        _print_json(
+            {
+                "proxies": [
+                    {
+                        "name": n,
+                        "plan": p.plan.to_dict(),
+                        "data": p.manifest["data"],
+                        "quality": p.manifest.get("quality"),
+                    }
+                    for n, p in rows
+                ]
+            }
+        )
         return
     table = Table("name", "instruction", "steps", "annotations", "agreement")
     for name, proxy in rows:
         agreement = (proxy.manifest.get("quality") or {}).get("agreement")
         shown = f"{agreement['value']:.1%}" if agreement else "–"
-        table.add_row(name, proxy.plan.instruction, ", ".join(s.id for s in proxy.plan.steps), str(proxy.manifest["data"]["annotations"]), shown)
+        table.add_row(
+            name,
+            proxy.plan.instruction,
+            ", ".join(s.id for s in proxy.plan.steps),
+            str(proxy.manifest["data"]["annotations"]),
+            shown,
+        )
     stdout.print(table if rows else f"no proxy yet in {registry.folder}")
 
 
@@ -262,7 +321,9 @@ def report(
     found = sorted(runs.glob("*/summary.json"), key=lambda p: p.stat().st_mtime)
     chosen = [p for p in found if run_id is None or p.parent.name.startswith(run_id)]
     if not chosen:
-        raise RunError(f"there is no finished run {run_id or ''} in {runs}; finished are: {', '.join(p.parent.name for p in found) or 'none'}")
+        raise RunError(
+            f"there is no finished run {run_id or ''} in {runs}; finished are: {', '.join(p.parent.name for p in found) or 'none'}"
+        )
     result = MiningResult(read_json(chosen[-1]))
     if not result.output.is_file():
         raise RunError(f"the rows of that run are gone from {result.output}; run the same mine command again")
@@ -287,8 +348,13 @@ def demo(
     recording = recorded.Recording.shipped()
     falconer, options = recording.prepare(_llm(llm, timeout=timeout) if llm else None, home)
     if llm is None:
-        stderr.print(f"[yellow]No --llm given:[/yellow] the plan and {recording.texts} annotated passages are a recording of [bold]{recording.model}[/bold] ({recording.date}).")
-        stderr.print("Training and the run over all articles are live. To have your own LLM plan and annotate: falconer demo --llm openai:gpt-4.1-mini", markup=False)
+        stderr.print(
+            f"[yellow]No --llm given:[/yellow] the plan and {recording.texts} annotated passages are a recording of [bold]{recording.model}[/bold] ({recording.date})."
+        )
+        stderr.print(
+            "Training and the run over all articles are live. To have your own LLM plan and annotate: falconer demo --llm openai:gpt-4.1-mini",
+            markup=False,
+        )
     result = _mined(falconer, recording.instruction, recorded.bbc_articles(falconer.home.corpora), output, **options)
     _finish(result, output.with_suffix(".html"), as_json)
 
@@ -333,7 +399,7 @@ def main() -> None:
     try:
         app()
     except FalconerError as error:
-        stderr.print(f"[red]falconer:[/red] ", end="")
+        stderr.print("[red]falconer:[/red] ", end="")
         stderr.print(" ".join(str(error).split()), markup=False, highlight=False, soft_wrap=True)
         sys.exit(2 if isinstance(error, SettingsError) else 1)
     except KeyboardInterrupt:
@@ -355,7 +421,9 @@ def _mine_settings(**given: Any) -> Any:
         return MineSettings.model_validate(given)
     except ValidationError as error:
         fault = error.errors(include_url=False)[0]
-        raise SettingsError(f"{'.'.join(map(str, fault['loc'])) or 'settings'}: {fault['msg'].removeprefix('Value error, ')}") from None
+        raise SettingsError(
+            f"{'.'.join(map(str, fault['loc'])) or 'settings'}: {fault['msg'].removeprefix('Value error, ')}"
+        ) from None
 
 
 def _llm(model: str, *, timeout: float, concurrency: int = 4, price: str | None = None) -> LLM:
@@ -368,7 +436,9 @@ def _llm(model: str, *, timeout: float, concurrency: int = 4, price: str | None 
         try:
             prices = (float(price.split(",")[0]), float(price.split(",")[1]))
         except (ValueError, IndexError):
-            raise SettingsError(f"--price '{price}' is not IN,OUT in USD per million tokens; write e.g. --price 0.4,1.6") from None
+            raise SettingsError(
+                f"--price '{price}' is not IN,OUT in USD per million tokens; write e.g. --price 0.4,1.6"
+            ) from None
     try:
         settings = LLMSettings(timeout_s=timeout, max_concurrency=concurrency, usd_per_million_tokens=prices)
     except ValidationError as error:
@@ -414,9 +484,25 @@ _STAGES = {
 @contextmanager
 def _progress() -> Iterator[Any]:
     """Progress bars on stderr: a line a stage, with pace and time left."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        SpinnerColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
-    columns = (SpinnerColumn(), TextColumn("{task.description:22}"), BarColumn(28), MofNCompleteColumn(), TextColumn("{task.fields[pace]}"), TimeElapsedColumn(), TimeRemainingColumn())
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description:22}"),
+        BarColumn(28),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[pace]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=stderr) as progress:
         tasks: dict[str, Any] = {}
 
@@ -456,7 +542,9 @@ def _review(question: dict[str, Any]) -> Review:
         _show_code(question["pseudocode"], stderr)
         if question.get("error"):
             stderr.print(f"That plan does not hold together: {question['error']}", style="red", markup=False)
-        answer = typer.prompt("Is this plan right? [a]pprove, [e]dit, [r]eject", default="a", err=True).strip().lower()[:1]
+        answer = (
+            typer.prompt("Is this plan right? [a]pprove, [e]dit, [r]eject", default="a", err=True).strip().lower()[:1]
+        )
         if answer == "e":
             import click
 

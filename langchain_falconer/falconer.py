@@ -154,7 +154,11 @@ class Falconer:
         connection = sqlite3.connect(self.home.checkpoints, check_same_thread=False, timeout=60)
         try:
             graph = create_falconer_graph(
-                self.llm, home=self.home.folder, settings=self.settings, recorded=recorded, checkpointer=SqliteSaver(connection)
+                self.llm,
+                home=self.home.folder,
+                settings=self.settings,
+                recorded=recorded,
+                checkpointer=SqliteSaver(connection),
             )
             config: Any = {"configurable": {"thread_id": _thread(state, self)}}
             given = _resumable(graph, config, state)

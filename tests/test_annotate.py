@@ -53,7 +53,8 @@ BAD = [f"bad {i}: ${i}" for i in range(1, 5)]
 
 def asked(request):
     """What a request asks about: key → text, or {"text", "span", ..}."""
-    return json.JSONDecoder().raw_decode(request["messages"][-1]["content"])[0]
+    texts = request["messages"][-1]["content"].rpartition("\nTexts: ")[2]
+    return json.JSONDecoder().raw_decode(texts)[0]
 
 
 def schema_of(request):
@@ -68,9 +69,8 @@ def answer(item):
 
 
 def teacher(request):
-    system = request["messages"][0]["content"]
     items = asked(request)
-    if "Extract the price" in system:
+    if "Task: Extract the price" in request["messages"][-1]["content"]:
         return json.dumps({k: [w for w in v.split() if w.startswith("$")] for k, v in items.items()})
     return json.dumps({key: answer(item) for key, item in items.items()})
 
@@ -177,7 +177,9 @@ def test_the_schema_is_closed_and_depends_on_no_text(store):
         report = annotator(server, store).annotate([hostile, "bad"])
     request = server.requests[0].json
     assert asked(request) == {"t1": hostile, "t2": "bad"}
-    assert "ignore all this" not in request["messages"][0]["content"]
+    head, _, _ = request["messages"][-1]["content"].rpartition("\nTexts: ")
+    assert head == "Task: Is it positive?"
+    assert all("ignore all this" not in message["content"] for message in request["messages"][:-1])
     shape = schema_of(request)
     assert shape["properties"] == {"t1": {"type": "boolean"}, "t2": {"type": "boolean"}}
     assert shape["required"] == ["t1", "t2"]
@@ -340,7 +342,7 @@ def test_ctrl_c_ends_at_once_and_keeps_the_answers(store):
         release.set()
 
 
-@pytest.mark.parametrize("cap", [0, 1, 4, 7])
+@pytest.mark.parametrize("cap", [0, 1, 7])
 def test_calls_are_never_overshot(store, cap):
     with ChatServer(teacher) as server:
         report = annotator(server, store, caps={"max_calls": cap}, max_concurrency=8).annotate([*GOOD, *BAD])
@@ -423,7 +425,7 @@ def test_an_llm_that_goes_away_is_given_three_tries_and_the_answers_stay(store):
     def dying(request):
         return teacher(request) if server.calls <= 4 else (500, "gone", {})
 
-    texts = [f"bad {i}" for i in range(100)]
+    texts = [f"bad {i}" for i in range(30)]
     with ChatServer(dying) as server:
         report = annotator(server, store, texts_per_call=1, max_concurrency=1).annotate(texts)
         assert server.calls == 7
@@ -431,7 +433,7 @@ def test_an_llm_that_goes_away_is_given_three_tries_and_the_answers_stay(store):
         assert report.stopped
         server.reply = teacher
         assert annotator(server, store, texts_per_call=1).annotate(texts).failed == 0
-    assert server.calls == 7 + 96
+    assert server.calls == 7 + 26
 
 
 def test_one_text_that_the_llm_refuses_does_not_end_it(store):

@@ -28,25 +28,26 @@ def step(name, ask="yes_no", instruction="Is it so?", labels=(), of="", where=()
     }
 
 
-def draft(*steps):
-    return json.dumps({"only_texts": "all", "wanted": [], "steps": steps})
+def draft(*steps, filters=()):
+    kept = [dict(zip(("id", "question", "keep_if"), f, strict=True)) for f in filters]
+    return json.dumps({"only_texts": "all", "filters": kept, "wanted": [], "steps": steps})
 
 
 def planner_at(server):
     return Planner(LLM(ChatOpenAI(base_url=server.base_url, api_key="test-key", model="loopback", max_retries=0)))
 
 
-def planned(*steps, instruction=PRICES):
-    with ChatServer(lambda request: draft(*steps)) as server:
-        plan = planner_at(server).plan(instruction)
+def planned(*steps, filters=()):
+    with ChatServer(lambda request: draft(*steps, filters=filters)) as server:
+        plan = planner_at(server).plan(PRICES)
     assert server.calls == 1
     return plan.to_dict()["steps"]
 
 
 def test_a_draft_becomes_the_plan_of_the_contract():
     steps = planned(
-        step("positive", instruction="Is this a positive review of a laptop?"),
-        step("price", "find_spans", "Extract the laptop's price", where=[("positive", "is", "true")]),
+        step("price", "find_spans", "Extract the laptop's price"),
+        filters=[("positive", "Is this a positive review of a laptop?", "true")],
     )
     assert steps == [
         {"id": "positive", "op": "get_label", "instruction": "Is this a positive review of a laptop?"},
@@ -84,6 +85,30 @@ def test_every_kind_of_step_and_condition_compiles():
     assert by_id["z"]["where"] == {"not": {"step": "thing", "exists": True}}
 
 
+def test_filters_restrict_every_step_that_is_asked_of_the_text():
+    steps = planned(
+        step("thing", "find_spans", where=[("new", "is", "true")]),
+        step("mood", of="thing"),
+        step("x", "find_spans", where=[("thing", "is", "found"), ("kind", "is", "a")], join="any"),
+        step("kind", "choose_one", labels=["a", "b"]),
+        filters=[("new", "Is it new?", "true"), ("draft", "Is it a draft?", "false")],
+    )
+    kept = [{"step": "new", "equals": True}, {"step": "draft", "equals": False}]
+    assert [s["id"] for s in steps] == ["new", "draft", "thing", "mood", "x", "kind"]
+    assert not any("where" in s for s in steps[:2])
+    assert steps[2]["where"] == steps[5]["where"] == {"all": kept}
+    assert "where" not in steps[3]
+    assert steps[4]["where"] == {
+        "all": [*kept, {"any": [{"step": "thing", "exists": True}, {"step": "kind", "equals": "a"}]}]
+    }
+
+
+def test_filters_alone_are_a_plan():
+    assert planned(filters=[("spam", "Is it spam?", "true")]) == [
+        {"id": "spam", "op": "get_label", "instruction": "Is it spam?"}
+    ]
+
+
 @pytest.mark.parametrize(
     ("value", "test", "truth"),
     [
@@ -116,12 +141,12 @@ def test_ids_are_made_fit_wherever_they_are_used():
     ("bad", "fault"),
     [
         (draft(step("p", "find_spans", where=[("q", "is", "true")])), "refers to step 'q'"),
-        (draft(step("p", "find_spans", labels=["a", "b"])), "find_spans has no labels"),
-        (draft(step("p", "yes_no", labels=["a", "b"])), "yes_no has no labels"),
-        (draft(step("a"), step("b", of="a")), "no get_span step"),
+        (draft(step("p", "find_spans", labels=["a", "b"])), "find_spans takes no labels"),
+        (draft(step("p", "yes_no", labels=["a", "b"])), "yes_no takes no labels"),
+        (draft(step("a"), step("b", of="a")), "no find_spans step"),
         (draft(step("a"), step("b", where=[("a", "is", "maybe")])), "never answers"),
         (draft(), "steps"),
-        ('{"only_texts": "all", "wanted": [], "steps": 3}', "is not of type"),
+        ('{"only_texts": "all", "filters": [], "wanted": [], "steps": 3}', "is not of type"),
         ("I cannot.", "no JSON object"),
     ],
 )
@@ -142,7 +167,7 @@ def test_a_second_bad_draft_is_a_clear_failure():
     with ChatServer(lambda request: draft(step("p", of="q"))) as server, pytest.raises(PlannerError) as caught:
         planner_at(server).plan(PRICES)
     assert server.calls == 2
-    assert "refers to step 'q'" in str(caught.value)
+    assert "of is 'q'" in str(caught.value)
     assert "write the plan yourself" in str(caught.value)
     assert "\n" not in str(caught.value)
 

@@ -336,7 +336,8 @@ def replacing(path: Path) -> Iterator[IO[str]]:
         with (
             partial.open("wb") as raw,
             _zipped(raw, path) as packed,
-            io.TextIOWrapper(packed, "utf-8", newline="\n") as file,
+            # a lone surrogate is written as \\udXXX, which is its escape in JSON too
+            io.TextIOWrapper(packed, "utf-8", errors="backslashreplace", newline="\n") as file,
         ):
             yield file
         partial.replace(path)

@@ -76,7 +76,11 @@ def _answer_fields(plan: Plan, steps: Sequence[LabelStep | SpanStep]) -> list[An
     """The ``labels`` and ``spans`` columns; a struct without fields is no Parquet column, so an empty one is left out."""
     import pyarrow as pa
 
-    labels = [(s.id, pa.struct([("value", _value_type(s)), ("score", pa.float64())])) for s in steps if isinstance(s, LabelStep)]
+    labels = [
+        (s.id, pa.struct([("value", _value_type(s)), ("score", pa.float64())]))
+        for s in steps
+        if isinstance(s, LabelStep)
+    ]
     spans = []
     for step in steps:
         if isinstance(step, SpanStep):

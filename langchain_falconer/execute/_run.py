@@ -93,7 +93,9 @@ class Run:
             if output is not None:
                 write_output(self.proxy.plan, shards, output)
         except OSError as error:
-            raise RunError(f"cannot write the run: {error}; free space or choose another place, then run again to go on") from None
+            raise RunError(
+                f"cannot write the run: {error}; free space or choose another place, then run again to go on"
+            ) from None
         return RunReport(tally, output, texts, seconds)
 
     @property

@@ -107,7 +107,9 @@ def sample_of_known(passages: Iterable[str], known: Callable[[list[str]], list[b
 def split_known(texts: Sequence[str], sizes: tuple[int, int, int], settings: MineSettings) -> Sample:
     """Annotated texts shared out into training and held-out ones, whatever their order."""
     if len(texts) < 2:
-        raise AnnotationError(f"there are {len(texts)} annotated texts; at least two are needed, one of them to measure on")
+        raise AnnotationError(
+            f"there are {len(texts)} annotated texts; at least two are needed, one of them to measure on"
+        )
     shuffled = sample_uniform(texts, len(texts), settings.seed, key=str)
     n_held_out = min(len(shuffled) - 1, max(1, round(len(shuffled) * settings.held_out)))
     return Sample(*sizes, shuffled[n_held_out:], shuffled[:n_held_out], [])
@@ -118,9 +120,7 @@ def next_round(sample: Sample, uncertainty: Sequence[float], n: int) -> Sample:
     chosen = set(most_uncertain(uncertainty, n))
     more = [text for i, text in enumerate(sample.pool) if i in chosen]
     left = [text for i, text in enumerate(sample.pool) if i not in chosen]
-    return Sample(
-        sample.documents, sample.bad_rows, sample.passages, [*sample.train, *more], sample.held_out, left
-    )
+    return Sample(sample.documents, sample.bad_rows, sample.passages, [*sample.train, *more], sample.held_out, left)
 
 
 def count_all(passages: Passages) -> tuple[int, int, int]:
@@ -128,4 +128,3 @@ def count_all(passages: Passages) -> tuple[int, int, int]:
     for _ in passages:
         pass
     return passages.sizes
-

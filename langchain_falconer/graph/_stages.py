@@ -97,9 +97,13 @@ class Stages:
     def _check_sources(self, state: FalconerState) -> None:
         """Refuse before anything is paid for what cannot end well."""
         if self.llm is None and not state.get("annotations") and self.recorded is None:
-            raise SettingsError("nothing can annotate the texts; give an LLM (--llm MODEL) or your own labels (--annotations FILE)")
+            raise SettingsError(
+                "nothing can annotate the texts; give an LLM (--llm MODEL) or your own labels (--annotations FILE)"
+            )
         if self.settings.target_agreement is not None and (self.llm is None or state.get("annotations")):
-            raise SettingsError("a target agreement needs an LLM that can annotate more texts; drop it or give --llm without --annotations")
+            raise SettingsError(
+                "a target agreement needs an LLM that can annotate more texts; drop it or give --llm without --annotations"
+            )
 
     # ---- review
 
@@ -122,7 +126,9 @@ class Stages:
 
     def rejected(self, state: FalconerState) -> Update:
         """The summary of a run whose plan was refused."""
-        return {"summary": {"run_id": state["run_id"], "rejected": state["review"].get("reason") or "the plan was rejected"}}
+        return {
+            "summary": {"run_id": state["run_id"], "rejected": state["review"].get("reason") or "the plan was rejected"}
+        }
 
     # ---- sample
 
@@ -172,7 +178,13 @@ class Stages:
         return {"annotation": facts, "notes": notes, "seconds": timed}
 
     def _annotated(
-        self, store: AnnotationStore, plan: Plan, texts: list[str], state: FalconerState, emit: Emit, facts: dict[str, Any]
+        self,
+        store: AnnotationStore,
+        plan: Plan,
+        texts: list[str],
+        state: FalconerState,
+        emit: Emit,
+        facts: dict[str, Any],
     ) -> tuple[list[Annotation], dict[str, Any]]:
         assert self.llm is not None
         before = len(recall(store, plan, texts, self.llm.name))
@@ -185,7 +197,11 @@ class Stages:
             raise (BudgetError if "max_" in reason else LLMError)(
                 f"only {len(known)} of {len(texts)} texts are annotated, too few to train on: {reason}"
             )
-        facts = {"rejected_quotes": report.rejected_quotes, "stopped": report.stopped, **self._llm_pace(facts, state, len(known) - before, began)}
+        facts = {
+            "rejected_quotes": report.rejected_quotes,
+            "stopped": report.stopped,
+            **self._llm_pace(facts, state, len(known) - before, began),
+        }
         return known, facts
 
     def _llm_pace(self, facts: Mapping[str, Any], state: FalconerState, fresh: int, began: float) -> dict[str, Any]:
@@ -195,7 +211,11 @@ class Stages:
         if fresh > 0:
             pace = {"seconds": pace["seconds"] + time.monotonic() - began, "texts": pace["texts"] + fresh}
             write_json(file, pace)
-        return {"llm_seconds_per_text": pace["seconds"] / pace["texts"] if pace["texts"] else facts.get("llm_seconds_per_text")}
+        return {
+            "llm_seconds_per_text": pace["seconds"] / pace["texts"]
+            if pace["texts"]
+            else facts.get("llm_seconds_per_text")
+        }
 
     # ---- train
 
@@ -214,7 +234,13 @@ class Stages:
         return {"proxy": str(path), "training": proxy.manifest["training"], "notes": notes, "seconds": timed}
 
     def _trained(
-        self, plan: Plan, annotations: list[Annotation], held_out: list[Annotation], path: Path, emit: Emit, notes: list[str]
+        self,
+        plan: Plan,
+        annotations: list[Annotation],
+        held_out: list[Annotation],
+        path: Path,
+        emit: Emit,
+        notes: list[str],
     ) -> None:
         proxy = train_proxy(
             plan,
@@ -253,7 +279,13 @@ class Stages:
                 sample = next_round(sample, unsure, self.settings.round_annotations)
                 sample.save(folder / "sample.json")
         facts = quality.to_dict() if quality else {}
-        return {"quality": facts, "sample": sample.counts(), "round": state.get("round", 0) + 1, "again": again, "seconds": timed}
+        return {
+            "quality": facts,
+            "sample": sample.counts(),
+            "round": state.get("round", 0) + 1,
+            "again": again,
+            "seconds": timed,
+        }
 
     @staticmethod
     def _measured(plan: Plan, proxy: Proxy, held_out: list[Annotation]) -> Quality | None:
@@ -309,7 +341,11 @@ class Stages:
 
     def _summary(self, state: FalconerState, seconds: dict[str, float]) -> dict[str, Any]:
         sample, annotation, execution = state["sample"], state["annotation"], state["execution"]
-        corpus = {"sources": self._corpus(state).sources, "documents": sample["documents"], "bad_rows": sample["bad_rows"]}
+        corpus = {
+            "sources": self._corpus(state).sources,
+            "documents": sample["documents"],
+            "bad_rows": sample["bad_rows"],
+        }
         annotations = {k: annotation.get(k) for k in ("source", "failed", "rejected_quotes")}
         annotations |= {"train": sample["train"], "held_out": sample["held_out"], "rounds": state["round"]}
         return {
@@ -334,13 +370,20 @@ class Stages:
         target, quality = self.settings.target_agreement, state.get("quality")
         if target is None or not quality or quality["agreement"]["value"] >= target:
             return []
-        return [f"the agreement target of {target:.0%} was not met ({quality['agreement']['value']:.1%}); raise max_rounds, the budget, or the annotations"]
+        return [
+            f"the agreement target of {target:.0%} was not met ({quality['agreement']['value']:.1%}); raise max_rounds, the budget, or the annotations"
+        ]
 
     def _cost(self, state: FalconerState) -> dict[str, Any]:
         """What this run paid the LLM, against asking it about every passage at the same tokens a text."""
         with self._store() as store:
             spent, asked = store.spent(state["run_id"]), store.spent(state["run_id"], "annotate")
-        cost: dict[str, Any] = {"calls": spent.calls, "input_tokens": spent.input_tokens, "output_tokens": spent.output_tokens, "usd": spent.usd}
+        cost: dict[str, Any] = {
+            "calls": spent.calls,
+            "input_tokens": spent.input_tokens,
+            "output_tokens": spent.output_tokens,
+            "usd": spent.usd,
+        }
         texts = (read_json(self._folder(state) / "llm_pace.json") or {}).get("texts")
         if texts:
             a_text = (asked.input_tokens + asked.output_tokens) / texts
@@ -355,7 +398,9 @@ class Stages:
         file = state.get("annotations")
         labels = digest(Path(file).read_bytes().hex()) if file and Path(file).is_file() else file
         teacher = self.llm.name if self.llm else self.recorded
-        return digest(state["instruction"], corpus.fingerprint, plan.fingerprint if plan else None, labels, teacher, settings)
+        return digest(
+            state["instruction"], corpus.fingerprint, plan.fingerprint if plan else None, labels, teacher, settings
+        )
 
     def _corpus(self, state: FalconerInput) -> Corpus:
         if not state["corpus"]:

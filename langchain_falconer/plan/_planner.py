@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from langchain_falconer.errors import PlanError, PlannerError
@@ -78,21 +78,31 @@ def _repair(fault: PlanError) -> str:
 def _plan_of(reply: Reply, instruction: str) -> Plan:
     if reply.data is None:
         raise PlanError(reply.error or "the reply holds no plan")
-    return Plan.parse({"instruction": instruction.strip(), "steps": _compiled(reply.data["steps"])})
+    return Plan.parse({"instruction": instruction.strip(), "steps": _compiled(reply.data)})
 
 
-def _compiled(drafts: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _compiled(draft: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The draft's steps in the plan's own form; small slips whose meaning is plain are put right on the way."""
-    questions = {_id(draft["id"]): _question(draft) for draft in drafts}
-    steps = []
-    for draft in drafts:
-        step = {"id": _id(draft["id"]), "instruction": draft["instruction"].strip(), **_question(draft)}
-        if parent := _id(draft["of"]):
-            step["of"] = parent
-        if where := _where(draft, parent, questions):
-            step["where"] = where
-        steps.append(step)
-    return steps
+    filters = [{"id": _id(f["id"]), "op": "get_label", "instruction": f["question"].strip()} for f in draft["filters"]]
+    kept = [{"step": _id(f["id"]), "equals": f["keep_if"] == "true"} for f in draft["filters"]]
+    questions = {f["id"]: f for f in filters} | {_id(step["id"]): _question(step) for step in draft["steps"]}
+    return filters + [_step(step, kept, questions) for step in draft["steps"]]
+
+
+def _step(
+    draft: Mapping[str, Any], kept: list[dict[str, Any]], questions: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    step = {"id": _id(draft["id"]), "instruction": draft["instruction"].strip(), **_question(draft)}
+    where = _where(draft, questions)
+    if parent := _id(draft["of"]):
+        if questions.get(parent, {}).get("op") != "get_span":
+            raise PlanError(f"step '{step['id']}': of is '{parent}', which is no find_spans step; write \"\" there")
+        step["of"] = parent  # found in texts that count only, so the filters need no second look
+    else:
+        where = [*kept, *(condition for condition in where if condition not in kept)]
+    if where:
+        step["where"] = where[0] if len(where) == 1 else {"all": where}
+    return step
 
 
 def _id(name: str) -> str:
@@ -108,23 +118,24 @@ def _question(draft: Mapping[str, Any]) -> dict[str, Any]:
     is_choice = len(names) > 1 and not {name.casefold() for name in names} <= set(_YES_NO)
     if draft["ask"] == "find_spans":
         if is_choice:
-            raise PlanError(f"step '{draft['id']}': find_spans has no labels; write one step for each kind of thing")
+            raise PlanError(f"step '{draft['id']}': find_spans takes no labels; to choose among them ask choose_one")
         return {"op": "get_span"}
     if not is_choice:
         return {"op": "get_label"}
     if draft["ask"] == "yes_no":
-        raise PlanError(f"step '{draft['id']}': yes_no has no labels; drop them, or use choose_one or choose_any")
+        raise PlanError(
+            f"step '{draft['id']}': yes_no takes no labels; to choose among them ask choose_one or choose_any"
+        )
     labels = [{"name": name, "description": options[name]} if options[name] else name for name in names]
     return {"op": "get_label", "labels": labels, "multi_label": draft["ask"] == "choose_any"}
 
 
-def _where(draft: Mapping[str, Any], parent: str, questions: Mapping[str, Mapping[str, Any]]) -> dict[str, Any] | None:
+def _where(draft: Mapping[str, Any], questions: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Conditions that must all hold."""
     # A step asked of each found span runs only if one was found: saying so again adds nothing.
-    tests = [test for test in draft["where"] if _id(test["step"]) != parent]
+    tests = [test for test in draft["where"] if _id(test["step"]) != _id(draft["of"])]
     conditions = [_condition(test, questions.get(_id(test["step"]), {})) for test in tests]
-    if len(conditions) > 1:
-        return {draft["where_join"]: conditions}
-    return conditions[0] if conditions else None
+    return [{"any": conditions}] if draft["where_join"] == "any" and len(conditions) > 1 else conditions
 
 
 def _condition(test: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]:

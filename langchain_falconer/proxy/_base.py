@@ -41,7 +41,9 @@ def _default_folder() -> str:
     weights = folder / "model.safetensors"
     digest = hashlib.sha256(weights.read_bytes()).hexdigest() if weights.is_file() else "missing"
     if digest != _WEIGHTS_SHA256:
-        raise ProxyError(f"{weights} is not the published all-MiniLM-L6-v2 (sha256 {digest[:12]}…); reinstall {_PACKAGE}")
+        raise ProxyError(
+            f"{weights} is not the published all-MiniLM-L6-v2 (sha256 {digest[:12]}…); reinstall {_PACKAGE}"
+        )
     return str(folder)
 
 

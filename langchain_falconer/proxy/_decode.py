@@ -43,7 +43,9 @@ def read_scores(
         temperature = temperatures.get(step.id, 1.0)
         if isinstance(step, LabelStep):
             logits = label_scores[:, layout.label_rows[step.id]].astype(np.float64) / temperature
-            probabilities = _softmax(logits) if step.kind == "choice" else 1.0 / (1.0 + np.exp(-np.clip(logits, -50, 50)))
+            probabilities = (
+                _softmax(logits) if step.kind == "choice" else 1.0 / (1.0 + np.exp(-np.clip(logits, -50, 50)))
+            )
             for scores, row in zip(out, probabilities, strict=True):
                 scores.labels[step.id] = row
         else:
@@ -143,7 +145,9 @@ def without_overlap(spans: Sequence[tuple[int, int, float]]) -> list[tuple[int, 
 def decide(steps: Sequence[LabelStep | SpanStep], scores: Scores, text: str) -> Answers:
     """Each step's answer: yes/no and multi-label at one half, the likeliest of a choice, every decoded span."""
     labels = {s.id: _label(s, scores.labels[s.id]) for s in steps if isinstance(s, LabelStep)}
-    spans = {s.id: tuple(Span.at(text, *found) for found in scores.spans[s.id]) for s in steps if isinstance(s, SpanStep)}
+    spans = {
+        s.id: tuple(Span.at(text, *found) for found in scores.spans[s.id]) for s in steps if isinstance(s, SpanStep)
+    }
     return Answers(labels, spans)
 
 

@@ -52,7 +52,9 @@ class SlotModel(nn.Module):
 
     def embed(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Unit sentence vectors (B, d)."""
-        return pooled(self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state, attention_mask)
+        return pooled(
+            self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state, attention_mask
+        )
 
 
 def pooled(states: Tensor, attention_mask: Tensor) -> Tensor:
@@ -87,5 +89,7 @@ class Slots(nn.Module):
 
 def state_tensors(model: SlotModel, slots: Slots) -> dict[str, Any]:
     """Every tensor of a proxy by name, ready for safetensors."""
-    named = {f"model.{k}": v for k, v in model.state_dict().items()} | {f"slots.{k}": v for k, v in slots.state_dict().items()}
+    named = {f"model.{k}": v for k, v in model.state_dict().items()} | {
+        f"slots.{k}": v for k, v in slots.state_dict().items()
+    }
     return {k: v.detach().to("cpu", torch.float32).contiguous() for k, v in named.items() if v.is_floating_point()}

@@ -33,10 +33,14 @@ def export_onnx(model: Any, path: Path, weights: SlotWeights) -> float:
         with _quiet():
             _export(model, path)
     except (KeyError, RuntimeError, ValueError, NotImplementedError) as error:
-        raise ProxyError(f"Optimum could not export the proxy ({str(error).splitlines()[0][:160]}); run it with backend='torch'") from error
+        raise ProxyError(
+            f"Optimum could not export the proxy ({str(error).splitlines()[0][:160]}); run it with backend='torch'"
+        ) from error
     difference = _difference(model, path, weights)
     if not difference <= PARITY:
-        raise ProxyError(f"the exported proxy differs from its original by {difference:.2g} (at most {PARITY:g}); run it with backend='torch'")
+        raise ProxyError(
+            f"the exported proxy differs from its original by {difference:.2g} (at most {PARITY:g}); run it with backend='torch'"
+        )
     return difference
 
 
@@ -66,11 +70,20 @@ def _export(model: Any, path: Path) -> None:
         @property
         def inputs(self) -> dict[str, dict[int, str]]:
             text = {0: "batch", 1: "tokens"}
-            return dict(zip(INPUTS, (text, text, *({0: f"{kind}_slots"} for kind in ("span", "span", "label", "label"))), strict=True))
+            return dict(
+                zip(
+                    INPUTS,
+                    (text, text, *({0: f"{kind}_slots"} for kind in ("span", "span", "label", "label"))),
+                    strict=True,
+                )
+            )
 
         @property
         def outputs(self) -> dict[str, dict[int, str]]:
-            return {"span_scores": {0: "batch", 1: "tokens", 2: "span_slots"}, "label_scores": {0: "batch", 1: "label_slots"}}
+            return {
+                "span_scores": {0: "batch", 1: "tokens", 2: "span_slots"},
+                "label_scores": {0: "batch", 1: "label_slots"},
+            }
 
     export(_named_outputs(model), SlotOnnxConfig(model.encoder.config, task="feature-extraction"), path, opset=18)
 
@@ -87,7 +100,13 @@ def _named_outputs(model: Any) -> Any:
             self.dtype = torch.float32
 
         def forward(
-            self, input_ids: Any, attention_mask: Any, span_weight: Any, span_bias: Any, label_weight: Any, label_bias: Any
+            self,
+            input_ids: Any,
+            attention_mask: Any,
+            span_weight: Any,
+            span_bias: Any,
+            label_weight: Any,
+            label_bias: Any,
         ) -> dict[str, Any]:
             scores = self.inner(input_ids, attention_mask, span_weight, span_bias, label_weight, label_bias)
             return dict(zip(OUTPUTS, scores, strict=True))

@@ -20,7 +20,14 @@ from langchain_falconer.corpus import split_passages
 from langchain_falconer.errors import PlanError, ProxyError
 from langchain_falconer.evaluate import fit_temperature
 from langchain_falconer.plan import LabelOption, LabelStep, Plan, SpanStep, matches, resolve
-from langchain_falconer.proxy._base import DEFAULT_BASE, base_folder, empty_encoder, load_encoder, load_tokenizer, max_tokens
+from langchain_falconer.proxy._base import (
+    DEFAULT_BASE,
+    base_folder,
+    empty_encoder,
+    load_encoder,
+    load_tokenizer,
+    max_tokens,
+)
 from langchain_falconer.proxy._decode import Scores, decide, merge
 from langchain_falconer.proxy._layout import Layout
 from langchain_falconer.proxy._marking import Marked
@@ -32,7 +39,12 @@ from langchain_falconer.records import Answers, Label, LabelValue, Record, Span
 
 FORMAT = 1
 PASSAGE_CHARS = 1200
-_FILES = {"weights": "model.safetensors", "slots": "slots.safetensors", "manifest": "manifest.json", "onnx": "model.onnx"}
+_FILES = {
+    "weights": "model.safetensors",
+    "slots": "slots.safetensors",
+    "manifest": "manifest.json",
+    "onnx": "model.onnx",
+}
 _BATCH_TEXTS = 512
 
 
@@ -53,7 +65,9 @@ class Proxy:
         self._session: Session | None = None
 
     def __repr__(self) -> str:
-        return f"Proxy({self.plan.instruction!r}, steps={[s.id for s in self.plan.steps]}, base={self.manifest['base']!r})"
+        return (
+            f"Proxy({self.plan.instruction!r}, steps={[s.id for s in self.plan.steps]}, base={self.manifest['base']!r})"
+        )
 
     # ---- answering
 
@@ -80,7 +94,10 @@ class Proxy:
 
     def run(self, texts: Sequence[str]) -> list[Record]:
         """The whole plan over texts; record ids are positions."""
-        return [self.record(str(i), text, answers) for i, (text, answers) in enumerate(zip(texts, self.answers(texts), strict=True))]
+        return [
+            self.record(str(i), text, answers)
+            for i, (text, answers) in enumerate(zip(texts, self.answers(texts), strict=True))
+        ]
 
     def record(self, record_id: str, text: str, answers: Answers, decided_by: str = "proxy") -> Record:
         """The result row of a text from its answers."""
@@ -132,7 +149,7 @@ class Proxy:
         return self._session
 
     def torch_session(self, *, bf16: bool = False) -> TorchSession:
-        """torch on this proxy's own weights: the float32 original that every faster backend is measured against."""
+        """Torch on this proxy's own weights: the float32 original that every faster backend is measured against."""
         return TorchSession(self._model, bf16=bf16)
 
     # ---- keeping
@@ -151,7 +168,11 @@ class Proxy:
         target.parent.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
         try:
-            tensors = {k: v.detach().float().contiguous().numpy() for k, v in self._model.state_dict().items() if v.is_floating_point()}
+            tensors = {
+                k: v.detach().float().contiguous().numpy()
+                for k, v in self._model.state_dict().items()
+                if v.is_floating_point()
+            }
             save_file(tensors, folder / _FILES["weights"])
             save_file(self._slots.arrays(), folder / _FILES["slots"])
             self._tokenizer.save_pretrained(folder)
@@ -212,11 +233,15 @@ class Proxy:
         try:
             manifest = json.loads(manifest_file.read_text("utf-8"))
             if manifest.get("format") != FORMAT:
-                raise ProxyError(f"the proxy at {folder} has format {manifest.get('format')!r}, this version reads {FORMAT}; train it again")
+                raise ProxyError(
+                    f"the proxy at {folder} has format {manifest.get('format')!r}, this version reads {FORMAT}; train it again"
+                )
             slots = SlotWeights(**load_file(folder / _FILES["slots"]))
             proxy = cls(manifest, load_tokenizer(str(folder)), slots)
         except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError, PlanError) as error:
-            raise ProxyError(f"the proxy at {folder} is broken ({str(error).splitlines()[0][:160]}); train it again") from None
+            raise ProxyError(
+                f"the proxy at {folder} is broken ({str(error).splitlines()[0][:160]}); train it again"
+            ) from None
         proxy.path = folder
         return proxy
 
@@ -236,7 +261,9 @@ class Proxy:
         try:
             missing, unexpected = model.load_state_dict(load_file(self.path / _FILES["weights"]), strict=False)
         except (OSError, RuntimeError, SafetensorError) as error:
-            raise ProxyError(f"the weights at {self.path} are broken ({str(error).splitlines()[0][:160]}); train again") from None
+            raise ProxyError(
+                f"the weights at {self.path} are broken ({str(error).splitlines()[0][:160]}); train again"
+            ) from None
         if unexpected or any("position_ids" not in name for name in missing):
             raise ProxyError(f"the weights at {self.path} do not fit its config.json; train again")
         return model.eval()
@@ -256,9 +283,7 @@ class Proxy:
         temperatures = self.manifest.get("temperatures", {})
         return {key: self._scorer(steps, temperatures) for key, steps in groups.items()}
 
-    def _scorer(
-        self, steps: Sequence[LabelStep | SpanStep], temperatures: dict[str, float]
-    ) -> tuple[Layout, Scorer]:
+    def _scorer(self, steps: Sequence[LabelStep | SpanStep], temperatures: dict[str, float]) -> tuple[Layout, Scorer]:
         span_rows = [self._layout.span_row[s.id] for s in steps if isinstance(s, SpanStep)]
         label_rows = [
             row
@@ -271,7 +296,9 @@ class Proxy:
         return layout, self._new_scorer(layout, weights, temperatures)
 
     def _new_scorer(self, layout: Layout, weights: SlotWeights, temperatures: dict[str, float]) -> Scorer:
-        return Scorer(self._windows, int(self._tokenizer.pad_token_id or 0), layout, weights, temperatures, self.session)
+        return Scorer(
+            self._windows, int(self._tokenizer.pad_token_id or 0), layout, weights, temperatures, self.session
+        )
 
     def _answer(self, texts: Sequence[str], everything: bool) -> list[Answers]:
         layout, scorer = self._scorers[None]
@@ -325,7 +352,9 @@ class Proxy:
         for text in texts:
             parts = self._passages(text)
             scores = scorer([text[a:b] for a, b in parts])
-            answers.append(decide([asked], merge([(a, s) for (a, _), s in zip(parts, scores, strict=True)], layout), text))
+            answers.append(
+                decide([asked], merge([(a, s) for (a, _), s in zip(parts, scores, strict=True)], layout), text)
+            )
         return [
             Answers({step.id: v for v in a.labels.values()}, {step.id: v for v in a.spans.values()}) for a in answers
         ]
@@ -404,7 +433,9 @@ def _slots_module(model: Any, tokenizer: Any, layout: Layout) -> Any:
 
     from langchain_falconer.proxy._model import Slots
 
-    span_vectors, label_vectors = (torch.from_numpy(embed(model, tokenizer, t)) for t in (layout.span_texts, layout.label_texts))
+    span_vectors, label_vectors = (
+        torch.from_numpy(embed(model, tokenizer, t)) for t in (layout.span_texts, layout.label_texts)
+    )
     return Slots(span_vectors, label_vectors)
 
 
@@ -463,7 +494,9 @@ def train_proxy(
     layout = Layout.of(plan)
     slots = _slots_module(model.eval(), tokenizer, layout)
     limit = max_tokens(tokenizer, model.encoder)
-    result = fit(model, slots, layout, Windows(tokenizer, limit), int(tokenizer.pad_token_id or 0), examples, settings, on_step)
+    result = fit(
+        model, slots, layout, Windows(tokenizer, limit), int(tokenizer.pad_token_id or 0), examples, settings, on_step
+    )
     manifest = {
         "format": FORMAT,
         "plan": plan.to_dict(),

@@ -30,7 +30,9 @@ class SlotWeights:
         """Only these slots, in this order."""
         tokens = [3 * row + state for row in span_rows for state in range(3)]
         labels = list(label_rows)
-        return SlotWeights(self.span_weight[tokens], self.span_bias[tokens], self.label_weight[labels], self.label_bias[labels])
+        return SlotWeights(
+            self.span_weight[tokens], self.span_bias[tokens], self.label_weight[labels], self.label_bias[labels]
+        )
 
 
 class Session(Protocol):
@@ -86,7 +88,9 @@ class OnnxSession:
         try:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime raises bare pybind errors
-            raise ProxyError(f"ONNX Runtime cannot load {path}: {str(error).splitlines()[0][:160]}; train or export again") from None
+            raise ProxyError(
+                f"ONNX Runtime cannot load {path}: {str(error).splitlines()[0][:160]}; train or export again"
+            ) from None
 
     def run(self, ids: np.ndarray, mask: np.ndarray, weights: SlotWeights) -> tuple[np.ndarray, np.ndarray]:
         """See :class:`Session`."""

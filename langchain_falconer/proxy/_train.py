@@ -238,12 +238,18 @@ def _loss(span_scores: Tensor, label_scores: Tensor, layout: Layout, batch: list
     if layout.span_row:
         scores = span_scores.reshape(*span_scores.shape[:2], -1, 3)
         targets = _span_targets(layout, batch, scores.shape[1])
-        per_token = functional.cross_entropy(scores.flatten(0, 2), targets.flatten(), ignore_index=_IGNORE, reduction="none")
+        per_token = functional.cross_entropy(
+            scores.flatten(0, 2), targets.flatten(), ignore_index=_IGNORE, reduction="none"
+        )
         known = (targets != _IGNORE).flatten()
         if known.any():
             # Summed over steps, averaged over words: a step's pull does not fade as the plan grows.
             losses.append(per_token.sum() / (targets != _IGNORE).any(-1).sum())
-    losses += [loss for s in layout.steps if isinstance(s, LabelStep) and (loss := _label_loss(s, label_scores, layout, batch)) is not None]
+    losses += [
+        loss
+        for s in layout.steps
+        if isinstance(s, LabelStep) and (loss := _label_loss(s, label_scores, layout, batch)) is not None
+    ]
     return sum(losses) if losses else span_scores.sum() * 0.0  # type: ignore[return-value]
 
 

@@ -1,0 +1,5 @@
+"""The demo: 2,225 real BBC articles, and answers recorded from a real LLM for those who have none at hand."""
+
+from langchain_falconer.demo._demo import Recording, bbc_articles
+
+__all__ = ["Recording", "bbc_articles"]
