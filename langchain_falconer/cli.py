@@ -321,9 +321,8 @@ def report(
     found = sorted(runs.glob("*/summary.json"), key=lambda p: p.stat().st_mtime)
     chosen = [p for p in found if run_id is None or p.parent.name.startswith(run_id)]
     if not chosen:
-        raise RunError(
-            f"there is no finished run {run_id or ''} in {runs}; finished are: {', '.join(p.parent.name for p in found) or 'none'}"
-        )
+        finished = ", ".join(p.parent.name for p in found) or "none"
+        raise RunError(f"there is no finished run {run_id or ''} in {runs}; finished are: {finished}")
     result = MiningResult(read_json(chosen[-1]))
     if not result.output.is_file():
         raise RunError(f"the rows of that run are gone from {result.output}; run the same mine command again")
@@ -349,10 +348,12 @@ def demo(
     falconer, options = recording.prepare(_llm(llm, timeout=timeout) if llm else None, home)
     if llm is None:
         stderr.print(
-            f"[yellow]No --llm given:[/yellow] the plan and {recording.texts} annotated passages are a recording of [bold]{recording.model}[/bold] ({recording.date})."
+            f"[yellow]No --llm given:[/yellow] the plan and {recording.texts} annotated passages are a recording of "
+            f"[bold]{recording.model}[/bold] ({recording.date})."
         )
         stderr.print(
-            "Training and the run over all articles are live. To have your own LLM plan and annotate: falconer demo --llm openai:gpt-4.1-mini",
+            "Training and the run over all articles are live. "
+            "To have your own LLM plan and annotate: falconer demo --llm openai:gpt-4.1-mini",
             markup=False,
         )
     result = _mined(falconer, recording.instruction, recorded.bbc_articles(falconer.home.corpora), output, **options)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from langchain_falconer.annotate import Annotation, read_annotations
 from langchain_falconer.corpus import spool
 from langchain_falconer.errors import RunError
 from langchain_falconer.evaluate import Quality
+from langchain_falconer.execute import read_rows
 from langchain_falconer.graph import Home, MineSettings, Review, create_falconer_graph
 from langchain_falconer.llm import LLM, LLMSettings
 from langchain_falconer.plan import Plan, Planner
@@ -60,14 +60,7 @@ class MiningResult:
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """The result rows, one a text, in corpus order."""
-        if self.output.suffix == ".parquet":
-            import pyarrow.parquet as pq
-
-            for batch in pq.ParquetFile(self.output).iter_batches(1_000):
-                yield from batch.to_pylist()
-        else:
-            with self.output.open(encoding="utf-8") as lines:
-                yield from map(json.loads, lines)
+        return read_rows(self.output)
 
     def to_pandas(self) -> pd.DataFrame:
         """The rows as a data frame (extra ``pandas``)."""
@@ -161,9 +154,10 @@ class Falconer:
                 checkpointer=SqliteSaver(connection),
             )
             config: Any = {"configurable": {"thread_id": _thread(state, self)}}
-            given = _resumable(graph, config, state)
+            given: Any = _resumable(graph, config, state)
             while True:
-                for mode, event in graph.stream(given, config, stream_mode=["custom", "updates"], durability="sync"):
+                events: Any = graph.stream(given, config, stream_mode=["custom", "updates"], durability="sync")
+                for mode, event in events:
                     if mode == "custom" and on_event:
                         on_event(event)
                 snapshot = graph.get_state(config)

@@ -21,6 +21,7 @@ from langchain_falconer.annotate import Annotator, Budget
 from langchain_falconer.errors import FalconerError
 from langchain_falconer.falconer import Falconer
 from langchain_falconer.graph import digest
+from langchain_falconer.llm import LLM
 from langchain_falconer.plan import LabelStep, Plan, SpanStep
 from langchain_falconer.proxy import Proxy
 from langchain_falconer.records import Answers
@@ -88,30 +89,31 @@ class _FalconerTool(BaseTool):
                 }
         if falconer.llm is None:
             raise ToolException(
-                "no trained proxy answers this question and there is no LLM; call mine_corpus first, with the same question"
+                "no trained proxy answers this question and there is no LLM; "
+                "call mine_corpus first, with the same question"
             )
         if len(texts) > MAX_LLM_TEXTS:
             raise ToolException(
                 f"no trained proxy answers this question, and the LLM is asked about at most {MAX_LLM_TEXTS} texts; "
                 "call mine_corpus on a corpus, which trains one, or pass fewer texts"
             )
-        return self._by_llm(step, texts), {"decided_by": falconer.llm.name}
+        return self._by_llm(falconer.llm, step, texts), {"decided_by": falconer.llm.name}
 
-    def _by_llm(self, step: LabelStep | SpanStep, texts: Sequence[str]) -> list[Answers]:
+    def _by_llm(self, llm: LLM, step: LabelStep | SpanStep, texts: Sequence[str]) -> list[Answers]:
         falconer: Falconer = self.falconer
         plan = Plan(instruction=step.instruction, steps=(step,))
         store = falconer.home.store()
         try:
-            budget = Budget(
-                store, f"tool-{digest(plan.to_dict())}", falconer.settings.budget, falconer.llm.price() is not None
-            )  # type: ignore[union-attr]
-            report = Annotator(falconer.llm, store, plan, budget, falconer.settings.annotate).annotate(texts)  # type: ignore[arg-type]
+            job = f"tool-{digest(plan.to_dict())}"
+            budget = Budget(store, job, falconer.settings.budget, llm.price() is not None)
+            report = Annotator(llm, store, plan, budget, falconer.settings.annotate).annotate(texts)
         finally:
             store.close()
         if unanswered := [a for a in report.annotations if step.id not in a.answers]:
             reason = report.stopped or unanswered[0].failures.get(step.id, "no answer")
             raise ToolException(
-                f"{len(unanswered)} of {len(texts)} texts were not answered ({reason}); call again to ask only for those"
+                f"{len(unanswered)} of {len(texts)} texts were not answered ({reason}); "
+                "call again to ask only for those"
             )
         return [a.answers for a in report.annotations]
 
@@ -169,8 +171,9 @@ class MineCorpusTool(_FalconerTool):
 
     name: str = "mine_corpus"
     description: str = (
-        "Search through EVERY text of a corpus for an instruction in plain words (classify, filter, extract), at low cost. "
-        "Returns how many texts match, the most frequent values, the measured quality, the cost, and where the rows are."
+        "Search through EVERY text of a corpus for an instruction in plain words (classify, filter, extract), "
+        "at low cost. Returns how many texts match, the most frequent values, the measured quality, the cost, "
+        "and where the rows are."
     )
     args_schema: Any = MineCorpusInput
     corpora: Mapping[str, str] = Field(default_factory=dict)
@@ -190,7 +193,8 @@ class FalconerToolkit(BaseToolkit):
     """The tools, on one home, one LLM and the corpora that an agent may mine.
 
     Example:
-        ``create_agent(model, tools=FalconerToolkit(llm="openai:gpt-4.1-mini", corpora={"reviews": "reviews.jsonl"}).get_tools())``
+        ``toolkit = FalconerToolkit(llm="openai:gpt-4.1-mini", corpora={"reviews": "reviews.jsonl"})``, then
+        ``create_agent(model, tools=toolkit.get_tools())``
     """
 
     falconer: Any = Field(exclude=True, repr=False)
@@ -202,9 +206,8 @@ class FalconerToolkit(BaseToolkit):
         self, falconer: Falconer | None = None, *, corpora: Mapping[str, str | Path] | None = None, **options: Any
     ) -> None:
         """Take a Falconer, or the arguments to make one (``llm``, ``home``, ``settings`` …)."""
-        super().__init__(  # type: ignore[call-arg]
-            falconer=falconer or Falconer(**options), corpora={k: str(v) for k, v in (corpora or {}).items()}
-        )
+        paths = {name: str(path) for name, path in (corpora or {}).items()}
+        super().__init__(falconer=falconer or Falconer(**options), corpora=paths)
 
     def get_tools(self) -> list[BaseTool]:
         """``get_label``, ``get_span`` and ``mine_corpus``."""

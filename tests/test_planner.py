@@ -29,8 +29,9 @@ def step(name, ask="yes_no", instruction="Is it so?", labels=(), of="", where=()
 
 
 def draft(*steps, filters=()):
-    kept = [dict(zip(("id", "question", "keep_if"), f, strict=True)) for f in filters]
-    return json.dumps({"only_texts": "all", "filters": kept, "wanted": [], "steps": steps})
+    named = [(f[0], *f) for f in filters] or [("none", "", "", "true")]
+    kept = [dict(zip(("only", "id", "question", "keep_if"), f, strict=True)) for f in named]
+    return json.dumps({"texts": "reviews", "filters": kept, "wanted": [], "steps": steps})
 
 
 def planner_at(server):
@@ -146,7 +147,7 @@ def test_ids_are_made_fit_wherever_they_are_used():
         (draft(step("a"), step("b", of="a")), "no find_spans step"),
         (draft(step("a"), step("b", where=[("a", "is", "maybe")])), "never answers"),
         (draft(), "steps"),
-        ('{"only_texts": "all", "filters": [], "wanted": [], "steps": 3}', "is not of type"),
+        ('{"texts": "reviews", "filters": [], "wanted": [], "steps": 3}', "is not of type"),
         ("I cannot.", "no JSON object"),
     ],
 )

@@ -16,8 +16,8 @@ from langchain_falconer.llm import LLM
 from langchain_falconer.plan import Plan
 
 _HERE = Path(__file__).parent
-INSTRUCTION = "From business news, extract the companies and the amounts of money."
-SETTINGS = MineSettings.model_validate({"annotate": {"texts_per_call": 1}, "train": {"epochs": 6}})
+INSTRUCTION = "Extract the companies and the amounts of money from articles about business."
+SETTINGS = MineSettings.model_validate({"annotate": {"texts_per_call": 1}, "passage_chars": 500})
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Recording:
         return cls(**{**facts, "plan": Plan.parse(facts["plan"]), "answers": _HERE / "answers.jsonl.gz"})
 
     def prepare(self, llm: LLM | None, home: str | Path | None) -> tuple[Falconer, dict[str, Any]]:
-        """A Falconer for the demo, and what to mine with: the LLM at hand, or this recording in the home's own store."""
+        """A Falconer for the demo and what to mine with: the LLM at hand, or this recording in the home's own store."""
         falconer = Falconer(llm, home=home, settings=SETTINGS)
         if llm is not None:
             return falconer, {}

@@ -3,19 +3,21 @@
 from langchain_falconer.execute._backends import (
     AGREEMENT,
     BACKENDS,
+    Backend,
     BackendChoice,
     Candidate,
     OpenVinoSession,
     choose_backend,
     decisions_alike,
 )
-from langchain_falconer.execute._output import check_output, parquet_schema
+from langchain_falconer.execute._output import check_output, parquet_schema, read_rows
 from langchain_falconer.execute._run import Run, RunReport, RunSettings
 from langchain_falconer.execute._tally import Tally
 
 __all__ = [
     "AGREEMENT",
     "BACKENDS",
+    "Backend",
     "BackendChoice",
     "Candidate",
     "OpenVinoSession",
@@ -27,4 +29,5 @@ __all__ = [
     "choose_backend",
     "decisions_alike",
     "parquet_schema",
+    "read_rows",
 ]

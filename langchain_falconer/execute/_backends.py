@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -20,7 +20,8 @@ from langchain_falconer.proxy import OnnxSession, Proxy, Session, SlotWeights, c
 from langchain_falconer.records import Answers
 
 AGREEMENT = 0.99
-BACKENDS = ("onnx", "torch", "torch-bf16", "openvino")
+Backend = Literal["auto", "onnx", "torch", "torch-bf16", "openvino"]
+BACKENDS = get_args(Backend)[1:]
 _SAMPLE = 192
 _REPEATS = 3
 
@@ -52,7 +53,7 @@ class BackendChoice:
 def choose_backend(proxy: Proxy, texts: Sequence[str], wanted: str = "auto") -> BackendChoice:
     """Make ``proxy`` compute with the fastest backend whose decisions agree with torch float32 on ``texts``.
 
-    A choice made before on this machine is taken from the manifest. ``wanted`` names one backend instead, refused all
+    An automatic choice made before on this machine is taken from the manifest. ``wanted`` names one backend instead, refused all
     the same if its decisions differ. Timings are medians of three passes over at most 192 texts.
 
     Raises:
@@ -68,7 +69,8 @@ def choose_backend(proxy: Proxy, texts: Sequence[str], wanted: str = "auto") -> 
     names = _available(proxy) if wanted == "auto" else [wanted]
     choice, session = _measure(proxy, names, texts[:_SAMPLE])
     proxy.use(session)
-    proxy.note(backend=choice.to_dict())
+    if wanted == "auto":
+        proxy.note(backend=choice.to_dict())
     return choice
 
 

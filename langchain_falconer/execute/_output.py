@@ -38,7 +38,7 @@ def write_output(plan: Plan, shards: Sequence[Path], path: Path) -> None:
                 for shard in shards:
                     with shard.open("rb") as rows:
                         shutil.copyfileobj(rows, out)
-        os.replace(partial, path)
+        partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
 
@@ -61,6 +61,18 @@ def _groups(shard: Path) -> Iterator[list[dict[str, Any]]]:
         yield rows[at : at + _ROWS_A_GROUP]
 
 
+def read_rows(path: Path) -> Iterator[dict[str, Any]]:
+    """The result rows in a file that a run wrote, JSONL or Parquet: the same rows either way."""
+    if path.suffix == ".parquet":
+        import pyarrow.parquet as pq
+
+        for batch in pq.ParquetFile(path).iter_batches(_ROWS_A_GROUP):
+            yield from map(_untyped, batch.to_pylist())
+    else:
+        with path.open(encoding="utf-8") as lines:
+            yield from map(json.loads, lines)
+
+
 def parquet_schema(plan: Plan) -> Any:
     """The columns of a result: the contract's row with a field a step; yes/no as bool, multi-label as list."""
     import pyarrow as pa
@@ -73,7 +85,7 @@ def parquet_schema(plan: Plan) -> Any:
 
 
 def _answer_fields(plan: Plan, steps: Sequence[LabelStep | SpanStep]) -> list[Any]:
-    """The ``labels`` and ``spans`` columns; a struct without fields is no Parquet column, so an empty one is left out."""
+    """The ``labels`` and ``spans`` columns; a struct without fields is no Parquet column, so it is left out."""
     import pyarrow as pa
 
     labels = [
@@ -93,6 +105,20 @@ def _value_type(step: LabelStep) -> Any:
     import pyarrow as pa
 
     return {"yes_no": pa.bool_(), "choice": pa.string(), "multi": pa.list_(pa.string())}[step.kind]
+
+
+def _untyped(row: dict[str, Any]) -> dict[str, Any]:
+    row = _without_none(row)
+    if "metadata" in row:
+        row["metadata"] = json.loads(row["metadata"])
+    return row if "error" in row else {"labels": {}, "spans": {}, **row}
+
+
+def _without_none(value: Any) -> Any:
+    """What was absent comes back from Parquet as null."""
+    if isinstance(value, dict):
+        return {k: _without_none(v) for k, v in value.items() if v is not None}
+    return [_without_none(v) for v in value] if isinstance(value, list) else value
 
 
 def _typed(row: dict[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from langchain_falconer.annotate import Annotation
 from langchain_falconer.corpus import BadRow, Corpus, Document
 from langchain_falconer.errors import RunError
+from langchain_falconer.execute._backends import Backend
 from langchain_falconer.execute._output import check_output, write_output
 from langchain_falconer.execute._tally import Tally
+from langchain_falconer.plan import holds
 from langchain_falconer.proxy import Proxy
-from langchain_falconer.records import Record
+from langchain_falconer.records import Answers, Record
 
 
 class RunSettings(BaseModel):
@@ -30,7 +32,7 @@ class RunSettings(BaseModel):
 
     shard_texts: int = Field(default=2_000, ge=1)
     """Texts a shard: what a crash costs at most."""
-    backend: str = "auto"
+    backend: Backend = "auto"
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class Run:
     """A proxy over a corpus, in a folder of shards. Calling it again goes on where it was stopped.
 
     Each shard is written whole and then renamed; the same corpus, proxy and backend always give the same bytes.
-    Texts that ``known`` annotations answer keep those answers: they are paid for.
+    What ``known`` annotations say about a text stays as it is, for it is paid for; what they leave open the proxy decides.
     """
 
     proxy: Proxy
@@ -73,18 +75,19 @@ class Run:
         """
         if output is not None:
             check_output(output)
-        answered = {a.text: a for a in self.known if not a.failures}
         tally, texts, seconds, done = Tally(), 0, 0.0, 0
         shards = []
         try:
             folder = self._shard_folder()
+            answered = self._answered()
+            began = time.perf_counter()
             for index, rows in enumerate(_chunks(self.corpus, self.settings.shard_texts)):
                 shard = folder / f"{index:06d}.jsonl"
-                began = time.perf_counter()
-                if not shard.is_file():
+                if not (shard.is_file() and shard.with_suffix(".tally.json").is_file()):
                     self._write_shard(shard, rows, answered)
                     texts += len(rows)
                     seconds += time.perf_counter() - began
+                began = time.perf_counter()
                 tally += Tally.load(shard.with_suffix(".tally.json"))
                 shards.append(shard)
                 done += len(rows)
@@ -109,10 +112,7 @@ class Run:
         """The folder for exactly this corpus, proxy, backend and known answers: others' shards are never mixed in."""
         parts = [
             self.corpus.fingerprint,
-            self.proxy.manifest["plan_fingerprint"],
-            self.proxy.manifest["data"]["sha256"],
-            json.dumps(self.proxy.manifest["settings"], sort_keys=True),
-            json.dumps(self.proxy.manifest.get("temperatures", {}), sort_keys=True),
+            self.proxy.fingerprint,
             self.proxy.session.name,
             str(self.settings.shard_texts),
             *(repr((a.text, a.source, a.answers)) for a in self.known),
@@ -121,7 +121,19 @@ class Run:
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
-    def _write_shard(self, shard: Path, rows: Sequence[Document | BadRow], known: Mapping[str, Annotation]) -> None:
+    def _answered(self) -> dict[str, _Known]:
+        """What is known of texts; the proxy decides the steps that the annotator left open."""
+        plan = self.proxy.plan
+        unsettled = [
+            a
+            for a in self.known
+            if any(s.id not in a.answers and holds(plan, s.where, a.answers) for s in plan.top_level)
+        ]
+        own = self.proxy.answers([a.text for a in unsettled], everything=True)
+        filled = {a.text: _over(a.answers, answers) for a, answers in zip(unsettled, own, strict=True)}
+        return {a.text: _Known(a, filled.get(a.text, a.answers)) for a in self.known}
+
+    def _write_shard(self, shard: Path, rows: Sequence[Document | BadRow], known: Mapping[str, _Known]) -> None:
         documents = [row for row in rows if isinstance(row, Document)]
         asked = [d for d in documents if d.text not in known]
         answers = iter(self.proxy.answers([d.text for d in asked]))
@@ -129,15 +141,32 @@ class Run:
         for row in rows:
             if isinstance(row, BadRow):
                 data: dict[str, Any] = {"id": row.id, "error": f"{row.where}: {row.reason}"}
-            elif annotation := known.get(row.text):
-                source = "human" if annotation.source == "human" else "llm"
-                data = _row(self.proxy.record(row.id, row.text, annotation.answers, source), row)
+            elif row.text in known:
+                data = _row(known[row.text].record(self.proxy, row), row)
             else:
                 data = _row(self.proxy.record(row.id, row.text, next(answers)), row)
             tally.add(data)
             lines.append(json.dumps(data, ensure_ascii=False))
         _write_whole(shard.with_suffix(".tally.json"), json.dumps(tally.to_dict(), ensure_ascii=False))
         _write_whole(shard, "".join(line + "\n" for line in lines))
+
+
+@dataclass(frozen=True)
+class _Known:
+    """A text that was annotated: by whom, and all answers about it."""
+
+    annotation: Annotation
+    answers: Answers
+
+    def record(self, proxy: Proxy, document: Document) -> Record:
+        record = proxy.record(document.id, document.text, self.answers)
+        source = "human" if self.annotation.source == "human" else "llm"
+        told = self.annotation.answers
+        return replace(record, decided_by={s: source if s in told else by for s, by in record.decided_by.items()})
+
+
+def _over(told: Answers, own: Answers) -> Answers:
+    return Answers({**own.labels, **told.labels}, {**own.spans, **told.spans})
 
 
 def _row(record: Record, document: Document) -> dict[str, Any]:
@@ -158,4 +187,4 @@ def _write_whole(path: Path, text: str) -> None:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
-    os.replace(partial, path)
+    partial.replace(path)

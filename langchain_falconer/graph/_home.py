@@ -79,7 +79,7 @@ def write_json(path: Path, data: Mapping[str, Any]) -> None:
     """Write JSON whole or not at all."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     partial.write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n", "utf-8")
-    os.replace(partial, path)
+    partial.replace(path)
 
 
 def read_json(path: Path) -> Any:

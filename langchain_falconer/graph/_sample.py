@@ -115,9 +115,9 @@ def split_known(texts: Sequence[str], sizes: tuple[int, int, int], settings: Min
     return Sample(*sizes, shuffled[n_held_out:], shuffled[:n_held_out], [])
 
 
-def next_round(sample: Sample, uncertainty: Sequence[float], n: int) -> Sample:
+def next_round(sample: Sample, confidence: Sequence[float], n: int) -> Sample:
     """Move the ``n`` texts of the pool that the proxy is least sure of to the training texts."""
-    chosen = set(most_uncertain(uncertainty, n))
+    chosen = set(most_uncertain(confidence, n))
     more = [text for i, text in enumerate(sample.pool) if i in chosen]
     left = [text for i, text in enumerate(sample.pool) if i not in chosen]
     return Sample(sample.documents, sample.bad_rows, sample.passages, [*sample.train, *more], sample.held_out, left)

@@ -1,4 +1,4 @@
-"""The stages of the state machine. Each can be run again at any time: what is done is found in the home and not redone."""
+"""The stages of the state machine. Each can be run again at any time: what is done is found in the home, not redone."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 from langchain_falconer.annotate import (
     Annotation,
@@ -31,7 +31,7 @@ from langchain_falconer.errors import (
     SettingsError,
 )
 from langchain_falconer.evaluate import Quality, evaluate_plan
-from langchain_falconer.execute import Run, check_output, choose_backend
+from langchain_falconer.execute import Run, check_output, choose_backend, read_rows
 from langchain_falconer.graph._home import Home, digest, read_json, write_json
 from langchain_falconer.graph._sample import (
     Passages,
@@ -102,7 +102,8 @@ class Stages:
             )
         if self.settings.target_agreement is not None and (self.llm is None or state.get("annotations")):
             raise SettingsError(
-                "a target agreement needs an LLM that can annotate more texts; drop it or give --llm without --annotations"
+                "a target agreement needs an LLM that can annotate more texts; "
+                "drop it or give --llm without --annotations"
             )
 
     # ---- review
@@ -260,13 +261,14 @@ class Stages:
 
     def _proxy_name(self, plan: Plan, annotations: list[Annotation], held_out: list[Annotation]) -> str:
         told = [(a.text, repr(a.answers)) for a in (*annotations, *held_out)]
-        settings = self.settings.train.model_dump()
-        return f"{plan.fingerprint}-{digest(told, len(annotations), settings, self.settings.base, self.settings.passage_chars)[:8]}"
+        settings = self.settings
+        taught = digest(told, len(annotations), settings.train.model_dump(), settings.base, settings.passage_chars)
+        return f"{plan.fingerprint}-{taught[:8]}"
 
     # ---- evaluate
 
     def evaluate(self, state: FalconerState, emit: Emit) -> Update:
-        """How well the proxy agrees with the annotator on texts that training never saw; what the next round annotates."""
+        """How well the proxy agrees with the annotator on texts that training never saw; what is annotated next."""
         plan, sample, folder = self._plan_of(state), self._sample(state), self._folder(state)
         proxy = Proxy.load(state["proxy"])
         with _stage(state, "evaluate", emit) as timed, self._store() as store:
@@ -275,8 +277,8 @@ class Stages:
             proxy.note(quality=quality.to_dict() if quality else None)
             again = self._needs_more(state, quality, sample)
             if again:
-                unsure = proxy.uncertainty(sample.pool)
-                sample = next_round(sample, unsure, self.settings.round_annotations)
+                confidence = proxy.confidence(sample.pool)
+                sample = next_round(sample, confidence, self.settings.round_annotations)
                 sample.save(folder / "sample.json")
         facts = quality.to_dict() if quality else {}
         return {
@@ -317,7 +319,7 @@ class Stages:
             texts = (sample.pool + sample.held_out + sample.train)[:256]
             choice = choose_backend(proxy, texts, self.settings.run.backend)
             run = Run(proxy, self._corpus(state), folder / "shards", self.settings.run, known)
-            output = Path(state["output"]) if state.get("output") else folder / "rows.jsonl"
+            output = Path(named) if (named := state.get("output")) else folder / "rows.jsonl"
             report = run(output, lambda n: emit({"done": n, "total": sample.documents}))
         pace = {"texts_per_second": report.texts_per_second, "seconds": report.seconds}
         if report.texts_per_second:
@@ -334,7 +336,7 @@ class Stages:
         with _stage(state, "report", emit) as timed:
             summary = self._summary(state, timed)
             summary["report"] = str(folder / "report.html")
-            rows = _rows_of(Path(summary["output"]))
+            rows = read_rows(Path(summary["output"]))
             render_html(summary, rows, folder / "report.html")
             write_json(folder / "summary.json", summary)
         return {"summary": summary, "seconds": timed}
@@ -371,7 +373,8 @@ class Stages:
         if target is None or not quality or quality["agreement"]["value"] >= target:
             return []
         return [
-            f"the agreement target of {target:.0%} was not met ({quality['agreement']['value']:.1%}); raise max_rounds, the budget, or the annotations"
+            f"the agreement target of {target:.0%} was not met ({quality['agreement']['value']:.1%}); "
+            "raise max_rounds, the budget, or the annotations"
         ]
 
     def _cost(self, state: FalconerState) -> dict[str, Any]:
@@ -393,7 +396,7 @@ class Stages:
     # ---- shared
 
     def _run_id(self, state: FalconerInput, corpus: Corpus, plan: Plan | None) -> str:
-        """Identity of a run: what it is asked, of what, by whom. Budgets and the output's name may change between tries."""
+        """Identity of a run: what it is asked, of what, by whom. Budget and output may change between tries."""
         settings = self.settings.model_dump(exclude={"budget", "run", "corpus"})
         file = state.get("annotations")
         labels = digest(Path(file).read_bytes().hex()) if file and Path(file).is_file() else file
@@ -458,24 +461,3 @@ def _pace(pace: dict[str, Any], llm_seconds: float | None) -> dict[str, Any]:
     per_second = pace["texts_per_second"]
     ratio = llm_seconds * per_second if llm_seconds and per_second else None
     return {**pace, "llm_seconds_per_text": llm_seconds, "ratio": ratio}
-
-
-def _rows_of(output: Path) -> Iterator[dict[str, Any]]:
-    import json
-
-    if output.suffix == ".parquet":
-        import pyarrow.parquet as pq
-
-        for batch in pq.ParquetFile(output).iter_batches(1_000):
-            for row in batch.to_pylist():
-                yield cast(dict[str, Any], _without_none(row))
-    else:
-        with output.open(encoding="utf-8") as lines:
-            yield from map(json.loads, lines)
-
-
-def _without_none(value: Any) -> Any:
-    """A Parquet row as the JSON row it was: absent fields come back as null there."""
-    if isinstance(value, dict):
-        return {k: _without_none(v) for k, v in value.items() if v is not None}
-    return [_without_none(v) for v in value] if isinstance(value, list) else value

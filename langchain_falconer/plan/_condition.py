@@ -9,7 +9,10 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, StrictBool, Ta
 
 Value = StrictBool | str
 
-_FORMS = '{"step": ID, "equals": V}, {"step": ID, "in": [..]}, {"step": ID, "exists": true}, {"all": [..]}, {"any": [..]} or {"not": ..}'
+_FORMS = (
+    '{"step": ID, "equals": V}, {"step": ID, "in": [..]}, {"step": ID, "exists": true}, '
+    '{"all": [..]}, {"any": [..]} or {"not": ..}'
+)
 
 
 class _Form(BaseModel):
@@ -43,7 +46,7 @@ class All(_Form):
     all: Annotated[tuple[Condition, ...], Field(min_length=1)]
 
 
-class Any_(_Form):
+class Any_(_Form):  # noqa: N801 (Any is typing's)
     """At least one condition holds."""
 
     any: Annotated[tuple[Condition, ...], Field(min_length=1)]

@@ -22,7 +22,7 @@ from pydantic import (
 )
 
 from langchain_falconer.errors import PlanError
-from langchain_falconer.plan._condition import Condition, Equals, Exists, In, atoms, depth
+from langchain_falconer.plan._condition import Condition, Exists, In, atoms, depth
 
 StepId = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}$")]
 Instruction = Annotated[str, Field(min_length=1, max_length=4_000)]
@@ -103,8 +103,7 @@ class LabelStep(_Step):
         data = _in_order(handler(self))
         if self.labels is not None:
             data["labels"] = [
-                o.name if o.description is None else {"name": o.name, "description": o.description}
-                for o in self.labels
+                o.name if o.description is None else {"name": o.name, "description": o.description} for o in self.labels
             ]
         return data
 
@@ -142,9 +141,7 @@ def _op(data: Any) -> str:
 
 Step = Annotated[
     Annotated[LabelStep, Tag("get_label")] | Annotated[SpanStep, Tag("get_span")],
-    Discriminator(
-        _op, custom_error_type="op", custom_error_message='needs an "op" that is "get_label" or "get_span"'
-    ),
+    Discriminator(_op, custom_error_type="op", custom_error_message='needs an "op" that is "get_label" or "get_span"'),
 ]
 
 
@@ -183,11 +180,15 @@ class Plan(_Part):
         for step in self.steps:
             for name in self._references(step):
                 if name not in by_id:
-                    raise ValueError(f"step '{step.id}' refers to step '{name}', which the plan lacks{_near(name, ids)}")
+                    raise ValueError(
+                        f"step '{step.id}' refers to step '{name}', which the plan lacks{_near(name, ids)}"
+                    )
                 if name == step.id:
                     raise ValueError(f"step '{step.id}' refers to itself; let it refer to an earlier step")
             if step.of and not isinstance(by_id[step.of], SpanStep):
-                raise ValueError(f"step '{step.id}' is of '{step.of}', which is no get_span step; name one that finds spans")
+                raise ValueError(
+                    f"step '{step.id}' is of '{step.of}', which is no get_span step; name one that finds spans"
+                )
             if step.where:
                 _check_where(step, by_id)
         try:
@@ -264,12 +265,14 @@ def _check_where(step: LabelStep | SpanStep, by_id: Mapping[str, LabelStep | Spa
         asked = by_id[atom.step]
         if isinstance(atom, Exists):
             if not isinstance(asked, SpanStep):
-                raise ValueError(f"step '{step.id}': exists is for get_span steps; compare '{asked.id}' with equals or in")
+                raise ValueError(
+                    f"step '{step.id}': exists is for get_span steps; compare '{asked.id}' with equals or in"
+                )
             continue
         if isinstance(asked, SpanStep):
             raise ValueError(f"step '{step.id}': '{asked.id}' finds spans; test it with \"exists\": true")
-        values: tuple[Any, ...] = (atom.equals,) if isinstance(atom, Equals) else atom.in_ if isinstance(atom, In) else ()
-        possible: tuple[Any, ...] = asked.names or (True, False)
+        values: tuple[bool | str, ...] = atom.in_ if isinstance(atom, In) else (atom.equals,)
+        possible: tuple[bool | str, ...] = asked.names or (True, False)
         for value in values:
             if not any(value is p if isinstance(p, bool) else value == p for p in possible):
                 raise ValueError(
@@ -293,7 +296,9 @@ def _sentence(error: ValidationError, data: Any) -> str:
     if fault["type"] == "recursion_loop" or len(loc) > MAX_DEPTH:
         return f"{where}its where nests more than {MAX_DEPTH} conditions; flatten it"
     if fault["type"] == "extra_forbidden":
-        known = ["instruction", "steps"] if not where else ["id", "op", "instruction", "labels", "multi_label", "where", "of"]
+        known = (
+            ["id", "op", "instruction", "labels", "multi_label", "where", "of"] if where else ["instruction", "steps"]
+        )
         return f"{where}unknown field '{field}'{_near(str(loc[-1]), known)}"
     if fault["type"] == "missing":
         return f"{where}the field '{field}' is missing"
@@ -301,5 +306,5 @@ def _sentence(error: ValidationError, data: Any) -> str:
     if message.startswith("step '"):
         return message
     if not loc and not where:
-        return f"a plan is a JSON object with \"instruction\" and \"steps\": {message[:1].lower()}{message[1:]}"
+        return f'a plan is a JSON object with "instruction" and "steps": {message[:1].lower()}{message[1:]}'
     return f"{where}{field + ': ' if field else ''}{message[:1].lower()}{message[1:]}"

@@ -83,8 +83,9 @@ def _plan_of(reply: Reply, instruction: str) -> Plan:
 
 def _compiled(draft: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The draft's steps in the plan's own form; small slips whose meaning is plain are put right on the way."""
-    filters = [{"id": _id(f["id"]), "op": "get_label", "instruction": f["question"].strip()} for f in draft["filters"]]
-    kept = [{"step": _id(f["id"]), "equals": f["keep_if"] == "true"} for f in draft["filters"]]
+    restrictions = [f for f in draft["filters"] if f["only"].strip().casefold() not in ("", "none", "all")]
+    filters = [{"id": _id(f["id"]), "op": "get_label", "instruction": f["question"].strip()} for f in restrictions]
+    kept = [{"step": _id(f["id"]), "equals": f["keep_if"] == "true"} for f in restrictions]
     questions = {f["id"]: f for f in filters} | {_id(step["id"]): _question(step) for step in draft["steps"]}
     return filters + [_step(step, kept, questions) for step in draft["steps"]]
 

@@ -16,7 +16,7 @@ def _closed(**properties: Any) -> dict[str, Any]:
 
 
 _TEXT = {"type": "string"}
-_FILTER = _closed(id=_TEXT, question=_TEXT, keep_if={"type": "string", "enum": ["true", "false"]})
+_FILTER = _closed(only=_TEXT, id=_TEXT, question=_TEXT, keep_if={"type": "string", "enum": ["true", "false"]})
 _TEST = _closed(step=_TEXT, test={"type": "string", "enum": ["is", "is_not"]}, value=_TEXT)
 _STEP = _closed(
     id=_TEXT,
@@ -30,10 +30,10 @@ _STEP = _closed(
 SCHEMA = {
     "title": "Plan",
     "description": "The questions to ask of every text.",
-    # Which texts and what about them is named first, and filters stand apart: small models forget restrictions that
-    # they have to carry over into the where of every step.
+    # Small models forget restrictions that they have to carry into the where of every step, and leave out a list that
+    # may be empty: so filters stand apart, come first, and always hold an entry, if only one that says "none".
     **_closed(
-        only_texts=_TEXT,
+        texts=_TEXT,
         filters={"type": "array", "items": _FILTER},
         wanted={"type": "array", "items": _TEXT},
         steps={"type": "array", "items": _STEP},
@@ -44,9 +44,10 @@ SYSTEM = """\
 You turn an instruction about a collection of texts into a plan. The plan is applied to each text on its own.
 
 A plan holds:
-- only_texts: which texts the instruction is about, in its words, restrictions included.
-- filters: a yes-or-no question for each restriction in only_texts (a quality, a subject, an author, "that are not X"). \
-Only texts whose answers are as keep_if says go on to the steps. [] if only_texts names a mere kind of text (reviews).
+- texts: the bare kind of text that the instruction is about: reviews, news, emails, texts, ...
+- filters: one for each restriction on which of these texts count. "only" is the restriction in words (a quality, a \
+subject, an author, "not X"), "question" asks a text for it, and only texts whose answers are as "keep_if" says go on \
+to the steps. If all texts count, a single filter whose only is "none".
 - wanted: what to find out about these texts, one by one: "find X", "true or false: X", "one of A, B, C" (to classify, \
 sort, rate) or "any of A, B, C" (only for all or every one that applies); "for each X: ..." if asked of each X.
 - steps: one step for each thing wanted, in order, and no others.
@@ -86,58 +87,59 @@ def _step(
     }
 
 
-def _plan(
-    only_texts: str, filters: list[tuple[str, str, str]], wanted: list[str], *steps: dict[str, Any]
-) -> dict[str, Any]:
-    kept = [{"id": id_, "question": question, "keep_if": value} for id_, question, value in filters]
-    return {"only_texts": only_texts, "filters": kept, "wanted": wanted, "steps": list(steps)}
+_ALL = ("none", "", "", "true")
+
+
+def _plan(texts: str, filters: list[tuple[str, str, str, str]], wanted: list[str], *steps: Any) -> dict[str, Any]:
+    kept = [dict(zip(("only", "id", "question", "keep_if"), f, strict=True)) for f in filters]
+    return {"texts": texts, "filters": kept, "wanted": wanted, "steps": list(steps)}
 
 
 EXAMPLES: tuple[tuple[str, dict[str, Any]], ...] = (
     (
         "Say whether the caller is angry.",
-        _plan("calls", [], ["true or false: the caller is angry"], _step("angry", "yes_no", "Is the caller angry?")),
-    ),
-    ("List all minerals", _plan("texts", [], ["find minerals"], _step("mineral", "find_spans", "Find all minerals"))),
-    (
-        "Sort the letters to the council into traffic, housing, noise or other",
-        _plan(
-            "letters to the council",
-            [],
-            ["one of traffic, housing, noise, other"],
-            _step(
-                "subject",
-                "choose_one",
-                "What is the letter to the council about?",
-                labels=("traffic", "housing", "noise", "other"),
-            ),
-        ),
+        _plan("calls", [_ALL], ["true or false: caller is angry"], _step("angry", "yes_no", "Is the caller angry?")),
     ),
     (
-        "Spot guests' complaints, and in them mark the room numbers and the names of staff",
+        "Get the vineyard and the price out of amateur wine notes.",
         _plan(
-            "guests' complaints",
-            [("complaint", "Is this a guest's complaint?", "true")],
-            ["find room numbers", "find names of staff"],
-            _step("room_number", "find_spans", "Find the room numbers"),
-            _step("staff", "find_spans", "Find the names of staff"),
-        ),
-    ),
-    (
-        "Get the vineyard and the price out of wine notes by beginners.",
-        _plan(
-            "wine notes by beginners",
-            [("beginner", "Is this wine note by a beginner?", "true")],
+            "wine notes",
+            [("amateur", "amateur", "Is this an amateur wine note?", "true")],
             ["find the vineyard", "find the price"],
             _step("vineyard", "find_spans", "Find the vineyard of the wine"),
             _step("price", "find_spans", "Find the price of the wine"),
         ),
     ),
     (
+        "List all minerals",
+        _plan("texts", [_ALL], ["find minerals"], _step("mineral", "find_spans", "Find all minerals")),
+    ),
+    (
+        "Sort the letters into traffic, housing, noise or other",
+        _plan(
+            "letters",
+            [_ALL],
+            ["one of traffic, housing, noise, other"],
+            _step(
+                "subject", "choose_one", "What is the letter about?", labels=("traffic", "housing", "noise", "other")
+            ),
+        ),
+    ),
+    (
+        "Which plants and tools are in gardening letters?",
+        _plan(
+            "letters",
+            [("about gardening", "gardening", "Is this letter about gardening?", "true")],
+            ["find plants", "find tools"],
+            _step("plant", "find_spans", "Find the plants"),
+            _step("tool", "find_spans", "Find the tools"),
+        ),
+    ),
+    (
         "Label each recipe with every diet it suits: vegan, gluten-free, low-carb",
         _plan(
             "recipes",
-            [],
+            [_ALL],
             ["any of vegan, gluten-free, low-carb"],
             _step(
                 "diet", "choose_any", "Which diets does the recipe suit?", labels=("vegan", "gluten-free", "low-carb")
@@ -145,10 +147,19 @@ EXAMPLES: tuple[tuple[str, dict[str, Any]], ...] = (
         ),
     ),
     (
+        "Spot guests' complaints, and in them mark the room numbers",
+        _plan(
+            "texts",
+            [("guests' complaints", "complaint", "Is this a guest's complaint?", "true")],
+            ["find room numbers"],
+            _step("room_number", "find_spans", "Find the room numbers in the complaint"),
+        ),
+    ),
+    (
         "For each novel named in a blog post, say if the writer liked it, hated it or is undecided; find its author",
         _plan(
             "blog posts",
-            [],
+            [_ALL],
             ["find novels", "for each novel: one of liked, hated, undecided", "for each novel: find its author"],
             _step("novel", "find_spans", "Find the novels named in the blog post"),
             _step(
@@ -165,7 +176,7 @@ EXAMPLES: tuple[tuple[str, dict[str, Any]], ...] = (
         "Give each email an urgency: can wait, today, at once. If at once, find the phone number. Find the sender.",
         _plan(
             "emails",
-            [],
+            [_ALL],
             ["one of can wait, today, at once", "if at once: find the phone number", "find the sender"],
             _step("urgency", "choose_one", "How urgent is the email?", labels=("can wait", "today", "at once")),
             _step("phone", "find_spans", "Find the phone number", where=(("urgency", "is", "at once"),)),
@@ -175,10 +186,10 @@ EXAMPLES: tuple[tuple[str, dict[str, Any]], ...] = (
     (
         "In notices about cars or lorries that are not drafts, find the recalled parts and their makers.",
         _plan(
-            "notices about cars or lorries that are not drafts",
+            "notices",
             [
-                ("vehicle", "Is this notice about cars or lorries?", "true"),
-                ("draft", "Is this notice a draft?", "false"),
+                ("about cars or lorries", "vehicle", "Is this notice about cars or lorries?", "true"),
+                ("not drafts", "draft", "Is this notice a draft?", "false"),
             ],
             ["find recalled parts", "find their makers"],
             _step("recalled_part", "find_spans", "Find the recalled parts"),

@@ -40,10 +40,12 @@ def _step_lines(plan: Plan, step: LabelStep | SpanStep, subject: str, depth: int
 def condition_text(condition: Condition) -> str:
     """A condition in Python's words."""
     match condition:
+        case Equals(step=step, equals=bool(value)):
+            return step if value else f"not {step}"
         case Equals(step=step, equals=value):
-            return (step if value else f"not {step}") if isinstance(value, bool) else f"{step} == {json.dumps(value, ensure_ascii=False)}"
+            return f"{step} == {_literal(value)}"
         case In(step=step, in_=values):
-            return f"{step} in [{', '.join(str(v) if isinstance(v, bool) else json.dumps(v, ensure_ascii=False) for v in values)}]"
+            return f"{step} in [{', '.join(map(_literal, values))}]"
         case Exists(step=step):
             return f"any({step})"
         case All(all=parts):
@@ -52,6 +54,10 @@ def condition_text(condition: Condition) -> str:
             return " or ".join(_grouped(part) for part in parts)
         case Not(not_=part):
             return f"not {_grouped(part)}"
+
+
+def _literal(value: bool | str) -> str:
+    return str(value) if isinstance(value, bool) else json.dumps(value, ensure_ascii=False)
 
 
 def _grouped(condition: Condition) -> str:
@@ -71,8 +77,8 @@ def to_mermaid(plan: Plan) -> str:
             lines.append(f"    {_node(step.of)} -. each span .-> {_node(step.id)}")
         if step.where is not None:
             sources = dict.fromkeys(atom.step for atom in atoms(step.where))
-            for source in sources:
-                lines.append(f'    {_node(source)} -- "{_label(condition_text(step.where))}" --> {_node(step.id)}')
+            shown = _label(condition_text(step.where))
+            lines += [f'    {_node(source)} -- "{shown}" --> {_node(step.id)}' for source in sources]
     return "\n".join(lines)
 
 

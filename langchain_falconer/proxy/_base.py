@@ -1,4 +1,4 @@
-"""The encoder that a proxy starts from: any Hugging Face encoder by path or hub name, and a default that needs no hub."""
+"""What a proxy starts from: any Hugging Face encoder by path or hub name, and a default that needs no hub."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def load_tokenizer(folder: str) -> Any:
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, use_fast=True, trust_remote_code=False)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # tokenizers raises bare ones
         raise ProxyError(f"no tokenizer can be loaded from '{folder}': {_first_line(error)}") from None
     if not tokenizer.is_fast:
         raise ProxyError(f"the tokenizer of '{folder}' gives no character offsets; choose a base with a fast tokenizer")
@@ -77,8 +77,11 @@ def empty_encoder(folder: str) -> nn.Module:
     """The encoder that a proxy folder's config.json describes, weights not yet set."""
     from transformers import AutoConfig, AutoModel
 
-    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    encoder: nn.Module = AutoModel.from_config(config, attn_implementation="sdpa")
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        encoder: nn.Module = AutoModel.from_config(config, attn_implementation="sdpa")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ProxyError(f"the config.json of '{folder}' describes no encoder: {_first_line(error)}") from None
     return encoder
 
 

@@ -79,7 +79,7 @@ def best_path(log_p: np.ndarray) -> np.ndarray:
 
     ``log_p`` is (W, 3); returns (W,) states. Exact.
     """
-    path = log_p.argmax(-1)
+    path: np.ndarray = log_p.argmax(-1)
     before = np.concatenate(([_OUTSIDE], path[:-1]))
     if not ((path == _INSIDE) & (before == _OUTSIDE)).any():
         return path  # the best of all sequences is a lawful one
@@ -164,7 +164,8 @@ def _label(step: LabelStep, probabilities: np.ndarray) -> Label:
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:
-    return np.exp(_log_softmax(logits))
+    result: np.ndarray = np.exp(_log_softmax(logits))
+    return result
 
 
 def _log_softmax(logits: np.ndarray) -> np.ndarray:

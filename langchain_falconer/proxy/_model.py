@@ -32,7 +32,7 @@ class SlotModel(nn.Module):
         self.span_map = nn.Linear(d, SPAN_STATES * d, bias=False)
         self.label_map = nn.Linear(d, d, bias=False)
         nn.init.normal_(self.span_map.weight, std=0.02)
-        # The identity makes an untrained label score the cosine of text and label: a zero-shot classifier from the start.
+        # The identity makes an untrained label score the cosine of text and label: zero-shot from the start.
         nn.init.eye_(self.label_map.weight)
 
     def forward(

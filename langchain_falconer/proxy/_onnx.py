@@ -39,7 +39,8 @@ def export_onnx(model: Any, path: Path, weights: SlotWeights) -> float:
     difference = _difference(model, path, weights)
     if not difference <= PARITY:
         raise ProxyError(
-            f"the exported proxy differs from its original by {difference:.2g} (at most {PARITY:g}); run it with backend='torch'"
+            f"the exported proxy differs from its original by {difference:.2g} (at most {PARITY:g}); "
+            "run it with backend='torch'"
         )
     return difference
 

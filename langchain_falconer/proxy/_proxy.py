@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
@@ -19,7 +19,7 @@ from langchain_falconer.annotate import Annotation
 from langchain_falconer.corpus import split_passages
 from langchain_falconer.errors import PlanError, ProxyError
 from langchain_falconer.evaluate import fit_temperature
-from langchain_falconer.plan import LabelOption, LabelStep, Plan, SpanStep, matches, resolve
+from langchain_falconer.plan import LabelOption, LabelStep, Plan, SpanStep, atoms, matches, resolve
 from langchain_falconer.proxy._base import (
     DEFAULT_BASE,
     base_folder,
@@ -69,6 +69,16 @@ class Proxy:
             f"Proxy({self.plan.instruction!r}, steps={[s.id for s in self.plan.steps]}, base={self.manifest['base']!r})"
         )
 
+    @property
+    def fingerprint(self) -> str:
+        """Identity of its answers: plan, slots as trained, temperatures, and how texts are cut (16 hex digits)."""
+        cut = [self.manifest["passage_chars"], self.manifest["max_tokens"]]
+        facts = [self.plan.fingerprint, self.manifest.get("temperatures", {}), *cut]
+        digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
+        for array in self._slots.arrays().values():
+            digest.update(array.tobytes())
+        return digest.hexdigest()[:16]
+
     # ---- answering
 
     def get_label(
@@ -84,7 +94,7 @@ class Proxy:
         return [answers.labels["label"] for answers in self._ask(texts, step)]
 
     def get_span(self, texts: Sequence[str], instruction: str) -> list[list[Span]]:
-        """Every span of each text that fits the instruction, at exact offsets; see :meth:`get_label` on new questions."""
+        """Every fitting span of each text, at exact offsets; see :meth:`get_label` on new questions."""
         step = SpanStep(id="span", instruction=instruction)
         return [list(answers.spans["span"]) for answers in self._ask(texts, step)]
 
@@ -115,9 +125,9 @@ class Proxy:
             out += self._answer(texts[at : at + _BATCH_TEXTS], everything)
         return out
 
-    def uncertainty(self, texts: Sequence[str]) -> list[float]:
-        """How unsure the proxy is of each text, in [0, 1]: one minus the score of its least sure answer."""
-        return [1.0 - min([1.0, *_all_scores(answers)]) for answers in self.answers(texts, everything=True)]
+    def confidence(self, texts: Sequence[str]) -> list[float]:
+        """How sure the proxy is of each text, in [0, 1]: the score of its least sure answer."""
+        return [min([1.0, *_all_scores(answers)]) for answers in self.answers(texts, everything=True)]
 
     def calibrate(self, held_out: Sequence[Annotation]) -> None:
         """Set each label step's temperature on annotations that training did not see (Guo et al., 2017).
@@ -129,7 +139,7 @@ class Proxy:
         for step in self.plan.steps:
             mine = [e for e in examples if step.id in e.labels]
             if isinstance(step, LabelStep) and mine:
-                layout, scorer = self._scorer([step], {})
+                _, scorer = self._scorer([step], {})
                 rows = np.stack([s.labels[step.id] for s in scorer([e.text for e in mine])])
                 temperatures[step.id] = _temperature(step, rows, [e.labels[step.id] for e in mine])
         self.note(temperatures=temperatures)
@@ -182,7 +192,7 @@ class Proxy:
             _write_manifest(folder, self.manifest)
             if target.exists():
                 shutil.rmtree(target)
-            os.replace(folder, target)
+            folder.replace(target)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
@@ -202,7 +212,7 @@ class Proxy:
         partial = self.path / ".partial.onnx"
         try:
             difference = export_onnx(self._model, partial, self._slots)
-            os.replace(partial, self.path / _FILES["onnx"])
+            partial.replace(self.path / _FILES["onnx"])
         finally:
             partial.unlink(missing_ok=True)
         self.note(export={"format": "onnx", "largest_difference": difference})
@@ -233,11 +243,13 @@ class Proxy:
         try:
             manifest = json.loads(manifest_file.read_text("utf-8"))
             if manifest.get("format") != FORMAT:
+                found = manifest.get("format")
                 raise ProxyError(
-                    f"the proxy at {folder} has format {manifest.get('format')!r}, this version reads {FORMAT}; train it again"
+                    f"the proxy at {folder} has format {found!r}, this version reads {FORMAT}; train it again"
                 )
             slots = SlotWeights(**load_file(folder / _FILES["slots"]))
             proxy = cls(manifest, load_tokenizer(str(folder)), slots)
+            proxy._check_fit()
         except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError, PlanError) as error:
             raise ProxyError(
                 f"the proxy at {folder} is broken ({str(error).splitlines()[0][:160]}); train it again"
@@ -246,6 +258,14 @@ class Proxy:
         return proxy
 
     # ---- inside
+
+    def _check_fit(self) -> None:
+        """Raises ``ValueError`` where the parts of a folder are not of one proxy."""
+        if lacking := {"base", "data", "max_tokens", "passage_chars", "settings"} - self.manifest.keys():
+            raise ValueError(f"its manifest lacks {', '.join(sorted(lacking))}")
+        spans, labels = len(self._slots.span_bias), len(self._slots.label_bias)
+        if (spans, labels) != (3 * len(self._layout.span_texts), len(self._layout.label_texts)):
+            raise ValueError("its slots are not those of its plan")
 
     @cached_property
     def _model(self) -> Any:
@@ -306,12 +326,18 @@ class Proxy:
         scores = iter(scorer([text[a:b] for text, parts in zip(texts, passages, strict=True) for a, b in parts]))
         merged = [merge([(a, next(scores)) for a, _ in parts], layout) for parts in passages]
         answers = [decide(self.plan.top_level, one, text) for one, text in zip(merged, texts, strict=True)]
-        if not everything:
-            answers = [resolve(self.plan, a) for a in answers]
         if len(self._scorers) > 1:
+            if not everything and not self._waits_for_spans:
+                answers = [resolve(self.plan, a) for a in answers]  # spans that do not count are not asked about
             places = [[_Place(text, part) for part in parts] for text, parts in zip(texts, passages, strict=True)]
             answers = self._ask_of_spans(answers, places)
-        return answers
+        return answers if everything else [resolve(self.plan, a) for a in answers]
+
+    @cached_property
+    def _waits_for_spans(self) -> bool:
+        """Whether a step about the text hangs on the answers about its spans."""
+        conditions = [step.where for step in self.plan.top_level if step.where]
+        return any(self.plan[atom.step].of for where in conditions for atom in atoms(where))
 
     def _passages(self, text: str) -> list[tuple[int, int]]:
         return split_passages(text, int(self.manifest["passage_chars"])) or [(0, 0)]  # nothing but blanks
@@ -355,9 +381,9 @@ class Proxy:
             answers.append(
                 decide([asked], merge([(a, s) for (a, _), s in zip(parts, scores, strict=True)], layout), text)
             )
-        return [
-            Answers({step.id: v for v in a.labels.values()}, {step.id: v for v in a.spans.values()}) for a in answers
-        ]
+        if isinstance(step, LabelStep):
+            return [Answers(labels={step.id: a.labels[asked.id]}) for a in answers]
+        return [Answers(spans={step.id: a.spans[asked.id]}) for a in answers]
 
 
 class _Place:
@@ -523,8 +549,6 @@ def _check_every_step(plan: Plan, examples: Sequence[Any]) -> None:
 
 
 def _data_hash(examples: Sequence[Any]) -> str:
-    import hashlib
-
     digest = hashlib.sha256()
     for example in examples:
         row = [example.text, dict(example.labels), {k: list(map(list, v)) for k, v in example.spans.items()}]
@@ -535,4 +559,4 @@ def _data_hash(examples: Sequence[Any]) -> str:
 def _write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
     partial = folder / f".{_FILES['manifest']}.partial"
     partial.write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", "utf-8")
-    os.replace(partial, folder / _FILES["manifest"])
+    partial.replace(folder / _FILES["manifest"])

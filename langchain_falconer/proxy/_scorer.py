@@ -39,8 +39,8 @@ class Scorer:
             ids, mask = pad([windows[i] for i in batch], self._pad_id)
             spans, labels = self.session.run(ids, mask, self._weights)
             found = read_scores(self._layout, self._temperatures, [windows[i] for i in batch], spans, labels)
-            for i, one in zip(batch, found, strict=True):
-                scores[i] = one
+            for i, new in zip(batch, found, strict=True):
+                scores[i] = new
         parts: list[list[tuple[int, Scores]]] = [[] for _ in texts]
         for window, one in zip(windows, scores, strict=True):
             assert one is not None

@@ -33,16 +33,16 @@ class Windows:
 
     def __init__(self, tokenizer: Any, max_tokens: int) -> None:
         self._backend = tokenizer.backend_tokenizer
-        self._backend.no_padding()
-        stride = min(_OVERLAP, max_tokens // 4)
-        self._backend.enable_truncation(max_length=max_tokens, stride=stride)
+        self._max_tokens = max_tokens
 
     def __call__(self, texts: Sequence[str]) -> list[Window]:
         """The windows of every text, in order of text and position."""
-        windows = []
+        windows: list[Window] = []
+        # Set each time: the tokenizer is shared with others, who may want windows of another size.
+        self._backend.no_padding()
+        self._backend.enable_truncation(self._max_tokens, stride=min(_OVERLAP, self._max_tokens // 4))
         for i, encoding in enumerate(self._backend.encode_batch(list(texts))):
-            for part in (encoding, *encoding.overflowing):
-                windows.append(_window(i, texts[i], part))
+            windows += [_window(i, texts[i], part) for part in (encoding, *encoding.overflowing)]
         return windows
 
 

@@ -217,7 +217,7 @@ def _step(model: SlotModel, slots: Slots, layout: Layout, batch: list[_Item], pa
         span_scores, label_scores = model(ids, mask, *slots.weights(model))
     loss = _loss(span_scores.float(), label_scores.float(), layout, batch)
     optimizer.zero_grad(set_to_none=True)
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
     torch.nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], 1.0)
     optimizer.step()
     return loss.item()

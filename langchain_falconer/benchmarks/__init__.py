@@ -1,0 +1,4 @@
+"""Benchmarks that users can run: ``falconer benchmark planning | labels | steps``.
+
+Each returns ``{"title", "columns", "rows", "verdict"}`` and whatever else is worth keeping, as JSON data.
+"""

@@ -1,0 +1,325 @@
+"""The run over a corpus: rows in order, shards that survive anything, backends that decide alike."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from laptops import PLAN, annotations, is_positive, reviews, write_corpus, write_lines
+
+from langchain_falconer.annotate import Annotation
+from langchain_falconer.corpus import CorpusSettings, open_corpus, open_corpus_files
+from langchain_falconer.errors import CorpusError, ProxyError, RunError, SettingsError
+from langchain_falconer.execute import (
+    AGREEMENT,
+    Run,
+    RunSettings,
+    Tally,
+    check_output,
+    choose_backend,
+    decisions_alike,
+    read_rows,
+)
+from langchain_falconer.proxy import Proxy, TrainSettings, train_proxy
+from langchain_falconer.records import Answers, Label, Span
+
+TEXTS = [*reviews(45), "👩‍👩‍👧 $5\r\nI love 素晴らしい, paid $77", "x" * 2500]
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    return open_corpus_files([write_corpus(tmp_path / "corpus.jsonl", TEXTS)])
+
+
+@pytest.fixture
+def own(proxy_folder, tmp_path):
+    """A proxy of this test's own, to write to."""
+    return Proxy.load(shutil.copytree(proxy_folder, tmp_path / "proxy"))
+
+
+def run(proxy, corpus, tmp_path, output="out.jsonl", **more):
+    more = {"settings": RunSettings(shard_texts=10), **more}
+    return Run(proxy, corpus, tmp_path / "shards", **more)(tmp_path / output)
+
+
+def rows(path):
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+
+
+def shards(tmp_path):
+    return sorted((tmp_path / "shards").glob("*/*.jsonl"))
+
+
+def test_rows_are_the_contracts_in_corpus_order(proxy, corpus, tmp_path):
+    report = run(proxy, corpus, tmp_path)
+    found = rows(report.output)
+    assert [row["id"] for row in found] == [f"r{i}" for i in range(len(TEXTS))]
+    assert [row["text"] for row in found] == TEXTS
+    for row in found:
+        assert list(row) == ["id", "text", "labels", "spans", "match", "decided_by"]
+        assert set(row["labels"]["positive"]) == {"value", "score"}
+        assert ("price" in row["spans"]) is row["labels"]["positive"]["value"]
+        assert row["match"] is bool(row["spans"].get("price"))
+        assert row["decided_by"] == dict.fromkeys([*row["labels"], *row["spans"]], "proxy")
+        for spans in row["spans"].values():
+            for span in spans:
+                assert row["text"][span["start"] : span["end"]] == span["text"]
+    assert (report.tally.total, report.tally.failed) == (len(TEXTS), 0)
+    assert report.tally.matched == sum(row["match"] for row in found)
+    assert report.texts == len(TEXTS)
+
+
+def test_parquet_holds_the_same_rows(proxy, corpus, tmp_path):
+    as_json = run(proxy, corpus, tmp_path).output
+    as_parquet = run(proxy, corpus, tmp_path, "out.parquet").output
+    assert list(read_rows(as_parquet)) == rows(as_json) == list(read_rows(as_json))
+
+
+def test_parquet_holds_bad_rows_metadata_and_every_kind_of_step(tiny_bert, tmp_path):
+    from langchain_falconer.plan import Plan
+
+    steps = [
+        {"id": "kind", "op": "get_label", "instruction": "Kind?", "labels": ["a", "b"]},
+        {"id": "tags", "op": "get_label", "instruction": "Tags?", "labels": ["a", "b"], "multi_label": True},
+        {"id": "word", "op": "get_span", "instruction": "Words"},
+        {"id": "good", "op": "get_label", "instruction": "Good?", "of": "word"},
+        {"id": "part", "op": "get_span", "instruction": "Parts", "of": "word"},
+        {"id": "never", "op": "get_span", "instruction": "Never", "where": {"step": "kind", "equals": "b"}},
+    ]
+    plan = Plan.parse({"instruction": "Everything", "steps": steps})
+    known = []
+    for i, text in enumerate(TEXTS[:12]):
+        inner = {"labels": {"good": Label(True)}, "spans": {"part": (Span.at(text, 0, 1),)}}
+        spans = {"word": (Span(0, 5, text[:5], **inner),)}
+        labels = {"kind": Label("ab"[i % 2]), "tags": Label([["a"], [], ["a", "b"]][i % 3])}
+        known.append(Annotation(text, Answers(labels, spans | ({"never": ()} if i % 2 else {})), "human"))
+    made = train_proxy(plan, known, base=tiny_bert, settings=TrainSettings(epochs=20, learning_rate=5e-3))
+    lines = [{"id": str(i), "text": t, "metadata": {"page": i, "by": None}} for i, t in enumerate(TEXTS[:20])]
+    file = write_lines(tmp_path / "c.jsonl", [*lines[:7], {"id": "bad", "text": ""}, *lines[7:]])
+    texts = open_corpus_files([file], CorpusSettings(on_bad_row="record"))
+    as_json = run(made, texts, tmp_path, known=known).output
+    as_parquet = run(made, texts, tmp_path, "out.parquet", known=known).output
+    assert list(read_rows(as_parquet)) == rows(as_json)
+    assert rows(as_json)[0]["metadata"] == {"page": 0, "by": None}
+    assert "labels" in rows(as_json)[0]["spans"]["word"][0]
+    assert set(rows(as_json)[7]) == {"id", "error"}
+
+
+@pytest.mark.parametrize("kind", ["labels", "spans"])
+def test_parquet_of_plans_without_spans_or_without_labels(kind, tiny_bert, tmp_path):
+    from langchain_falconer.plan import Plan
+
+    op = {"labels": "get_label", "spans": "get_span"}[kind]
+    plan = Plan.parse({"instruction": "x", "steps": [{"id": "a", "op": op, "instruction": "What?"}]})
+    answers = {
+        "labels": lambda t: Answers(labels={"a": Label(is_positive(t))}),
+        "spans": lambda t: Answers(spans={"a": (Span.at(t, 0, 3),)}),
+    }[kind]
+    known = [Annotation(t, answers(t), "human") for t in TEXTS[:10]]
+    made = train_proxy(plan, known, base=tiny_bert, settings=TrainSettings(epochs=2))
+    report = run(made, open_corpus(TEXTS[:15]), tmp_path, "out.parquet")
+    assert list(read_rows(report.output)) == rows(run(made, open_corpus(TEXTS[:15]), tmp_path).output)
+
+
+def test_missing_shards_are_computed_again_to_the_same_bytes(proxy, corpus, tmp_path):
+    first = run(proxy, corpus, tmp_path)
+    wanted = first.output.read_bytes()
+    all_shards = shards(tmp_path)
+    assert len(all_shards) == 5
+    all_shards[1].unlink()
+    all_shards[2].with_suffix(".tally.json").unlink()
+    all_shards[4].unlink()
+    first.output.unlink()
+    again = run(proxy, corpus, tmp_path)
+    assert again.output.read_bytes() == wanted
+    assert again.texts == 27
+    assert again.tally == first.tally
+    resumed = run(proxy, corpus, tmp_path)
+    assert (resumed.texts, resumed.texts_per_second) == (0, None)
+    assert resumed.output.read_bytes() == wanted
+
+
+def test_a_file_half_written_by_a_crash_is_not_taken_for_a_shard(proxy, corpus, tmp_path):
+    wanted = run(proxy, corpus, tmp_path).output.read_bytes()
+    shard = shards(tmp_path)[1]
+    shard.rename(shard.with_suffix(".jsonl.partial"))
+    shard.with_suffix(".jsonl.partial").write_bytes(b'{"id": "r1')
+    assert run(proxy, corpus, tmp_path).output.read_bytes() == wanted
+
+
+def test_progress_counts_rows(proxy, corpus, tmp_path):
+    seen = []
+    Run(proxy, corpus, tmp_path / "s", RunSettings(shard_texts=20))(None, seen.append)
+    assert seen == [20, 40, 47]
+    assert len(list(Run(proxy, corpus, tmp_path / "s", RunSettings(shard_texts=20)).rows)) == 47
+
+
+def test_another_corpus_has_shards_of_its_own(proxy, corpus, tmp_path):
+    run(proxy, corpus, tmp_path)
+    other = open_corpus_files([write_corpus(tmp_path / "other.jsonl", TEXTS[:12])])
+    assert [r["text"] for r in rows(run(proxy, other, tmp_path).output)] == TEXTS[:12]
+
+
+def test_another_proxy_has_shards_of_its_own(proxy, corpus, tiny_roberta, tmp_path):
+    known = annotations(reviews(48))
+    settings = TrainSettings(**proxy.manifest["settings"])
+    other = train_proxy(PLAN, known, base=tiny_roberta, settings=settings.model_copy(update={"epochs": 1.0}))
+    other.manifest["settings"] = proxy.manifest["settings"]  # as if it had been trained alike, from another base
+    other.manifest["temperatures"] = proxy.manifest.get("temperatures", {})
+    proxy.use(proxy.torch_session())
+    one = run(proxy, corpus, tmp_path).output.read_bytes()
+    two = run(other, corpus, tmp_path, "two.jsonl").output.read_bytes()
+    assert one != two
+    assert [json.loads(line)["labels"]["positive"]["score"] for line in two.splitlines()] == [
+        round(answers.labels["positive"].score, 4) for answers in other.answers(TEXTS)
+    ]
+
+
+def test_bad_rows_are_recorded_with_their_reason(proxy, tmp_path):
+    lines = [{"id": "a", "text": TEXTS[0]}, {"id": "b", "text": ""}, {"id": "c"}, {"id": "d", "text": TEXTS[1]}]
+    file = write_lines(tmp_path / "c.jsonl", lines)
+    with pytest.raises(CorpusError, match="line 2"):
+        run(proxy, open_corpus_files([file]), tmp_path)
+    report = run(proxy, open_corpus_files([file], CorpusSettings(on_bad_row="record")), tmp_path)
+    found = rows(report.output)
+    assert [row["id"] for row in found] == ["a", "b", "c", "d"]
+    assert "line 2" in found[1]["error"]
+    assert "empty" in found[1]["error"]
+    assert (report.tally.total, report.tally.failed) == (4, 2)
+
+
+# ---- known answers
+
+
+def test_known_answers_are_kept_and_said_to_be_whose(proxy, corpus, tmp_path):
+    wrong = Answers({"positive": Label(True)}, {"price": (Span.at(TEXTS[0], 0, 8),)})
+    no = Answers({"positive": Label(False)})
+    known = [Annotation(TEXTS[0], wrong, "human"), Annotation(TEXTS[1], no, "openai:gpt-4.1-mini")]
+    found = rows(run(proxy, corpus, tmp_path, known=known).output)
+    assert [s["text"] for s in found[0]["spans"]["price"]] == ["Terrible"]
+    assert found[0]["decided_by"] == {"positive": "human", "price": "human"}
+    assert found[1]["labels"] == {"positive": {"value": False, "score": 1.0}}
+    assert found[1]["decided_by"] == {"positive": "llm"}
+    assert set(found[2]["decided_by"].values()) == {"proxy"}
+
+
+def test_what_a_known_answer_leaves_open_the_proxy_decides(proxy, corpus, tmp_path):
+    """A person who labelled one step only, and an LLM whose budget ended or whose reply failed."""
+    known = [
+        Annotation(TEXTS[1], Answers({"positive": Label(True)}), "human"),
+        Annotation(TEXTS[2], Answers({"positive": Label(True)}), "openai:x", {"price": "no usable reply"}),
+        Annotation(TEXTS[4], Answers(spans={"price": ()}), "openai:x"),
+    ]
+    found = rows(run(proxy, corpus, tmp_path, known=known).output)
+    assert found[1]["decided_by"] == {"positive": "human", "price": "proxy"}
+    assert found[1]["spans"]["price"][0]["text"] == "$101"
+    assert found[1]["labels"]["positive"]["score"] == 1.0
+    assert found[2]["decided_by"] == {"positive": "llm", "price": "proxy"}
+    assert found[4]["decided_by"] == {"positive": "proxy", "price": "llm"}
+    assert found[4]["spans"] == {"price": []}
+
+
+# ---- backends
+
+
+@pytest.mark.parametrize("name", ["onnx", "torch"])
+def test_a_backend_that_decides_alike_is_never_refused(own, name):
+    choice = choose_backend(own, TEXTS, name)
+    assert choice.name == own.session.name == name
+    assert choice.agreement >= AGREEMENT
+    assert choice.candidates[0].refused is None
+
+
+def test_auto_takes_the_fastest_that_agrees_and_remembers(own):
+    choice = choose_backend(own, TEXTS)
+    fit = [c for c in choice.candidates if c.refused is None]
+    assert choice.name == max(fit, key=lambda c: c.texts_per_second).name
+    assert all(c.agreement >= AGREEMENT for c in fit)
+    again = Proxy.load(own.path)
+    assert choose_backend(again, ["never measured on this"]) == choice
+    assert again.session.name == choice.name
+
+
+def test_naming_a_backend_once_does_not_pin_it(own):
+    choose_backend(own, TEXTS, "torch")
+    assert len(choose_backend(own, TEXTS).candidates) >= 1
+    assert "onnx" in [c.name for c in choose_backend(own, TEXTS).candidates]
+
+
+def test_a_proxy_without_an_export_runs_on_torch_or_is_exported(own):
+    (own.path / "model.onnx").unlink()
+    plain = Proxy.load(own.path)
+    assert choose_backend(plain, TEXTS, "torch").name == "torch"
+    assert choose_backend(plain, TEXTS, "onnx").name == "onnx"
+    assert (own.path / "model.onnx").is_file()
+
+
+def test_a_backend_that_decides_otherwise_is_refused(own, monkeypatch):
+    class Liar:
+        name = "onnx"
+
+        def __init__(self, honest):
+            self.honest = honest
+
+        def run(self, ids, mask, weights):
+            spans, labels = self.honest.run(ids, mask, weights)
+            return spans, -labels
+
+    from langchain_falconer.execute import _backends
+
+    monkeypatch.setattr(_backends, "OnnxSession", lambda path: Liar(own.torch_session()))
+    with pytest.raises(ProxyError, match=r"onnx: only .*%.*backend='torch'"):
+        choose_backend(own, TEXTS, "onnx")
+
+
+def test_an_unknown_backend_is_refused_before_anything_runs(proxy):
+    with pytest.raises(SettingsError, match="no backend 'cuda'; choose auto, onnx"):
+        choose_backend(proxy, TEXTS, "cuda")
+    with pytest.raises(ValueError, match="torch-bf16"):
+        RunSettings(backend="cuda")
+
+
+def test_agreement_counts_decisions():
+    yes, no = Answers({"a": Label(True)}, {"s": ()}), Answers({"a": Label(False)}, {"s": (Span(0, 1, "x"),)})
+    assert decisions_alike([yes, no], [yes, no]) == 1
+    assert decisions_alike([yes, no], [yes, yes]) == 0.5
+    assert decisions_alike([], []) == 1
+
+
+# ---- outputs
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("rows.csv", "must end in"), ("nowhere/rows.jsonl", "does not exist"), ("folder.jsonl", "is a folder")],
+)
+def test_an_output_that_cannot_be_written_is_refused_early(proxy, corpus, tmp_path, name, said):
+    (tmp_path / "folder.jsonl").mkdir()
+    for work in (lambda: check_output(tmp_path / name), lambda: run(proxy, corpus, tmp_path, name)):
+        with pytest.raises(RunError, match=said) as caught:
+            work()
+        assert "\n" not in str(caught.value)
+    assert shards(tmp_path) == []
+
+
+def test_an_earlier_output_stays_until_the_new_one_is_whole(proxy, tmp_path):
+    file = write_lines(tmp_path / "c.jsonl", [*({"text": t} for t in TEXTS), {"text": ""}])
+    (tmp_path / "out.jsonl").write_text("earlier")
+    with pytest.raises(CorpusError):
+        run(proxy, open_corpus_files([file]), tmp_path)
+    assert (tmp_path / "out.jsonl").read_text() == "earlier"
+    assert not list(tmp_path.glob(".*partial*"))
+
+
+def test_a_tally_goes_through_json_and_adds_up(proxy, corpus, tmp_path):
+    report = run(proxy, corpus, tmp_path)
+    (tmp_path / "t.json").write_text(json.dumps(report.tally.to_dict()))
+    again = Tally.load(Path(tmp_path / "t.json"))
+    assert again == report.tally
+    again += report.tally
+    assert again.total == 2 * report.tally.total
+    summary = report.tally.summary()
+    found = rows(report.output)
+    assert summary["labels"]["positive"]["true"] == sum(r["labels"]["positive"]["value"] for r in found)
+    assert summary["spans"]["price"]["spans"] == sum(len(r["spans"].get("price", [])) for r in found)
+    assert sum(summary["scores"]["positive"]) == len(found)

@@ -1,0 +1,70 @@
+"""What an import costs and gives: the package stays light, and every name that it promises is there."""
+
+import importlib
+import json
+import pkgutil
+import subprocess
+import sys
+
+import pytest
+
+import langchain_falconer
+
+HEAVY = {"faiss", "langgraph", "onnxruntime", "optimum", "pandas", "pyarrow", "torch", "transformers"}
+ROOMS = [
+    f"langchain_falconer.{module.name}"
+    for module in pkgutil.iter_modules(langchain_falconer.__path__)
+    if not module.name.startswith("_")
+]
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["langchain_falconer", "langchain_falconer.plan", "langchain_falconer.cli", "langchain_falconer.evaluate"],
+)
+def test_import_is_light(module: str) -> None:
+    loaded = _loaded_by(f"import {module}")
+    assert module in loaded
+    assert not HEAVY & loaded
+
+
+def test_a_heavy_name_loads_what_it_needs_when_it_is_used() -> None:
+    assert "langgraph" in _loaded_by("from langchain_falconer import create_falconer_graph")
+
+
+def test_every_public_name_resolves_and_keeps_its_name() -> None:
+    for name in langchain_falconer.__all__:
+        assert getattr(langchain_falconer, name).__name__ == name
+
+
+def test_public_names_are_listed_once_and_in_order() -> None:
+    names = langchain_falconer.__all__
+    # Constants and acronyms first, then classes, then functions: as ruff sorts them.
+    assert names == sorted(set(names), key=lambda n: (not n.isupper(), not n[0].isupper(), n))
+    assert dir(langchain_falconer) == sorted(names)
+
+
+def test_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="'langchain_falconer' has no attribute 'Falcon'"):
+        langchain_falconer.Falcon  # noqa: B018
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_every_name_of_a_room_resolves(room: str) -> None:
+    module = importlib.import_module(room)
+    assert all(hasattr(module, name) for name in getattr(module, "__all__", ()))
+
+
+def test_every_room_with_private_modules_says_what_is_public() -> None:
+    packages = [module for module in map(importlib.import_module, ROOMS) if hasattr(module, "__path__")]
+    assert {"langchain_falconer.plan", "langchain_falconer.proxy"} <= {module.__name__ for module in packages}
+    for module in packages:
+        if any(inner.name.startswith("_") for inner in pkgutil.iter_modules(module.__path__)):
+            assert module.__all__, module.__name__
+
+
+def _loaded_by(statement: str) -> set[str]:
+    """The modules that a fresh interpreter has loaded after ``statement``."""
+    code = f"{statement}\nimport json, sys\nprint(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(json.loads(done.stdout))

@@ -1,0 +1,471 @@
+"""The proxy: trained, kept, exported and asked; a tiny random encoder, everything else as it ships."""
+
+import itertools
+import json
+import os
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from laptops import PLAN, annotations, is_positive, prices, review, reviews
+
+from langchain_falconer.annotate import Annotation
+from langchain_falconer.corpus import split_passages
+from langchain_falconer.errors import ProxyError
+from langchain_falconer.execute import decisions_alike
+from langchain_falconer.plan import Plan
+from langchain_falconer.proxy import PASSAGE_CHARS, OnnxSession, Proxy, Registry, TrainSettings, train_proxy
+from langchain_falconer.proxy._base import load_tokenizer
+from langchain_falconer.proxy._decode import best_path, without_overlap
+from langchain_falconer.proxy._tokens import Windows
+from langchain_falconer.records import Answers, Label, Span
+
+BRIEF = TrainSettings(epochs=2)
+LEARN = TrainSettings(epochs=30, learning_rate=5e-3)
+SEEN, UNSEEN = reviews(24), reviews(20, start=60)
+HARD_TEXTS = [
+    "",
+    " \t\r\n ",
+    "a",
+    "$5\r\n$6\r\n",
+    "Ich liebe 👩‍👩‍👧 mein 💻, e\u0301 zum Preis von $７７ — 素晴らしいノートパソコン、$100です。",
+    "\u200f\u200bשלום $12 \ufeff\u0000x",
+    "ﬁne Straße İstanbul ẞ ǅ $3",
+    "$" * 700,
+    "I love this laptop. " * 90 + "I paid $55. " + "it works " * 200,
+    "x" * 3000,
+    " " * 2000,
+]
+
+
+def plan_of(*steps):
+    return Plan.parse({"instruction": "Find things", "steps": list(steps)})
+
+
+def told(text, labels=None, spans=None):
+    labels = {name: Label(value) for name, value in (labels or {}).items()}
+    return Annotation(text, Answers(labels, spans or {}), "human")
+
+
+def all_spans(answers):
+    """Every list of spans in answers, those of ``of`` steps too."""
+    for spans in answers.spans.values():
+        yield spans
+        for span in spans:
+            yield from all_spans(span)
+
+
+def check(text, answers):
+    """The invariant: a span is exactly what stands at its offsets, and spans of one step never overlap."""
+    for spans in all_spans(answers):
+        for span in spans:
+            assert 0 <= span.start < span.end <= len(text)
+            assert text[span.start : span.end] == span.text
+            assert 0 <= span.score <= 1.000001
+        for one, other in itertools.pairwise(spans):
+            assert one.end <= other.start
+
+
+# ---- learning, keeping
+
+
+def test_it_learns_what_it_was_taught(proxy):
+    for text, record in zip(UNSEEN, proxy.run(UNSEEN), strict=True):
+        assert record.labels["positive"].value is is_positive(text)
+        if is_positive(text):
+            assert [s.text for s in record.spans["price"]] == prices(text)
+            assert record.match
+        else:
+            assert "price" not in record.spans
+            assert not record.match
+        assert set(record.decided_by) == {*record.labels, *record.spans}
+        check(text, record)
+
+
+def test_saved_and_loaded_it_answers_the_same(proxy, tmp_path):
+    here = proxy.run(UNSEEN)
+    moved = Proxy.load(proxy.save(tmp_path / "deep" / "copy"))
+    assert moved.run(UNSEEN) == here
+    assert moved.plan == PLAN
+    assert moved.get_label(UNSEEN, "Is this a positive review?") == proxy.get_label(UNSEEN, "Is this a positive review?")
+    assert moved.get_span(UNSEEN, "Extract the price") == proxy.get_span(UNSEEN, "Extract the price")
+
+
+def test_get_label_and_get_span_answer_the_trained_questions(proxy):
+    labels = proxy.get_label(UNSEEN, "Is this a positive review?")
+    assert [label.value for label in labels] == [is_positive(text) for text in UNSEEN]
+    spans = proxy.get_span(UNSEEN, "Extract the price")
+    loved = [found for text, found in zip(UNSEEN, spans, strict=True) if is_positive(text)]
+    assert [[s.text for s in found] for found in loved] == [prices(t) for t in UNSEEN if is_positive(t)]
+    assert proxy.knows(PLAN["price"])
+
+
+def test_new_questions_are_answered_from_their_words(proxy):
+    assert {label.value for label in proxy.get_label(UNSEEN, "Which colour?", ["red", "green"])} <= {"red", "green"}
+    assert all(isinstance(label.value, bool) for label in proxy.get_label(UNSEEN, "Is it red?"))
+    assert len(proxy.get_span(UNSEEN, "Extract the colours")) == len(UNSEEN)
+    assert proxy.get_label([], "Is it red?") == []
+
+
+def test_a_new_question_changes_no_other_answer(proxy):
+    before = proxy.answers(HARD_TEXTS, everything=True)
+    proxy.get_label(["x"], "Is it a new question?")
+    assert proxy.answers(HARD_TEXTS, everything=True) == before
+
+
+def test_same_seed_same_weights(tiny_bert, tmp_path):
+    known = annotations(reviews(12))
+
+    def weights(name, seed):
+        settings = TrainSettings(epochs=2, seed=seed)
+        folder = train_proxy(PLAN, known, base=tiny_bert, settings=settings).save(tmp_path / name)
+        return (folder / "model.safetensors").read_bytes(), (folder / "slots.safetensors").read_bytes()
+
+    assert weights("a", 7) == weights("b", 7)
+    assert weights("c", 8) != weights("a", 7)
+
+
+def test_calibration_moves_scores_and_no_decision(proxy_folder, tmp_path):
+    proxy = Proxy.load(shutil.copytree(proxy_folder, tmp_path / "p"))
+    before = proxy.answers(UNSEEN, everything=True)
+    proxy.calibrate(annotations(reviews(20, start=200)))
+    after = proxy.answers(UNSEEN, everything=True)
+    assert decisions_alike(before, after) == 1
+    assert proxy.manifest["temperatures"]["positive"] != 1
+    assert Proxy.load(tmp_path / "p").answers(UNSEEN, everything=True) == after
+
+
+def test_confidence_is_a_share(proxy):
+    sure = proxy.confidence([*UNSEEN, *HARD_TEXTS])
+    assert len(sure) == len(UNSEEN) + len(HARD_TEXTS)
+    assert all(0 <= c <= 1 for c in sure)
+    assert len({round(c, 3) for c in sure}) > 1
+
+
+# ---- architectures and backends
+
+
+@pytest.mark.parametrize("base", ["tiny_bert", "tiny_roberta"])
+def test_every_architecture_trains_saves_loads_and_exports(base, request, tmp_path):
+    base = request.getfixturevalue(base)
+    proxy = train_proxy(PLAN, annotations(reviews(24)), base=base, settings=LEARN)
+    proxy.save(tmp_path / "p")
+    trained = proxy.answers([*UNSEEN, *HARD_TEXTS], everything=True)
+    assert proxy.export() < 1e-3
+    loaded = Proxy.load(tmp_path / "p")
+    assert loaded.session.name == "onnx"
+    exported = loaded.answers([*UNSEEN, *HARD_TEXTS], everything=True)
+    assert decisions_alike(trained, exported) == 1
+    for text, one, other in zip([*UNSEEN, *HARD_TEXTS], trained, exported, strict=True):
+        check(text, one)
+        check(text, other)
+        assert abs(one.labels["positive"].score - other.labels["positive"].score) < 1e-3
+
+
+@pytest.mark.parametrize("base", ["tiny_bert", "tiny_roberta"])
+def test_spans_are_taught_and_found_at_exact_offsets_whatever_the_characters(base, request):
+    plan = plan_of({"id": "price", "op": "get_span", "instruction": "Extract the price"})
+    texts = [f"👩‍👩‍👧 é e\u0301 {'ノート' * (i % 3)} I paid ${100 + i} — ok" for i in range(24)]
+    known = [told(t, spans={"price": (Span.at(t, t.index("$"), t.index("$") + 4),)}) for t in texts]
+    base = request.getfixturevalue(base)
+    proxy = train_proxy(plan, known, base=base, settings=LEARN)
+    found = [[s.text for s in a.spans["price"]] for a in proxy.answers(texts)]
+    assert found == [prices(t) for t in texts]
+
+
+def test_onnx_and_torch_decide_alike_whatever_the_plan(proxy):
+    assert isinstance(proxy.session, OnnxSession)
+    one = proxy.answers([*UNSEEN, *HARD_TEXTS], everything=True)
+    proxy.use(proxy.torch_session())
+    other = proxy.answers([*UNSEEN, *HARD_TEXTS], everything=True)
+    assert decisions_alike(one, other) == 1
+
+
+# ---- exactness
+
+texts = st.one_of(
+    st.text(max_size=200),
+    st.lists(st.sampled_from(["$5", "I paid", "love", "👩‍👩‍👧", "\r\n", "素晴", "e\u0301", " ", "ﬁ", "İ", "-", "."]), max_size=60).map(
+        "".join
+    ),
+)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(texts, min_size=1, max_size=4))
+@example(HARD_TEXTS)
+def test_a_span_is_exactly_what_stands_at_its_offsets(spanful, batch):
+    for text, answers in zip(batch, spanful.answers(batch, everything=True), strict=True):
+        check(text, answers)
+
+
+@pytest.fixture(scope="module")
+def spanful(tiny_bert):
+    """A proxy that finds many spans, and spans in spans, in any text."""
+    plan = plan_of(
+        {"id": "word", "op": "get_span", "instruction": "Extract words"},
+        {"id": "part", "op": "get_span", "instruction": "Extract parts of {span}", "of": "word"},
+        {"id": "kind", "op": "get_label", "instruction": "Is {span} a thing?", "of": "part"},
+    )
+    known = []
+    for text in reviews(10):
+        words = [Span.at(text, s, e) for s, e in ((0, 10), (12, 20), (22, 26))]
+        inner = [replace(Span.at(text, s.start, s.start + 3), labels={"kind": Label(True)}) for s in words]
+        found = tuple(replace(s, spans={"part": (i,)}) for s, i in zip(words, inner, strict=True))
+        known.append(told(text, spans={"word": found}))
+    return train_proxy(plan, known, base=tiny_bert, settings=LEARN)
+
+
+def test_the_spanful_proxy_does_find_spans_in_spans(spanful):
+    found = spanful.answers(reviews(10))
+    assert all(a.spans["word"] for a in found)
+    parts = [p for a in found for w in a.spans["word"] for p in w.spans["part"]]
+    assert parts
+    assert all("kind" in p.labels for p in parts)
+
+
+def test_a_long_text_is_read_passage_by_passage_to_its_end(proxy):
+    text = "  " + "\n\n".join(reviews(60)) + "\n"
+    passages = split_passages(text, PASSAGE_CHARS)
+    assert len(passages) > 2
+    alone = proxy.answers([text[a:b] for a, b in passages], everything=True)
+    expected = [
+        (s.start + start, s.end + start, s.text)
+        for (start, _), answers in zip(passages, alone, strict=True)
+        for s in answers.spans["price"]
+    ]
+    (whole,) = proxy.answers([text], everything=True)
+    check(text, whole)
+    assert [(s.start, s.end, s.text) for s in whole.spans["price"]] == expected
+    assert expected[0][0] < passages[0][1]
+    assert expected[-1][0] > passages[-1][0]
+
+
+@pytest.mark.parametrize("base", ["tiny_bert", "tiny_roberta"])
+@pytest.mark.parametrize("text", ["$ 5 " * 700, "I paid $5. " * 300, "-" * 1500])
+def test_windows_cover_every_word_of_what_is_too_long_for_one(base, text, request):
+    windows = Windows(load_tokenizer(request.getfixturevalue(base)), 512)([text])
+    assert len(windows) > 1
+    assert all(len(w.ids) <= 512 for w in windows)
+    covered = set()
+    for window in windows:
+        for start, end in zip(window.starts, window.ends, strict=True):
+            covered.update(range(start, end))
+    assert covered == {i for i, char in enumerate(text) if not char.isspace()}
+
+
+def test_the_same_text_gets_the_same_answer_alone_and_in_a_crowd(proxy):
+    crowd = [*HARD_TEXTS, *UNSEEN]
+    together = proxy.answers(crowd, everything=True)
+    alone = [proxy.answers([text], everything=True)[0] for text in crowd]
+    assert decisions_alike(together, alone) == 1
+
+
+def lawful(path):
+    return all(state != 2 or before != 0 for before, state in itertools.pairwise([0, *path]))
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 7), st.sampled_from([0.3, 1.0, 5.0]))
+def test_the_decoded_path_is_the_best_of_all(seed, length, spread):
+    scores = np.random.default_rng(seed).normal(0, spread, (length, 3))
+    log_p = scores - np.logaddexp.reduce(scores, -1, keepdims=True)
+    paths = [p for p in itertools.product(range(3), repeat=length) if lawful(p)]
+    best = max(sum(log_p[t, state] for t, state in enumerate(path)) for path in paths)
+    found = best_path(log_p.copy())
+    assert lawful(found)
+    assert sum(log_p[t, state] for t, state in enumerate(found)) == pytest.approx(best)
+
+
+@given(st.lists(st.tuples(st.integers(0, 30), st.integers(1, 8), st.sampled_from([0.1, 0.5, 0.9])), max_size=15))
+def test_of_overlapping_spans_the_best_stay(found):
+    spans = [(start, start + length, score) for start, length, score in found]
+    kept = without_overlap(spans)
+    assert all(one[1] <= other[0] for one, other in itertools.pairwise(kept))
+    for start, end, score in spans:
+        rivals = [k for k in kept if k[0] < end and start < k[1]]
+        assert rivals
+        assert max(r[2] for r in rivals) >= score
+
+
+# ---- kinds of plans
+
+
+def labels_only():
+    return plan_of(
+        {"id": "kind", "op": "get_label", "instruction": "Which kind?", "labels": ["love", "terrible"]},
+        {"id": "tags", "op": "get_label", "instruction": "Which tags?", "labels": ["works", "broke", "cost"], "multi_label": True},
+    )
+
+
+def tags(text):
+    return [name for name in ("works", "broke", "cost") if name in text]
+
+
+def test_a_plan_of_labels_only(tiny_bert, tmp_path):
+    known = [told(t, {"kind": "love" if is_positive(t) else "terrible", "tags": tags(t)}) for t in SEEN]
+    proxy = train_proxy(labels_only(), known, base=tiny_bert, settings=LEARN)
+    proxy.save(tmp_path / "p")
+    proxy.export()
+    loaded = Proxy.load(tmp_path / "p")
+    for text, record in zip(SEEN, loaded.run(SEEN), strict=True):
+        assert record.labels["kind"].value == ("love" if is_positive(text) else "terrible")
+        assert record.labels["tags"].value == tags(text)
+        assert record.spans == {}
+
+
+def test_a_plan_of_spans_only(tiny_bert, tmp_path):
+    plan = plan_of({"id": "price", "op": "get_span", "instruction": "Extract the price"})
+    known = [told(t, spans={"price": (Span.at(t, t.index("$"), t.index("$") + 4),)}) for t in SEEN]
+    proxy = train_proxy(plan, known, base=tiny_bert, settings=LEARN)
+    proxy.save(tmp_path / "p")
+    proxy.export()
+    loaded = Proxy.load(tmp_path / "p")
+    assert loaded.session.name == "onnx"
+    assert [[s.text for s in r.spans["price"]] for r in loaded.run(SEEN)] == [prices(t) for t in SEEN]
+
+
+def test_a_hundred_labels(tiny_bert):
+    names = [f"unit {i}" for i in range(100)]
+    plan = plan_of({"id": "unit", "op": "get_label", "instruction": "Which unit?", "labels": names})
+    known = [told(review(i), {"unit": names[i]}) for i in range(1, 60)]
+    proxy = train_proxy(plan, known, base=tiny_bert, settings=BRIEF)
+    assert {r.labels["unit"].value for r in proxy.run(UNSEEN)} <= set(names)
+    assert all(0 < r.labels["unit"].score <= 1 for r in proxy.run(UNSEEN))
+
+
+def test_a_step_of_the_text_may_wait_for_steps_of_spans(tiny_bert):
+    plan = plan_of(
+        {"id": "price", "op": "get_span", "instruction": "Extract the price"},
+        {"id": "paid", "op": "get_label", "instruction": "Was {span} paid?", "of": "price"},
+        {
+            "id": "owner",
+            "op": "get_label",
+            "instruction": "Is the writer an owner?",
+            "where": {"step": "paid", "equals": True},
+        },
+    )
+    known = []
+    for text in SEEN:
+        price = replace(Span.at(text, text.index("$"), text.index("$") + 4), labels={"paid": Label(True)})
+        known.append(told(text, {"owner": True}, {"price": (price,)}))
+    proxy = train_proxy(plan, known, base=tiny_bert, settings=LEARN)
+    for record in proxy.run(SEEN):
+        assert [s.labels["paid"].value for s in record.spans["price"]] == [True]
+        assert record.labels["owner"].value is True
+        assert set(record.decided_by) == {"price", "owner"}
+
+
+# ---- what cannot be
+
+
+def test_there_must_be_something_to_learn_for_every_step(tiny_bert):
+    with pytest.raises(ProxyError, match="step 'price' has no annotation"):
+        train_proxy(PLAN, [told(review(1), {"positive": True})], base=tiny_bert, settings=BRIEF)
+    with pytest.raises(ProxyError, match="step 'positive' has no annotation"):
+        train_proxy(PLAN, [], base=tiny_bert, settings=BRIEF)
+
+
+def test_a_base_that_is_none_is_refused(tmp_path):
+    with pytest.raises(ProxyError, match="nowhere"):
+        train_proxy(PLAN, annotations(reviews(3)), base=str(tmp_path / "nowhere"))
+
+
+def break_file(name, content):
+    def broken(folder):
+        if content is None:
+            (folder / name).unlink()
+        else:
+            (folder / name).write_bytes(content if isinstance(content, bytes) else (folder / name).read_bytes()[:content])
+
+    return broken
+
+
+def other_format(folder):
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps(manifest | {"format": 99}))
+
+
+def bad_plan(folder):
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps(manifest | {"plan": {"steps": []}}))
+
+
+def lacking(key):
+    def broken(folder):
+        manifest = json.loads((folder / "manifest.json").read_text())
+        del manifest[key]
+        (folder / "manifest.json").write_text(json.dumps(manifest))
+
+    return broken
+
+
+BROKEN = {
+    "no manifest": break_file("manifest.json", None),
+    "manifest cut": break_file("manifest.json", 100),
+    "manifest a list": break_file("manifest.json", b"[]"),
+    "manifest no UTF-8": break_file("manifest.json", b"\xff\xfe"),
+    "other format": other_format,
+    "bad plan": bad_plan,
+    "manifest without max_tokens": lacking("max_tokens"),
+    "manifest without passage_chars": lacking("passage_chars"),
+    "no slots": break_file("slots.safetensors", None),
+    "slots cut": break_file("slots.safetensors", 50),
+    "slots garbage": break_file("slots.safetensors", b"garbage"),
+    "no tokenizer": break_file("tokenizer.json", b"{"),
+    "no weights": break_file("model.safetensors", None),
+    "weights cut": break_file("model.safetensors", 1000),
+    "weights garbage": break_file("model.safetensors", b"\x80\x04cos\nsystem\n"),
+    "no config": break_file("config.json", None),
+    "config cut": break_file("config.json", 20),
+    "onnx garbage": break_file("model.onnx", b"garbage"),
+}
+
+
+@pytest.mark.parametrize("damage", BROKEN.values(), ids=BROKEN)
+def test_a_broken_proxy_is_refused_in_one_sentence(damage, proxy_folder, tmp_path):
+    folder = shutil.copytree(proxy_folder, tmp_path / "broken")
+    damage(folder)
+    with pytest.raises(ProxyError) as caught:
+        proxy = Proxy.load(folder)
+        proxy.run(["I paid $5"])
+        proxy.use(proxy.torch_session())
+        proxy.run(["I paid $5"])
+    assert "\n" not in str(caught.value)
+    assert str(folder) in str(caught.value)
+
+
+def test_slots_that_do_not_fit_the_plan_are_refused(proxy_folder, tmp_path):
+    folder = shutil.copytree(proxy_folder, tmp_path / "p")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["plan"] = labels_only().to_dict()
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ProxyError, match="train it again"):
+        Proxy.load(folder).run(["x"])
+
+
+def test_saving_never_replaces_what_is_no_proxy(proxy, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
+    with pytest.raises(ProxyError, match="no proxy"):
+        proxy.save(tmp_path / "mine")
+    assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"
+    assert os.listdir(tmp_path) == ["mine"]
+
+
+def test_the_registry_knows_proxies_by_plain_names(proxy, tmp_path):
+    registry = Registry(tmp_path)
+    assert list(registry) == []
+    proxy.save(registry.path("laptops-1"))
+    assert list(registry) == ["laptops-1"]
+    assert registry.load("laptops-1").plan == PLAN
+    for name in ("../laptops-1", "", ".hidden", "a/b", "a\n"):
+        with pytest.raises(ProxyError, match="no proxy name"):
+            registry.path(name)
+    with pytest.raises(ProxyError, match="laptops-1"):
+        registry.load("other")
+    registry.delete("laptops-1")
+    assert list(registry) == []
