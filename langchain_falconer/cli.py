@@ -130,6 +130,10 @@ def mine(
     ] = BadRows.fail,
     base: Base = None,
     backend: Annotated[str, typer.Option("--backend", help="auto, onnx, torch, torch-bf16 or openvino.")] = "auto",
+    layers: Annotated[
+        int | None,
+        typer.Option("--layers", help="Keep only the encoder's first layers: faster, a little less accurate.", min=1),
+    ] = None,
     engine: Annotated[Engine, typer.Option("--engine", help="Where the run is computed.")] = Engine.local,
     seed: Seed = 0,
     timeout: Timeout = 120,
@@ -145,6 +149,8 @@ def mine(
     from langchain_falconer.falconer import Falconer
     from langchain_falconer.plan import Plan
 
+    if report is not None and not report.absolute().parent.is_dir():
+        raise RunError(f"the folder of the report '{report}' does not exist; create it first")
     settings = _mine_settings(
         annotations=annotate,
         target_agreement=target_agreement,
@@ -152,7 +158,7 @@ def mine(
         corpus={"text_column": text_column, "id_column": id_column, "on_bad_row": bad_rows.value},
         annotate={"texts_per_call": texts_per_call},
         budget={"max_calls": max_llm_calls, "max_tokens": max_tokens, "max_usd": max_usd},
-        train={"seed": seed},
+        train={"seed": seed, "layers": layers},
         run={"backend": backend},
         **({"base": base} if base else {}),
     )
@@ -397,6 +403,8 @@ def benchmark_steps(
 def main() -> None:
     """The console script: errors become one line and an exit code."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    # torch's threads would spin while they wait: beside another busy process (a local LLM) that makes training crawl.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app()
     except FalconerError as error:
@@ -435,8 +443,11 @@ def _llm(model: str, *, timeout: float, concurrency: int = 4, price: str | None 
     prices: tuple[float, float] | None = None
     if price is not None:
         try:
-            prices = (float(price.split(",")[0]), float(price.split(",")[1]))
-        except (ValueError, IndexError):
+            paid_in, paid_out = map(float, price.split(","))
+            prices = (paid_in, paid_out)
+        except ValueError:
+            prices = None
+        if prices is None or not all(0 <= usd < float("inf") for usd in prices):
             raise SettingsError(
                 f"--price '{price}' is not IN,OUT in USD per million tokens; write e.g. --price 0.4,1.6"
             ) from None

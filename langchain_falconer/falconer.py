@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from langchain_falconer.annotate import Annotation, read_annotations
-from langchain_falconer.corpus import spool
+from langchain_falconer.corpus import open_corpus_files, spool
 from langchain_falconer.errors import RunError
 from langchain_falconer.evaluate import Quality
 from langchain_falconer.execute import read_rows
@@ -188,12 +188,16 @@ class Falconer:
 
 
 def _thread(state: dict[str, Any], falconer: Falconer) -> str:
-    """One thread a job: the same call finds its checkpoints again."""
-    from langchain_falconer.graph import digest
+    """One thread a job: the same call, on files that did not change, finds its checkpoints again."""
+    from langchain_falconer.graph import digest, file_digest
 
     asked = {k: v for k, v in state.items() if k not in ("output", "auto_approve")}
     settings = falconer.settings.model_dump(exclude={"budget"})
-    return digest(asked, falconer.llm.name if falconer.llm else None, settings)
+    files = [
+        open_corpus_files(state["corpus"], falconer.settings.corpus).fingerprint,
+        file_digest(state["annotations"]),
+    ]
+    return digest(asked, files, falconer.llm.name if falconer.llm else None, settings)
 
 
 def _resumable(graph: Any, config: Any, state: dict[str, Any]) -> dict[str, Any] | None:

@@ -24,8 +24,10 @@ STEPS: list[dict[str, Any]] = [
 ]
 PLAN = Plan.parse({"instruction": INSTRUCTION, "steps": STEPS})
 DRAFT = {
-    "only_texts": "positive reviews",
-    "filters": [{"id": "positive", "question": "Is this a positive review?", "keep_if": "true"}],
+    "texts": "reviews",
+    "filters": [
+        {"only": "positive", "id": "positive", "question": "Is this a positive review?", "keep_if": "true"},
+    ],
     "wanted": ["find the price"],
     "steps": [
         {

@@ -163,7 +163,10 @@ BAD_PLANS = {
     "one label only": ([label("a", labels=["x"])], ["'a'", "labels"]),
     "the same label twice": ([label("a", labels=["x", "y", "x"])], ["'a'", "'x'", "twice"]),
     "multi_label without labels": ([label("a", multi_label=True)], ["'a'", "multi_label", "labels"]),
-    "bad reference": ([label("good"), span("a", where={"step": "god", "equals": True})], ["'a'", "did you mean 'good'"]),
+    "bad reference": (
+        [label("good"), span("a", where={"step": "god", "equals": True})],
+        ["'a'", "did you mean 'good'"],
+    ),
     "reference to itself": ([label("a", where={"step": "a", "equals": True})], ["'a'", "itself"]),
     "cycle": (
         [label("a", where={"step": "b", "equals": True}), label("b", where={"step": "a", "equals": True})],
@@ -315,7 +318,9 @@ def test_steps_of_spans_see_the_answers_about_the_text_whatever_the_order_of_ste
 
 
 def test_spans_of_spans_of_spans():
-    plan = plan_of(span("a"), span("b", of="a"), label("c", of="b"), label("d", of="b", where={"step": "c", "equals": True}))
+    plan = plan_of(
+        span("a"), span("b", of="a"), label("c", of="b"), label("d", of="b", where={"step": "c", "equals": True})
+    )
     inner = tuple(part(SCREEN, c=c, d=True) for c in (True, False))
     outer = Span(0, 20, TEXT[:20], spans={"b": inner})
     kept = resolve(plan, Answers(spans={"a": (outer,)}))

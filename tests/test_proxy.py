@@ -90,7 +90,9 @@ def test_saved_and_loaded_it_answers_the_same(proxy, tmp_path):
     moved = Proxy.load(proxy.save(tmp_path / "deep" / "copy"))
     assert moved.run(UNSEEN) == here
     assert moved.plan == PLAN
-    assert moved.get_label(UNSEEN, "Is this a positive review?") == proxy.get_label(UNSEEN, "Is this a positive review?")
+    assert moved.get_label(UNSEEN, "Is this a positive review?") == proxy.get_label(
+        UNSEEN, "Is this a positive review?"
+    )
     assert moved.get_span(UNSEEN, "Extract the price") == proxy.get_span(UNSEEN, "Extract the price")
 
 
@@ -188,9 +190,10 @@ def test_onnx_and_torch_decide_alike_whatever_the_plan(proxy):
 
 texts = st.one_of(
     st.text(max_size=200),
-    st.lists(st.sampled_from(["$5", "I paid", "love", "👩‍👩‍👧", "\r\n", "素晴", "e\u0301", " ", "ﬁ", "İ", "-", "."]), max_size=60).map(
-        "".join
-    ),
+    st.lists(
+        st.sampled_from(["$5", "I paid", "love", "👩‍👩‍👧", "\r\n", "素晴", "e\u0301", " ", "ﬁ", "İ", "-", "."]),
+        max_size=60,
+    ).map("".join),
 )
 
 
@@ -297,7 +300,13 @@ def test_of_overlapping_spans_the_best_stay(found):
 def labels_only():
     return plan_of(
         {"id": "kind", "op": "get_label", "instruction": "Which kind?", "labels": ["love", "terrible"]},
-        {"id": "tags", "op": "get_label", "instruction": "Which tags?", "labels": ["works", "broke", "cost"], "multi_label": True},
+        {
+            "id": "tags",
+            "op": "get_label",
+            "instruction": "Which tags?",
+            "labels": ["works", "broke", "cost"],
+            "multi_label": True,
+        },
     )
 
 
@@ -379,7 +388,9 @@ def break_file(name, content):
         if content is None:
             (folder / name).unlink()
         else:
-            (folder / name).write_bytes(content if isinstance(content, bytes) else (folder / name).read_bytes()[:content])
+            (folder / name).write_bytes(
+                content if isinstance(content, bytes) else (folder / name).read_bytes()[:content]
+            )
 
     return broken
 

@@ -70,7 +70,10 @@ def _measured(data: Path, task: _Task, seeds: int, rows: int) -> dict[str, Any]:
         raise CorpusError(f"{folder} is not there; name the folder of the data sets with --data")
     plan = plan_of(json.loads((folder / "meta.json").read_text("utf-8")), task.label)
     test = _rows(folder / "test.jsonl")
-    runs = [_one(plan, task, _rows(folder / "train.jsonl"), test, folder / "test.jsonl", seed, rows) for seed in range(seeds)]
+    runs = [
+        _one(plan, task, _rows(folder / "train.jsonl"), test, folder / "test.jsonl", seed, rows)
+        for seed in range(seeds)
+    ]
     scores = [estimate.value for estimate, _ in runs]
     interval = runs[0][0].interval
     return {

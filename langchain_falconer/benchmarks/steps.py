@@ -43,7 +43,9 @@ def run(data: Path) -> dict[str, Any]:
     ratios = [b / a for a, b in rounds]
     pace = [len(texts) / statistics.median(column) for column in zip(*rounds, strict=True)]
     rows = [("1", f"{pace[0]:,.0f}"), ("6", f"{pace[1]:,.0f}")]
-    verdict = f"6 steps take {statistics.median(ratios):.2f}x the time of 1 (range {min(ratios):.2f} to {max(ratios):.2f})"
+    verdict = (
+        f"6 steps take {statistics.median(ratios):.2f}x the time of 1 (range {min(ratios):.2f} to {max(ratios):.2f})"
+    )
     return {
         "title": f"{len(texts):,} short posts, {REPEATS} rounds, backend {one.session.name}",
         "columns": ["steps", "texts/s"],
@@ -57,7 +59,9 @@ def _plans() -> tuple[Plan, Plan]:
     aspect = SpanStep(id="aspect", instruction="Extract what the reviewer talks about.")
     topics = tuple(LabelStep(id=t, instruction=f"Is this about the {t}?") for t in _TOPICS)
     feeling = LabelStep(
-        id="feeling", instruction="How does the reviewer feel?", labels=("positive", "negative", "other")  # type: ignore[arg-type]
+        id="feeling",
+        instruction="How does the reviewer feel?",
+        labels=("positive", "negative", "other"),
     )
     return Plan(instruction="aspects", steps=(aspect,)), Plan(instruction="all", steps=(aspect, *topics, feeling))
 

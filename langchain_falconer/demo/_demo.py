@@ -17,7 +17,9 @@ from langchain_falconer.plan import Plan
 
 _HERE = Path(__file__).parent
 INSTRUCTION = "Extract the companies and the amounts of money from articles about business."
-SETTINGS = MineSettings.model_validate({"annotate": {"texts_per_call": 1}, "passage_chars": 500})
+SETTINGS = MineSettings.model_validate(
+    {"annotate": {"texts_per_call": 1}, "passage_chars": 500, "train": {"layers": 3}, "annotations": 140}
+)
 
 
 @dataclass(frozen=True)

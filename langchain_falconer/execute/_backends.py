@@ -31,7 +31,8 @@ class Candidate:
     """A backend as measured: pace, and the share of decisions it shares with torch float32."""
 
     name: str
-    texts_per_second: float
+    texts_per_second: float | None
+    """None where there was no other backend to compare with."""
     agreement: float
     refused: str | None = None
 
@@ -53,7 +54,8 @@ class BackendChoice:
 def choose_backend(proxy: Proxy, texts: Sequence[str], wanted: str = "auto") -> BackendChoice:
     """Make ``proxy`` compute with the fastest backend whose decisions agree with torch float32 on ``texts``.
 
-    An automatic choice made before on this machine is taken from the manifest. ``wanted`` names one backend instead, refused all
+    An automatic choice made before on this machine is taken from the manifest. ``wanted`` names one backend instead,
+    refused all
     the same if its decisions differ. Timings are medians of three passes over at most 192 texts.
 
     Raises:
@@ -91,13 +93,15 @@ def _measure(proxy: Proxy, names: Sequence[str], texts: Sequence[str]) -> tuple[
         proxy.use(session)
         agreement = decisions_alike(reference, proxy.answers(texts, everything=True))
         refused = None if agreement >= AGREEMENT else f"only {agreement:.1%} of its decisions are those of float32"
-        pace = 0.0 if refused else _pace(lambda: proxy.answers(texts, everything=True), len(texts))
-        measured.append((Candidate(name, round(pace, 1), round(agreement, 4), refused), session))
+        # With nothing to choose between, there is nothing to time.
+        timed = refused is None and len(names) > 1
+        pace = _pace(lambda: proxy.answers(texts, everything=True), len(texts)) if timed else None
+        measured.append((Candidate(name, pace, round(agreement, 4), refused), session))
     fit = [(c, s) for c, s in measured if c.refused is None]
     if not fit:
         refused = "; ".join(f"{c.name}: {c.refused}" for c, _ in measured)
         raise ProxyError(f"no backend decides like the original ({refused}); use backend='torch'")
-    best, session = max(fit, key=lambda pair: pair[0].texts_per_second)
+    best, session = max(fit, key=lambda pair: pair[0].texts_per_second or 0.0)
     return BackendChoice(best.name, best.agreement, tuple(c for c, _ in measured), machine()), session
 
 
@@ -107,7 +111,7 @@ def _pace(work: Callable[[], object], texts: int) -> float:
         began = time.perf_counter()
         work()
         seconds.append(time.perf_counter() - began)
-    return texts / max(1e-9, statistics.median(seconds))
+    return round(texts / max(1e-9, statistics.median(seconds)), 1)
 
 
 def decisions_alike(one: Sequence[Answers], other: Sequence[Answers]) -> float:

@@ -111,7 +111,7 @@ def _untyped(row: dict[str, Any]) -> dict[str, Any]:
     row = _without_none(row)
     if "metadata" in row:
         row["metadata"] = json.loads(row["metadata"])
-    return row if "error" in row else {"labels": {}, "spans": {}, **row}
+    return row if "error" in row else {"id": row["id"], "text": row["text"], "labels": {}, "spans": {}, **row}
 
 
 def _without_none(value: Any) -> Any:

@@ -55,7 +55,8 @@ class Run:
     """A proxy over a corpus, in a folder of shards. Calling it again goes on where it was stopped.
 
     Each shard is written whole and then renamed; the same corpus, proxy and backend always give the same bytes.
-    What ``known`` annotations say about a text stays as it is, for it is paid for; what they leave open the proxy decides.
+    What ``known`` annotations say about a text stays as it is, for it is paid for; what they leave open, the proxy
+    decides.
     """
 
     proxy: Proxy

@@ -1,7 +1,7 @@
 """The graph room: Falconer as a LangGraph state machine, and the home that it keeps its work in."""
 
 from langchain_falconer.graph._graph import FalconerContext, build_falconer, create_falconer_graph
-from langchain_falconer.graph._home import Home, default_home, digest, read_json
+from langchain_falconer.graph._home import Home, default_home, digest, file_digest, read_json
 from langchain_falconer.graph._settings import MineSettings
 from langchain_falconer.graph._state import FalconerInput, FalconerOutput, FalconerState, Review
 
@@ -17,5 +17,6 @@ __all__ = [
     "create_falconer_graph",
     "default_home",
     "digest",
+    "file_digest",
     "read_json",
 ]

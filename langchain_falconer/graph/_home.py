@@ -75,6 +75,11 @@ def digest(*parts: Any) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
+def file_digest(path: str | Path | None) -> str | None:
+    """A hash of a file's bytes; None where there is no such file."""
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest() if path and Path(path).is_file() else None
+
+
 def write_json(path: Path, data: Mapping[str, Any]) -> None:
     """Write JSON whole or not at all."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")

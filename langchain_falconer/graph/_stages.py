@@ -32,7 +32,7 @@ from langchain_falconer.errors import (
 )
 from langchain_falconer.evaluate import Quality, evaluate_plan
 from langchain_falconer.execute import Run, check_output, choose_backend, read_rows
-from langchain_falconer.graph._home import Home, digest, read_json, write_json
+from langchain_falconer.graph._home import Home, digest, file_digest, read_json, write_json
 from langchain_falconer.graph._sample import (
     Passages,
     Sample,
@@ -137,10 +137,10 @@ class Stages:
         """One pass over the corpus: bad rows show, and the texts to annotate are drawn."""
         plan, folder = self._plan_of(state), self._folder(state)
         with _stage(state, "sample", emit) as timed:
-            sample = Sample.load(folder / "sample.json")
+            sample = Sample.load(folder / "sample-0.json")
             if sample is None:
                 sample = self._drawn(state, plan, emit)
-                sample.save(folder / "sample.json")
+                sample.save(folder / "sample-0.json")
         return {"sample": sample.counts(), "seconds": timed}
 
     def _drawn(self, state: FalconerState, plan: Plan, emit: Emit) -> Sample:
@@ -279,12 +279,13 @@ class Stages:
             if again:
                 confidence = proxy.confidence(sample.pool)
                 sample = next_round(sample, confidence, self.settings.round_annotations)
-                sample.save(folder / "sample.json")
+            # Each round has a file of its own: a run that is started again goes through the very same rounds.
+            sample.save(folder / f"sample-{state['round'] + 1}.json")
         facts = quality.to_dict() if quality else {}
         return {
             "quality": facts,
             "sample": sample.counts(),
-            "round": state.get("round", 0) + 1,
+            "round": state["round"] + 1,
             "again": again,
             "seconds": timed,
         }
@@ -301,7 +302,7 @@ class Stages:
         if target is None or quality is None or quality.agreement.value >= target:
             return False
         spent = state.get("annotation", {}).get("stopped")
-        return not spent and bool(sample.pool) and state.get("round", 0) + 1 < self.settings.max_rounds
+        return not spent and bool(sample.pool) and state["round"] + 1 < self.settings.max_rounds
 
     @staticmethod
     def after_evaluate(state: FalconerState) -> Literal["annotate", "execute"]:
@@ -398,8 +399,7 @@ class Stages:
     def _run_id(self, state: FalconerInput, corpus: Corpus, plan: Plan | None) -> str:
         """Identity of a run: what it is asked, of what, by whom. Budget and output may change between tries."""
         settings = self.settings.model_dump(exclude={"budget", "run", "corpus"})
-        file = state.get("annotations")
-        labels = digest(Path(file).read_bytes().hex()) if file and Path(file).is_file() else file
+        labels = file_digest(state.get("annotations"))
         teacher = self.llm.name if self.llm else self.recorded
         return digest(
             state["instruction"], corpus.fingerprint, plan.fingerprint if plan else None, labels, teacher, settings
@@ -414,7 +414,7 @@ class Stages:
         return Plan.parse(state["plan"] or {})
 
     def _sample(self, state: FalconerState) -> Sample:
-        sample = Sample.load(self._folder(state) / "sample.json")
+        sample = Sample.load(self._folder(state) / f"sample-{state['round']}.json")
         if sample is None:
             raise RunError(f"the sample of run {state['run_id']} is gone from {self.home.folder}; start the run again")
         return sample

@@ -60,8 +60,8 @@ def load_tokenizer(folder: str) -> Any:
     return tokenizer
 
 
-def load_encoder(folder: str) -> nn.Module:
-    """The encoder of a base folder in float32, from safetensors only."""
+def load_encoder(folder: str, layers: int | None = None) -> nn.Module:
+    """The encoder of a base folder in float32, from safetensors only; its first ``layers`` layers, if that is given."""
     from transformers import AutoModel
 
     try:
@@ -70,7 +70,19 @@ def load_encoder(folder: str) -> nn.Module:
         )
     except (OSError, ValueError) as error:
         raise ProxyError(f"no encoder can be loaded from '{folder}': {_first_line(error)}") from None
+    if layers is not None:
+        _keep_layers(encoder, layers, folder)
     return encoder
+
+
+def _keep_layers(encoder: Any, layers: int, folder: str) -> None:
+    stack = getattr(encoder, "encoder", encoder)
+    name = next((n for n in ("layer", "layers") if hasattr(stack, n)), None)
+    if name is None or layers > len(getattr(stack, name)):
+        has = f"has {len(getattr(stack, name))}" if name else "names them in a way unknown here"
+        raise ProxyError(f"cannot keep {layers} layers of '{folder}', which {has}; choose fewer, or none")
+    setattr(stack, name, getattr(stack, name)[:layers])
+    encoder.config.num_hidden_layers = layers
 
 
 def empty_encoder(folder: str) -> nn.Module:

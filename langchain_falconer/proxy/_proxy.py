@@ -516,7 +516,7 @@ def train_proxy(
     folder = base_folder(base)
     tokenizer = load_tokenizer(folder)
     torch.manual_seed(settings.seed)
-    model = SlotModel(load_encoder(folder))
+    model = SlotModel(load_encoder(folder, settings.layers))
     layout = Layout.of(plan)
     slots = _slots_module(model.eval(), tokenizer, layout)
     limit = max_tokens(tokenizer, model.encoder)

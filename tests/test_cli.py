@@ -1,0 +1,333 @@
+"""The command line: what it prints, what it refuses, and that a refusal harms nothing."""
+
+import json
+import shutil
+import sys
+
+import pytest
+from laptops import INSTRUCTION, PLAN, annotation_row, reviews, teacher, write_corpus, write_lines, write_plan
+from loopback import ChatServer
+
+from langchain_falconer import cli
+
+BAR = "━━"
+
+
+class Outcome:
+    def __init__(self, code, captured):
+        self.code = code
+        self.out = captured.out
+        self.err = captured.err
+
+    @property
+    def messages(self):
+        """What stderr says, progress aside."""
+        return [line for line in self.err.splitlines() if line.strip() and BAR not in line]
+
+    @property
+    def json(self):
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def falconer(monkeypatch, capsys):
+    """Run ``falconer ARGUMENTS`` in this process."""
+
+    def run(*arguments):
+        capsys.readouterr()
+        monkeypatch.setattr(sys, "argv", ["falconer", *map(str, arguments)])
+        with pytest.raises(SystemExit) as left:
+            cli.main()
+        return Outcome(left.value.code or 0, capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cli")
+    write_corpus(folder / "corpus.jsonl", reviews(60))
+    write_lines(folder / "labels.jsonl", map(annotation_row, reviews(40)))
+    write_plan(folder / "plan.json")
+    return folder
+
+
+@pytest.fixture
+def mine(falconer, files, tiny_bert):
+    """``falconer mine`` on a person's annotations; what is given replaces a part, None leaves it out."""
+
+    def run(*more, corpus=files / "corpus.jsonl", output=files / "out.jsonl", **options):
+        given = {"plan": files / "plan.json", "annotations": files / "labels.jsonl", "home": files / "home"}
+        given |= {"base": tiny_bert, "backend": "onnx", **options}
+        flags = [x for name, v in given.items() if v is not None for x in (f"--{name.replace('_', '-')}", v)]
+        return falconer("mine", INSTRUCTION, corpus, "-o", output, *flags, *more)
+
+    return run
+
+
+# ---- what it does
+
+
+def test_mine_with_annotations_of_ones_own(mine, files):
+    done = mine("--json", "--report", files / "report.html")
+    assert done.code == 0
+    assert done.messages == []
+    assert done.out.startswith("{")
+    assert done.json["rows"]["total"] == 60
+    assert done.json["cost"]["calls"] == 0
+    assert done.json["report"] == str(files / "report.html")
+    assert "<html" in (files / "report.html").read_text()
+    found = [json.loads(line) for line in (files / "out.jsonl").read_text().splitlines()]
+    assert [row["text"] for row in found] == reviews(60)
+    human = mine()
+    assert human.code == 0
+    assert "out.jsonl" in human.out.replace("\n", "")
+
+
+def test_mine_and_plan_with_an_llm(falconer, files, tiny_bert, tmp_path, monkeypatch):
+    with ChatServer(teacher) as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.base_url)
+        monkeypatch.setenv("OPENAI_API_KEY", "sk-secret-0123456789")
+        planned = falconer("plan", INSTRUCTION, "--llm", "openai:loopback", "--json")
+        assert (planned.code, planned.json["steps"]) == (0, PLAN.to_dict()["steps"])
+        shown = falconer("plan", INSTRUCTION, "--llm", "openai:loopback")
+        assert "def pipeline(text):" in shown.out
+        assert "flowchart" in shown.out
+        options = ["--llm", "openai:loopback", "--home", tmp_path / "home", "--base", tiny_bert, "--annotate", 20]
+        done = falconer("mine", INSTRUCTION, files / "corpus.jsonl", "-o", tmp_path / "o.parquet", *options, "--yes", "--json",
+                        "--price", "1,2", "--max-usd", "5", "--backend", "onnx")  # fmt: skip
+        assert done.code == 0
+    assert done.json["cost"]["calls"] == server.calls - 2
+    assert done.json["cost"]["usd"] == pytest.approx((server.calls - 2) * (10 * 1 + 5 * 2) / 1e6)
+    kept = b"".join(p.read_bytes() for p in tmp_path.rglob("*") if p.is_file())
+    assert b"sk-secret-0123456789" not in kept
+    assert "sk-secret" not in done.out + done.err
+
+
+def test_train_predict_proxies_and_report(falconer, mine, files, tiny_bert, tmp_path):
+    trained = falconer("train", "--plan", files / "plan.json", "--annotations", files / "labels.jsonl",
+                       "-o", tmp_path / "proxy", "--base", tiny_bert, "--json")  # fmt: skip
+    assert trained.code == 0
+    assert trained.json["annotations"] == 40
+    assert trained.json["export_difference"] < 1e-3
+    home = ["--home", tmp_path / "home"]
+    predicted = falconer("predict", tmp_path / "proxy", files / "corpus.jsonl", "-o", tmp_path / "p.jsonl", *home,
+                         "--backend", "torch", "--json")  # fmt: skip
+    assert predicted.code == 0
+    assert predicted.json["backend"] == "torch"
+    assert predicted.json["rows"]["total"] == 60
+    assert len((tmp_path / "p.jsonl").read_text().splitlines()) == 60
+    assert (
+        "60 rows"
+        in falconer("predict", tmp_path / "proxy", files / "corpus.jsonl", "-o", tmp_path / "p.parquet", *home).out
+    )
+
+    assert "no proxy yet" in falconer("proxies", *home).out
+    shutil.copytree(tmp_path / "proxy", tmp_path / "home" / "proxies" / "mine-1")
+    (listed,) = falconer("proxies", *home, "--json").json["proxies"]
+    assert (listed["name"], listed["plan"]) == ("mine-1", PLAN.to_dict())
+    assert "mine-1" in falconer("proxies", *home).out
+    assert falconer("proxies", *home, "show", "mine-1").json["plan"] == PLAN.to_dict()
+    assert falconer("proxies", *home, "delete", "mine-1").code == 0
+    gone = falconer("proxies", *home, "show", "mine-1")
+    assert gone.code == 1
+    assert len(gone.messages) == 1
+
+    mine(home=files / "home")
+    reported = falconer("report", "--home", files / "home", "-o", tmp_path / "r.html")
+    assert reported.code == 0
+    assert "<html" in (tmp_path / "r.html").read_text()
+    none = falconer("report", "nosuchrun", "--home", files / "home", "-o", tmp_path / "r2.html")
+    assert (none.code, len(none.messages)) == (1, 1)
+
+
+def test_help_lists_every_command(falconer):
+    shown = falconer("--help")
+    assert shown.code == 0
+    for command in ("plan", "mine", "train", "predict", "proxies", "report", "demo", "benchmark"):
+        assert command in shown.out
+
+
+# ---- what it refuses
+
+
+def lines(*rows):
+    return lambda path: write_lines(path, rows)
+
+
+def raw(data):
+    return lambda path: path.write_bytes(data) and path
+
+
+GOOD = {"id": "a", "text": "I love it, $5"}
+BAD_CORPORA = {
+    "no text column": (lines({"a": "x" * 30, "b": "y" * 30}), {}, ["--text-column"]),
+    "wrong column": (lines(GOOD), {"text_column": "body"}, ["no column 'body'", "text"]),
+    "broken UTF-8": (raw(b'{"text": "fine"}\n{"text": "caf\xe9"}\n'), {}, ["line 2", "UTF-8"]),
+    "empty text": (lines(GOOD, {"id": "b", "text": ""}), {}, ["line 2", "empty"]),
+    "blank text": (lines(GOOD, {"id": "b", "text": " \n"}), {}, ["line 2", "blank"]),
+    "text that is a number": (lines(GOOD, {"id": "b", "text": 7}), {}, ["line 2", "number"]),
+    "not JSON": (raw(b'{"text": "fine"}\n{"text": \n'), {}, ["line 2", "JSON"]),
+    "a line of 10 MB": (lines(GOOD, {"id": "b", "text": "x" * 10_000_000}), {}, ["line 2", "longer"]),
+    "duplicate ids": (lines(GOOD, {"id": "b", "text": "x"}, GOOD), {}, ["line 3", "'a'", "--id-column"]),
+    "lone surrogate": (raw(b'{"text": "\\ud800 x"}\n'), {}, ["line 1", "surrogate"]),
+    "empty file": (raw(b""), {}, ["is empty"]),
+    "blank file": (raw(b"\n \n"), {}, ["at least one"]),
+}
+
+
+def refused(outcome, *said, code=1):
+    """One sentence and an exit code, nothing on stdout, no traceback."""
+    assert outcome.code == code, outcome.err
+    assert "Traceback" not in outcome.err
+    assert outcome.out == ""
+    assert len(outcome.messages) == 1, outcome.messages
+    (message,) = outcome.messages
+    assert message.startswith("falconer: ")
+    for words in said:
+        assert words in message
+    return True
+
+
+@pytest.fixture
+def untouched(files):
+    """A path for the output, where an earlier run has left its rows; a refused run leaves them there."""
+    output = files / "earlier.jsonl"
+    output.write_text("earlier rows")
+    yield output
+    assert output.read_text() == "earlier rows"
+    assert not list(files.glob(".*.partial"))
+
+
+@pytest.mark.parametrize(("write", "options", "said"), BAD_CORPORA.values(), ids=BAD_CORPORA)
+def test_a_bad_corpus_is_refused(write, options, said, mine, tmp_path, untouched):
+    write(tmp_path / "c.jsonl")
+    assert refused(mine(corpus=tmp_path / "c.jsonl", output=untouched, **options), "c.jsonl", *said)
+
+
+def test_bad_rows_can_be_recorded_instead(mine, tmp_path):
+    write_lines(tmp_path / "c.jsonl", [GOOD, {"id": "b", "text": ""}, {"id": "c", "text": "Terrible, $7"}])
+    done = mine("--json", corpus=tmp_path / "c.jsonl", output=tmp_path / "o.jsonl", bad_rows="record")
+    assert (done.code, done.json["rows"]["total"], done.json["rows"]["failed"]) == (0, 3, 1)
+
+
+def test_a_missing_corpus_is_refused(mine, tmp_path, untouched):
+    assert refused(mine(corpus=tmp_path / "nowhere.jsonl", output=untouched), "nowhere.jsonl")
+
+
+BAD_PLANS = {
+    "not JSON": ("{", "not JSON"),
+    "unknown field": ({"instruction": "x", "steps": [{"id": "a", "op": "get_span", "instruktion": "y"}]}, "'a'"),
+    "a cycle": (
+        {
+            "instruction": "x",
+            "steps": [
+                {"id": "a", "op": "get_span", "instruction": "y", "of": "b"},
+                {"id": "b", "op": "get_span", "instruction": "y", "of": "a"},
+            ],
+        },
+        "wait for each other",
+    ),
+}
+
+
+@pytest.mark.parametrize(("data", "said"), BAD_PLANS.values(), ids=BAD_PLANS)
+def test_a_bad_plan_is_refused(data, said, mine, tmp_path, untouched):
+    (tmp_path / "plan.json").write_text(data if isinstance(data, str) else json.dumps(data))
+    assert refused(mine(plan=tmp_path / "plan.json", output=untouched), said)
+
+
+BAD_LABELS = {
+    "unknown step": ([{"text": "x", "labels": {"postive": True}}], ["line 1", "'postive'", "'positive'"]),
+    "unknown label": ([{"text": "x", "labels": {"positive": "yes"}}], ["line 1", "'positive'", "true or false"]),
+    "span out of range": ([{"text": "I paid $5", "spans": {"price": [[7, 99]]}}], ["line 1", "'price'", "[7, 99]"]),
+    "no text": ([{"labels": {"positive": True}}], ["line 1", '"text"']),
+    "only one text": ([{"text": "x", "labels": {"positive": True}}], ["at least two"]),
+    "nothing for a step": (
+        [{"text": f"x{i}", "labels": {"positive": False}} for i in range(20)],
+        ["step 'price' has no annotation"],
+    ),
+    "none": ([], ["holds no annotations"]),
+}
+
+
+@pytest.mark.parametrize(("rows", "said"), BAD_LABELS.values(), ids=BAD_LABELS)
+def test_bad_annotations_are_refused(rows, said, mine, tmp_path, untouched):
+    write_lines(tmp_path / "labels.jsonl", rows)
+    assert refused(mine(annotations=tmp_path / "labels.jsonl", output=untouched), *said)
+
+
+BAD_SETTINGS = {
+    "a target without an LLM": ({"target_agreement": 0.9}, ["target agreement", "--llm"], 2),
+    "a target above one": ({"target_agreement": 1.5}, ["target_agreement", "less than 1"], 2),
+    "nobody annotates": ({"annotations": None}, ["--llm", "--annotations"], 2),
+    "nobody plans": ({"plan": None}, ["--plan", "--llm"], 1),
+    "a plan that is not there": ({"plan": "nowhere.json"}, ["nowhere.json"], 2),
+    "annotations that are not there": ({"annotations": "nowhere.jsonl"}, ["nowhere.jsonl"], 1),
+    "an unknown backend": ({"backend": "cuda"}, ["backend", "'onnx'"], 2),
+    "a base that is none": ({"base": "no/where", "home": "fresh"}, ["no/where"], 1),
+    "an LLM without provider": ({"llm": "://x"}, ["provider:model"], 1),
+    "an LLM without key": ({"llm": "openai:gpt-4.1-mini", "annotations": None}, ["OPENAI_API_KEY"], 1),
+    "a bad price": ({"llm": "openai:x", "price": "cheap"}, ["--price 'cheap'", "0.4,1.6"], 2),
+    "a price of three": ({"llm": "openai:x", "price": "1,2,3"}, ["--price '1,2,3'"], 2),
+    "a negative price": ({"llm": "openai:x", "price": "-1,2"}, ["price"], 2),
+    "a price that is no number": ({"llm": "openai:x", "price": "nan,1"}, ["price"], 2),
+    "a timeout of nothing": ({"llm": "openai:x", "timeout": 0}, ["timeout"], 2),
+}
+
+
+@pytest.mark.parametrize(("options", "said", "code"), BAD_SETTINGS.values(), ids=BAD_SETTINGS)
+def test_settings_that_make_no_sense_are_refused(options, said, code, mine, tmp_path, untouched, monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    if options.get("home"):
+        options = {**options, "home": tmp_path / "home"}
+    assert refused(mine(output=untouched, **options), *said, code=code)
+
+
+def test_usd_need_a_price_before_anything_is_paid(mine, untouched, tmp_path, monkeypatch):
+    with ChatServer(teacher) as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.base_url)
+        monkeypatch.setenv("OPENAI_API_KEY", "test-key")
+        outcome = mine(llm="openai:loopback", annotations=None, max_usd=1, output=untouched, home=tmp_path)
+    assert refused(outcome, "max_usd", "--price", code=2)
+    assert server.calls == 0
+
+
+@pytest.mark.parametrize("output", ["nowhere/out.jsonl", "out.csv", "."])
+def test_an_output_that_cannot_be_written_is_refused(output, mine, tmp_path):
+    assert refused(mine(output=tmp_path / output), "output")
+
+
+def test_a_report_that_cannot_be_written_is_refused_before_anything_runs(mine, tmp_path, untouched):
+    assert refused(mine(report=tmp_path / "nowhere" / "r.html", output=untouched), "report", "nowhere")
+
+
+def test_a_home_that_cannot_be_made_is_refused(mine, tmp_path, untouched):
+    (tmp_path / "file").write_text("x")
+    assert refused(mine(home=tmp_path / "file" / "home", output=untouched), "home", "--home")
+
+
+def test_a_proxy_that_is_none_is_refused(falconer, files, tmp_path, untouched):
+    assert refused(falconer("predict", tmp_path, files / "corpus.jsonl", "-o", untouched), "no proxy")
+
+
+def test_a_proxy_is_never_written_over_something_else(falconer, files, tmp_path, tiny_bert):
+    (tmp_path / "thesis.txt").write_text("x")
+    outcome = falconer("train", "--plan", files / "plan.json", "--annotations", files / "labels.jsonl", "-o", tmp_path,
+                       "--base", tiny_bert)  # fmt: skip
+    assert refused(outcome, "is no proxy")
+    assert (tmp_path / "thesis.txt").read_text() == "x"
+
+
+@pytest.mark.parametrize("arguments", [["plan", "x"], ["benchmark", "planning"]])
+def test_what_needs_an_llm_says_so(falconer, arguments):
+    assert refused(falconer(*arguments), "--llm", code=2)
+
+
+@pytest.mark.parametrize(
+    "arguments", [["mine"], ["mine", "x", "y", "-o", "z", "--annotate", "5"], ["fly"], ["mine", "--engine", "warp"]]
+)
+def test_wrong_usage_exits_with_2(falconer, arguments):
+    outcome = falconer(*arguments)
+    assert outcome.code == 2
+    assert "Traceback" not in outcome.err
