@@ -138,6 +138,8 @@ def mine(
     seed: Seed = 0,
     timeout: Timeout = 120,
     concurrency: Concurrency = 4,
+    retries: Annotated[int, typer.Option("--retries", help="Tries again after a passing LLM failure.", min=0)] = 5,
+    rate: Annotated[float | None, typer.Option("--rate", help="Most LLM requests per second.")] = None,
     report: Annotated[Path | None, typer.Option("--report", help="Also write the HTML report here.")] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Approve the plan without asking.")] = False,
     as_json: AsJson = False,
@@ -163,7 +165,16 @@ def mine(
         **({"base": base} if base else {}),
     )
     falconer = Falconer(
-        _llm(llm, timeout=timeout, concurrency=concurrency, price=price) if llm else None,
+        _llm(
+            llm,
+            timeout=timeout,
+            price=price,
+            max_concurrency=concurrency,
+            max_retries=retries,
+            requests_per_second=rate,
+        )
+        if llm
+        else None,
         annotations=annotations,
         home=home,
         settings=settings,
@@ -389,6 +400,25 @@ def benchmark_labels(
     _show_benchmark(labels.run(data, seeds=seeds, rows=rows), as_json)
 
 
+@benchmark_app.command("live")
+def benchmark_live(
+    data: Annotated[Path, typer.Option("--data", help="The folder of the data sets.")],
+    llm: Llm = None,
+    home: HomeDir = None,
+    timeout: Timeout = 120,
+    as_json: AsJson = False,
+) -> None:
+    """The whole job on 3,034 restaurant sentences with a real LLM; it and its proxy against human labels."""
+    from langchain_falconer.benchmarks import live
+    from langchain_falconer.graph import Home
+
+    if llm is None:
+        raise SettingsError("this benchmark plans and annotates with an LLM; name one with --llm")
+    with _progress() as show:
+        found = live.run(data, _llm(llm, timeout=timeout), Home.at(home).folder, show)
+    _show_benchmark(found, as_json)
+
+
 @benchmark_app.command("steps")
 def benchmark_steps(
     data: Annotated[Path, typer.Option("--data", help="The folder of the data sets.")],
@@ -435,7 +465,7 @@ def _mine_settings(**given: Any) -> Any:
         ) from None
 
 
-def _llm(model: str, *, timeout: float, concurrency: int = 4, price: str | None = None) -> LLM:
+def _llm(model: str, *, timeout: float, price: str | None = None, **settings: Any) -> LLM:
     from pydantic import ValidationError
 
     from langchain_falconer.llm import LLM, LLMSettings
@@ -452,11 +482,11 @@ def _llm(model: str, *, timeout: float, concurrency: int = 4, price: str | None 
                 f"--price '{price}' is not IN,OUT in USD per million tokens; write e.g. --price 0.4,1.6"
             ) from None
     try:
-        settings = LLMSettings(timeout_s=timeout, max_concurrency=concurrency, usd_per_million_tokens=prices)
+        checked = LLMSettings(timeout_s=timeout, usd_per_million_tokens=prices, **settings)
     except ValidationError as error:
         fault = error.errors(include_url=False)[0]
         raise SettingsError(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}") from None
-    return LLM(model, settings)
+    return LLM(model, checked)
 
 
 def _read(path: Path) -> bytes:

@@ -94,8 +94,8 @@ def test_mine_and_plan_with_an_llm(falconer, files, tiny_bert, tmp_path, monkeyp
         assert "def pipeline(text):" in shown.out
         assert "flowchart" in shown.out
         options = ["--llm", "openai:loopback", "--home", tmp_path / "home", "--base", tiny_bert, "--annotate", 20]
-        done = falconer("mine", INSTRUCTION, files / "corpus.jsonl", "-o", tmp_path / "o.parquet", *options, "--yes", "--json",
-                        "--price", "1,2", "--max-usd", "5", "--backend", "onnx")  # fmt: skip
+        options += ["--yes", "--json", "--price", "1,2", "--max-usd", "5", "--backend", "onnx"]
+        done = falconer("mine", INSTRUCTION, files / "corpus.jsonl", "-o", tmp_path / "o.parquet", *options)
         assert done.code == 0
     assert done.json["cost"]["calls"] == server.calls - 2
     assert done.json["cost"]["usd"] == pytest.approx((server.calls - 2) * (10 * 1 + 5 * 2) / 1e6)

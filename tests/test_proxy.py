@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import os
 import shutil
 from dataclasses import replace
 
@@ -436,15 +435,19 @@ BROKEN = {
 }
 
 
+def run_on_every_session(folder):
+    proxy = Proxy.load(folder)
+    proxy.run(["I paid $5"])
+    proxy.use(proxy.torch_session())
+    proxy.run(["I paid $5"])
+
+
 @pytest.mark.parametrize("damage", BROKEN.values(), ids=BROKEN)
 def test_a_broken_proxy_is_refused_in_one_sentence(damage, proxy_folder, tmp_path):
     folder = shutil.copytree(proxy_folder, tmp_path / "broken")
     damage(folder)
     with pytest.raises(ProxyError) as caught:
-        proxy = Proxy.load(folder)
-        proxy.run(["I paid $5"])
-        proxy.use(proxy.torch_session())
-        proxy.run(["I paid $5"])
+        run_on_every_session(folder)
     assert "\n" not in str(caught.value)
     assert str(folder) in str(caught.value)
 
@@ -464,7 +467,7 @@ def test_saving_never_replaces_what_is_no_proxy(proxy, tmp_path):
     with pytest.raises(ProxyError, match="no proxy"):
         proxy.save(tmp_path / "mine")
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"
-    assert os.listdir(tmp_path) == ["mine"]
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
 
 def test_the_registry_knows_proxies_by_plain_names(proxy, tmp_path):

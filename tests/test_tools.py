@@ -3,6 +3,7 @@
 import asyncio
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 from langchain.agents import create_agent
@@ -140,8 +141,7 @@ def test_mining_gives_counts_and_references_and_no_corpus(tools):
     assert facts["labels"]["positive"]["true"] > 0
     assert facts["spans"]["price"]["top"]
     assert len(mined.content) < 4_000
-    with open(facts["result"], encoding="utf-8") as lines:
-        assert len(lines.readlines()) == 60
+    assert len(Path(facts["result"]).read_text("utf-8").splitlines()) == 60
     assert reviews(1)[0] not in mined.content
 
 

@@ -59,12 +59,18 @@ def run(llm: LLM) -> dict[str, Any]:
     """Plan all instructions with an LLM and check what comes.
 
     Returns:
-        ``model``, ``right`` and ``of`` (counts) and ``cases``: instruction, ``ok``, ``why_not``, and the plan as JSON
-        data (``None`` if the planner gave up). An LLM that cannot be reached raises :class:`LLMError`.
+        The table, and ``cases``: instruction, ``ok``, ``why_not``, and the plan as JSON data (``None`` if the planner
+        gave up). An LLM that cannot be reached raises :class:`LLMError`.
     """
     planner = Planner(llm)
     rows = [_planned(planner, case) for case in cases()]
-    return {"model": llm.name, "right": sum(row["ok"] for row in rows), "of": len(rows), "cases": rows}
+    return {
+        "title": f"plans by {llm.name}",
+        "columns": ["instruction", "right", "why not"],
+        "rows": [(row["instruction"], "yes" if row["ok"] else "no", row["why_not"] or "") for row in rows],
+        "verdict": f"{sum(row['ok'] for row in rows)} of {len(rows)} plans say what was asked",
+        "cases": rows,
+    }
 
 
 def _planned(planner: Planner, case: Case) -> dict[str, Any]:

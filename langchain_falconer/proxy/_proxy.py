@@ -109,10 +109,10 @@ class Proxy:
             for i, (text, answers) in enumerate(zip(texts, self.answers(texts), strict=True))
         ]
 
-    def record(self, record_id: str, text: str, answers: Answers, decided_by: str = "proxy") -> Record:
+    def record(self, record_id: str, text: str, answers: Answers) -> Record:
         """The result row of a text from its answers."""
         kept = resolve(self.plan, answers)
-        decided = {s.id: decided_by for s in self.plan.top_level if s.id in kept}
+        decided = {s.id: "proxy" for s in self.plan.top_level if s.id in kept}
         return Record(record_id, text, kept.labels, kept.spans, matches(self.plan, kept), decided)
 
     def answers(self, texts: Sequence[str], *, everything: bool = False) -> list[Answers]:
