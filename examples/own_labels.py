@@ -32,7 +32,9 @@ def main() -> None:
             told.append(annotated(f"{shop} took {price} from me for {good}, and it broke at once.", price, happy=False))
     proxy = Falconer().train(plan, told)
     proxy.save("customers.proxy")
-    for record in proxy.run(["Paid $42 for a kettle at Aldi, very pleased!", "My $1,200 sofa from Blue Door fell apart."]):
+    for record in proxy.run(
+        ["Paid $42 for a kettle at Aldi, very pleased!", "My $1,200 sofa from Blue Door fell apart."]
+    ):
         print(record.to_dict())
 
 

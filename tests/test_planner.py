@@ -279,7 +279,8 @@ def test_running_the_benchmark_reports_every_instruction():
 
     with ChatServer(reply) as server:
         result = planning.run(LLM(ChatOpenAI(base_url=server.base_url, api_key="test-key", model="loopback")))
-    assert (result["model"], result["right"], result["of"]) == ("openai:loopback", 1, 20)
+    assert result["verdict"].startswith("1 of 20 plans")
+    assert result["title"] == "plans by openai:loopback"
     ok = [row for row in result["cases"] if row["ok"]]
     assert [row["instruction"] for row in ok] == ["Is this text message spam?"]
     assert all(row["why_not"] and row["plan"] is None for row in result["cases"] if not row["ok"])

@@ -196,7 +196,7 @@ texts = st.one_of(
 )
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(texts, min_size=1, max_size=4))
 @example(HARD_TEXTS)
 def test_a_span_is_exactly_what_stands_at_its_offsets(spanful, batch):

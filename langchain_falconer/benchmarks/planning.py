@@ -67,7 +67,7 @@ def run(llm: LLM) -> dict[str, Any]:
     return {
         "title": f"plans by {llm.name}",
         "columns": ["instruction", "right", "why not"],
-        "rows": [(row["instruction"], "yes" if row["ok"] else "no", row["why_not"] or "") for row in rows],
+        "rows": [[row["instruction"], "yes" if row["ok"] else "no", row["why_not"] or ""] for row in rows],
         "verdict": f"{sum(row['ok'] for row in rows)} of {len(rows)} plans say what was asked",
         "cases": rows,
     }
