@@ -299,15 +299,7 @@ def test_elsewhere_an_answer_about_any_span_is_enough():
     assert "angry" not in resolve(plan, Answers(angry, {"part": ()}))
 
 
-@pytest.mark.parametrize(
-    "first",
-    [
-        "label",
-        pytest.param(
-            "span", marks=pytest.mark.xfail(strict=True, reason="resolve() asks steps of spans before later steps")
-        ),
-    ],
-)
+@pytest.mark.parametrize("first", ["label", "span"])
 def test_steps_of_spans_see_the_answers_about_the_text_whatever_the_order_of_steps(first):
     steps = [label("good"), span("part")] if first == "label" else [span("part"), label("good")]
     plan = plan_of(*steps, label("bad", of="part", where={"step": "good", "equals": False}))

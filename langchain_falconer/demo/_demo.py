@@ -16,9 +16,12 @@ from langchain_falconer.llm import LLM
 from langchain_falconer.plan import Plan
 
 _HERE = Path(__file__).parent
-INSTRUCTION = "Extract the companies and the amounts of money from articles about business."
+INSTRUCTION = (
+    "Sort the news articles into business, politics, sport, technology and entertainment, "
+    "and extract the companies and the amounts of money from the business articles."
+)
 SETTINGS = MineSettings.model_validate(
-    {"annotate": {"texts_per_call": 1}, "passage_chars": 500, "train": {"layers": 3}, "annotations": 140}
+    {"annotate": {"texts_per_call": 1}, "passage_chars": 500, "train": {"layers": 3}, "annotations": 100}
 )
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from langchain_falconer.plan._condition import All, Any_, Atom, Condition, Equals, Exists, In, Not
-from langchain_falconer.plan._model import LabelStep, Plan, SpanStep
+from langchain_falconer.plan._model import Plan
 from langchain_falconer.records import Answers, Label, Span
 
 
@@ -29,10 +29,10 @@ def holds(plan: Plan, condition: Condition | None, answers: Answers, span: Span 
             return any(_true_of(atom, labels, spans) for labels, spans in _scopes(plan, atom.step, answers, span))
 
 
-_Scope = tuple[Mapping[str, Label], Mapping[str, tuple[Span, ...]]]
+_Found = tuple[Mapping[str, Label], Mapping[str, tuple[Span, ...]]]
 
 
-def _scopes(plan: Plan, step_id: str, answers: Answers, span: Span | None) -> list[_Scope]:
+def _scopes(plan: Plan, step_id: str, answers: Answers, span: Span | None) -> list[_Found]:
     """Where the answers of a step lie: on the text, on this span, or on every span of its parent."""
     parent = plan[step_id].of
     if parent is None:
@@ -55,34 +55,39 @@ def _true_of(atom: Atom, labels: Mapping[str, Label], spans: Mapping[str, tuple[
     return any(w in value if isinstance(value, list) else w == value for w in wanted)
 
 
+@dataclass(frozen=True, slots=True)
+class _Scope:
+    """What was given about a text or a span, and where what is kept of it goes."""
+
+    given: Answers | Span
+    labels: dict[str, Label]
+    spans: dict[str, tuple[Span, ...]]
+    span: Span | None = None
+
+
 def resolve(plan: Plan, answers: Answers) -> Answers:
     """Keep the answers whose step's ``where`` holds, in the plan's order; the rest were not to be asked."""
-    return _keep(plan, plan.top_level, answers, Answers(), None)
+    top = _Scope(answers, {}, {})
+    kept = Answers(top.labels, top.spans)
+    scopes: dict[str | None, list[_Scope]] = {None: [top]}
+    for step in plan.ordered:
+        for scope in scopes.get(step.of, ()):
+            if not holds(plan, step.where, kept, scope.span):
+                continue
+            if step.id in scope.given.labels:
+                scope.labels[step.id] = scope.given.labels[step.id]
+            elif step.id in scope.given.spans:
+                inner = [_inner_scope(span) for span in scope.given.spans[step.id]]
+                scope.spans[step.id] = tuple(i.span for i in inner if i.span)
+                scopes.setdefault(step.id, []).extend(inner)
+    return kept
 
 
-def _keep(
-    plan: Plan, steps: tuple[LabelStep | SpanStep, ...], given: Answers | Span, kept: Answers, span: Span | None
-) -> Answers:
-    labels, spans = (dict(kept.labels), dict(kept.spans)) if span is None else ({}, {})
-    for step in steps:
-        here = Answers(labels, spans) if span is None else kept
-        inner = replace(span, labels=labels, spans=spans) if span is not None else None
-        if not holds(plan, step.where, here, inner):
-            continue
-        if step.id in given.labels:
-            labels[step.id] = given.labels[step.id]
-        elif step.id in given.spans:
-            children = plan.asked_of(step.id)
-            outer = Answers(labels, spans) if span is None else kept
-            spans[step.id] = tuple(_keep_inside(plan, children, s, outer) for s in given.spans[step.id])
-    return Answers(labels, spans)
-
-
-def _keep_inside(plan: Plan, children: tuple[LabelStep | SpanStep, ...], span: Span, outer: Answers) -> Span:
-    if not children:
-        return span
-    inner = _keep(plan, children, span, outer, replace(span, labels={}, spans={}))
-    return replace(span, labels=inner.labels, spans=inner.spans)
+def _inner_scope(span: Span) -> _Scope:
+    """A scope for the steps of a span; the kept span shares its dictionaries, so that later steps fill it in."""
+    labels: dict[str, Label] = {}
+    spans: dict[str, tuple[Span, ...]] = {}
+    return _Scope(span, labels, spans, replace(span, labels=labels, spans=spans))
 
 
 def matches(plan: Plan, answers: Answers) -> bool:
