@@ -55,11 +55,12 @@ def plans(draw):
             unique = {"min_size": 2, "max_size": 5, "unique_by": lambda o: o if isinstance(o, str) else o["name"]}
             step["labels"] = draw(st.lists(OPTIONS, **unique))
             step["multi_label"] = draw(st.booleans())
-        if steps and draw(st.booleans()):
-            step["where"] = draw(conditions(steps))
         parents = [s["id"] for s in steps if s["op"] == "get_span"]
         if parents and draw(st.booleans()):
             step["of"] = draw(st.sampled_from(parents))
+        in_reach = [s for s in steps if "of" not in step or s.get("of") in (None, step["of"])]
+        if in_reach and draw(st.booleans()):
+            step["where"] = draw(conditions(in_reach))
         steps.append(step)
     return {"instruction": draw(WORDS), "steps": draw(st.permutations(steps))}
 
@@ -153,6 +154,10 @@ BAD_PLANS = {
     "unknown field of the plan": ({"instruction": "x", "step": [], "steps": [label("a")]}, "did you mean 'steps'"),
     "unknown field of a step": ([label("a", lables=["x", "y"])], ["'a'", "'lables'", "did you mean 'labels'"]),
     "labels on a span step": ([span("a", labels=["x", "y"])], ["'a'", "labels"]),
+    "where of other spans": (
+        [span("a"), span("b"), label("c", of="a"), label("d", of="b", where={"step": "c", "equals": True})],
+        ["'d'", "'c'", "spans of 'a'"],
+    ),
     "no op": ([{"id": "a", "instruction": "x"}], ["'a'", "get_label"]),
     "wrong op": ([{"id": "a", "op": "get_lable", "instruction": "x"}], ["'a'", "get_label"]),
     "step missing its instruction": ([{"id": "a", "op": "get_span"}], ["'a'", "'instruction' is missing"]),

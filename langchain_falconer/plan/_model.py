@@ -6,6 +6,7 @@ import difflib
 import hashlib
 import json
 from collections.abc import Mapping
+from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
 from typing import Annotated, Any, Literal
 
@@ -207,12 +208,12 @@ class Plan(_Part):
         sorter = TopologicalSorter({step.id: self._references(step) for step in self.steps})
         return list(sorter.static_order())
 
-    @property
+    @cached_property
     def ordered(self) -> tuple[LabelStep | SpanStep, ...]:
         """The steps, each after those it depends on."""
         return tuple(self[i] for i in self._order())
 
-    @property
+    @cached_property
     def top_level(self) -> tuple[LabelStep | SpanStep, ...]:
         """The ordered steps that are asked about the whole text."""
         return tuple(s for s in self.ordered if s.of is None)
@@ -263,6 +264,11 @@ def _check_where(step: LabelStep | SpanStep, by_id: Mapping[str, LabelStep | Spa
         raise ValueError(f"step '{step.id}': its where nests more than {MAX_DEPTH} conditions; flatten it")
     for atom in atoms(step.where):
         asked = by_id[atom.step]
+        if step.of and asked.of not in (None, step.of):
+            raise ValueError(
+                f"step '{step.id}': its where names '{asked.id}', which is asked about spans of '{asked.of}', "
+                f"not of '{step.of}'; let it name a step about the text or about the same spans"
+            )
         if isinstance(atom, Exists):
             if not isinstance(asked, SpanStep):
                 raise ValueError(
