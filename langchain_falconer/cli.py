@@ -404,6 +404,7 @@ def benchmark_labels(
 def benchmark_live(
     data: Annotated[Path, typer.Option("--data", help="The folder of the data sets.")],
     llm: Llm = None,
+    annotate: Annotated[int, typer.Option("--annotate", help="Sentences that the LLM annotates.", min=10)] = 300,
     home: HomeDir = None,
     timeout: Timeout = 120,
     as_json: AsJson = False,
@@ -415,7 +416,7 @@ def benchmark_live(
     if llm is None:
         raise SettingsError("this benchmark plans and annotates with an LLM; name one with --llm")
     with _progress() as show:
-        found = live.run(data, _llm(llm, timeout=timeout), Home.at(home).folder, show)
+        found = live.run(data, _llm(llm, timeout=timeout), Home.at(home).folder, annotations=annotate, on_event=show)
     _show_benchmark(found, as_json)
 
 

@@ -1,4 +1,4 @@
-"""The whole job with a real LLM: it plans and annotates 300 sentences, and both it and the proxy face human labels."""
+"""The whole job with a real LLM: it plans and annotates sentences, and both it and the proxy face human labels."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from langchain_falconer.graph import MineSettings
 from langchain_falconer.llm import LLM
 from langchain_falconer.plan import SpanStep
 
-INSTRUCTION = "Extract the dishes, services and other features of the restaurant that the reviewer talks about."
-_SETTINGS = MineSettings.model_validate({"annotations": 300, "annotate": {"texts_per_call": 1}})
+INSTRUCTION = "Extract the aspects of the restaurant that the reviewer talks about."
 
 
-def run(data: Path, llm: LLM, home: Path, on_event: Progress | None = None) -> dict[str, Any]:
+def run(
+    data: Path, llm: LLM, home: Path, *, annotations: int = 300, on_event: Progress | None = None
+) -> dict[str, Any]:
     """Mine the 3,034 training sentences of semeval14_restaurants, and score against their human aspects.
 
     F1 is of exact spans. The LLM is scored on the sentences that it annotated, the proxy on all others.
@@ -30,7 +31,8 @@ def run(data: Path, llm: LLM, home: Path, on_event: Progress | None = None) -> d
     corpus = data / "semeval14_restaurants" / "train.jsonl"
     if not corpus.is_file():
         raise CorpusError(f"{corpus} is not there; name the folder of the data sets with --data")
-    result = Falconer(llm, home=home, settings=_SETTINGS).mine(INSTRUCTION, corpus, on_event=on_event)
+    settings = MineSettings.model_validate({"annotations": annotations, "annotate": {"texts_per_call": 1}})
+    result = Falconer(llm, home=home, settings=settings).mine(INSTRUCTION, corpus, on_event=on_event)
     step = next((s.id for s in result.plan.top_level if isinstance(s, SpanStep)), None)
     if step is None:
         raise RunError("the LLM's plan extracts nothing; try again with a larger model")
