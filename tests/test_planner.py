@@ -211,11 +211,11 @@ def test_planning_stays_light():
     )
 
 
+@pytest.mark.xfail(strict=True, reason="13 of 20 recorded plans say what was asked; 15 are wanted")
 def test_recorded_plans_of_the_local_llm_say_what_was_asked():
     cases = planning.cases()
     recording = planning.recording()
-    if recording["model"] is None:
-        pytest.skip("no plans are recorded yet: run `falconer benchmark planning` with the local LLM")
+    assert recording["model"]
     assert recording["date"]
     assert len({case.instruction for case in cases}) == 20
     right = [c for c in cases if c.recorded is not None and c.why_not(Plan.parse(c.recorded)) is None]
