@@ -82,7 +82,7 @@ class _FalconerTool(BaseTool):
             proxy = registry.load(name)
             own = next((s for s in proxy.plan.top_level if s.fingerprint == step.fingerprint), None)
             if own is not None:
-                return _by_proxy(proxy, own, step, texts), {
+                return proxy.ask(texts, step), {
                     "decided_by": "proxy",
                     "proxy": name,
                     "quality": _quality(proxy, own.id),
@@ -216,17 +216,6 @@ class FalconerToolkit(BaseToolkit):
             GetSpanTool(falconer=self.falconer),
             MineCorpusTool(falconer=self.falconer, corpora=self.corpora),
         ]
-
-
-def _by_proxy(
-    proxy: Proxy, own: LabelStep | SpanStep, step: LabelStep | SpanStep, texts: Sequence[str]
-) -> list[Answers]:
-    if isinstance(own, LabelStep):
-        options = list(own.labels) if own.labels else None
-        if own.multi_label:
-            return [Answers(labels={step.id: a.labels[own.id]}) for a in proxy.answers(texts, everything=True)]
-        return [Answers(labels={step.id: label}) for label in proxy.get_label(texts, own.instruction, options)]
-    return [Answers(spans={step.id: tuple(spans)}) for spans in proxy.get_span(texts, own.instruction)]
 
 
 def _quality(proxy: Proxy, step_id: str) -> Any:

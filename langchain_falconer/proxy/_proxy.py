@@ -91,12 +91,12 @@ class Proxy:
         step = LabelStep.model_validate(
             {"id": "label", "instruction": instruction, "labels": list(labels) if labels is not None else None}
         )
-        return [answers.labels["label"] for answers in self._ask(texts, step)]
+        return [answers.labels["label"] for answers in self.ask(texts, step)]
 
     def get_span(self, texts: Sequence[str], instruction: str) -> list[list[Span]]:
         """Every fitting span of each text, at exact offsets; see :meth:`get_label` on new questions."""
         step = SpanStep(id="span", instruction=instruction)
-        return [list(answers.spans["span"]) for answers in self._ask(texts, step)]
+        return [list(answers.spans["span"]) for answers in self.ask(texts, step)]
 
     def knows(self, step: LabelStep | SpanStep) -> bool:
         """Whether the proxy was trained on this very question."""
@@ -323,9 +323,7 @@ class Proxy:
     def _answer(self, texts: Sequence[str], everything: bool) -> list[Answers]:
         layout, scorer = self._scorers[None]
         passages = [self._passages(text) for text in texts]
-        scores = iter(scorer([text[a:b] for text, parts in zip(texts, passages, strict=True) for a, b in parts]))
-        merged = [merge([(a, next(scores)) for a, _ in parts], layout) for parts in passages]
-        answers = [decide(self.plan.top_level, one, text) for one, text in zip(merged, texts, strict=True)]
+        answers = _decided(layout, scorer, texts, passages)
         if len(self._scorers) > 1:
             if not everything and not self._waits_for_spans:
                 answers = [resolve(self.plan, a) for a in answers]  # spans that do not count are not asked about
@@ -366,7 +364,8 @@ class Proxy:
             told.append(replace(span, labels=found.labels, spans=inner))
         return told
 
-    def _ask(self, texts: Sequence[str], step: LabelStep | SpanStep) -> list[Answers]:
+    def ask(self, texts: Sequence[str], step: LabelStep | SpanStep) -> list[Answers]:
+        """The answer to one step about each text, under the step's own id; see :meth:`get_label` on new questions."""
         known = next((own for own in self.plan.steps if own.fingerprint == step.fingerprint), None)
         if known is not None:
             asked: LabelStep | SpanStep = known
@@ -374,13 +373,10 @@ class Proxy:
         else:
             asked, layout = step, Layout.of([step])
             scorer = self._new_scorer(layout, new_slots(self._model, self._tokenizer, layout), {})
-        answers = []
-        for text in texts:
-            parts = self._passages(text)
-            scores = scorer([text[a:b] for a, b in parts])
-            answers.append(
-                decide([asked], merge([(a, s) for (a, _), s in zip(parts, scores, strict=True)], layout), text)
-            )
+        answers: list[Answers] = []
+        for at in range(0, len(texts), _BATCH_TEXTS):
+            batch = texts[at : at + _BATCH_TEXTS]
+            answers += _decided(layout, scorer, batch, [self._passages(text) for text in batch])
         if isinstance(step, LabelStep):
             return [Answers(labels={step.id: a.labels[asked.id]}) for a in answers]
         return [Answers(spans={step.id: a.spans[asked.id]}) for a in answers]
@@ -398,6 +394,15 @@ class _Place:
     @property
     def passage(self) -> str:
         return self.text[self.start : self.end]
+
+
+def _decided(
+    layout: Layout, scorer: Scorer, texts: Sequence[str], passages: Sequence[Sequence[tuple[int, int]]]
+) -> list[Answers]:
+    """The answers about each text, its passages scored in common batches and put back together."""
+    scores = iter(scorer([text[a:b] for text, parts in zip(texts, passages, strict=True) for a, b in parts]))
+    merged = [merge([(a, next(scores)) for a, _ in parts], layout) for parts in passages]
+    return [decide(layout.steps, one, text) for one, text in zip(merged, texts, strict=True)]
 
 
 def _place_of(places: list[_Place], span: Span) -> _Place:
