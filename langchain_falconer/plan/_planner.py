@@ -84,10 +84,21 @@ def _plan_of(reply: Reply, instruction: str) -> Plan:
 def _compiled(draft: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The draft's steps in the plan's own form; small slips whose meaning is plain are put right on the way."""
     restrictions = [f for f in draft["filters"] if f["only"].strip().casefold() not in ("", "none", "all")]
-    filters = [{"id": _id(f["id"]), "op": "get_label", "instruction": f["question"].strip()} for f in restrictions]
+    filters = [{"id": _id(f["id"]), "op": "get_label", "instruction": _filter_question(f)} for f in restrictions]
     kept = [{"step": _id(f["id"]), "equals": f["keep_if"] == "true"} for f in restrictions]
     questions = {f["id"]: f for f in filters} | {_id(step["id"]): _question(step) for step in draft["steps"]}
     return filters + [_step(step, kept, questions) for step in draft["steps"]]
+
+
+def _filter_question(draft: Mapping[str, Any]) -> str:
+    """The filter's question; one that forgets what the filter is about is asked anew, in the filter's own words."""
+    question, only = draft["question"].strip(), draft["only"].strip()
+    if draft["keep_if"] == "false":
+        only = re.sub(r"^(not|no|non|without|except)\b[\s-]*", "", only, flags=re.IGNORECASE)
+    stems = {word[:4] for word in re.findall(r"\w{3,}", only.casefold())}
+    if stems and not stems & {word[:4] for word in re.findall(r"\w{3,}", question.casefold())}:
+        return f"Does '{only}' describe this text?"
+    return question
 
 
 def _step(
@@ -148,6 +159,6 @@ def _condition(test: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, A
         names = [label if isinstance(label, str) else label["name"] for label in asked["labels"]]
         condition = {"step": step, "equals": next((n for n in names if n.casefold() == value.casefold()), value)}
     else:
-        truth = _YES_NO.get(value.casefold())
-        return {"step": step, "equals": value if truth is None else truth != negated}
+        # Small models name the yes/no step's subject where "true" is meant.
+        return {"step": step, "equals": _YES_NO.get(value.casefold(), True) != negated}
     return {"not": condition} if negated else condition

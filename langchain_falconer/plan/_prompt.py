@@ -44,12 +44,14 @@ SYSTEM = """\
 You turn an instruction about a collection of texts into a plan. The plan is applied to each text on its own.
 
 A plan holds:
-- texts: the bare kind of text that the instruction is about: reviews, news, emails, texts, ...
+- texts: the bare kind of text that the instruction is about: reviews, columns, emails, texts, ... A word in front \
+of it that narrows it down ("travel columns", "late emails") is a filter.
 - filters: one for each restriction on which of these texts count. "only" is the restriction in words (a quality, a \
 subject, an author, "not X"), "question" asks a text for it, and only texts whose answers are as "keep_if" says go on \
 to the steps. If all texts count, a single filter whose only is "none".
 - wanted: what to find out about these texts, one by one: "find X", "true or false: X", "one of A, B, C" (to classify, \
-sort, rate) or "any of A, B, C" (only for all or every one that applies); "for each X: ..." if asked of each X.
+sort, rate) or "any of A, B, C" (only for all or every one that applies); "for each X: ..." if asked of each X. \
+"X by Y" and "X of Y" are one thing to find.
 - steps: one step for each thing wanted, in order, and no others.
 
 Fields of a step:
@@ -170,6 +172,16 @@ EXAMPLES: tuple[tuple[str, dict[str, Any]], ...] = (
                 of="novel",
             ),
             _step("author", "find_spans", "Find the author of the novel", of="novel"),
+        ),
+    ),
+    (
+        "For every ship in a harbour log, get its cargo.",
+        _plan(
+            "harbour logs",
+            [_ALL],
+            ["find ships", "for each ship: find its cargo"],
+            _step("ship", "find_spans", "Find the ships in the harbour log"),
+            _step("cargo", "find_spans", "Find the cargo of the ship", of="ship"),
         ),
     ),
     (
