@@ -145,7 +145,7 @@ def test_ids_are_made_fit_wherever_they_are_used():
         (draft(step("p", "find_spans", labels=["a", "b"])), "find_spans takes no labels"),
         (draft(step("p", "yes_no", labels=["a", "b"])), "yes_no takes no labels"),
         (draft(step("a"), step("b", of="a")), "no find_spans step"),
-        (draft(step("a"), step("b", where=[("a", "is", "maybe")])), "never answers"),
+        (draft(step("a", "choose_one", labels=["x", "y"]), step("b", where=[("a", "is", "z")])), "never answers"),
         (draft(), "steps"),
         ('{"texts": "reviews", "filters": [], "wanted": [], "steps": 3}', "is not of type"),
         ("I cannot.", "no JSON object"),
@@ -222,10 +222,10 @@ def test_recorded_plans_of_the_local_llm_say_what_was_asked():
 
 
 def test_a_filter_whose_question_forgets_its_subject_is_asked_in_its_own_words():
-    slip = draft(step("film", "find_spans"), filters=[("not adverts", "ad", "Is this a message?", "false")])
+    slip = draft(step("film", "find_spans"), filters=[("not adverts", "Is this a message?", "false")])
     with ChatServer(lambda request: slip) as server:
         plan = planner_at(server).plan("Find the films in messages that are not adverts")
-    assert plan["ad"].instruction == "Does 'adverts' describe this text?"
+    assert plan["not_adverts"].instruction == "Does 'adverts' describe this text?"
     assert plan["film"].where.equals is False
 
 
