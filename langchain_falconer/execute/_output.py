@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from langchain_falconer._files import replacing
 from langchain_falconer.errors import RunError
 from langchain_falconer.plan import LabelStep, Plan, SpanStep
 
@@ -29,8 +30,7 @@ def check_output(path: Path) -> None:
 
 def write_output(plan: Plan, shards: Sequence[Path], path: Path) -> None:
     """Join finished shards into ``path``; a file that is there stays until the new one is complete."""
-    partial = path.with_name(f".{path.name}.partial")
-    try:
+    with replacing(path) as partial:
         if path.suffix == ".parquet":
             _write_parquet(plan, shards, partial)
         else:
@@ -38,9 +38,6 @@ def write_output(plan: Plan, shards: Sequence[Path], path: Path) -> None:
                 for shard in shards:
                     with shard.open("rb") as rows:
                         shutil.copyfileobj(rows, out)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _write_parquet(plan: Plan, shards: Sequence[Path], path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,6 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from langchain_falconer._files import write_whole
 from langchain_falconer.annotate import Annotation
 from langchain_falconer.corpus import BadRow, Corpus, Document
 from langchain_falconer.errors import RunError
@@ -148,8 +148,8 @@ class Run:
                 data = _row(self.proxy.record(row.id, row.text, next(answers)), row)
             tally.add(data)
             lines.append(json.dumps(data, ensure_ascii=False))
-        _write_whole(shard.with_suffix(".tally.json"), json.dumps(tally.to_dict(), ensure_ascii=False))
-        _write_whole(shard, "".join(line + "\n" for line in lines))
+        write_whole(shard.with_suffix(".tally.json"), json.dumps(tally.to_dict(), ensure_ascii=False))
+        write_whole(shard, "".join(line + "\n" for line in lines))
 
 
 @dataclass(frozen=True)
@@ -179,13 +179,3 @@ def _chunks(rows: Iterable[Document | BadRow], size: int) -> Iterator[list[Docum
     iterator = iter(rows)
     while chunk := list(islice(iterator, size)):
         yield chunk
-
-
-def _write_whole(path: Path, text: str) -> None:
-    """The file is there whole or not at all, also after a power cut."""
-    partial = path.with_suffix(path.suffix + ".partial")
-    with partial.open("w", encoding="utf-8", newline="\n") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from langchain_falconer._files import write_whole
 from langchain_falconer.annotate import AnnotationStore
 from langchain_falconer.errors import RunError
 from langchain_falconer.proxy import Registry
@@ -82,9 +83,7 @@ def file_digest(path: str | Path | None) -> str | None:
 
 def write_json(path: Path, data: Mapping[str, Any]) -> None:
     """Write JSON whole or not at all."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    partial.write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n", "utf-8")
-    partial.replace(path)
+    write_whole(path, json.dumps(data, indent=1, ensure_ascii=False) + "\n")
 
 
 def read_json(path: Path) -> Any:

@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from langchain_falconer._files import replacing
 from langchain_falconer.errors import RunError
 from langchain_falconer.plan import Plan, SpanStep, to_mermaid, to_pseudocode
 from langchain_falconer.report import _format as fmt
@@ -69,10 +70,9 @@ def _environment() -> Environment:
 
 
 def _write_whole(out: Path, html: str) -> None:
-    part = out.with_name(f"{out.name}.part")
     try:
-        part.write_bytes(html.encode("utf-8", "replace"))  # a lone surrogate is no Unicode text
-        part.replace(out)
+        with replacing(out) as partial:
+            partial.write_bytes(html.encode("utf-8", "replace"))  # a lone surrogate is no Unicode text
     except OSError as error:
         reason = error.strerror or error
         raise RunError(
