@@ -69,7 +69,7 @@ def bbc_articles(folder: Path) -> Path:
     path = folder / "bbc_articles.jsonl"
     if not path.is_file():
         folder.mkdir(parents=True, exist_ok=True)
-        write_whole(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in _articles(data)))
+        write_whole(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
     return path
 
 
