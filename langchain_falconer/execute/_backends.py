@@ -22,6 +22,7 @@ from langchain_falconer.records import Answers
 AGREEMENT = 0.99
 Backend = Literal["auto", "onnx", "torch", "torch-bf16", "openvino"]
 BACKENDS = get_args(Backend)[1:]
+NO_OPENVINO = "OpenVINO is not installed; run: pip install 'langchain-falconer[openvino]'"
 _SAMPLE = 192
 _REPEATS = 3
 
@@ -166,7 +167,7 @@ class OpenVinoSession:
         try:
             import openvino
         except ImportError:
-            raise ProxyError("OpenVINO is not installed; run: pip install 'langchain-falconer[openvino]'") from None
+            raise ProxyError(NO_OPENVINO) from None
         hints = {"INFERENCE_NUM_THREADS": cores(), "PERFORMANCE_HINT": "LATENCY"}
         hints |= {"INFERENCE_PRECISION_HINT": "bf16" if _has_bf16() else "f32"}
         self._model = openvino.Core().compile_model(str(path), "CPU", hints)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -11,13 +12,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from langchain_falconer._files import write_whole
 from langchain_falconer.annotate import Annotation
 from langchain_falconer.corpus import BadRow, Corpus, Document
 from langchain_falconer.errors import RunError
-from langchain_falconer.execute._backends import Backend
+from langchain_falconer.execute._backends import NO_OPENVINO, Backend
 from langchain_falconer.execute._output import check_output, write_output
 from langchain_falconer.execute._tally import Tally
 from langchain_falconer.plan import holds
@@ -33,6 +34,13 @@ class RunSettings(BaseModel):
     shard_texts: int = Field(default=2_000, ge=1)
     """Texts a shard: what a crash costs at most."""
     backend: Backend = "auto"
+
+    @field_validator("backend")
+    @classmethod
+    def _installed(cls, backend: str) -> str:
+        if backend == "openvino" and importlib.util.find_spec("openvino") is None:
+            raise ValueError(NO_OPENVINO)
+        return backend
 
 
 @dataclass(frozen=True)
