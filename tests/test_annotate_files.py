@@ -14,7 +14,7 @@ from langchain_falconer.annotate import (
 )
 from langchain_falconer.errors import AnnotationError
 from langchain_falconer.plan import Plan
-from langchain_falconer.records import Label, Record, Span
+from langchain_falconer.records import Answers, Label, Record, Span
 
 PLAN = Plan.parse(
     {
@@ -224,3 +224,17 @@ def test_the_store_gives_a_persons_annotations_back_and_takes_corrections(read, 
         corrected = read({"text": TEXT, "labels": {"positive": False}})
         store_annotations(store, PLAN, corrected)
         assert recall(store, PLAN, texts, "human") == [*corrected, *annotations[1:]]
+
+
+def test_only_the_steps_that_file_and_plan_share_may_be_read(tmp_path):
+    rows = [
+        {"text": "I paid $5", "labels": {"positive": True, "of another plan": "x"}, "spans": {"elsewhere": [[0, 1]]}},
+        {"text": "It broke", "labels": {"of another plan": "y"}},
+    ]
+    file = tmp_path / "labels.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(AnnotationError, match="no step 'of another plan'"):
+        read_annotations(file, PLAN)
+    one, other = read_annotations(file, PLAN, shared_only=True)
+    assert one.answers == Answers({"positive": Label(True)})  # of prices, nobody said that there are none
+    assert other.answers == Answers()
