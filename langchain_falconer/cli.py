@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from langchain_falconer.falconer import Falconer, MiningResult
     from langchain_falconer.graph import Review
     from langchain_falconer.llm import LLM
+    from langchain_falconer.proxy import Registry
 
 app = typer.Typer(
     name="falconer",
@@ -28,7 +29,9 @@ app = typer.Typer(
     add_completion=False,
     help="Mine a large corpus with an LLM's judgement at a small encoder's price.",
 )
-proxies_app = typer.Typer(no_args_is_help=False, invoke_without_command=True, help="The trained proxies of a home.")
+proxies_app = typer.Typer(
+    no_args_is_help=False, invoke_without_command=True, help="List the trained proxies, or do things to them."
+)
 benchmark_app = typer.Typer(no_args_is_help=True, help="Measure Falconer on this machine.")
 app.add_typer(proxies_app, name="proxies")
 app.add_typer(benchmark_app, name="benchmark")
@@ -75,6 +78,8 @@ Seed = Annotated[int, typer.Option("--seed", help="Same seed, same sample and we
 Base = Annotated[
     str | None, typer.Option("--base", help="The encoder to train: a folder or hub name [default: all-MiniLM-L6-v2].")
 ]
+ProxyName = Annotated[str, typer.Argument(metavar="NAME", help="A proxy's name, as 'falconer proxies' lists it.")]
+ProxyNames = Annotated[list[str], typer.Argument(metavar="NAME...", help="Names, as 'falconer proxies' lists them.")]
 
 
 @app.command()
@@ -197,8 +202,9 @@ def train(
     """Train a proxy for a plan on annotations of your own, all of them, and export it through Optimum."""
     from langchain_falconer.annotate import read_annotations
     from langchain_falconer.plan import Plan
-    from langchain_falconer.proxy import DEFAULT_BASE, TrainSettings, train_proxy
+    from langchain_falconer.proxy import DEFAULT_BASE, TrainSettings, check_place, train_proxy
 
+    check_place(output)
     made = Plan.parse(_read(plan_file))
     known = read_annotations(annotations, made)
     with _progress() as show:
@@ -271,56 +277,103 @@ def predict(
 
 @proxies_app.callback()
 def proxies(context: typer.Context, home: HomeDir = None, as_json: AsJson = False) -> None:
-    """List the trained proxies."""
-    from rich.table import Table
+    """List the trained proxies, the newest first."""
+    from langchain_falconer.report import print_entries
 
-    from langchain_falconer.graph import Home
-
-    registry = Home.at(home).registry
-    context.obj = registry
     if context.invoked_subcommand:
+        context.default_map = {context.invoked_subcommand: {"home": home, "as_json": as_json}}
         return
-    rows = [(name, registry.load(name)) for name in registry]
+    registry = _registry(home)
+    entries = registry.entries()
     if as_json:
-        _print_json(
-            {
-                "proxies": [
-                    {
-                        "name": n,
-                        "plan": p.plan.to_dict(),
-                        "data": p.manifest["data"],
-                        "quality": p.manifest.get("quality"),
-                    }
-                    for n, p in rows
-                ]
-            }
-        )
-        return
-    table = Table("name", "instruction", "steps", "annotations", "agreement")
-    for name, proxy in rows:
-        agreement = (proxy.manifest.get("quality") or {}).get("agreement")
-        shown = f"{agreement['value']:.1%}" if agreement else "–"
-        table.add_row(
-            name,
-            proxy.plan.instruction,
-            ", ".join(s.id for s in proxy.plan.steps),
-            str(proxy.manifest["data"]["annotations"]),
-            shown,
-        )
-    stdout.print(table if rows else f"no proxy yet in {registry.folder}")
+        _print_json({"proxies": [entry.to_dict() for entry in entries]})
+    elif entries:
+        print_entries(entries, stdout)
+    else:
+        stdout.print(f"no proxy yet in {registry.folder}")
 
 
 @proxies_app.command("show")
-def show_proxy(context: typer.Context, name: str) -> None:
-    """Print the manifest of a proxy as JSON."""
-    _print_json(context.obj.load(name).manifest)
+def show_proxy(name: ProxyName, home: HomeDir = None, as_json: AsJson = False) -> None:
+    """Show a proxy: its plan, data, training, quality, backends and place."""
+    from langchain_falconer.report import print_entry
+
+    entry = _registry(home).entry(name)
+    if as_json:
+        _print_json({**entry.manifest, **entry.to_dict()})
+    else:
+        print_entry(entry, stdout)
+
+
+@proxies_app.command("compare")
+def compare_proxies(
+    names: ProxyNames,
+    annotations: Annotated[
+        Path | None,
+        typer.Option("--annotations", help="Measure them now on these labels (JSONL), which none was trained on."),
+    ] = None,
+    home: HomeDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show proxies side by side: how well each does the steps that they share, with 95% intervals."""
+    from langchain_falconer.report import print_comparison
+
+    comparison = _registry(home).compare(names, annotations)
+    if as_json:
+        _print_json(comparison.to_dict())
+    else:
+        print_comparison(comparison, stdout)
+
+
+@proxies_app.command("export")
+def export_proxy(
+    name: ProxyName,
+    path: Annotated[Path, typer.Argument(help="A folder, or a file that ends in .zip.")],
+    home: HomeDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Copy a proxy to a folder or a zip file, to move it to another machine."""
+    _registry(home).export_to(name, path)
+    if as_json:
+        _print_json({"name": name, "path": str(path)})
+    else:
+        stdout.print(f"{name} is in {path}", markup=False, highlight=False)
+
+
+@proxies_app.command("import")
+def import_proxy(
+    path: Annotated[Path, typer.Argument(help="A folder or zip file that export wrote.")],
+    name: Annotated[str | None, typer.Option("--name", help="What to call it [default: as the file].")] = None,
+    home: HomeDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Take in a proxy from a folder or zip file, once it is seen to answer."""
+    entry = _registry(home).import_from(path, name)
+    if as_json:
+        _print_json(entry.to_dict())
+    else:
+        stdout.print(f"{path} is now the proxy {entry.name}", markup=False, highlight=False)
 
 
 @proxies_app.command("delete")
-def delete_proxy(context: typer.Context, name: str) -> None:
-    """Delete a proxy for good."""
-    context.obj.delete(name)
-    stderr.print(f"deleted {name}")
+def delete_proxies(
+    names: ProxyNames,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Delete without asking.")] = False,
+    home: HomeDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Delete proxies for good."""
+    registry = _registry(home)
+    registry.check(*names)
+    if not yes:
+        if not sys.stdin.isatty():
+            raise SettingsError("nobody is there to be asked whether to delete; add --yes")
+        typer.confirm(f"Delete {', '.join(names)} for good?", abort=True, err=True)
+    registry.delete(*names)
+    if as_json:
+        _print_json({"deleted": names})
+    else:
+        stdout.print(f"deleted {', '.join(names)}", markup=False, highlight=False)
 
 
 @app.command()
@@ -488,6 +541,12 @@ def _llm(model: str, *, timeout: float, price: str | None = None, **settings: An
         fault = error.errors(include_url=False)[0]
         raise SettingsError(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}") from None
     return LLM(model, checked)
+
+
+def _registry(home: Path | None) -> Registry:
+    from langchain_falconer.graph import Home
+
+    return Home.at(home).registry
 
 
 def _read(path: Path) -> bytes:

@@ -23,7 +23,6 @@ from langchain_falconer.falconer import Falconer
 from langchain_falconer.graph import digest
 from langchain_falconer.llm import LLM
 from langchain_falconer.plan import LabelStep, Plan, SpanStep
-from langchain_falconer.proxy import Proxy
 from langchain_falconer.records import Answers
 
 MAX_TEXTS = 1_000
@@ -78,14 +77,14 @@ class _FalconerTool(BaseTool):
         """By the newest proxy that was trained on this very question, else (for a handful of texts) by the LLM."""
         falconer: Falconer = self.falconer
         registry = falconer.home.registry
-        for name in registry:
-            proxy = registry.load(name)
-            own = next((s for s in proxy.plan.top_level if s.fingerprint == step.fingerprint), None)
+        for entry in registry.entries():
+            own = next((s for s in entry.steps if s.fingerprint == step.fingerprint and s.of is None), None)
             if own is not None:
-                return proxy.ask(texts, step), {
+                quality = entry.quality.steps.get(own.id) if entry.quality else None
+                return registry.load(entry.name).ask(texts, step), {
                     "decided_by": "proxy",
-                    "proxy": name,
-                    "quality": _quality(proxy, own.id),
+                    "proxy": entry.name,
+                    "quality": quality.to_dict() if quality else None,
                 }
         if falconer.llm is None:
             raise ToolException(
@@ -216,10 +215,6 @@ class FalconerToolkit(BaseToolkit):
             GetSpanTool(falconer=self.falconer),
             MineCorpusTool(falconer=self.falconer, corpora=self.corpora),
         ]
-
-
-def _quality(proxy: Proxy, step_id: str) -> Any:
-    return ((proxy.manifest.get("quality") or {}).get("steps") or {}).get(step_id)
 
 
 def _compact(summary: dict[str, Any]) -> dict[str, Any]:

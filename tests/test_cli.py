@@ -104,7 +104,7 @@ def test_mine_and_plan_with_an_llm(falconer, files, tiny_bert, tmp_path, monkeyp
     assert "sk-secret" not in done.out + done.err
 
 
-def test_train_predict_proxies_and_report(falconer, mine, files, tiny_bert, tmp_path):
+def test_train_predict_and_report(falconer, mine, files, tiny_bert, tmp_path):
     trained = falconer("train", "--plan", files / "plan.json", "--annotations", files / "labels.jsonl",
                        "-o", tmp_path / "proxy", "--base", tiny_bert, "--json")  # fmt: skip
     assert trained.code == 0
@@ -122,23 +122,57 @@ def test_train_predict_proxies_and_report(falconer, mine, files, tiny_bert, tmp_
         in falconer("predict", tmp_path / "proxy", files / "corpus.jsonl", "-o", tmp_path / "p.parquet", *home).out
     )
 
-    assert "no proxy yet" in falconer("proxies", *home).out
-    shutil.copytree(tmp_path / "proxy", tmp_path / "home" / "proxies" / "mine-1")
-    (listed,) = falconer("proxies", *home, "--json").json["proxies"]
-    assert (listed["name"], listed["plan"]) == ("mine-1", PLAN.to_dict())
-    assert "mine-1" in falconer("proxies", *home).out
-    assert falconer("proxies", *home, "show", "mine-1").json["plan"] == PLAN.to_dict()
-    assert falconer("proxies", *home, "delete", "mine-1").code == 0
-    gone = falconer("proxies", *home, "show", "mine-1")
-    assert gone.code == 1
-    assert len(gone.messages) == 1
-
     mine(home=files / "home")
     reported = falconer("report", "--home", files / "home", "-o", tmp_path / "r.html")
     assert reported.code == 0
     assert "<html" in (tmp_path / "r.html").read_text()
     none = falconer("report", "nosuchrun", "--home", files / "home", "-o", tmp_path / "r2.html")
     assert (none.code, len(none.messages)) == (1, 1)
+
+
+@pytest.fixture
+def proxies(falconer, proxy_folder, tmp_path):
+    """``falconer proxies`` on a home with two proxies of the same plan and a broken one."""
+    for name in ("one", "two", "broken"):
+        shutil.copytree(proxy_folder, tmp_path / "home" / "proxies" / name)
+    (tmp_path / "home" / "proxies" / "broken" / "manifest.json").write_text("{")
+    return lambda *arguments: falconer("proxies", *arguments, "--home", tmp_path / "home")
+
+
+def test_proxies_are_listed_and_shown(falconer, proxies, tmp_path):
+    assert "no proxy yet" in falconer("proxies", "--home", tmp_path / "empty").out
+    listed = proxies("--json").json["proxies"]
+    assert {entry["name"]: entry["broken"] is None for entry in listed} == {"one": True, "two": True, "broken": False}
+    human = proxies()
+    assert human.code == 0
+    for words in ("one", "two", "broken: its"):
+        assert words in human.out
+    shown = proxies("show", "one", "--json").json
+    assert (shown["plan"], shown["data"]["annotations"], shown["format"]) == (PLAN.to_dict(), 48, 1)
+    human = proxies("show", "one")
+    for words in ("def pipeline(text):", "48 annotations", "torch", "not measured"):
+        assert words in human.out
+    assert str(tmp_path / "home" / "proxies" / "one") in "".join(human.out.split())
+    before = falconer("proxies", "--home", tmp_path / "home", "--json", "show", "one")
+    assert before.json == shown
+
+
+def test_proxies_are_compared(proxies, files):
+    human = proxies("compare", "one", "two")
+    assert human.code == 0
+    assert "not measured" in human.out
+    measured = proxies("compare", "one", "two", "--annotations", files / "labels.jsonl", "--json").json
+    assert [step["step"]["id"] for step in measured["steps"]] == ["positive", "price"]
+    assert measured["proxies"][0]["agreement"] == measured["proxies"][1]["agreement"]
+    human = proxies("compare", "one", "two", "--annotations", files / "labels.jsonl")
+    assert "accuracy 100% (" in human.out
+
+
+def test_proxies_are_moved_and_deleted(proxies, tmp_path):
+    assert proxies("export", "one", tmp_path / "one.zip", "--json").json["path"] == str(tmp_path / "one.zip")
+    assert proxies("import", tmp_path / "one.zip", "--name", "three", "--json").json["name"] == "three"
+    assert proxies("delete", "three", "broken", "--yes", "--json").json == {"deleted": ["three", "broken"]}
+    assert [entry["name"] for entry in proxies("--json").json["proxies"]] == ["one", "two"]
 
 
 def test_help_lists_every_command(falconer):
@@ -284,6 +318,14 @@ def test_settings_that_make_no_sense_are_refused(options, said, code, mine, tmp_
     assert refused(mine(output=untouched, **options), *said, code=code)
 
 
+def test_a_backend_that_is_not_installed_is_refused_at_the_start(mine, falconer, files, untouched, monkeypatch):
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    said = "pip install 'langchain-falconer[openvino]'"
+    assert refused(mine(backend="openvino", output=untouched), said, code=2)
+    predicted = falconer("predict", "no.proxy", files / "corpus.jsonl", "-o", untouched, "--backend", "openvino")
+    assert refused(predicted, said, code=2)
+
+
 def test_usd_need_a_price_before_anything_is_paid(mine, untouched, tmp_path, monkeypatch):
     with ChatServer(teacher) as server:
         monkeypatch.setenv("OPENAI_BASE_URL", server.base_url)
@@ -311,12 +353,32 @@ def test_a_proxy_that_is_none_is_refused(falconer, files, tmp_path, untouched):
     assert refused(falconer("predict", tmp_path, files / "corpus.jsonl", "-o", untouched), "no proxy")
 
 
-def test_a_proxy_is_never_written_over_something_else(falconer, files, tmp_path, tiny_bert):
+def test_a_proxy_is_never_written_over_something_else_nor_trained_for_that(falconer, files, tmp_path, monkeypatch):
+    monkeypatch.setattr("langchain_falconer.proxy.train_proxy", lambda *_, **__: pytest.fail("it was trained"))
     (tmp_path / "thesis.txt").write_text("x")
-    outcome = falconer("train", "--plan", files / "plan.json", "--annotations", files / "labels.jsonl", "-o", tmp_path,
-                       "--base", tiny_bert)  # fmt: skip
+    outcome = falconer("train", "--plan", files / "plan.json", "--annotations", files / "labels.jsonl", "-o", tmp_path)
     assert refused(outcome, "is no proxy")
     assert (tmp_path / "thesis.txt").read_text() == "x"
+
+
+BAD_MOVES = {
+    "an unknown name": (["show", "three"], ["no proxy 'three'", "one", "two"], 1),
+    "a broken one": (["show", "broken"], ["'broken' is broken", "not JSON"], 1),
+    "no name": (["export", "../one", "x"], ["no proxy name"], 1),
+    "one alone": (["compare", "one"], ["at least two"], 2),
+    "nobody to ask": (["delete", "one"], ["--yes"], 2),
+    "one of the names unknown": (["delete", "one", "three", "--yes"], ["no proxy 'three'"], 1),
+    "a name that is taken": (["import", "home/proxies/one"], ["'one' already", "--name"], 1),
+    "a file that is not there": (["import", "nowhere.zip"], ["nowhere.zip"], 1),
+    "a place that is taken": (["export", "one", "home"], ["is no proxy"], 1),
+}
+
+
+@pytest.mark.parametrize(("arguments", "said", "code"), BAD_MOVES.values(), ids=BAD_MOVES)
+def test_what_cannot_be_done_to_proxies_is_refused(arguments, said, code, proxies, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert refused(proxies(*arguments), *said, code=code)
+    assert sorted(path.name for path in (tmp_path / "home" / "proxies").iterdir()) == ["broken", "one", "two"]
 
 
 @pytest.mark.parametrize("arguments", [["plan", "x"], ["benchmark", "planning"]])

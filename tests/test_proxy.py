@@ -16,7 +16,7 @@ from langchain_falconer.corpus import split_passages
 from langchain_falconer.errors import ProxyError
 from langchain_falconer.execute import decisions_alike
 from langchain_falconer.plan import Plan
-from langchain_falconer.proxy import PASSAGE_CHARS, OnnxSession, Proxy, Registry, TrainSettings, train_proxy
+from langchain_falconer.proxy import PASSAGE_CHARS, OnnxSession, Proxy, TrainSettings, train_proxy
 from langchain_falconer.proxy._base import load_tokenizer
 from langchain_falconer.proxy._decode import best_path, without_overlap
 from langchain_falconer.proxy._tokens import Windows
@@ -101,7 +101,6 @@ def test_get_label_and_get_span_answer_the_trained_questions(proxy):
     spans = proxy.get_span(UNSEEN, "Extract the price")
     loved = [found for text, found in zip(UNSEEN, spans, strict=True) if is_positive(text)]
     assert [[s.text for s in found] for found in loved] == [prices(t) for t in UNSEEN if is_positive(t)]
-    assert proxy.knows(PLAN["price"])
 
 
 def test_new_questions_are_answered_from_their_words(proxy):
@@ -468,18 +467,3 @@ def test_saving_never_replaces_what_is_no_proxy(proxy, tmp_path):
         proxy.save(tmp_path / "mine")
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
-
-
-def test_the_registry_knows_proxies_by_plain_names(proxy, tmp_path):
-    registry = Registry(tmp_path)
-    assert list(registry) == []
-    proxy.save(registry.path("laptops-1"))
-    assert list(registry) == ["laptops-1"]
-    assert registry.load("laptops-1").plan == PLAN
-    for name in ("../laptops-1", "", ".hidden", "a/b", "a\n"):
-        with pytest.raises(ProxyError, match="no proxy name"):
-            registry.path(name)
-    with pytest.raises(ProxyError, match="laptops-1"):
-        registry.load("other")
-    registry.delete("laptops-1")
-    assert list(registry) == []

@@ -1,6 +1,9 @@
 """The proxy room: the small encoder that learns a plan, kept as safetensors and exported through Optimum."""
 
 from langchain_falconer.proxy._base import DEFAULT_BASE
+from langchain_falconer.proxy._compare import Comparison, SharedStep
+from langchain_falconer.proxy._entry import Entry
+from langchain_falconer.proxy._folder import check_place
 from langchain_falconer.proxy._proxy import PASSAGE_CHARS, Embedder, Proxy, train_proxy
 from langchain_falconer.proxy._registry import Registry
 from langchain_falconer.proxy._session import OnnxSession, Session, SlotWeights, TorchSession, cores
@@ -9,14 +12,18 @@ from langchain_falconer.proxy._train import TrainSettings
 __all__ = [
     "DEFAULT_BASE",
     "PASSAGE_CHARS",
+    "Comparison",
     "Embedder",
+    "Entry",
     "OnnxSession",
     "Proxy",
     "Registry",
     "Session",
+    "SharedStep",
     "SlotWeights",
     "TorchSession",
     "TrainSettings",
+    "check_place",
     "cores",
     "train_proxy",
 ]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -15,6 +14,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from langchain_falconer._files import write_whole
 from langchain_falconer.annotate import Annotation
 from langchain_falconer.corpus import split_passages
 from langchain_falconer.errors import PlanError, ProxyError
@@ -29,6 +29,7 @@ from langchain_falconer.proxy._base import (
     max_tokens,
 )
 from langchain_falconer.proxy._decode import Scores, decide, merge
+from langchain_falconer.proxy._folder import FILES, FORMAT, read_manifest, replacing_folder
 from langchain_falconer.proxy._layout import Layout
 from langchain_falconer.proxy._marking import Marked
 from langchain_falconer.proxy._scorer import Scorer
@@ -37,14 +38,7 @@ from langchain_falconer.proxy._tokens import Windows, pad
 from langchain_falconer.proxy._train import TrainSettings, examples_of, fit
 from langchain_falconer.records import Answers, Label, LabelValue, Record, Span
 
-FORMAT = 1
 PASSAGE_CHARS = 1200
-_FILES = {
-    "weights": "model.safetensors",
-    "slots": "slots.safetensors",
-    "manifest": "manifest.json",
-    "onnx": "model.onnx",
-}
 _BATCH_TEXTS = 512
 
 
@@ -98,10 +92,6 @@ class Proxy:
         step = SpanStep(id="span", instruction=instruction)
         return [list(answers.spans["span"]) for answers in self.ask(texts, step)]
 
-    def knows(self, step: LabelStep | SpanStep) -> bool:
-        """Whether the proxy was trained on this very question."""
-        return any(step.fingerprint == own.fingerprint for own in self.plan.steps)
-
     def run(self, texts: Sequence[str]) -> list[Record]:
         """The whole plan over texts; record ids are positions."""
         return [
@@ -154,7 +144,7 @@ class Proxy:
     def session(self) -> Session:
         """What computes: ONNX Runtime where the proxy was exported, else torch."""
         if self._session is None:
-            exported = self.path / _FILES["onnx"] if self.path else None
+            exported = self.path / FILES["onnx"] if self.path else None
             self._session = OnnxSession(exported) if exported and exported.is_file() else self.torch_session()
         return self._session
 
@@ -168,34 +158,24 @@ class Proxy:
         """Write the proxy as a folder, whole or not at all; an older proxy at ``path`` is replaced.
 
         Raises:
-            ProxyError: there is something at ``path`` that is no proxy.
+            ProxyError: there is something at ``path`` that is no proxy, or it cannot be written.
         """
         from safetensors.numpy import save_file
 
         target = Path(path)
-        if target.exists() and not (target / _FILES["manifest"]).is_file():
-            raise ProxyError(f"{target} exists and is no proxy; choose another path")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-        try:
+        with replacing_folder(target) as folder:
             tensors = {
                 k: v.detach().float().contiguous().numpy()
                 for k, v in self._model.state_dict().items()
                 if v.is_floating_point()
             }
-            save_file(tensors, folder / _FILES["weights"])
-            save_file(self._slots.arrays(), folder / _FILES["slots"])
+            save_file(tensors, folder / FILES["weights"])
+            save_file(self._slots.arrays(), folder / FILES["slots"])
             self._tokenizer.save_pretrained(folder)
             self._model.encoder.config.save_pretrained(folder)
-            if self.path and (self.path / _FILES["onnx"]).is_file():
-                shutil.copyfile(self.path / _FILES["onnx"], folder / _FILES["onnx"])
+            if self.path and (self.path / FILES["onnx"]).is_file():
+                shutil.copyfile(self.path / FILES["onnx"], folder / FILES["onnx"])
             _write_manifest(folder, self.manifest)
-            if target.exists():
-                shutil.rmtree(target)
-            folder.replace(target)
-        except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise
         self.path = target
         return target
 
@@ -212,7 +192,7 @@ class Proxy:
         partial = self.path / ".partial.onnx"
         try:
             difference = export_onnx(self._model, partial, self._slots)
-            partial.replace(self.path / _FILES["onnx"])
+            partial.replace(self.path / FILES["onnx"])
         finally:
             partial.unlink(missing_ok=True)
         self.note(export={"format": "onnx", "largest_difference": difference})
@@ -237,17 +217,11 @@ class Proxy:
         from safetensors.numpy import load_file
 
         folder = Path(path)
-        manifest_file = folder / _FILES["manifest"]
-        if not manifest_file.is_file():
+        if not (folder / FILES["manifest"]).is_file():
             raise ProxyError(f"there is no proxy at {folder} (no manifest.json); train one or name another folder")
         try:
-            manifest = json.loads(manifest_file.read_text("utf-8"))
-            if manifest.get("format") != FORMAT:
-                found = manifest.get("format")
-                raise ProxyError(
-                    f"the proxy at {folder} has format {found!r}, this version reads {FORMAT}; train it again"
-                )
-            slots = SlotWeights(**load_file(folder / _FILES["slots"]))
+            manifest = read_manifest(folder)
+            slots = SlotWeights(**load_file(folder / FILES["slots"]))
             proxy = cls(manifest, load_tokenizer(str(folder)), slots)
             proxy._check_fit()
         except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError, PlanError) as error:
@@ -261,8 +235,6 @@ class Proxy:
 
     def _check_fit(self) -> None:
         """Raises ``ValueError`` where the parts of a folder are not of one proxy."""
-        if lacking := {"base", "data", "max_tokens", "passage_chars", "settings"} - self.manifest.keys():
-            raise ValueError(f"its manifest lacks {', '.join(sorted(lacking))}")
         spans, labels = len(self._slots.span_bias), len(self._slots.label_bias)
         if (spans, labels) != (3 * len(self._layout.span_texts), len(self._layout.label_texts)):
             raise ValueError("its slots are not those of its plan")
@@ -279,7 +251,7 @@ class Proxy:
         assert self.path is not None
         model = SlotModel(empty_encoder(str(self.path)))
         try:
-            missing, unexpected = model.load_state_dict(load_file(self.path / _FILES["weights"]), strict=False)
+            missing, unexpected = model.load_state_dict(load_file(self.path / FILES["weights"]), strict=False)
         except (OSError, RuntimeError, SafetensorError) as error:
             raise ProxyError(
                 f"the weights at {self.path} are broken ({str(error).splitlines()[0][:160]}); train again"
@@ -562,6 +534,4 @@ def _data_hash(examples: Sequence[Any]) -> str:
 
 
 def _write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
-    partial = folder / f".{_FILES['manifest']}.partial"
-    partial.write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", "utf-8")
-    partial.replace(folder / _FILES["manifest"])
+    write_whole(folder / FILES["manifest"], json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from langchain_falconer.errors import ProxyError
+from langchain_falconer.proxy._compare import Comparison, compare
+from langchain_falconer.proxy._entry import Entry, read_entry
+from langchain_falconer.proxy._moving import export_proxy, import_proxy
 from langchain_falconer.proxy._proxy import Proxy
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,100}")
+_MOST_NAMES = 12
 
 
 @dataclass(frozen=True)
@@ -26,19 +30,74 @@ class Registry:
             raise ProxyError(f"'{name}' is no proxy name; use letters, digits, '.', '_' and '-'")
         return self.folder / name
 
-    def __iter__(self) -> Any:
-        """The names, newest first."""
-        found = [p.parent for p in self.folder.glob("*/manifest.json") if _NAME.fullmatch(p.parent.name)]
-        return iter([p.name for p in sorted(found, key=lambda p: (-p.stat().st_mtime, p.name))])
+    def entries(self) -> list[Entry]:
+        """All proxies, the newest first, broken ones too."""
+        found = [p for p in self.folder.glob("*") if _NAME.fullmatch(p.name) and p.is_dir()]
+        return sorted(map(read_entry, found), key=lambda e: (-e.created.timestamp(), e.name))
+
+    def entry(self, name: str) -> Entry:
+        """The proxy of this name. Raises ``ProxyError`` if there is none (naming those there are) or it is broken."""
+        entry = read_entry(self._there(name))
+        if entry.broken:
+            raise ProxyError(f"the proxy '{name}' is broken ({entry.broken}); delete it and train or import it again")
+        return entry
 
     def load(self, name: str) -> Proxy:
-        """The proxy of this name. Raises ``ProxyError`` naming those there are."""
-        if not (self.path(name) / "manifest.json").is_file():
-            raise ProxyError(f"there is no proxy '{name}' in {self.folder}; there is {', '.join(self) or 'none yet'}")
-        return Proxy.load(self.path(name))
+        """The proxy of this name, to be asked. Raises ``ProxyError`` as :meth:`entry` does."""
+        return Proxy.load(self.entry(name).path)
 
-    def delete(self, name: str) -> None:
-        """Remove a proxy for good. Raises ``ProxyError`` if there is none of this name."""
-        if not (self.path(name) / "manifest.json").is_file():
-            raise ProxyError(f"there is no proxy '{name}' in {self.folder}; there is {', '.join(self) or 'none yet'}")
-        shutil.rmtree(self.path(name))
+    def check(self, *names: str) -> None:
+        """Raises ``ProxyError`` unless there is a proxy, broken or not, of each of these names."""
+        for name in names:
+            self._there(name)
+
+    def delete(self, *names: str) -> None:
+        """Remove proxies for good, broken ones too; none of them if one of the names is unknown (``ProxyError``)."""
+        folders = {self._there(name) for name in names}
+        try:
+            for folder in folders:
+                shutil.rmtree(folder)
+        except OSError as error:
+            raise ProxyError(f"{folder} cannot be deleted ({error.strerror}); delete it by hand") from None
+
+    def export_to(self, name: str, path: Path) -> None:
+        """Copy a proxy to a folder, or to a zip file if ``path`` ends in ``.zip``, to be imported elsewhere.
+
+        A proxy that is there already is replaced. Raises ``ProxyError`` if it is something else, or cannot be written.
+        """
+        export_proxy(self.entry(name).path, path)
+
+    def import_from(self, path: Path, name: str | None = None) -> Entry:
+        """Take in a proxy from a folder or zip file, under its own name or ``name``, once it is seen to answer.
+
+        Raises:
+            ProxyError: it is no proxy that loads, a zip that holds anything else or more than 2 GiB, or the name is
+                taken.
+        """
+        name = name or (path.absolute().name if path.is_dir() else path.stem)
+        target = self.path(name)
+        if target.exists():
+            raise ProxyError(f"there is a proxy '{name}' already; import under another --name, or delete that one")
+        import_proxy(path, target)
+        return self.entry(name)
+
+    def compare(self, names: Sequence[str], annotations: Path | None = None) -> Comparison:
+        """Proxies side by side: as their manifests have it, or measured now on a file of annotations.
+
+        Raises:
+            ProxyError: there is no proxy of one of the names, it is broken, or it has no step that is annotated.
+            AnnotationError: the file cannot be read, or gives a step an answer that a proxy cannot give.
+        """
+        return compare([self.entry(name) for name in dict.fromkeys(names)], annotations)
+
+    def _there(self, name: str) -> Path:
+        path = self.path(name)
+        if not path.is_dir():
+            raise ProxyError(f"there is no proxy '{name}' in {self.folder}; there is {_listed(self.entries())}")
+        return path
+
+
+def _listed(entries: list[Entry]) -> str:
+    names = [entry.name for entry in entries]
+    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+    return (", ".join(names[:_MOST_NAMES]) or "none yet") + more

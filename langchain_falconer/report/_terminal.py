@@ -29,7 +29,7 @@ def print_summary(summary: Mapping[str, Any], console: Console) -> None:
     from rich.panel import Panel
     from rich.text import Text
 
-    sections = (_headlines(summary), _quality(summary), *_spans(summary), _files(summary), _messages(summary))
+    sections = (_headlines(summary), quality_table(summary), *_spans(summary), _files(summary), _messages(summary))
     parts: list[RenderableType] = []
     for section in sections:
         if section is not None:
@@ -41,13 +41,14 @@ def print_summary(summary: Mapping[str, Any], console: Console) -> None:
 
 def _headlines(summary: Mapping[str, Any]) -> Table | None:
     found = facts(summary)
-    table = _grid("bold", "bold cyan", "dim")
+    table = grid("bold", "bold cyan", "dim")
     for fact in found:
-        table.add_row(*map(_text, fact))
+        table.add_row(*map(plain, fact))
     return table if found else None
 
 
-def _quality(summary: Mapping[str, Any]) -> Table | None:
+def quality_table(summary: Mapping[str, Any]) -> Table | None:
+    """How well each step was measured to do; None if nothing was."""
     from rich import box
     from rich.table import Table
 
@@ -61,14 +62,14 @@ def _quality(summary: Mapping[str, Any]) -> Table | None:
     for step_id, step in steps.items():
         score = step["score"]
         table.add_row(
-            _text(step_id),
+            plain(step_id),
             fmt.count(step["n"]),
             f"{step['metric']} {fmt.percent(score['value'])}",
             f"{fmt.percent(score['low'])} to {fmt.percent(score['high'])}",
             fmt.percent(step["agreement"]["value"]),
         )
     if unmeasured := quality.get("unmeasured"):
-        table.caption = _text(f"no held-out answers, so not measured: {', '.join(unmeasured)}", "dim")
+        table.caption = plain(f"no held-out answers, so not measured: {', '.join(unmeasured)}", "dim")
     return table
 
 
@@ -83,10 +84,10 @@ def _top(step_id: str, found: Mapping[str, Any]) -> Group:
     top = (found.get("top") or [])[:_MOST_SPANS]
     heading = f"{step_id}: {fmt.count(found.get('spans'))} spans in {fmt.count(found.get('texts'))} texts"
     most = max((n for _, n in top), default=1) or 1
-    table = _grid("", "cyan", "")
+    table = grid("", "cyan", "")
     for text, n in top:
-        table.add_row(_text(text, limit=48), "━" * max(round(_BAR * n / most), 1), fmt.count(n))
-    return Group(_text(heading, "bold"), table)
+        table.add_row(plain(text, limit=48), "━" * max(round(_BAR * n / most), 1), fmt.count(n))
+    return Group(plain(heading, "bold"), table)
 
 
 def _files(summary: Mapping[str, Any]) -> Table | None:
@@ -95,30 +96,31 @@ def _files(summary: Mapping[str, Any]) -> Table | None:
         for name, key in (("Rows", "output"), ("Report", "report"), ("Proxy", "proxy"))
         if summary.get(key)
     ]
-    table = _grid("bold", "")
+    table = grid("bold", "")
     for name, path in named:
-        table.add_row(name, _text(path))
+        table.add_row(name, plain(path))
     return table if named else None
 
 
 def _messages(summary: Mapping[str, Any]) -> Table | None:
     messages = summary.get("messages") or []
-    table = _grid("yellow", "")
+    table = grid("yellow", "")
     for message in messages:
-        table.add_row("!", _text(message))
+        table.add_row("!", plain(message))
     return table if messages else None
 
 
-def _grid(*styles: str) -> Table:
+def grid(*styles: str) -> Table:
+    """Columns of these styles, with nothing drawn around them."""
     from rich.table import Table
 
     table = Table.grid(padding=(0, 2))
     for style in styles:
-        table.add_column(style=style)
+        table.add_column(style=style, overflow="fold")
     return table
 
 
-def _text(value: Any, style: str = "", limit: int | None = None) -> Text:
+def plain(value: Any, style: str = "", limit: int | None = None) -> Text:
     """Data as plain text: no markup, no control characters."""
     from rich.text import Text
 

@@ -1,0 +1,286 @@
+"""The registry: proxies listed without their weights, shown side by side, and moved between machines."""
+
+import json
+import os
+import shutil
+import stat
+import zipfile
+
+import pytest
+from laptops import PLAN, annotation_row, annotations, reviews, write_lines
+
+from langchain_falconer.annotate import read_annotations
+from langchain_falconer.errors import AnnotationError, ProxyError, SettingsError
+from langchain_falconer.evaluate import evaluate_plan
+from langchain_falconer.plan import Plan
+from langchain_falconer.proxy import Proxy, Registry, TrainSettings, check_place, train_proxy
+
+TEXTS = reviews(12, start=60)
+
+
+@pytest.fixture
+def registry(proxy_folder, tmp_path):
+    """A registry with one proxy, ``laptops``."""
+    shutil.copytree(proxy_folder, tmp_path / "proxies" / "laptops")
+    return Registry(tmp_path / "proxies")
+
+
+@pytest.fixture(scope="module")
+def other_folder(tiny_bert, tmp_path_factory):
+    """A proxy whose price is the same question under another name, and whose label is another question."""
+    steps = [
+        {"id": "positive", "op": "get_label", "instruction": "Does the writer love it?"},
+        {"id": "cost", "op": "get_span", "instruction": "Extract the price"},
+    ]
+    plan = Plan.parse({"instruction": "Prices", "steps": steps})
+    rows = [{"text": t, "labels": {"positive": "love" in t}, "spans": {"cost": [[0, 3]]}} for t in reviews(10)]
+    file = write_lines(tmp_path_factory.mktemp("other") / "labels.jsonl", rows)
+    proxy = train_proxy(plan, read_annotations(file, plan), base=tiny_bert, settings=TrainSettings(epochs=1))
+    return proxy.save(file.parent / "other")
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+# ---- listing
+
+
+def test_an_entry_says_what_the_manifest_says_and_loads_no_weights(registry, monkeypatch):
+    monkeypatch.setattr(Proxy, "load", lambda path: pytest.fail("a proxy was loaded"))
+    (entry,) = registry.entries()
+    assert entry == registry.entry("laptops")
+    assert (entry.name, entry.plan, entry.broken, entry.quality) == ("laptops", PLAN, None, None)
+    assert entry.size == sum(path.stat().st_size for path in entry.path.iterdir())
+    told = json.loads(json.dumps(entry.to_dict()))
+    assert told["data"]["annotations"] == 48
+    assert told["step_fingerprints"] == {step.id: step.fingerprint for step in PLAN.steps}
+
+
+def test_the_newest_come_first_whatever_is_noted_later(registry, proxy_folder):
+    for name, age in (("older", 200), ("oldest", 300)):
+        shutil.copytree(proxy_folder, registry.path(name))
+        for file in registry.path(name).iterdir():
+            when = file.stat().st_mtime - age
+            os.utime(file, (when, when))
+    registry.load("oldest").note(remark="later")
+    assert [entry.name for entry in registry.entries()] == ["laptops", "older", "oldest"]
+
+
+def test_the_measured_quality_is_in_the_entry(registry):
+    proxy = registry.load("laptops")
+    known = annotations(TEXTS)
+    quality = evaluate_plan(PLAN, [a.answers for a in known], proxy.answers(TEXTS, everything=True))
+    proxy.note(quality=quality.to_dict())
+    assert registry.entry("laptops").quality == quality
+
+
+def garbage(name, content):
+    return lambda folder: (folder / name).write_bytes(content)
+
+
+BREAKS = {
+    "no manifest": (lambda folder: (folder / "manifest.json").unlink(), "no manifest.json"),
+    "no JSON": (garbage("manifest.json", b"{"), "not JSON"),
+    "too deep": (garbage("manifest.json", b"[" * 100_000), "not JSON"),
+    "a list": (garbage("manifest.json", b"[]"), "no JSON object"),
+    "another format": (garbage("manifest.json", b'{"format": 99}'), "format 99"),
+    "no plan": (garbage("manifest.json", b'{"format": 1}'), "lacks base, data"),
+    "no weights": (lambda folder: (folder / "model.safetensors").unlink(), "lacks model.safetensors"),
+}
+
+
+@pytest.mark.parametrize(("damage", "said"), BREAKS.values(), ids=BREAKS)
+def test_a_broken_one_is_listed_with_the_reason_and_can_be_deleted(damage, said, registry, proxy_folder):
+    damage(shutil.copytree(proxy_folder, registry.path("broken")))
+    entries = {entry.name: entry for entry in registry.entries()}
+    assert said in entries["broken"].broken
+    assert entries["laptops"].broken is None
+    with pytest.raises(ProxyError, match=r"'broken' is broken \(.*\); delete it") as caught:
+        registry.load("broken")
+    assert "\n" not in str(caught.value)
+    registry.delete("broken")
+    assert [entry.name for entry in registry.entries()] == ["laptops"]
+
+
+def test_names_are_plain_and_those_there_are_are_named(registry, tmp_path):
+    assert Registry(tmp_path / "nowhere").entries() == []
+    for name in ("../laptops", "", ".hidden", "a/b", "a\n"):
+        with pytest.raises(ProxyError, match="no proxy name"):
+            registry.entry(name)
+    with pytest.raises(ProxyError, match=r"no proxy 'other' in .*; there is laptops"):
+        registry.entry("other")
+    with pytest.raises(ProxyError, match="no proxy 'other'"):
+        registry.delete("laptops", "other")
+    assert registry.load("laptops").plan == PLAN
+    registry.delete("laptops", "laptops")
+    assert registry.entries() == []
+
+
+# ---- comparing
+
+
+def test_steps_are_the_same_by_their_question(registry, other_folder):
+    shutil.copytree(other_folder, registry.path("other"))
+    found = registry.compare(["laptops", "other"])
+    assert [step.step.id for step in found.steps] == ["price"]
+    assert found.steps[0].quality == {"laptops": None, "other": None}
+    assert json.loads(json.dumps(found.to_dict()))["measured_on"] is None
+
+
+def test_measured_now_on_annotations_steps_go_by_their_names(registry, other_folder, tmp_path):
+    shutil.copytree(other_folder, registry.path("other"))
+    file = write_lines(tmp_path / "labels.jsonl", map(annotation_row, TEXTS))
+    found = registry.compare(["laptops", "other"], file)
+    assert [step.step.id for step in found.steps] == ["positive"]
+    quality = found.steps[0].quality
+    assert quality["laptops"].score.value == 1
+    assert 0 <= quality["other"].score.interval.low < quality["other"].score.interval.high <= 1
+    assert found.quality["laptops"].steps.keys() == {"positive", "price"}
+    assert found.quality["other"].steps.keys() == {"positive"}  # nobody said where its costs are
+
+
+def test_what_cannot_be_compared_is_refused(registry, other_folder, tmp_path):
+    shutil.copytree(other_folder, registry.path("other"))
+    with pytest.raises(SettingsError, match="at least two"):
+        registry.compare(["laptops", "laptops"])
+    prices = write_lines(tmp_path / "prices.jsonl", [{"text": "I paid $5", "spans": {"price": [[7, 9]]}}])
+    with pytest.raises(ProxyError, match=r"no step of the proxy 'other' \(positive, cost\)"):
+        registry.compare(["laptops", "other"], prices)
+    wrong = write_lines(tmp_path / "wrong.jsonl", [{"text": "x", "labels": {"positive": "yes"}}])
+    with pytest.raises(AnnotationError, match=r"'laptops': .*line 1: step 'positive'"):
+        registry.compare(["laptops", "other"], wrong)
+
+
+# ---- moving
+
+
+@pytest.mark.parametrize("name", ["moved", "moved.zip"])
+def test_it_answers_the_same_on_another_machine(name, registry, tmp_path):
+    registry.export_to("laptops", tmp_path / "away" / name)
+    registry.export_to("laptops", tmp_path / "away" / name)  # over itself
+    there = Registry(tmp_path / "there")
+    entry = there.import_from(tmp_path / "away" / name)
+    assert entry.name == "moved"
+    assert contents(entry.path) == contents(registry.path("laptops"))
+    assert there.load("moved").run(TEXTS) == registry.load("laptops").run(TEXTS)
+    assert [path.name for path in there.folder.iterdir()] == ["moved"]
+    assert there.import_from(tmp_path / "away" / name, "again").name == "again"
+    with pytest.raises(ProxyError, match=r"'moved' already; .*--name"):
+        there.import_from(tmp_path / "away" / name)
+
+
+def test_an_export_never_replaces_what_is_no_proxy(registry, tmp_path):
+    (tmp_path / "thesis.zip").write_text("years of work")
+    with zipfile.ZipFile(tmp_path / "photos.zip", "w") as packed:
+        packed.writestr("manifest.json", "{}")
+        packed.writestr("photo.jpg", "me")
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "manifest.json").write_text("{}")
+    (tmp_path / "site" / "index.html").write_text("hello")
+    before = {name: (tmp_path / name).read_bytes() for name in ("thesis.zip", "photos.zip", "site/index.html")}
+    for name in ("thesis.zip", "photos.zip", "site"):
+        with pytest.raises(ProxyError, match="is no proxy"):
+            registry.export_to("laptops", tmp_path / name)
+    with pytest.raises(ProxyError, match="another place"):
+        registry.export_to("laptops", tmp_path / "thesis.zip" / "p.zip")
+    with pytest.raises(ProxyError, match="no folder to write to"):
+        registry.export_to("laptops", tmp_path / "thesis.zip" / "p")
+    assert {name: (tmp_path / name).read_bytes() for name in before} == before
+
+
+def added(name, content=b"x", mode=0o644):
+    def write(packed):
+        info = zipfile.ZipInfo(name)
+        info.external_attr = mode << 16
+        packed.writestr(info, content)
+
+    return write
+
+
+def large(packed):
+    packed.writestr("vocab.json", b"x")
+    packed.infolist()[-1].file_size = 3 << 30
+
+
+BAD_ZIPS = {
+    "out of the folder": (added("../../evil.txt"), "is no file of a proxy"),
+    "an absolute path": (added("/tmp/evil.txt"), "is no file of a proxy"),
+    "a folder": (added("deep/manifest.json"), "is no file of a proxy"),
+    "a link": (added("vocab.txt", b"/etc/passwd", stat.S_IFLNK | 0o777), "is no file of a proxy"),
+    "a pickle": (added("pytorch_model.bin"), "is no file of a proxy"),
+    "code": (added("modeling.py"), "is no file of a proxy"),
+    "more than 2 GiB": (large, "more than 2 GiB"),
+    "a file twice": (added("config.json"), "twice"),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+@pytest.mark.parametrize(("spoil", "said"), BAD_ZIPS.values(), ids=BAD_ZIPS)
+def test_a_bad_zip_is_refused_and_leaves_nothing(spoil, said, registry, tmp_path):
+    (tmp_path / "in").mkdir()
+    file = tmp_path / "in" / "bad.zip"
+    registry.export_to("laptops", file)
+    with zipfile.ZipFile(file, "a") as packed:
+        spoil(packed)
+    there = Registry(tmp_path / "in" / "home" / "proxies")
+    with pytest.raises(ProxyError, match=said) as caught:
+        there.import_from(file)
+    assert str(file) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert [path for path in (tmp_path / "in").rglob("*") if path.is_file()] == [file]
+
+
+def cut(folder):
+    (folder / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:2000])
+
+
+BAD_FOLDERS = {
+    "broken weights": (cut, "are broken"),
+    "broken slots": (garbage("slots.safetensors", b"x"), "is broken"),
+    "broken export": (garbage("model.onnx", b"x"), "from/p"),
+    "something else in it": (garbage("thesis.txt", b"x"), "'thesis.txt'"),
+    "a link": (lambda folder: (folder / "vocab.json").symlink_to("/etc/passwd"), "'vocab.json'"),
+    "no proxy": (lambda folder: (folder / "manifest.json").unlink(), "no proxy at"),
+}
+
+
+@pytest.mark.parametrize(("spoil", "said"), BAD_FOLDERS.values(), ids=BAD_FOLDERS)
+def test_what_does_not_load_is_not_taken_in(spoil, said, registry, proxy_folder, tmp_path):
+    source = shutil.copytree(proxy_folder, tmp_path / "from" / "p")
+    spoil(source)
+    with pytest.raises(ProxyError, match=said) as caught:
+        registry.import_from(source)
+    assert str(source) in str(caught.value)
+    assert [path.name for path in registry.folder.iterdir()] == ["laptops"]
+
+
+def test_what_is_no_zip_is_refused(registry, tmp_path):
+    (tmp_path / "p.zip").write_bytes(b"no zip")
+    with pytest.raises(ProxyError, match="no zip file"):
+        registry.import_from(tmp_path / "p.zip")
+    with pytest.raises(ProxyError, match=r"there is no .*nowhere\.zip"):
+        registry.import_from(tmp_path / "nowhere.zip")
+    with pytest.raises(ProxyError, match="'my proxy' is no proxy name"):
+        registry.import_from(tmp_path / "p.zip", "my proxy")
+
+
+# ---- places
+
+
+def test_a_saved_proxy_has_the_mode_that_the_umask_wants(proxy, tmp_path):
+    (tmp_path / "plain").mkdir()
+    folder = proxy.save(tmp_path / "p")
+    assert folder.stat().st_mode == (tmp_path / "plain").stat().st_mode
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_a_place_is_checked_before_there_is_anything_to_put(proxy_folder, tmp_path):
+    copy = shutil.copytree(proxy_folder, tmp_path / "p")
+    (copy / ".partial.onnx").write_bytes(b"left by a killed process")
+    check_place(copy)
+    check_place(tmp_path / "new" / "deep")
+    (copy / "thesis.txt").write_text("years of work")
+    for place in (copy, tmp_path, copy / "thesis.txt", copy / "thesis.txt" / "p"):
+        with pytest.raises(ProxyError, match="choose another path"):
+            check_place(place)
