@@ -1,5 +1,6 @@
 """The command line: what it prints, what it refuses, and that a refusal harms nothing."""
 
+import io
 import json
 import shutil
 import sys
@@ -173,6 +174,25 @@ def test_proxies_are_moved_and_deleted(proxies, tmp_path):
     assert proxies("import", tmp_path / "one.zip", "--name", "three", "--json").json["name"] == "three"
     assert proxies("delete", "three", "broken", "--yes", "--json").json == {"deleted": ["three", "broken"]}
     assert [entry["name"] for entry in proxies("--json").json["proxies"]] == ["one", "two"]
+
+
+@pytest.mark.parametrize(("said", "left"), [("y", []), ("n", ["one"])])
+def test_deleting_asks_first(said, left, proxies, monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    monkeypatch.setattr(sys, "stdin", Terminal(f"{said}\n"))
+    assert proxies("delete", "one").code == (1 if left else 0)
+    assert [entry["name"] for entry in proxies("--json").json["proxies"] if entry["name"] == "one"] == left
+
+
+def test_a_manifest_that_says_odd_things_can_be_shown(proxies, tmp_path):
+    file = tmp_path / "home" / "proxies" / "one" / "manifest.json"
+    odd = {"data": 5, "training": {"loss": 1}, "backend": {"candidates": [7]}, "temperatures": "x", "settings": []}
+    file.write_text(json.dumps(json.loads(file.read_text()) | odd))
+    assert proxies("show", "one").code == 0
+    assert proxies().code == 0
 
 
 def test_help_lists_every_command(falconer):

@@ -40,7 +40,7 @@ def print_entry(entry: Entry, console: Console) -> None:
     console.print("", facts)
     if (measured := quality_table({"quality": entry.quality.to_dict() if entry.quality else None})) is not None:
         console.print("", measured)
-    if backends := _mapping(entry.manifest.get("backend")).get("candidates"):
+    if backends := [_mapping(one) for one in _list(_mapping(entry.manifest.get("backend")).get("candidates"))]:
         console.print("", _backends(backends))
 
 
@@ -68,7 +68,7 @@ def _facts(entry: Entry) -> list[tuple[str, str]]:
     told = entry.manifest
     data, training, backend = (_mapping(told.get(key)) for key in ("data", "training", "backend"))
     agreement = _estimate(entry.quality.agreement) if entry.quality else "not measured"
-    losses = training.get("loss") or [fmt.DASH]
+    losses = _list(training.get("loss")) or [fmt.DASH]
     facts = [
         ("Base", told["base"]),
         ("Data", f"{fmt.count(data.get('annotations'))} annotations, {fmt.count(data.get('examples'))} examples"),
@@ -110,6 +110,10 @@ def _annotations(entry: Entry) -> Any:
 
 def _mapping(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _words(value: Any) -> str:
