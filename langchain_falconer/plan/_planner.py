@@ -92,7 +92,7 @@ def _compiled(draft: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _filter_question(draft: Mapping[str, Any]) -> str:
     """The filter's question; one that forgets what the filter is about is asked anew, in the filter's own words."""
-    question, only = draft["question"].strip(), draft["only"].strip()
+    question, only = str(draft["question"]).strip(), str(draft["only"]).strip()
     if draft["keep_if"] == "false":
         only = re.sub(r"^(not|no|non|without|except)\b[\s-]*", "", only, flags=re.IGNORECASE)
     stems = {word[:4] for word in re.findall(r"\w{3,}", only.casefold())}

@@ -4,10 +4,14 @@ from langchain_falconer.proxy._base import DEFAULT_BASE
 from langchain_falconer.proxy._compare import Comparison, SharedStep
 from langchain_falconer.proxy._entry import Entry
 from langchain_falconer.proxy._folder import check_place
+from langchain_falconer.proxy._layout import Layout
+from langchain_falconer.proxy._marking import mark
+from langchain_falconer.proxy._metamodel import save_metamodel
+from langchain_falconer.proxy._pretrain import PretrainProgress, PretrainSettings, Task, pretrain
 from langchain_falconer.proxy._proxy import PASSAGE_CHARS, Embedder, Proxy, train_proxy
 from langchain_falconer.proxy._registry import Registry
 from langchain_falconer.proxy._session import OnnxSession, Session, SlotWeights, TorchSession, cores
-from langchain_falconer.proxy._train import TrainSettings
+from langchain_falconer.proxy._train import Example, TrainSettings
 
 __all__ = [
     "DEFAULT_BASE",
@@ -15,15 +19,23 @@ __all__ = [
     "Comparison",
     "Embedder",
     "Entry",
+    "Example",
+    "Layout",
     "OnnxSession",
+    "PretrainProgress",
+    "PretrainSettings",
     "Proxy",
     "Registry",
     "Session",
     "SharedStep",
     "SlotWeights",
+    "Task",
     "TorchSession",
     "TrainSettings",
     "check_place",
     "cores",
+    "mark",
+    "pretrain",
+    "save_metamodel",
     "train_proxy",
 ]

@@ -71,11 +71,12 @@ def load_encoder(folder: str, layers: int | None = None) -> nn.Module:
     except (OSError, ValueError) as error:
         raise ProxyError(f"no encoder can be loaded from '{folder}': {_first_line(error)}") from None
     if layers is not None:
-        _keep_layers(encoder, layers, folder)
+        keep_layers(encoder, layers, folder)
     return encoder
 
 
-def _keep_layers(encoder: Any, layers: int, folder: str) -> None:
+def keep_layers(encoder: Any, layers: int, folder: str) -> None:
+    """Cut an encoder down to its first layers. Raises ``ProxyError`` where it has fewer."""
     stack = getattr(encoder, "encoder", encoder)
     name = next((n for n in ("layer", "layers") if hasattr(stack, n)), None)
     if name is None or layers > len(getattr(stack, name)):

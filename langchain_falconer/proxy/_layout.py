@@ -15,7 +15,8 @@ class Layout:
     """Steps and the slots they own.
 
     ``span_row[id]`` is a span step's row among the span slots; ``label_rows[id]`` the slice of a label step's rows
-    among the label slots (one row for yes/no, one an option otherwise).
+    among the label slots (one row for yes/no, one an option otherwise). ``asked_texts`` repeats, for each label row,
+    the instruction that it answers.
     """
 
     steps: tuple[LabelStep | SpanStep, ...]
@@ -23,6 +24,7 @@ class Layout:
     label_rows: dict[str, slice]
     span_texts: tuple[str, ...]
     label_texts: tuple[str, ...]
+    asked_texts: tuple[str, ...]
 
     @classmethod
     def of(cls, steps: Plan | Sequence[LabelStep | SpanStep]) -> Layout:
@@ -32,6 +34,7 @@ class Layout:
         label_rows: dict[str, slice] = {}
         span_texts: list[str] = []
         label_texts: list[str] = []
+        asked_texts: list[str] = []
         for step in ordered:
             if isinstance(step, SpanStep):
                 span_row[step.id] = len(span_texts)
@@ -40,7 +43,8 @@ class Layout:
                 texts = _label_texts(step)
                 label_rows[step.id] = slice(len(label_texts), len(label_texts) + len(texts))
                 label_texts += texts
-        return cls(ordered, span_row, label_rows, tuple(span_texts), tuple(label_texts))
+                asked_texts += [_asked(step)] * len(texts)
+        return cls(ordered, span_row, label_rows, tuple(span_texts), tuple(label_texts), tuple(asked_texts))
 
 
 def _asked(step: LabelStep | SpanStep) -> str:

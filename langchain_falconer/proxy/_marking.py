@@ -31,3 +31,8 @@ class Marked:
         after_open = position > self.start or (position == self.start and not is_end)
         after_close = position > self.end or (position == self.end and not is_end)
         return position + len(_OPEN) * after_open + len(_CLOSE) * after_close
+
+
+def mark(text: str, start: int, end: int) -> str:
+    """The text as the proxy reads it when a step asks about its span ``[start, end)``."""
+    return Marked(text, start, end).marked

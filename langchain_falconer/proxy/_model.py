@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+import math
 
 import torch
 from torch import Tensor, nn
@@ -16,8 +16,8 @@ class SlotModel(nn.Module):
     """Scores every slot in one pass over the text.
 
     A span slot is three vectors (outside, begin, inside) that score each token; a label slot is one vector that
-    scores the pooled text. Slots are made from an instruction's embedding by two linear maps, plus a correction that
-    training learns for each of its own steps. Inputs and outputs:
+    scores the pooled text. Slots are made from embedded words by two small networks (:meth:`span_slots`,
+    :meth:`label_slots`), plus a correction that training learns for each of its own steps. Inputs and outputs:
 
     - ``input_ids``, ``attention_mask``: (B, T)
     - ``span_weight`` (3S, d), ``span_bias`` (3S); ``label_weight`` (L, d), ``label_bias`` (L)
@@ -29,11 +29,24 @@ class SlotModel(nn.Module):
         self.encoder = encoder
         d = int(encoder.config.hidden_size)  # type: ignore[union-attr,arg-type]
         self.hidden_size = d
-        self.span_map = nn.Linear(d, SPAN_STATES * d, bias=False)
-        self.label_map = nn.Linear(d, d, bias=False)
-        nn.init.normal_(self.span_map.weight, std=0.02)
-        # The identity makes an untrained label score the cosine of text and label: zero-shot from the start.
-        nn.init.eye_(self.label_map.weight)
+        to_span, to_label = nn.Linear(d, SPAN_STATES * (d + 1)), nn.Linear(d, d + 1)
+        self.span_map = nn.Sequential(nn.Linear(d, d), nn.GELU(), to_span)
+        self.label_map = nn.Sequential(nn.Linear(2 * d, d), nn.GELU(), to_label)
+        nn.init.normal_(to_span.weight, std=0.02)
+        nn.init.zeros_(to_span.bias)
+        # Zeros make an untrained label score the cosine of text and label: zero-shot from the start.
+        nn.init.zeros_(to_label.weight)
+        nn.init.zeros_(to_label.bias)
+
+    def span_slots(self, asked: Tensor) -> tuple[Tensor, Tensor]:
+        """``span_weight, span_bias`` from unit vectors (S, d) of what each step asks for."""
+        made = self.span_map(asked * math.sqrt(self.hidden_size)).reshape(-1, self.hidden_size + 1)
+        return made[:, :-1], made[:, -1]
+
+    def label_slots(self, options: Tensor, asked: Tensor) -> tuple[Tensor, Tensor]:
+        """``label_weight, label_bias`` from unit vectors (L, d) of each option, and of what is asked of it."""
+        made = self.label_map(torch.cat([options, asked], -1) * math.sqrt(self.hidden_size))
+        return options + made[:, :-1], made[:, -1]
 
     def forward(
         self,
@@ -65,31 +78,32 @@ def pooled(states: Tensor, attention_mask: Tensor) -> Tensor:
 
 
 class Slots(nn.Module):
-    """The slots of a set of steps: instruction vectors through the model's maps, plus learned corrections."""
+    """The slots of a set of steps: made by the model from embedded words, plus learned corrections.
+
+    Args:
+        spans: Unit vectors (S, d) of what span steps ask for.
+        options: Unit vectors (L, d) of the options of label steps.
+        asked: Unit vectors (L, d) of the instructions that those options answer.
+    """
 
     span_vectors: Tensor
-    label_vectors: Tensor
+    option_vectors: Tensor
+    asked_vectors: Tensor
 
-    def __init__(self, span_vectors: Tensor, label_vectors: Tensor) -> None:
+    def __init__(self, spans: Tensor, options: Tensor, asked: Tensor) -> None:
         super().__init__()
-        d = span_vectors.shape[-1]
-        self.register_buffer("span_vectors", span_vectors)
-        self.register_buffer("label_vectors", label_vectors)
-        self.span_shift = nn.Parameter(torch.zeros(len(span_vectors) * SPAN_STATES, d))
-        self.span_bias = nn.Parameter(torch.zeros(len(span_vectors) * SPAN_STATES))
-        self.label_shift = nn.Parameter(torch.zeros(len(label_vectors), d))
-        self.label_bias = nn.Parameter(torch.zeros(len(label_vectors)))
+        d = spans.shape[-1]
+        self.register_buffer("span_vectors", spans)
+        self.register_buffer("option_vectors", options)
+        self.register_buffer("asked_vectors", asked)
+        self.span_shift = nn.Parameter(torch.zeros(len(spans) * SPAN_STATES, d))
+        self.span_bias = nn.Parameter(torch.zeros(len(spans) * SPAN_STATES))
+        self.label_shift = nn.Parameter(torch.zeros(len(options), d))
+        self.label_bias = nn.Parameter(torch.zeros(len(options)))
 
     def weights(self, model: SlotModel) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """``span_weight, span_bias, label_weight, label_bias`` for :meth:`SlotModel.forward`."""
-        d = model.hidden_size
-        span = model.span_map(self.span_vectors).reshape(-1, d) + self.span_shift
-        return span, self.span_bias, model.label_map(self.label_vectors) + self.label_shift, self.label_bias
-
-
-def state_tensors(model: SlotModel, slots: Slots) -> dict[str, Any]:
-    """Every tensor of a proxy by name, ready for safetensors."""
-    named = {f"model.{k}": v for k, v in model.state_dict().items()} | {
-        f"slots.{k}": v for k, v in slots.state_dict().items()
-    }
-    return {k: v.detach().to("cpu", torch.float32).contiguous() for k, v in named.items() if v.is_floating_point()}
+        made = (*model.span_slots(self.span_vectors), *model.label_slots(self.option_vectors, self.asked_vectors))
+        learned = (self.span_shift, self.span_bias, self.label_shift, self.label_bias)
+        span, span_bias, label, label_bias = (a + b for a, b in zip(made, learned, strict=True))
+        return span, span_bias, label, label_bias

@@ -24,7 +24,6 @@ from langchain_falconer.proxy._base import (
     DEFAULT_BASE,
     base_folder,
     empty_encoder,
-    load_encoder,
     load_tokenizer,
     max_tokens,
 )
@@ -32,6 +31,7 @@ from langchain_falconer.proxy._decode import Scores, decide, merge
 from langchain_falconer.proxy._folder import FILES, FORMAT, read_manifest, replacing_folder
 from langchain_falconer.proxy._layout import Layout
 from langchain_falconer.proxy._marking import Marked
+from langchain_falconer.proxy._metamodel import fill, load_model
 from langchain_falconer.proxy._scorer import Scorer
 from langchain_falconer.proxy._session import OnnxSession, Session, SlotWeights, TorchSession
 from langchain_falconer.proxy._tokens import Windows, pad
@@ -243,21 +243,11 @@ class Proxy:
     def _model(self) -> Any:
         if self._loaded_model is not None:
             return self._loaded_model
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
         from langchain_falconer.proxy._model import SlotModel
 
         assert self.path is not None
         model = SlotModel(empty_encoder(str(self.path)))
-        try:
-            missing, unexpected = model.load_state_dict(load_file(self.path / FILES["weights"]), strict=False)
-        except (OSError, RuntimeError, SafetensorError) as error:
-            raise ProxyError(
-                f"the weights at {self.path} are broken ({str(error).splitlines()[0][:160]}); train again"
-            ) from None
-        if unexpected or any("position_ids" not in name for name in missing):
-            raise ProxyError(f"the weights at {self.path} do not fit its config.json; train again")
+        fill(model, self.path)
         return model.eval()
 
     @cached_property
@@ -436,10 +426,8 @@ def _slots_module(model: Any, tokenizer: Any, layout: Layout) -> Any:
 
     from langchain_falconer.proxy._model import Slots
 
-    span_vectors, label_vectors = (
-        torch.from_numpy(embed(model, tokenizer, t)) for t in (layout.span_texts, layout.label_texts)
-    )
-    return Slots(span_vectors, label_vectors)
+    words = (layout.span_texts, layout.label_texts, layout.asked_texts)
+    return Slots(*(torch.from_numpy(embed(model, tokenizer, texts)) for texts in words))
 
 
 def _baked(model: Any, slots: Any) -> SlotWeights:
@@ -457,10 +445,7 @@ class Embedder:
 
     @cached_property
     def _parts(self) -> tuple[Any, Any]:
-        from langchain_falconer.proxy._model import SlotModel
-
-        folder = base_folder(self.base)
-        return SlotModel(load_encoder(folder)).eval(), load_tokenizer(folder)
+        return load_model(self.base), load_tokenizer(base_folder(self.base))
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
         """Unit vectors (n, d), float32."""
@@ -485,17 +470,15 @@ def train_proxy(
     """
     import torch
 
-    from langchain_falconer.proxy._model import SlotModel
-
     settings = settings or TrainSettings()
     examples = examples_of(plan, annotations, passage_chars)
     _check_every_step(plan, examples)
     folder = base_folder(base)
     tokenizer = load_tokenizer(folder)
     torch.manual_seed(settings.seed)
-    model = SlotModel(load_encoder(folder, settings.layers))
+    model = load_model(base, settings.layers)
     layout = Layout.of(plan)
-    slots = _slots_module(model.eval(), tokenizer, layout)
+    slots = _slots_module(model, tokenizer, layout)
     limit = max_tokens(tokenizer, model.encoder)
     result = fit(
         model, slots, layout, Windows(tokenizer, limit), int(tokenizer.pad_token_id or 0), examples, settings, on_step

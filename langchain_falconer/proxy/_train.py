@@ -101,7 +101,9 @@ def _parents(plan: Plan, answers: Answers | Span) -> Iterable[Span]:
 
 
 @dataclass(frozen=True)
-class _Item:
+class Item:
+    """One pass of the encoder, and what it is to learn there."""
+
     window: Window
     example: Example
 
@@ -141,7 +143,7 @@ def fit(
     """
     import torch
 
-    items = [_Item(w, examples[w.text]) for w in windows([e.text for e in examples])]
+    items = [Item(w, examples[w.text]) for w in windows([e.text for e in examples])]
     if not items:
         raise ProxyError("there is nothing to train on: no annotation answers a step of the plan")
     began = time.monotonic()
@@ -180,9 +182,7 @@ def default_epochs(n: int) -> float:
 def _optimizer(model: SlotModel, slots: Slots, settings: TrainSettings, total: int) -> tuple[Any, Any]:
     import torch
 
-    for name, parameter in model.encoder.named_parameters():
-        if "word_embeddings" in name:
-            parameter.requires_grad_(False)
+    freeze_words(model.encoder)
     encoder = [p for p in model.encoder.parameters() if p.requires_grad]
     maps = [*model.span_map.parameters(), *model.label_map.parameters()]
     groups = [
@@ -198,7 +198,14 @@ def _optimizer(model: SlotModel, slots: Slots, settings: TrainSettings, total: i
     return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
 
 
-def _batches(items: Sequence[_Item], size: int, rng: random.Random) -> list[list[_Item]]:
+def freeze_words(encoder: Any) -> None:
+    """Leave the word embeddings as they are: half of a small encoder's weights, and rare words keep their places."""
+    for name, parameter in encoder.named_parameters():
+        if "word_embeddings" in name:
+            parameter.requires_grad_(False)
+
+
+def _batches(items: Sequence[Item], size: int, rng: random.Random) -> list[list[Item]]:
     """A shuffled epoch whose batches hold texts of like length: padding costs as much as text."""
     order = list(items)
     rng.shuffle(order)
@@ -211,18 +218,25 @@ def _batches(items: Sequence[_Item], size: int, rng: random.Random) -> list[list
     return batches
 
 
-def _step(model: SlotModel, slots: Slots, layout: Layout, batch: list[_Item], pad_id: int, optimizer: Any) -> float:
+def _step(model: SlotModel, slots: Slots, layout: Layout, batch: list[Item], pad_id: int, optimizer: Any) -> float:
     import torch
 
     ids, mask = (torch.from_numpy(a) for a in pad([item.window for item in batch], pad_id))
-    with torch.autocast("cpu", torch.bfloat16, enabled=bf16_pays()):
+    with autocast():
         span_scores, label_scores = model(ids, mask, *slots.weights(model))
-    loss = _loss(span_scores.float(), label_scores.float(), layout, batch)
+    loss = loss_of(span_scores.float(), label_scores.float(), layout, batch)
     optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     torch.nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], 1.0)
     optimizer.step()
     return loss.item()
+
+
+def autocast() -> Any:
+    """bf16 where the CPU has it."""
+    import torch
+
+    return torch.autocast("cpu", torch.bfloat16, enabled=bf16_pays())
 
 
 def bf16_pays() -> bool:
@@ -232,7 +246,7 @@ def bf16_pays() -> bool:
     return bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
 
 
-def _loss(span_scores: Tensor, label_scores: Tensor, layout: Layout, batch: list[_Item]) -> Tensor:
+def loss_of(span_scores: Tensor, label_scores: Tensor, layout: Layout, batch: list[Item]) -> Tensor:
     """The mean over steps of each step's loss on the texts that annotate it."""
     from torch.nn import functional
 
@@ -255,7 +269,7 @@ def _loss(span_scores: Tensor, label_scores: Tensor, layout: Layout, batch: list
     return sum(losses) if losses else span_scores.sum() * 0.0  # type: ignore[return-value]
 
 
-def _span_targets(layout: Layout, batch: list[_Item], width: int) -> Tensor:
+def _span_targets(layout: Layout, batch: list[Item], width: int) -> Tensor:
     import torch
 
     targets = np.full((len(batch), width, len(layout.span_row)), _IGNORE, np.int64)
@@ -271,7 +285,7 @@ def _span_targets(layout: Layout, batch: list[_Item], width: int) -> Tensor:
     return torch.from_numpy(targets)
 
 
-def _label_loss(step: LabelStep, scores: Tensor, layout: Layout, batch: list[_Item]) -> Tensor | None:
+def _label_loss(step: LabelStep, scores: Tensor, layout: Layout, batch: list[Item]) -> Tensor | None:
     import torch
     from torch.nn import functional
 

@@ -1,0 +1,119 @@
+"""How people word a question: one type, many instructions, so that the metamodel learns meanings, not strings."""
+
+from __future__ import annotations
+
+import random
+import re
+
+ASK_SPAN = (
+    "{x}",
+    "{x}",
+    "Extract the {x}",
+    "Extract all {x}",
+    "Extract {x}.",
+    "Find every {x}",
+    "Find the {x} in the text",
+    "Find all mentions of {x}",
+    "List the {x}",
+    "Which {x} are mentioned?",
+    "What {x} does the text name?",
+    "Mark each {x}",
+    "Get the {x} mentioned in this {text}",
+)
+ASK_MENTION = (
+    "Does the {text} mention {x}?",
+    "Is any {x} mentioned?",
+    "Does this name a {x}?",
+    "Mentions {x}",
+    "Is there a {x} in the {text}?",
+)
+ASK_IS = (
+    "Is this about {x}?",
+    "Is the {text} about {x}?",
+    "Does the {text} concern {x}?",
+    "Does it fit '{x}'?",
+    "{x}",
+)
+
+TYPES = {
+    "person": ("person", "people", "names of people", "person name", "individuals"),
+    "location": ("location", "place", "places and locations", "geographical places"),
+    "organisation": ("organisation", "organization", "organisations such as companies and institutions", "institution"),
+    "group": ("group", "bands and sports teams", "team or band", "groups of people such as teams and bands"),
+    "creative-work": ("creative work", "titles of songs, films, books and shows", "title of a work"),
+    "corporation": ("company", "companies", "corporation", "names of companies and corporations"),
+    "product": ("product", "names of products", "products and devices"),
+    "country": ("country", "countries", "nations"),
+    "event": ("event", "events", "named events"),
+    "award": ("award", "awards and prizes", "prizes"),
+    "misc": ("other named entity", "nationalities, languages and other names", "miscellaneous named things"),
+    "writer": ("writer", "authors", "writers and poets"),
+    "book": ("book", "book title", "titles of books"),
+    "poem": ("poem", "titles of poems"),
+    "magazine": ("magazine", "magazines and journals"),
+    "literarygenre": ("literary genre", "genres of literature"),
+    "musicalartist": ("musician", "musical artist", "singers and musicians"),
+    "band": ("band", "music groups", "names of bands"),
+    "musicgenre": ("music genre", "styles of music"),
+    "album": ("album", "album titles"),
+    "song": ("song", "song titles", "songs or tracks"),
+    "musicalinstrument": ("musical instrument", "instruments"),
+    "algorithm": ("algorithm", "algorithms and models"),
+    "field": ("research field", "fields of research", "scientific discipline"),
+    "task": ("task", "machine learning task", "problems that a system solves"),
+    "researcher": ("researcher", "scientists", "names of researchers"),
+    "metrics": ("evaluation metric", "metrics", "measures of quality"),
+    "conference": ("conference", "scientific conferences"),
+    "university": ("university", "universities", "names of universities"),
+    "programlang": ("programming language", "programming languages"),
+    "aspect": (
+        "aspect",
+        "aspects of the restaurant",
+        "features that the reviewer talks about",
+        "aspects the customer mentions",
+        "what the reviewer gives an opinion on",
+        "the things that are praised or criticised",
+    ),
+    "disease": ("disease", "diseases", "mention of a disease", "illnesses and disorders", "medical conditions"),
+    "skill": ("skill", "skills that the candidate needs", "abilities and tasks of the job", "required skills"),
+    "knowledge": ("knowledge requirement", "technologies, subjects and degrees required", "required knowledge"),
+    "toxic": ("toxic words", "insults", "rude or offensive words", "words that make the comment toxic"),
+    "amount_of_money": ("amount of money", "sums of money", "price", "money"),
+    "date": ("date", "dates", "days"),
+    "time": ("time", "times of day"),
+    "person_name": ("person name", "name of the person", "names of people"),
+    "company_name": ("company", "company name", "names of companies"),
+    "adults": ("number of adults",),
+    "kids": ("number of children", "number of kids"),
+    "people": ("number of people", "how many people"),
+    "rooms": ("number of rooms",),
+    "date_from": ("start date", "date of arrival", "first day"),
+    "date_to": ("end date", "date of departure", "last day"),
+    "time_from": ("start time",),
+    "time_to": ("end time",),
+    "date_period": ("period", "period of days", "time span"),
+    "time_period": ("duration", "period of time"),
+    "shopping_category": ("shopping category", "kind of purchase"),
+}
+
+SENTIMENT = {
+    "positive": ("positive", "good", "favourable", "likes it", "praise", "happy with it", "positive opinion", "liked"),
+    "negative": ("negative", "bad", "unfavourable", "dislikes it", "complaint", "unhappy with it", "disliked"),
+    "neutral": ("neutral", "no opinion", "neither", "matter of fact", "neutral opinion"),
+    "mixed": ("mixed", "both good and bad", "mixed feelings"),
+}
+
+
+def words_of(name: str) -> tuple[str, ...]:
+    """The ways to name a type; a name that is not known stands for itself."""
+    return TYPES.get(name) or (human(name),)
+
+
+def human(name: str) -> str:
+    """A label's name as a person would write it: ``oil_change_how`` becomes ``oil change how``."""
+    return re.sub(r"[_\s]+", " ", name).strip()
+
+
+def asked(rng: random.Random, templates: tuple[str, ...], x: str, text: str = "text") -> str:
+    """One wording of a question about ``x``."""
+    return rng.choice(templates).format(x=x, text=text)
