@@ -1,4 +1,4 @@
-"""The command line: ``falconer plan | mine | train | predict | proxies | report | demo | benchmark``."""
+"""The command line: ``falconer plan | mine | train | predict | pretrain | proxies | report | demo | benchmark``."""
 
 from __future__ import annotations
 
@@ -273,6 +273,43 @@ def predict(
         _print_json(facts)
     else:
         stdout.print(f"{done.tally.total:,} rows, {done.tally.matched:,} matched, in [bold]{output}[/bold]")
+
+
+@app.command()
+def pretrain(
+    data: Annotated[Path, typer.Option("--data", help="The folder of the data sets.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The folder of the metamodel.")],
+    recipe: Annotated[
+        Path | None, typer.Option("--recipe", help="Its settings and mix (JSON) [default: that of the shipped one].")
+    ] = None,
+    answers: Annotated[
+        Path | None, typer.Option("--answers", help="An LLM's labels of raw texts [default: those shipped].")
+    ] = None,
+    llm: Llm = None,
+    ask: Annotated[int, typer.Option("--ask", help="First have the LLM label so many texts, into --answers.")] = 0,
+    timeout: Timeout = 120,
+    concurrency: Concurrency = 4,
+    as_json: AsJson = False,
+) -> None:
+    """Make a metamodel: what proxies start from. The same command again goes on from the last checkpoint."""
+    from langchain_falconer.pretrain import ANSWERS, SHIPPED, Recipe, askable, distil, make
+
+    made_of = Recipe.read(recipe or SHIPPED)
+    file = answers or ANSWERS
+    if ask and (llm is None or answers is None):
+        raise SettingsError("--ask needs an LLM and a file for its answers; name them with --llm and --answers")
+    with _progress() as show:
+        if ask and llm:
+            texts = askable(data)[:ask]
+            asked = _llm(llm, timeout=timeout, max_concurrency=concurrency)
+            distil(asked, texts, file, concurrency, lambda n: show({"stage": "distil", "done": n, "total": len(texts)}))
+        card = make(
+            made_of, data, output, file, lambda p: show({"stage": "pretrain", "done": p.step, "total": p.steps})
+        )
+    if as_json:
+        _print_json({"metamodel": str(output), **card})
+    else:
+        stdout.print(f"the metamodel is in [bold]{output}[/bold]; train on it with --base {output}")
 
 
 @proxies_app.callback()
@@ -573,6 +610,8 @@ def _finish(result: MiningResult, report: Path | None, as_json: bool) -> None:
 
 
 _STAGES = {
+    "distil": "labelling (LLM)",
+    "pretrain": "pretraining",
     "plan": "planning",
     "sample": "reading the corpus",
     "annotate": "annotating (LLM)",

@@ -10,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from langchain_falconer.errors import LLMError
 from langchain_falconer.pretrain._tasks import LabelSource, PairSource, Source
 
 if TYPE_CHECKING:
@@ -92,11 +91,15 @@ _EXAMPLES = (
 
 
 def distil(
-    llm: LLM, texts: Sequence[str], file: Path, *, concurrency: int = 4, on_answer: Callable[[int], None] | None = None
+    llm: LLM, texts: Sequence[str], file: Path, concurrency: int = 4, on_answer: Callable[[int], None] | None = None
 ) -> int:
     """Ask the LLM about texts and add its answers to ``file`` (JSONL, gzip); texts answered there are not asked again.
 
-    The file holds hashes of texts and labels, no text. Returns how many answers it holds now.
+    The file holds hashes of texts and labels, no text; a text whose answer cannot be used is left out, and asked again
+    next time. Returns how many answers the file holds now.
+
+    Raises:
+        LLMError: the LLM does not answer.
     """
     known = {row["text"] for row in _read(file)} if file.is_file() else set()
     asked = [t for t in dict.fromkeys(texts) if text_id(t) not in known]
@@ -158,8 +161,5 @@ def _ask(llm: LLM, text: str) -> dict[str, Any] | None:
         answer = json.dumps(dict(zip(_KEYS, values, strict=True)), separators=(",", ":"))
         messages += [("user", json.dumps(example)), ("assistant", answer)]
     messages.append(("user", json.dumps(text, ensure_ascii=False)))
-    try:
-        data = llm.ask(messages, _schema()).data
-    except LLMError:
-        return None
+    data = llm.ask(messages, _schema()).data
     return {"text": text_id(text), **{name: data[key] for key, name in _KEYS.items()}} if data else None

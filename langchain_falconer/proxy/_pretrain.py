@@ -91,14 +91,15 @@ def pretrain(
     tokenizer = load_tokenizer(base_folder(settings.base))
     teacher = load_model(settings.base)
     model = load_model(settings.base)
-    optimizer, schedule = _optimizer(model, settings)
-    step = _resume(folder, model, optimizer, schedule)
+    optimizer = _optimizer(model, settings)
+    step = _resume(folder, model, optimizer)
     reader = _Reader(Windows(tokenizer, settings.max_tokens), int(tokenizer.pad_token_id or 0))
     seen: dict[str, list[float]] = {}
     began = time.monotonic()
     model.train()
     while step < settings.steps:
         rng = random.Random(f"{settings.seed}-{step}")
+        torch.manual_seed(rng.getrandbits(32))  # dropout, too, is the same after a resume
         parts = [
             (name, _task_loss(model, reader, task))
             for name, task in (draw(rng, settings.texts) for _ in range(settings.tasks))
@@ -110,8 +111,9 @@ def pretrain(
         optimizer.zero_grad(set_to_none=True)
         total.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for group in optimizer.param_groups:
+            group["lr"] = group["peak"] * _rate(step, settings)
         optimizer.step()
-        schedule.step()
         step += 1
         for name, loss in parts:
             seen.setdefault(name, []).append(float(loss.detach()))
@@ -184,26 +186,23 @@ def _kept(model: Any, teacher: Any, reader: _Reader, texts: Sequence[str]) -> An
     return (1 - (before.float() * now.float()).sum(-1)).mean()
 
 
-def _optimizer(model: Any, settings: PretrainSettings) -> tuple[Any, Any]:
+def _optimizer(model: Any, settings: PretrainSettings) -> Any:
     import torch
 
     freeze_words(model.encoder)
-    groups = [
-        {"params": [p for p in model.encoder.parameters() if p.requires_grad], "lr": settings.learning_rate},
-        {
-            "params": [*model.span_map.parameters(), *model.label_map.parameters()],
-            "lr": settings.learning_rate * settings.head_factor,
-        },
-    ]
-    optimizer = torch.optim.AdamW(groups, weight_decay=settings.weight_decay, fused=True)
+    encoder = [p for p in model.encoder.parameters() if p.requires_grad]
+    maps = [*model.span_map.parameters(), *model.label_map.parameters()]
+    rate = settings.learning_rate
+    groups = [{"params": encoder, "peak": rate}, {"params": maps, "peak": rate * settings.head_factor}]
+    return torch.optim.AdamW(groups, weight_decay=settings.weight_decay, fused=True)
+
+
+def _rate(step: int, settings: PretrainSettings) -> float:
+    """The learning rate's share of its peak: a linear warm-up, then half a cosine."""
     warm = max(1, round(settings.warmup * settings.steps))
-
-    def rate(step: int) -> float:
-        if step < warm:
-            return (step + 1) / warm
-        return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warm) / max(1, settings.steps - warm))))
-
-    return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
+    if step < warm:
+        return (step + 1) / warm
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warm) / max(1, settings.steps - warm))))
 
 
 def _trained(model: Any) -> Iterator[tuple[str, Any]]:
@@ -223,19 +222,18 @@ def _save(folder: Path, model: Any, optimizer: Any, step: int) -> None:
     partial.replace(folder / _CHECKPOINT)
 
 
-def _resume(folder: Path, model: Any, optimizer: Any, schedule: Any) -> int:
+def _resume(folder: Path, model: Any, optimizer: Any) -> int:
     import torch
     from safetensors import safe_open
 
     file = folder / _CHECKPOINT
     if not file.is_file():
         return 0
-    with safe_open(file, "pt") as saved:
-        step = int(saved.metadata()["step"])
-        with torch.no_grad():
-            for name, p in _trained(model):
-                p.copy_(saved.get_tensor(f"weight.{name}"))
-                optimizer.state[p] = {k: saved.get_tensor(f"{k}.{name}") for k in ("step", "exp_avg", "exp_avg_sq")}
-    schedule.last_epoch = step - 1
-    schedule.step()
+    with safe_open(file, "pt") as saved, torch.no_grad():
+        step, held = int(saved.metadata()["step"]), set(saved.keys())
+        for name, p in _trained(model):
+            p.copy_(saved.get_tensor(f"weight.{name}"))
+            # A weight that no task has used yet (the pooler's never is) has no state.
+            state = {k: f"{k}.{name}" for k in ("step", "exp_avg", "exp_avg_sq") if f"{k}.{name}" in held}
+            optimizer.state[p] = {k: saved.get_tensor(key) for k, key in state.items()}
     return step

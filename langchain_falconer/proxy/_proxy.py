@@ -207,6 +207,19 @@ class Proxy:
             _write_manifest(self.path, self.manifest)
 
     @classmethod
+    def zero_shot(cls, plan: Plan, *, base: str = DEFAULT_BASE, passage_chars: int = PASSAGE_CHARS) -> Proxy:
+        """A proxy that answers a plan from the words of its questions alone; nothing is trained.
+
+        How good that is, only annotations can tell: measure it before you trust it.
+
+        Raises:
+            ProxyError: the base cannot be loaded.
+        """
+        model, tokenizer = load_model(base), load_tokenizer(base_folder(base))
+        manifest = _manifest(plan, base, passage_chars, tokenizer, model)
+        return cls(manifest, tokenizer, new_slots(model, tokenizer, Layout.of(plan)), model)
+
+    @classmethod
     def load(cls, path: str | Path) -> Proxy:
         """The proxy in a folder. Weights are safetensors; nothing in the folder is ever executed.
 
@@ -473,30 +486,33 @@ def train_proxy(
     settings = settings or TrainSettings()
     examples = examples_of(plan, annotations, passage_chars)
     _check_every_step(plan, examples)
-    folder = base_folder(base)
-    tokenizer = load_tokenizer(folder)
     torch.manual_seed(settings.seed)
-    model = load_model(base, settings.layers)
-    layout = Layout.of(plan)
+    model, tokenizer, layout = load_model(base, settings.layers), load_tokenizer(base_folder(base)), Layout.of(plan)
     slots = _slots_module(model, tokenizer, layout)
-    limit = max_tokens(tokenizer, model.encoder)
-    result = fit(
-        model, slots, layout, Windows(tokenizer, limit), int(tokenizer.pad_token_id or 0), examples, settings, on_step
-    )
-    manifest = {
+    windows = Windows(tokenizer, max_tokens(tokenizer, model.encoder))
+    result = fit(model, slots, layout, windows, int(tokenizer.pad_token_id or 0), examples, settings, on_step)
+    manifest = _manifest(plan, base, passage_chars, tokenizer, model) | {
+        "settings": settings.model_dump(),
+        "data": {"annotations": len(annotations), "examples": len(examples), "sha256": _data_hash(examples)},
+        "training": result.to_dict(),
+    }
+    return Proxy(manifest, tokenizer, _baked(model, slots), model)
+
+
+def _manifest(plan: Plan, base: str, passage_chars: int, tokenizer: Any, model: Any) -> dict[str, Any]:
+    """What is true of a proxy before any training."""
+    return {
         "format": FORMAT,
         "plan": plan.to_dict(),
         "plan_fingerprint": plan.fingerprint,
         "step_fingerprints": {s.id: s.fingerprint for s in plan.steps},
         "base": base,
         "passage_chars": passage_chars,
-        "max_tokens": limit,
-        "settings": settings.model_dump(),
-        "data": {"annotations": len(annotations), "examples": len(examples), "sha256": _data_hash(examples)},
-        "training": result.to_dict(),
+        "max_tokens": max_tokens(tokenizer, model.encoder),
+        "settings": {},
+        "data": {"annotations": 0, "examples": 0},
         "versions": {name: version(name) for name in ("torch", "transformers", "numpy")},
     }
-    return Proxy(manifest, tokenizer, _baked(model, slots), model)
 
 
 def _check_every_step(plan: Plan, examples: Sequence[Any]) -> None:

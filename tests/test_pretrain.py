@@ -1,0 +1,272 @@
+"""How the metamodel is made: tasks drawn from sets, the loop and its checkpoints, an LLM's answers, the recipe."""
+
+import gzip
+import json
+import random
+
+import numpy as np
+import pytest
+from langchain_openai import ChatOpenAI
+from laptops import PLAN, annotations, is_positive, prices, reviews
+from loopback import ChatServer
+
+from langchain_falconer.errors import CorpusError, SettingsError
+from langchain_falconer.llm import LLM
+from langchain_falconer.plan import LabelStep, SpanStep
+from langchain_falconer.pretrain import (
+    SHIPPED,
+    LabelSource,
+    MarkedText,
+    Mixture,
+    NextTokensSource,
+    PairSource,
+    Recipe,
+    SpanSource,
+    distil,
+    sources,
+)
+from langchain_falconer.proxy import (
+    Embedder,
+    PretrainSettings,
+    Proxy,
+    TrainSettings,
+    pretrain,
+    save_metamodel,
+    train_proxy,
+)
+
+REVIEWS = reviews(80)
+SEED = random.Random
+
+
+def price_rows():
+    for text in REVIEWS:
+        found = [(text.index(p), text.index(p) + len(p)) for p in prices(text)]
+        yield MarkedText(text, {"price": found, "$": found[:1]} if found else {})
+
+
+def price_source(**options):
+    return SpanSource(list(price_rows()), "review", ("disease",), {"price": "What does it cost?"}, **options)
+
+
+def mood_source(**options):
+    rows = [(t, ["good" if is_positive(t) else "bad"]) for t in REVIEWS]
+    classes = {"good": ("positive", "good"), "bad": ("negative", "bad")}
+    return LabelSource(rows, classes, ("Is the review positive?", "How is it?"), **options)
+
+
+def manifold_source():
+    rows = [(f"text {i}", [c for c in "abcdef" if i % (ord(c) - 95) == 0]) for i in range(1, 60)]
+    return LabelSource(rows, {c: (c, f"the letter {c}") for c in "abcdef"}, ("Which letters?",), exclusive=False)
+
+
+def pair_source():
+    return PairSource([(f"left {i % 7}", f"right {i % 7}") for i in range(30)], ("Which goes with it?",))
+
+
+def next_source():
+    text = "The old mill stood by the river, and nobody had used the "
+    return NextTokensSource([(text, "nobody had used the", [(4, 12)])] * 3)
+
+
+ALL = [price_source, mood_source, manifold_source, pair_source, next_source]
+
+
+# ---- tasks
+
+
+@pytest.mark.parametrize("make", ALL)
+def test_a_task_answers_only_what_it_asks_and_within_its_texts(make):
+    source = make()
+    for seed in range(60):
+        task = source.draw(SEED(seed), 12)
+        assert task.examples
+        steps = {s.id: s for s in task.layout.steps}
+        for example in task.examples:
+            assert {*example.labels, *example.spans} <= set(steps)
+            for spans in example.spans.values():
+                assert all(0 <= a < b <= len(example.text) for a, b in spans)
+            for name, value in example.labels.items():
+                step = steps[name]
+                assert isinstance(step, LabelStep)
+                if step.kind == "yes_no":
+                    assert isinstance(value, bool)
+                else:
+                    assert set([value] if step.kind == "choice" else value) <= set(step.names)
+        if isinstance(source, PairSource):
+            assert len({e.labels["p"] for e in task.examples}) == len(task.examples)
+
+
+@pytest.mark.parametrize("make", ALL)
+def test_the_same_seed_draws_the_same_task(make):
+    one, other = (make().draw(SEED(5), 12) for _ in range(2))
+    assert one == other
+
+
+def test_spans_are_asked_for_in_many_wordings_and_types_that_no_text_holds_too():
+    drawn = [price_source(mentions=0.0).draw(SEED(i), 8) for i in range(80)]
+    asked = {s.instruction for task in drawn for s in task.layout.steps}
+    assert len(asked) > 12
+    assert "What does it cost?" in asked
+    assert any("disease" in words or "illness" in words for words in asked)
+    for task in drawn:
+        for step in task.layout.steps:
+            assert isinstance(step, SpanStep)
+            if "disease" in step.instruction:
+                assert not any(e.spans[step.id] for e in task.examples)
+
+
+def test_mentions_are_yes_no_or_which_of_them():
+    tasks = [price_source(mentions=1.0).draw(SEED(i), 8) for i in range(20)]
+    kinds = {s.kind for task in tasks for s in task.layout.steps if isinstance(s, LabelStep)}
+    assert kinds == {"yes_no", "multi"}
+
+
+def test_a_mixture_draws_by_weight_and_knows_its_sources():
+    mixture = Mixture({"p": price_source(), "m": mood_source()}, {"p": 3, "m": 1})
+    names = [mixture.draw(SEED(i), 4)[0] for i in range(400)]
+    assert 250 < names.count("p") < 350
+    with pytest.raises(SettingsError, match="the mix names x; there is p"):
+        Mixture({"p": price_source()}, {"x": 1})
+
+
+def test_the_shipped_recipe_holds_out_what_the_benchmark_scores():
+    recipe = Recipe.read(SHIPPED)
+    assert {"snips", "crossner_politics"} <= set(recipe.holdout)
+    assert not any(name.startswith(held) for name in recipe.mix for held in recipe.holdout)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [('{"name": "x"}', "settings: Field required"), ("not json", "Invalid JSON"), (None, "cannot be read")],
+)
+def test_a_broken_recipe_is_one_sentence(tmp_path, text, message):
+    file = tmp_path / "recipe.json"
+    if text is not None:
+        file.write_text(text)
+    with pytest.raises(SettingsError, match=message):
+        Recipe.read(file)
+
+
+def test_data_that_is_not_there_is_one_sentence(tmp_path):
+    with pytest.raises(CorpusError, match="name their folder with --data"):
+        sources(tmp_path)
+
+
+# ---- the loop
+
+
+def settings_of(base, steps, **more):
+    brief = {"learning_rate": 3e-3, "checkpoint_every": 5, "texts": 16}
+    return PretrainSettings.model_validate({"base": base, "steps": steps, **brief, **more})
+
+
+def weights(model):
+    return {name: p.detach().numpy().copy() for name, p in model.named_parameters()}
+
+
+def test_cut_short_and_gone_on_with_it_is_the_same_as_undisturbed(tiny_bert, tmp_path):
+    mixture = Mixture({"p": price_source(), "m": mood_source()}, {"p": 1, "m": 1})
+
+    class CutError(Exception):
+        pass
+
+    def cut(rng, size):
+        if len(seen) == 16:
+            raise CutError
+        seen.append(1)
+        return mixture.draw(rng, size)
+
+    seen: list[int] = []
+    settings = settings_of(tiny_bert, 12)
+    whole, _ = pretrain(mixture.draw, REVIEWS, settings, tmp_path / "whole")
+    with pytest.raises(CutError):
+        pretrain(cut, REVIEWS, settings, tmp_path / "cut")
+    resumed, _ = pretrain(mixture.draw, REVIEWS, settings, tmp_path / "cut")
+    assert all(np.array_equal(a, b) for a, b in zip(weights(whole).values(), weights(resumed).values(), strict=True))
+
+
+@pytest.fixture(scope="module")
+def metamodel(tiny_bert, tmp_path_factory):
+    """A metamodel that knows prices and moods in words other than those of the plan."""
+    folder = tmp_path_factory.mktemp("metamodel")
+    mixture = Mixture({"p": price_source(mentions=0.0), "m": mood_source()}, {"p": 1, "m": 1})
+    model, tokenizer = pretrain(mixture.draw, REVIEWS, settings_of(tiny_bert, 300, keep=0.0), folder / "checkpoints")
+    save_metamodel(model, tokenizer, folder, {"recipe": "toy"})
+    return str(folder)
+
+
+def test_a_metamodel_answers_before_any_training(metamodel, tiny_bert):
+    def right(base):
+        proxy = Proxy.zero_shot(PLAN, base=base)
+        spans = [[s.text for s in found] for found in proxy.get_span(REVIEWS, "Extract the price")]
+        moods = proxy.get_label(REVIEWS, "How is the review?", ["positive", "negative"])
+        hits = sum(
+            m.value == ("positive" if is_positive(t) else "negative") for m, t in zip(moods, REVIEWS, strict=True)
+        )
+        return sum(s == prices(t) for s, t in zip(spans, REVIEWS, strict=True)) / len(REVIEWS), hits / len(REVIEWS)
+
+    pretrained, bare = right(metamodel), right(tiny_bert)
+    assert min(pretrained) > 0.9
+    assert min(bare) < 0.7
+
+
+def test_a_zero_shot_proxy_is_kept_like_any_other(metamodel, tmp_path):
+    proxy = Proxy.zero_shot(PLAN, base=metamodel)
+    before = proxy.answers(REVIEWS, everything=True)
+    proxy.save(tmp_path / "p")
+    proxy.export()
+    loaded = Proxy.load(tmp_path / "p")
+    assert loaded.manifest["data"]["annotations"] == 0
+    assert [a.labels["positive"].value for a in loaded.answers(REVIEWS, everything=True)] == [
+        a.labels["positive"].value for a in before
+    ]
+
+
+def test_training_starts_from_what_the_metamodel_knows(metamodel, tiny_bert):
+    few, brief = annotations(reviews(6, start=300)), TrainSettings(epochs=1)
+    unseen = reviews(30, start=400)
+
+    def right(base):
+        found = train_proxy(PLAN, few, base=base, settings=brief).get_span(unseen, "Extract the price")
+        return sum([s.text for s in one] == prices(t) for one, t in zip(found, unseen, strict=True))
+
+    assert right(metamodel) > right(tiny_bert) + 5
+
+
+def test_the_sentence_space_is_kept(tiny_bert, tmp_path):
+    mixture = Mixture({"p": price_source()}, {"p": 1})
+
+    def drift(keep):
+        model, tokenizer = pretrain(mixture.draw, REVIEWS, settings_of(tiny_bert, 30, keep=keep), tmp_path / str(keep))
+        save_metamodel(model, tokenizer, tmp_path / f"m{keep}", {})
+        before, after = (Embedder(base)(REVIEWS) for base in (tiny_bert, str(tmp_path / f"m{keep}")))
+        return 1 - np.mean(np.sum(before * after, axis=1))
+
+    assert drift(20.0) < drift(0.0) / 2
+
+
+# ---- an LLM's answers
+
+
+def llm_at(server):
+    return LLM(ChatOpenAI(base_url=server.base_url, api_key="test-key", model="loopback", max_retries=0))
+
+
+def test_an_llm_labels_texts_once_and_no_text_is_kept(tmp_path):
+    answer = json.dumps({"t": "a bus", "f": "travel", "s": "negative", "e": "anger", "p": "complain"})
+    file = tmp_path / "answers.jsonl.gz"
+    with ChatServer(lambda request: answer) as server:
+        assert distil(llm_at(server), ["the bus never came", "late again"], file) == 2
+        assert distil(llm_at(server), ["late again", "the bus never came", "third"], file) == 3
+        assert server.calls == 3
+    with gzip.open(file, "rt") as lines:
+        kept = lines.read()
+    assert "late again" not in kept
+    assert kept.count('"emotion": "anger"') == 3
+
+
+def test_a_text_that_the_llm_fails_on_is_asked_again_next_time(tmp_path):
+    with ChatServer(lambda request: "no JSON") as server:
+        assert distil(llm_at(server), ["a text"], tmp_path / "a.gz") == 0
+        assert not (tmp_path / "a.gz").exists()
