@@ -521,6 +521,40 @@ def benchmark_steps(
     _show_benchmark(steps.run(data), as_json)
 
 
+@benchmark_app.command("zero-shot")
+def benchmark_zero_shot(
+    data: Annotated[Path, typer.Option("--data", help="The folder of the data sets.")],
+    base: Base = None,
+    as_json: AsJson = False,
+) -> None:
+    """What the metamodel answers before any training, beside the cosine of its base."""
+    from langchain_falconer.benchmarks import proxy
+    from langchain_falconer.proxy import DEFAULT_BASE
+
+    _show_benchmark(proxy.zero_shot(data, base=base or DEFAULT_BASE), as_json)
+
+
+@benchmark_app.command("few")
+def benchmark_few(
+    data: Annotated[Path, typer.Option("--data", help="The folder of the data sets.")],
+    rows: Annotated[int, typer.Option("--rows", help="Human labels to train on.", min=10)] = 100,
+    seeds: Annotated[int, typer.Option("--seeds", min=1)] = 5,
+    sets: Annotated[str, typer.Option("--sets", help="Only these data sets, e.g. ag_news,sst.")] = "",
+    base: Base = None,
+    as_json: AsJson = False,
+) -> None:
+    """Training on a few human labels, from the metamodel against plain fine-tuning of its base."""
+    from langchain_falconer.benchmarks import proxy
+    from langchain_falconer.proxy import DEFAULT_BASE
+
+    def tell(name: str, seed: int, plain: float, ours: float) -> None:
+        stderr.print(f"{name}, seed {seed}: plain {plain:.3f}, falconer {ours:.3f}")
+
+    names = tuple(filter(None, sets.split(",")))
+    found = proxy.few(data, rows=rows, seeds=seeds, base=base or DEFAULT_BASE, sets=names, on_score=tell)
+    _show_benchmark(found, as_json)
+
+
 def main() -> None:
     """The console script: errors become one line and an exit code."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")

@@ -3,6 +3,8 @@
 import gzip
 import json
 import random
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -221,6 +223,19 @@ def test_a_zero_shot_proxy_is_kept_like_any_other(metamodel, tmp_path):
     assert [a.labels["positive"].value for a in loaded.answers(REVIEWS, everything=True)] == [
         a.labels["positive"].value for a in before
     ]
+
+
+def test_the_first_answer_needs_no_torch(metamodel):
+    code = f"""
+import sys
+from langchain_falconer.plan import Plan
+from langchain_falconer.proxy import Proxy
+plan = Plan.parse({PLAN.to_dict()!r})
+Proxy.zero_shot(plan, base={metamodel!r}).answers(["It was $20."])
+print(sorted({{"torch", "transformers"}} & set(sys.modules)))
+"""
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert told.stdout.strip() == "[]"
 
 
 def test_training_starts_from_what_the_metamodel_knows(metamodel, tiny_bert):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from langchain_falconer.errors import ProxyError
+from langchain_falconer.proxy._tokens import Tokenizer
 
 if TYPE_CHECKING:
     from torch import nn
@@ -47,8 +49,14 @@ def _default_folder() -> str:
     return str(folder)
 
 
-def load_tokenizer(folder: str) -> Any:
-    """The fast tokenizer of a base or proxy folder; ``ProxyError`` where there is only a slow one (no offsets)."""
+def load_tokenizer(base: str) -> Tokenizer:
+    """The tokenizer of a base; ``ProxyError`` where there is none, or only a slow one (no offsets)."""
+    folder = base_folder(base)
+    if is_metamodel(Path(folder)):
+        try:
+            return Tokenizer.read(Path(folder))
+        except (OSError, ValueError) as error:
+            raise ProxyError(f"no tokenizer can be loaded from '{folder}': {_first_line(error)}") from None
     from transformers import AutoTokenizer
 
     try:
@@ -57,7 +65,7 @@ def load_tokenizer(folder: str) -> Any:
         raise ProxyError(f"no tokenizer can be loaded from '{folder}': {_first_line(error)}") from None
     if not tokenizer.is_fast:
         raise ProxyError(f"the tokenizer of '{folder}' gives no character offsets; choose a base with a fast tokenizer")
-    return tokenizer
+    return Tokenizer(tokenizer.backend_tokenizer, int(tokenizer.pad_token_id or 0))
 
 
 def load_encoder(folder: str, layers: int | None = None) -> nn.Module:
@@ -98,10 +106,21 @@ def empty_encoder(folder: str) -> nn.Module:
     return encoder
 
 
-def max_tokens(tokenizer: Any, encoder: Any) -> int:
-    """How many tokens, special ones included, one pass may see."""
-    positions = getattr(encoder.config, "max_position_embeddings", 512)
-    offset = 2 if encoder.config.model_type in ("roberta", "xlm-roberta", "camembert") else 0
+def is_metamodel(folder: Path) -> bool:
+    """Whether a folder's weights include the networks that make slots (a metamodel's, or a proxy's)."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(folder / "model.safetensors", "np") as weights:
+            return "span_map.0.weight" in weights.keys()  # noqa: SIM118 (no container)
+    except (OSError, SafetensorError):
+        return False
+
+
+def max_tokens(config: Mapping[str, Any]) -> int:
+    """How many tokens, special ones included, one pass may see, by an encoder's config.json."""
+    positions = config.get("max_position_embeddings", 512)
+    offset = 2 if config.get("model_type") in ("roberta", "xlm-roberta", "camembert") else 0
     return int(min(512, positions - offset))
 
 

@@ -20,11 +20,7 @@ FILES = {
     "onnx": "model.onnx",
 }
 _NEEDED = (FILES["weights"], FILES["slots"], "config.json", "tokenizer.json")
-_TOKENIZERS = (
-    "tokenizer_config.json special_tokens_map.json added_tokens.json vocab.json vocab.txt merges.txt normalizer.json "
-    "spiece.model spm.model sentencepiece.model sentencepiece.bpe.model tokenizer.model"
-)
-PARTS = frozenset([*FILES.values(), *_NEEDED, *_TOKENIZERS.split(), "ready"])
+PARTS = frozenset([*FILES.values(), *_NEEDED, "ready"])
 """The files that a proxy may consist of; ``ready`` is what a run leaves in one that it has finished."""
 
 

@@ -7,9 +7,21 @@ from pathlib import Path
 from typing import Any
 
 from langchain_falconer.errors import ProxyError
-from langchain_falconer.proxy._base import base_folder, empty_encoder, keep_layers, load_encoder
+from langchain_falconer.proxy._base import (
+    base_folder,
+    empty_encoder,
+    is_metamodel,
+    keep_layers,
+    load_encoder,
+    load_tokenizer,
+    max_tokens,
+)
+from langchain_falconer.proxy._onnx import export_sharing
+from langchain_falconer.proxy._session import OnnxSession, TorchSession
+from langchain_falconer.proxy._tokens import Tokenizer
+from langchain_falconer.proxy._words import SlotMaps, Words
 
-_WEIGHTS = "model.safetensors"
+_WEIGHTS, _ONNX = "model.safetensors", "model.onnx"
 
 
 def load_model(base: str, layers: int | None = None) -> Any:
@@ -24,13 +36,28 @@ def load_model(base: str, layers: int | None = None) -> Any:
     from langchain_falconer.proxy._model import SlotModel
 
     source = base_folder(base)
-    if not _is_metamodel(Path(source)):
+    if not is_metamodel(Path(source)):
         return SlotModel(load_encoder(source, layers)).eval()
     model = SlotModel(empty_encoder(source))
     fill(model, Path(source))
     if layers is not None:
         keep_layers(model.encoder, layers, source)
     return model.eval()
+
+
+def load_words(base: str) -> tuple[Words, int]:
+    """What reads words with a base's weights, and how many tokens one pass of it may see.
+
+    A metamodel that holds an export runs on ONNX Runtime, and torch is not even imported.
+    """
+    folder = Path(base_folder(base))
+    if is_metamodel(folder) and (folder / _ONNX).is_file():
+        config = json.loads((folder / "config.json").read_text("utf-8"))
+        words = Words(OnnxSession(folder / _ONNX), Tokenizer.read(folder), SlotMaps.read(folder / _WEIGHTS))
+        return words, max_tokens(config)
+    model = load_model(base)
+    words = Words(TorchSession(model), load_tokenizer(base), SlotMaps.of(model))
+    return words, max_tokens(model.encoder.config.to_dict())
 
 
 def fill(model: Any, folder: Path) -> None:
@@ -48,8 +75,11 @@ def fill(model: Any, folder: Path) -> None:
         raise ProxyError(f"the weights at {folder} do not fit its config.json; train again")
 
 
-def save_metamodel(model: Any, tokenizer: Any, folder: Path, card: dict[str, Any]) -> None:
-    """Write a metamodel: float16 safetensors, config, tokenizer, and ``recipe.json`` (how it was made)."""
+def save_metamodel(model: Any, tokenizer: Tokenizer, folder: Path, card: dict[str, Any]) -> None:
+    """Write a metamodel: float16 safetensors, an ONNX graph that reads them, config, tokenizer, and ``recipe.json``.
+
+    ``card`` says how it was made.
+    """
     import torch
     from safetensors.torch import save_file
 
@@ -61,16 +91,6 @@ def save_metamodel(model: Any, tokenizer: Any, folder: Path, card: dict[str, Any
     }
     save_file(halves, folder / _WEIGHTS)
     model.encoder.config.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    tokenizer.save(folder)
+    export_sharing(load_model(str(folder)), folder / _ONNX, folder / _WEIGHTS)
     (folder / "recipe.json").write_text(json.dumps(card, indent=2) + "\n", "utf-8")
-
-
-def _is_metamodel(folder: Path) -> bool:
-    """Whether a folder's weights include the networks that make slots."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(folder / _WEIGHTS, "np") as weights:
-            return "span_map.0.weight" in weights.keys()  # noqa: SIM118 (no container)
-    except (OSError, SafetensorError):
-        return False

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from langchain_falconer.proxy._session import SlotWeights
 PARITY = 1e-3
 """The largest difference in any score that an fp32 export may show against torch fp32."""
 
+_LARGE = 4096  # smaller weights are copied
 INPUTS = ("input_ids", "attention_mask", "span_weight", "span_bias", "label_weight", "label_bias")
 OUTPUTS = ("span_scores", "label_scores")
 
@@ -43,6 +45,77 @@ def export_onnx(model: Any, path: Path, weights: SlotWeights) -> float:
             "run it with backend='torch'"
         )
     return difference
+
+
+def export_sharing(model: Any, path: Path, weights: Path) -> None:
+    """Write ``model`` as an ONNX graph whose large weights stay in the float16 safetensors file beside it.
+
+    One copy of the weights serves torch and ONNX Runtime, which turns them to float32 as it loads them.
+
+    Raises:
+        ProxyError: Optimum cannot export this architecture.
+    """
+    import onnx
+
+    try:
+        with _quiet():
+            _export(model, path)
+    except (KeyError, RuntimeError, ValueError, NotImplementedError) as error:
+        raise ProxyError(f"Optimum could not export the metamodel ({str(error).splitlines()[0][:160]})") from error
+    graph = onnx.load(path)
+    _share(graph.graph, weights)
+    onnx.save(graph, path)
+
+
+def _share(graph: Any, weights: Path) -> None:
+    """Turn each large initializer that stands in ``weights`` (as it is, or transposed) into a reference to it."""
+    from onnx import TensorProto, helper, numpy_helper
+    from safetensors.numpy import load_file
+
+    kept = load_file(weights)
+    places = _places(weights)
+    nodes = []
+    for index, initializer in enumerate(graph.initializer):
+        array = numpy_helper.to_array(initializer)
+        found = _same(array, kept) if array.size >= _LARGE and array.dtype == np.float32 else None
+        if found is None:
+            continue
+        name, turned = found
+        shared = TensorProto(name=f"{initializer.name}.half", data_type=TensorProto.FLOAT16, dims=kept[name].shape)
+        shared.data_location = TensorProto.EXTERNAL
+        offset, length = places[name]
+        for key, value in (("location", weights.name), ("offset", str(offset)), ("length", str(length))):
+            shared.external_data.add(key=key, value=value)
+        full = f"{initializer.name}.full" if turned else initializer.name
+        nodes.append(helper.make_node("Cast", [shared.name], [full], to=TensorProto.FLOAT))
+        if turned:
+            nodes.append(helper.make_node("Transpose", [full], [initializer.name], perm=[1, 0]))
+        graph.initializer[index].CopyFrom(shared)
+    for node in reversed(nodes):
+        graph.node.insert(0, node)
+
+
+def _same(array: np.ndarray, kept: Mapping[str, np.ndarray]) -> tuple[str, bool] | None:
+    """The weight that an initializer holds, and whether it holds it transposed."""
+    half = array.astype(np.float16)
+    for name, weight in kept.items():
+        if weight.shape == half.shape and np.array_equal(weight, half):
+            return name, False
+        if weight.ndim == 2 and weight.T.shape == half.shape and np.array_equal(weight.T, half):
+            return name, True
+    return None
+
+
+def _places(weights: Path) -> dict[str, tuple[int, int]]:
+    """Offset and length in bytes of each tensor of a safetensors file."""
+    with weights.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+    header.pop("__metadata__", None)
+    return {
+        name: (8 + size + at["data_offsets"][0], at["data_offsets"][1] - at["data_offsets"][0])
+        for name, at in header.items()
+    }
 
 
 def _export(model: Any, path: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from langchain_falconer.errors import ProxyError
-from langchain_falconer.proxy._base import base_folder, load_tokenizer
+from langchain_falconer.proxy._base import load_tokenizer
 from langchain_falconer.proxy._layout import Layout
 from langchain_falconer.proxy._metamodel import load_model
 from langchain_falconer.proxy._tokens import Windows, pad
@@ -88,12 +88,12 @@ def pretrain(
     import torch
 
     torch.manual_seed(settings.seed)
-    tokenizer = load_tokenizer(base_folder(settings.base))
+    tokenizer = load_tokenizer(settings.base)
     teacher = load_model(settings.base)
     model = load_model(settings.base)
     optimizer = _optimizer(model, settings)
     step = _resume(folder, model, optimizer)
-    reader = _Reader(Windows(tokenizer, settings.max_tokens), int(tokenizer.pad_token_id or 0))
+    reader = _Reader(Windows(tokenizer, settings.max_tokens), tokenizer.pad_id)
     seen: dict[str, list[float]] = {}
     began = time.monotonic()
     model.train()

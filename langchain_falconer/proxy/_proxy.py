@@ -22,7 +22,6 @@ from langchain_falconer.evaluate import fit_temperature
 from langchain_falconer.plan import LabelOption, LabelStep, Plan, SpanStep, atoms, matches, resolve
 from langchain_falconer.proxy._base import (
     DEFAULT_BASE,
-    base_folder,
     empty_encoder,
     load_tokenizer,
     max_tokens,
@@ -31,11 +30,12 @@ from langchain_falconer.proxy._decode import Scores, decide, merge
 from langchain_falconer.proxy._folder import FILES, FORMAT, read_manifest, replacing_folder
 from langchain_falconer.proxy._layout import Layout
 from langchain_falconer.proxy._marking import Marked
-from langchain_falconer.proxy._metamodel import fill, load_model
+from langchain_falconer.proxy._metamodel import fill, load_model, load_words
 from langchain_falconer.proxy._scorer import Scorer
 from langchain_falconer.proxy._session import OnnxSession, Session, SlotWeights, TorchSession
-from langchain_falconer.proxy._tokens import Windows, pad
+from langchain_falconer.proxy._tokens import Tokenizer, Windows
 from langchain_falconer.proxy._train import TrainSettings, examples_of, fit
+from langchain_falconer.proxy._words import SlotMaps, Words
 from langchain_falconer.records import Answers, Label, LabelValue, Record, Span
 
 PASSAGE_CHARS = 1200
@@ -49,7 +49,7 @@ class Proxy:
     hash, seed, metrics, versions), ``model.safetensors``, ``slots.safetensors``, ``model.onnx`` and the tokenizer.
     """
 
-    def __init__(self, manifest: dict[str, Any], tokenizer: Any, slots: SlotWeights, model: Any = None) -> None:
+    def __init__(self, manifest: dict[str, Any], tokenizer: Tokenizer, slots: SlotWeights, model: Any = None) -> None:
         self.manifest = manifest
         self.plan = Plan.parse(manifest["plan"])
         self.path: Path | None = None
@@ -171,7 +171,7 @@ class Proxy:
             }
             save_file(tensors, folder / FILES["weights"])
             save_file(self._slots.arrays(), folder / FILES["slots"])
-            self._tokenizer.save_pretrained(folder)
+            self._tokenizer.save(folder)
             self._model.encoder.config.save_pretrained(folder)
             if self.path and (self.path / FILES["onnx"]).is_file():
                 shutil.copyfile(self.path / FILES["onnx"], folder / FILES["onnx"])
@@ -215,9 +215,11 @@ class Proxy:
         Raises:
             ProxyError: the base cannot be loaded.
         """
-        model, tokenizer = load_model(base), load_tokenizer(base_folder(base))
-        manifest = _manifest(plan, base, passage_chars, tokenizer, model)
-        return cls(manifest, tokenizer, new_slots(model, tokenizer, Layout.of(plan)), model)
+        words, limit = load_words(base)
+        manifest = _manifest(plan, base, passage_chars, limit)
+        proxy = cls(manifest, words.tokenizer, words.slots(Layout.of(plan)))
+        proxy.use(words.session)
+        return proxy
 
     @classmethod
     def load(cls, path: str | Path) -> Proxy:
@@ -235,7 +237,7 @@ class Proxy:
         try:
             manifest = read_manifest(folder)
             slots = SlotWeights(**load_file(folder / FILES["slots"]))
-            proxy = cls(manifest, load_tokenizer(str(folder)), slots)
+            proxy = cls(manifest, Tokenizer.read(folder), slots)
             proxy._check_fit()
         except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError, PlanError) as error:
             raise ProxyError(
@@ -256,12 +258,18 @@ class Proxy:
     def _model(self) -> Any:
         if self._loaded_model is not None:
             return self._loaded_model
+        if self.path is None:
+            return load_model(self.manifest["base"])
         from langchain_falconer.proxy._model import SlotModel
 
-        assert self.path is not None
         model = SlotModel(empty_encoder(str(self.path)))
         fill(model, self.path)
         return model.eval()
+
+    @cached_property
+    def _words(self) -> Words:
+        maps = SlotMaps.read(self.path / FILES["weights"]) if self.path else SlotMaps.of(self._model)
+        return Words(self.session, self._tokenizer, maps)
 
     @cached_property
     def _layout(self) -> Layout:
@@ -291,9 +299,7 @@ class Proxy:
         return layout, self._new_scorer(layout, weights, temperatures)
 
     def _new_scorer(self, layout: Layout, weights: SlotWeights, temperatures: dict[str, float]) -> Scorer:
-        return Scorer(
-            self._windows, int(self._tokenizer.pad_token_id or 0), layout, weights, temperatures, self.session
-        )
+        return Scorer(self._windows, self._tokenizer.pad_id, layout, weights, temperatures, self.session)
 
     def _answer(self, texts: Sequence[str], everything: bool) -> list[Answers]:
         layout, scorer = self._scorers[None]
@@ -347,7 +353,7 @@ class Proxy:
             layout, scorer = self._scorer([known], self.manifest.get("temperatures", {}))
         else:
             asked, layout = step, Layout.of([step])
-            scorer = self._new_scorer(layout, new_slots(self._model, self._tokenizer, layout), {})
+            scorer = self._new_scorer(layout, self._words.slots(layout), {})
         answers: list[Answers] = []
         for at in range(0, len(texts), _BATCH_TEXTS):
             batch = texts[at : at + _BATCH_TEXTS]
@@ -413,36 +419,6 @@ def _temperature(step: LabelStep, probabilities: np.ndarray, values: Sequence[La
     return fit_temperature(binary, truths.ravel().astype(np.int64))
 
 
-def embed(model: Any, tokenizer: Any, texts: Sequence[str]) -> np.ndarray:
-    """Unit sentence vectors (n, d), float32; of a long text only the first 256 tokens count."""
-    import torch
-
-    rows = np.zeros((len(texts), model.hidden_size), np.float32)
-    order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
-    for at in range(0, len(order), 64):
-        batch = order[at : at + 64]
-        encodings = Windows(tokenizer, 256)([texts[i][:2000] for i in batch])
-        firsts = {w.text: w for w in reversed(encodings)}
-        ids, mask = pad([firsts[i] for i in range(len(batch))], int(tokenizer.pad_token_id or 0))
-        with torch.inference_mode():
-            rows[batch] = model.embed(torch.from_numpy(ids), torch.from_numpy(mask)).numpy()
-    return rows
-
-
-def new_slots(model: Any, tokenizer: Any, layout: Layout) -> SlotWeights:
-    """Slots made from the words of questions alone, nothing learned for them yet."""
-    return _baked(model, _slots_module(model, tokenizer, layout))
-
-
-def _slots_module(model: Any, tokenizer: Any, layout: Layout) -> Any:
-    import torch
-
-    from langchain_falconer.proxy._model import Slots
-
-    words = (layout.span_texts, layout.label_texts, layout.asked_texts)
-    return Slots(*(torch.from_numpy(embed(model, tokenizer, texts)) for texts in words))
-
-
 def _baked(model: Any, slots: Any) -> SlotWeights:
     import torch
 
@@ -457,12 +433,12 @@ class Embedder:
         self.base = base
 
     @cached_property
-    def _parts(self) -> tuple[Any, Any]:
-        return load_model(self.base), load_tokenizer(base_folder(self.base))
+    def _words(self) -> Words:
+        return load_words(self.base)[0]
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
         """Unit vectors (n, d), float32."""
-        return embed(*self._parts, texts)
+        return self._words.embed(texts)
 
 
 def train_proxy(
@@ -483,15 +459,18 @@ def train_proxy(
     """
     import torch
 
+    from langchain_falconer.proxy._model import Slots
+
     settings = settings or TrainSettings()
     examples = examples_of(plan, annotations, passage_chars)
     _check_every_step(plan, examples)
     torch.manual_seed(settings.seed)
-    model, tokenizer, layout = load_model(base, settings.layers), load_tokenizer(base_folder(base)), Layout.of(plan)
-    slots = _slots_module(model, tokenizer, layout)
-    windows = Windows(tokenizer, max_tokens(tokenizer, model.encoder))
-    result = fit(model, slots, layout, windows, int(tokenizer.pad_token_id or 0), examples, settings, on_step)
-    manifest = _manifest(plan, base, passage_chars, tokenizer, model) | {
+    model, tokenizer, layout = load_model(base, settings.layers), load_tokenizer(base), Layout.of(plan)
+    vectors = Words(TorchSession(model), tokenizer, SlotMaps.of(model)).vectors(layout)
+    slots = Slots(*(torch.from_numpy(np.zeros_like(v) if settings.fresh_head else v) for v in vectors))
+    limit = max_tokens(model.encoder.config.to_dict())
+    result = fit(model, slots, layout, Windows(tokenizer, limit), tokenizer.pad_id, examples, settings, on_step)
+    manifest = _manifest(plan, base, passage_chars, limit) | {
         "settings": settings.model_dump(),
         "data": {"annotations": len(annotations), "examples": len(examples), "sha256": _data_hash(examples)},
         "training": result.to_dict(),
@@ -499,7 +478,7 @@ def train_proxy(
     return Proxy(manifest, tokenizer, _baked(model, slots), model)
 
 
-def _manifest(plan: Plan, base: str, passage_chars: int, tokenizer: Any, model: Any) -> dict[str, Any]:
+def _manifest(plan: Plan, base: str, passage_chars: int, limit: int) -> dict[str, Any]:
     """What is true of a proxy before any training."""
     return {
         "format": FORMAT,
@@ -508,7 +487,7 @@ def _manifest(plan: Plan, base: str, passage_chars: int, tokenizer: Any, model: 
         "step_fingerprints": {s.id: s.fingerprint for s in plan.steps},
         "base": base,
         "passage_chars": passage_chars,
-        "max_tokens": max_tokens(tokenizer, model.encoder),
+        "max_tokens": limit,
         "settings": {},
         "data": {"annotations": 0, "examples": 0},
         "versions": {name: version(name) for name in ("torch", "transformers", "numpy")},

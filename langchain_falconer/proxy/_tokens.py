@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 _OVERLAP = 64
+_FILE = "tokenizer.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,14 +27,45 @@ class Window:
     ends: np.ndarray
 
 
+class Tokenizer:
+    """Text to token ids with character offsets: a fast tokenizer, and the id that fills up batches.
+
+    It is kept as ``tokenizer.json`` alone and read without transformers.
+    """
+
+    def __init__(self, backend: Any, pad_id: int) -> None:
+        self.backend = backend
+        self.pad_id = pad_id
+
+    @classmethod
+    def read(cls, folder: Path) -> Tokenizer:
+        """The tokenizer that :meth:`save` left in a folder. Raises ``ValueError`` or ``OSError`` if it is none."""
+        import tokenizers
+
+        # From bytes: tokenizers raises bare Exceptions, which would hide a missing file.
+        content = (folder / _FILE).read_bytes()
+        try:
+            backend = tokenizers.Tokenizer.from_buffer(content)
+        except Exception as error:
+            raise ValueError(f"its {_FILE} is broken ({str(error)[:80]})") from None
+        return cls(backend, int((backend.padding or {}).get("pad_id", 0)))
+
+    def save(self, folder: Path) -> None:
+        """Write ``tokenizer.json``."""
+        self.backend.no_truncation()
+        self.backend.enable_padding(pad_id=self.pad_id)
+        self.backend.save(str(folder / _FILE))
+        self.backend.no_padding()
+
+
 class Windows:
     """Cuts texts into windows that the encoder can see whole: nothing is ever truncated.
 
     A text longer than ``max_tokens`` is read in several windows that overlap by 64 tokens.
     """
 
-    def __init__(self, tokenizer: Any, max_tokens: int) -> None:
-        self._backend = tokenizer.backend_tokenizer
+    def __init__(self, tokenizer: Tokenizer, max_tokens: int) -> None:
+        self._backend = tokenizer.backend
         self._max_tokens = max_tokens
 
     def __call__(self, texts: Sequence[str]) -> list[Window]:

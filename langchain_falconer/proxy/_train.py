@@ -46,6 +46,8 @@ class TrainSettings(BaseModel):
     warmup: float = Field(default=0.1, ge=0, lt=1)
     layers: int | None = Field(default=None, ge=1)
     """Keep only the base's first layers: half of them run twice as fast, and judge a little less well."""
+    fresh_head: bool = False
+    """Start from a blank head, whatever the questions say: plain fine-tuning, to compare with."""
 
 
 @dataclass(frozen=True)

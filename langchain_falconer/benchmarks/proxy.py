@@ -1,0 +1,217 @@
+"""How good a proxy is: before any training, and from a few human labels, beside what plain means give."""
+
+from __future__ import annotations
+
+import json
+import random
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from langchain_falconer.annotate import Annotation
+from langchain_falconer.benchmarks.labels import annotation_of, plan_of
+from langchain_falconer.errors import CorpusError
+from langchain_falconer.evaluate import Estimate, label_scores, span_scores
+from langchain_falconer.plan import LabelStep, Plan
+from langchain_falconer.proxy import DEFAULT_BASE, Embedder, Proxy, TrainSettings, train_proxy
+from langchain_falconer.records import Answers, Label, Span
+
+PLAIN_BASE = "all-MiniLM-L6-v2"
+TEST_ROWS = 1_000
+
+
+@dataclass(frozen=True)
+class Set:
+    """A data set and what is asked of it: one label task, or (``None``) its spans. Rows of other ``classes`` are out.
+
+    ``zero_shot`` is the score to reach before any training.
+    """
+
+    name: str
+    label: str | None
+    zero_shot: float | None = None
+    classes: tuple[str, ...] | None = None
+
+    @property
+    def title(self) -> str:
+        """How tables call it."""
+        return f"{self.name} {self.label or 'spans'}" + (f" ({len(self.classes)} classes)" if self.classes else "")
+
+
+SETS = (
+    Set("crossner_politics", None, 0.45),
+    Set("mit_movie_trivia", None, 0.35),
+    Set("semeval14_laptops", None, 0.50),
+    Set("semeval14_restaurants", None),
+    Set("ag_news", "topic", 0.78),
+    Set("snips", "intent", 0.87),
+    Set("tweet_emotion", "emotion", 0.65),
+    Set("sst", "sentiment", 0.80, ("positive", "negative")),
+    Set("sst", "sentiment"),
+    Set("cr", "sentiment"),
+)
+FEW = tuple(s for s in SETS if not s.classes and s.name != "cr")
+"""Eight sets that pretraining never saw."""
+
+
+def zero_shot(data: Path, *, base: str = DEFAULT_BASE) -> dict[str, Any]:
+    """Every set answered from the words of its questions alone, on at most 1,000 test rows.
+
+    Labels stand beside the cosine of text and class description in the space of :data:`PLAIN_BASE`.
+
+    Raises:
+        CorpusError: the data is not there.
+    """
+    rows = []
+    for task in SETS:
+        plan, test = _plan(data, task), _test(data, task)
+        estimate = _score(Proxy.zero_shot(plan, base=base), plan, test)
+        cosine = _cosine(plan, test) if task.label else None
+        rows.append((task, estimate, cosine))
+    reached = [e.value >= t.zero_shot for t, e, _ in rows if t.zero_shot]
+    return {
+        "title": f"{base}, nothing trained",
+        "columns": ["data set", "score", "95% interval", "target", "cosine of the base"],
+        "rows": [
+            [t.title, f"{e.value:.3f}", _range(e), f"{t.zero_shot or 0:.2f}" if t.zero_shot else "", _shown(c)]
+            for t, e, c in rows
+        ],
+        "verdict": f"{sum(reached)} of {len(reached)} targets reached",
+        "scores": {t.title: e.value for t, e, _ in rows},
+    }
+
+
+def few(
+    data: Path,
+    *,
+    rows: int = 100,
+    seeds: int = 5,
+    base: str = DEFAULT_BASE,
+    sets: Sequence[str] = (),
+    on_score: Callable[[str, int, float, float], None] | None = None,
+) -> dict[str, Any]:
+    """Fine-tuning from ``base`` against plain fine-tuning (a fresh head on :data:`PLAIN_BASE`), same rows, same test.
+
+    ``on_score(set, seed, plain, falconer)`` is told of each pair as it comes.
+
+    Raises:
+        CorpusError: the data is not there.
+    """
+    found: dict[str, list[tuple[float, float]]] = {}
+    for task in (t for t in FEW if not sets or t.name in sets):
+        plan, test, train = _plan(data, task), _test(data, task), _rows(data, task, "train")
+        for seed in range(seeds):
+            known = _annotations(random.Random(seed).sample(train, rows), plan, task)
+            plain = _trained(plan, known, seed, PLAIN_BASE, fresh=True)
+            ours = _trained(plan, known, seed, base, fresh=False)
+            pair = (_score(plain, plan, test).value, _score(ours, plan, test).value)
+            found.setdefault(task.title, []).append(pair)
+            if on_score:
+                on_score(task.title, seed, *pair)
+    table = [[name, *_columns(pairs)] for name, pairs in found.items()]
+    by_seed = [[pairs[seed] for pairs in found.values()] for seed in range(seeds)]
+    means = [(statistics.mean(p for p, _ in one), statistics.mean(f for _, f in one)) for one in by_seed]
+    gain = statistics.mean(f - p for p, f in means)
+    return {
+        "title": f"{rows} human labels, {seeds} seed(s), {base}",
+        "columns": ["data set", "plain", "falconer", "difference", "95% interval"],
+        "rows": [*table, ["mean", *_columns(means)]],
+        "verdict": f"{gain:+.3f} over plain fine-tuning on the mean of {len(found)} sets",
+        "scores": found,
+    }
+
+
+def _columns(pairs: Sequence[tuple[float, float]]) -> list[str]:
+    gains = [f - p for p, f in pairs]
+    mean = statistics.mean(gains)
+    shown = "–"
+    if len(gains) > 1:
+        from scipy.stats import t
+
+        half = float(t.ppf(0.975, len(gains) - 1)) * statistics.stdev(gains) / len(gains) ** 0.5
+        shown = f"{mean - half:+.3f} to {mean + half:+.3f}"
+    plain, ours = (statistics.mean(column) for column in zip(*pairs, strict=True))
+    return [f"{plain:.3f}", f"{ours:.3f}", f"{mean:+.3f}", shown]
+
+
+def _trained(plan: Plan, known: Sequence[Annotation], seed: int, base: str, *, fresh: bool) -> Proxy:
+    return train_proxy(plan, known, base=base, settings=TrainSettings(seed=seed, fresh_head=fresh))
+
+
+def _score(proxy: Proxy, plan: Plan, test: Sequence[Annotation]) -> Estimate:
+    """F1 of exact spans, or accuracy."""
+    found = proxy.answers([a.text for a in test], everything=True)
+    step = plan.steps[0]
+    if isinstance(step, LabelStep):
+        gold = [a.answers.labels[step.id].value for a in test]
+        return label_scores(gold, [a.labels[step.id].value for a in found]).accuracy
+    pairs = [(i, s.id) for i in range(len(test)) for s in plan.steps]
+    return span_scores(
+        [_offsets(test[i].answers, name) for i, name in pairs],
+        [_offsets(found[i], name) for i, name in pairs],
+        texts=[i for i, _ in pairs],
+    ).f1
+
+
+def _offsets(answers: Answers, step: str) -> list[tuple[int, int]]:
+    return [(s.start, s.end) for s in answers.spans.get(step, ())]
+
+
+def _cosine(plan: Plan, test: Sequence[Annotation]) -> float:
+    step = plan.steps[0]
+    assert isinstance(step, LabelStep)
+    assert step.labels
+    embed = Embedder(PLAIN_BASE)
+    options = embed([o.description or o.name for o in step.labels])
+    best = np.argmax(embed([a.text for a in test]) @ options.T, axis=1)
+    return float(np.mean([step.names[b] == a.answers.labels[step.id].value for b, a in zip(best, test, strict=True)]))
+
+
+def _plan(data: Path, task: Set) -> Plan:
+    meta = json.loads(_file(data, task, "meta.json").read_text("utf-8"))
+    if task.label and task.classes:
+        known = meta["instructions"]["labels"][task.label]["classes"]
+        meta["instructions"]["labels"][task.label]["classes"] = {k: known[k] for k in task.classes}
+    return plan_of(meta, task.label)
+
+
+def _test(data: Path, task: Set) -> list[Annotation]:
+    rows = _rows(data, task, "test")
+    random.Random(0).shuffle(rows)
+    return _annotations(rows[:TEST_ROWS], _plan(data, task), task)
+
+
+def _rows(data: Path, task: Set, part: str) -> list[dict[str, Any]]:
+    with _file(data, task, f"{part}.jsonl").open(encoding="utf-8") as lines:
+        rows = [json.loads(line) for line in lines]
+    return [r for r in rows if not (task.label and task.classes) or r["labels"][task.label] in task.classes]
+
+
+def _annotations(rows: Sequence[dict[str, Any]], plan: Plan, task: Set) -> list[Annotation]:
+    return [_annotation(annotation_of(row, plan, task.label)) for row in rows]
+
+
+def _annotation(row: dict[str, Any]) -> Annotation:
+    text = row["text"]
+    labels = {name: Label(value) for name, value in row.get("labels", {}).items()}
+    spans = {k: tuple(Span.at(text, a, b) for a, b in sorted(found)) for k, found in row.get("spans", {}).items()}
+    return Annotation(text, Answers(labels, spans), "human")
+
+
+def _file(data: Path, task: Set, name: str) -> Path:
+    path = data / task.name / name
+    if not path.is_file():
+        raise CorpusError(f"{path} is not there; name the folder of the data sets with --data")
+    return path
+
+
+def _range(estimate: Estimate) -> str:
+    return f"{estimate.interval.low:.3f} to {estimate.interval.high:.3f}"
+
+
+def _shown(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
