@@ -13,8 +13,10 @@ from laptops import PLAN, annotations, is_positive, prices, reviews
 from loopback import ChatServer
 
 from langchain_falconer.errors import CorpusError, SettingsError
+from langchain_falconer.falconer import Falconer
+from langchain_falconer.graph import MineSettings
 from langchain_falconer.llm import LLM
-from langchain_falconer.plan import LabelStep, SpanStep
+from langchain_falconer.plan import LabelStep, Plan, SpanStep
 from langchain_falconer.pretrain import (
     SHIPPED,
     LabelSource,
@@ -247,6 +249,25 @@ def test_training_starts_from_what_the_metamodel_knows(metamodel, tiny_bert):
         return sum([s.text for s in one] == prices(t) for one, t in zip(found, unseen, strict=True))
 
     assert right(metamodel) > right(tiny_bert) + 5
+
+
+def test_a_training_that_makes_it_worse_is_said_and_undone(metamodel, tmp_path):
+    labels, corpus = tmp_path / "labels.jsonl", tmp_path / "corpus.txt"
+    rows = [{"text": row.text, "spans": {"price": row.spans.get("price", [])}} for row in price_rows()]
+    labels.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    plan = Plan.parse(
+        {"instruction": "prices", "steps": [{"id": "price", "op": "get_span", "instruction": "the price"}]}
+    )
+    corpus.write_text("\n".join(reviews(10, start=500)))
+
+    def mined(rate, home):
+        settings = MineSettings(base=metamodel, train=TrainSettings(learning_rate=rate, epochs=2))
+        return Falconer(annotations=labels, home=tmp_path / home, settings=settings).mine("prices", corpus, plan=plan)
+
+    wild = mined(0.5, "wild")
+    assert "training made the proxy worse" in " ".join(wild.summary["messages"])
+    assert wild.quality.agreement.value > 0.8
+    assert not mined(1e-3, "calm").summary["messages"]
 
 
 def test_the_sentence_space_is_kept(tiny_bert, tmp_path):

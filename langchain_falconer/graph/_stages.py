@@ -251,6 +251,7 @@ class Stages:
             passage_chars=self.settings.passage_chars,
             on_step=lambda done, total, loss: emit({"done": done, "total": total, "loss": round(loss, 4)}),
         )
+        proxy = self._not_worse(plan, proxy, held_out, notes)
         proxy.calibrate(held_out)
         proxy.save(path)
         try:
@@ -258,6 +259,20 @@ class Stages:
         except ProxyError as error:
             notes.append(str(error))
         (path / "ready").touch()
+
+    def _not_worse(self, plan: Plan, proxy: Proxy, held_out: list[Annotation], notes: list[str]) -> Proxy:
+        """The trained proxy; or the one it started from, where that agrees better with texts that neither saw."""
+        base = Proxy.zero_shot(plan, base=self.settings.base, passage_chars=self.settings.passage_chars)
+        measured = [self._measured(plan, one, held_out) for one in (proxy, base)]
+        after, before = (quality.agreement.value if quality else 0.0 for quality in measured)
+        if before <= after:
+            return proxy
+        notes.append(
+            f"training made the proxy worse ({before:.0%} agreement before, {after:.0%} after), so the untrained one is "
+            "kept; annotate more texts, or ask more clearly"
+        )
+        base.note(training={**proxy.manifest["training"], "kept": "base"}, data=proxy.manifest["data"])
+        return base
 
     def _proxy_name(self, plan: Plan, annotations: list[Annotation], held_out: list[Annotation]) -> str:
         told = [(a.text, repr(a.answers)) for a in (*annotations, *held_out)]
