@@ -189,7 +189,7 @@ def test_deleting_asks_first(said, left, proxies, monkeypatch):
 
 def test_a_manifest_that_says_odd_things_can_be_shown(proxies, tmp_path):
     file = tmp_path / "home" / "proxies" / "one" / "manifest.json"
-    odd = {"data": 5, "training": {"loss": 1}, "backend": {"candidates": [7]}, "temperatures": "x", "settings": []}
+    odd = {"data": 5, "training": {"loss": 1}, "backend": {"candidates": [7]}, "calibration": "x", "settings": []}
     file.write_text(json.dumps(json.loads(file.read_text()) | odd))
     assert proxies("show", "one").code == 0
     assert proxies().code == 0

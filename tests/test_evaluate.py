@@ -16,8 +16,10 @@ from langchain_falconer.evaluate import (
     best_threshold,
     evaluate_plan,
     expected_calibration_error,
+    fit_scale,
     fit_temperature,
     label_scores,
+    logit,
     proportion,
     proportion_by_text,
     reliability,
@@ -256,6 +258,27 @@ def test_a_few_targets_move_the_temperature_little():
 @pytest.mark.parametrize("targets", [[0, 1] * 4, [1] * 30])
 def test_too_little_to_go_by_leaves_scores_alone(targets):
     assert fit_temperature(np.ones((len(targets), 2)), targets) == 1.0
+
+
+def test_the_scale_of_scores_is_recovered_and_keeps_their_order():
+    rng = np.random.default_rng(0)
+    truth = rng.uniform(0.02, 0.98, 4000)
+    right = rng.random(4000) < truth
+    told = 1 / (1 + np.exp(-(2 * logit(truth) + 1)))  # overconfident, and too high
+    slope, shift = fit_scale(told, right)
+    again = 1 / (1 + np.exp(-(slope * logit(told) + shift)))
+    assert expected_calibration_error(told, right) > 0.1
+    assert expected_calibration_error(again, right) < 0.03
+    assert (np.argsort(again, kind="stable") == np.argsort(told, kind="stable")).all()
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_few_scores_move_their_scale_little(right):
+    assert fit_scale([0.9] * 9, [right] * 9) == (1.0, 0.0)
+    slope, shift = fit_scale([0.9] * 12, [right] * 12)
+    assert 0.3 < slope < 3
+    assert abs(shift) < 4
+    assert fit_scale([], []) == (1.0, 0.0)
 
 
 def test_temperature_refuses_bad_shapes():

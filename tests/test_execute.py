@@ -165,7 +165,7 @@ def test_another_proxy_has_shards_of_its_own(proxy, corpus, tiny_roberta, tmp_pa
     settings = TrainSettings(**proxy.manifest["settings"])
     other = train_proxy(PLAN, known, base=tiny_roberta, settings=settings.model_copy(update={"epochs": 1.0}))
     other.manifest["settings"] = proxy.manifest["settings"]  # as if it had been trained alike, from another base
-    other.manifest["temperatures"] = proxy.manifest.get("temperatures", {})
+    other.manifest["calibration"] = proxy.manifest.get("calibration")
     proxy.use(proxy.torch_session())
     one = run(proxy, corpus, tmp_path).output.read_bytes()
     two = run(other, corpus, tmp_path, "two.jsonl").output.read_bytes()

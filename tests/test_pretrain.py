@@ -12,7 +12,7 @@ from langchain_openai import ChatOpenAI
 from laptops import PLAN, annotations, is_positive, prices, reviews
 from loopback import ChatServer
 
-from langchain_falconer.errors import CorpusError, SettingsError
+from langchain_falconer.errors import CorpusError, LLMError, SettingsError
 from langchain_falconer.falconer import Falconer
 from langchain_falconer.graph import MineSettings
 from langchain_falconer.llm import LLM
@@ -306,3 +306,5 @@ def test_a_text_that_the_llm_fails_on_is_asked_again_next_time(tmp_path):
     with ChatServer(lambda request: "no JSON") as server:
         assert distil(llm_at(server), ["a text"], tmp_path / "a.gz") == 0
         assert not (tmp_path / "a.gz").exists()
+        with pytest.raises(LLMError, match="gives no usable answers"):
+            distil(llm_at(server), [f"text {i}" for i in range(30)], tmp_path / "a.gz")

@@ -134,7 +134,11 @@ def test_calibration_moves_scores_and_no_decision(proxy_folder, tmp_path):
     proxy.calibrate(annotations(reviews(20, start=200)))
     after = proxy.answers(UNSEEN, everything=True)
     assert decisions_alike(before, after) == 1
-    assert proxy.manifest["temperatures"]["positive"] != 1
+    assert proxy.manifest["calibration"]["temperatures"]["positive"] != 1
+    assert proxy.manifest["calibration"]["scales"]["price"] != [1, 0]
+    spans = [[(s.start, s.end) for s in a.spans["price"]] for a in before]
+    assert spans == [[(s.start, s.end) for s in a.spans["price"]] for a in after]
+    assert [s.score for a in before for s in a.spans["price"]] != [s.score for a in after for s in a.spans["price"]]
     assert Proxy.load(tmp_path / "p").answers(UNSEEN, everything=True) == after
 
 

@@ -3,7 +3,9 @@
 from langchain_falconer.evaluate._calibration import (
     best_threshold,
     expected_calibration_error,
+    fit_scale,
     fit_temperature,
+    logit,
     reliability,
 )
 from langchain_falconer.evaluate._interval import Estimate, Interval, proportion, proportion_by_text
@@ -20,8 +22,10 @@ __all__ = [
     "best_threshold",
     "evaluate_plan",
     "expected_calibration_error",
+    "fit_scale",
     "fit_temperature",
     "label_scores",
+    "logit",
     "proportion",
     "proportion_by_text",
     "reliability",

@@ -46,6 +46,45 @@ def fit_temperature(logits: ArrayLike, targets: ArrayLike) -> float:
     return float(np.exp(minimize_scalar(loss, bounds=(-_LARGEST_LOG, _LARGEST_LOG), method="bounded").x))
 
 
+def fit_scale(scores: ArrayLike, correct: ArrayLike) -> tuple[float, float]:
+    """Slope a and shift b for which ``sigmoid(a * logit(score) + b)`` is best calibrated (Platt 1999).
+
+    A normal prior around a = 1, b = 0 keeps scores as they are while there are few of them.
+
+    Args:
+        scores: the score of each answer in [0, 1], shape (n,).
+        correct: whether it was right, shape (n,).
+
+    Returns:
+        ``(a, b)``, a > 0, so that no two answers change places; ``(1.0, 0.0)`` for fewer than 10.
+
+    Raises:
+        ValueError: as :func:`reliability`.
+    """
+    from scipy.optimize import minimize
+    from scipy.special import log_expit
+
+    values, right = _scored(scores, correct)
+    if len(values) < FEWEST:
+        return 1.0, 0.0
+    z, sign = logit(values), np.where(right, 1.0, -1.0)
+
+    def loss(at: NDArray[np.float64]) -> float:
+        log_a, b = at
+        likelihood = log_expit(sign * (np.exp(log_a) * z + b)).sum()
+        return float(0.5 * ((log_a / _PRIOR_SPREAD) ** 2 + b**2) - likelihood)
+
+    log_a, b = minimize(loss, np.zeros(2), bounds=[(-_LARGEST_LOG, _LARGEST_LOG), (-10, 10)]).x
+    return float(np.exp(log_a)), float(b)
+
+
+def logit(scores: ArrayLike) -> NDArray[np.float64]:
+    """Log odds; of 0 and 1, those of a hair's breadth from them."""
+    p = np.clip(np.asarray(scores, float), 1e-6, 1 - 1e-6)
+    odds: NDArray[np.float64] = np.log(p) - np.log1p(-p)
+    return odds
+
+
 def reliability(confidence: ArrayLike, correct: ArrayLike, bins: int = 10) -> list[dict[str, float]]:
     """How often answers of about the same confidence are right, for a reliability diagram.
 

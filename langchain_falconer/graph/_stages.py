@@ -268,8 +268,8 @@ class Stages:
         if before <= after:
             return proxy
         notes.append(
-            f"training made the proxy worse ({before:.0%} agreement before, {after:.0%} after), so the untrained one is "
-            "kept; annotate more texts, or ask more clearly"
+            f"training made the proxy worse ({before:.0%} agreement before, {after:.0%} after), so the untrained "
+            "one is kept; annotate more texts, or ask more clearly"
         )
         base.note(training={**proxy.manifest["training"], "kept": "base"}, data=proxy.manifest["data"])
         return base

@@ -5,9 +5,11 @@ from __future__ import annotations
 import bisect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
+from langchain_falconer.evaluate import logit
 from langchain_falconer.plan import LabelStep, SpanStep
 from langchain_falconer.proxy._layout import Layout
 from langchain_falconer.proxy._tokens import Window
@@ -30,9 +32,27 @@ class Scores:
     weight: float = 1.0
 
 
+@dataclass(frozen=True)
+class Calibration:
+    """What makes scores mean what they say: a temperature for each label step, slope and shift for each span step."""
+
+    temperatures: Mapping[str, float] = field(default_factory=dict)
+    scales: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, data: Mapping[str, Any] | None) -> Calibration:
+        """From a manifest."""
+        told = data or {}
+        return cls(told.get("temperatures", {}), {k: (v[0], v[1]) for k, v in told.get("scales", {}).items()})
+
+    def to_dict(self) -> dict[str, Any]:
+        """For a manifest."""
+        return {"temperatures": dict(self.temperatures), "scales": {k: list(v) for k, v in self.scales.items()}}
+
+
 def read_scores(
     layout: Layout,
-    temperatures: Mapping[str, float],
+    calibration: Calibration,
     windows: Sequence[Window],
     span_scores: np.ndarray,
     label_scores: np.ndarray,
@@ -40,8 +60,8 @@ def read_scores(
     """The scores of each window of a batch: (B, T, 3S) token and (B, L) label scores decoded, step by step."""
     out = [Scores(weight=float(len(w.ids))) for w in windows]
     for step in layout.steps:
-        temperature = temperatures.get(step.id, 1.0)
         if isinstance(step, LabelStep):
+            temperature = calibration.temperatures.get(step.id, 1.0)
             logits = label_scores[:, layout.label_rows[step.id]].astype(np.float64) / temperature
             probabilities = (
                 _softmax(logits) if step.kind == "choice" else 1.0 / (1.0 + np.exp(-np.clip(logits, -50, 50)))
@@ -52,13 +72,13 @@ def read_scores(
             for scores in out:
                 scores.spans[step.id] = []
     if layout.span_row:
-        _read_spans(layout, temperatures, windows, span_scores, out)
+        _read_spans(layout, calibration, windows, span_scores, out)
     return out
 
 
 def _read_spans(
     layout: Layout,
-    temperatures: Mapping[str, float],
+    calibration: Calibration,
     windows: Sequence[Window],
     span_scores: np.ndarray,
     out: Sequence[Scores],
@@ -71,7 +91,8 @@ def _read_spans(
         for step_id, slot in layout.span_row.items():
             if hits[slot]:
                 log_p = _log_softmax(scores[row, window.words, slot].astype(np.float64))
-                out[row].spans[step_id] = _spans_on(best_path(log_p), log_p / temperatures.get(step_id, 1.0), window)
+                scale = calibration.scales.get(step_id, (1.0, 0.0))
+                out[row].spans[step_id] = _spans_on(best_path(log_p), log_p, window, scale)
 
 
 def best_path(log_p: np.ndarray) -> np.ndarray:
@@ -97,15 +118,18 @@ def best_path(log_p: np.ndarray) -> np.ndarray:
     return path
 
 
-def _spans_on(path: np.ndarray, log_p: np.ndarray, window: Window) -> list[tuple[int, int, float]]:
+def _spans_on(
+    path: np.ndarray, log_p: np.ndarray, window: Window, scale: tuple[float, float]
+) -> list[tuple[int, int, float]]:
     spans = []
-    log_p = log_p - np.logaddexp.reduce(log_p, axis=-1, keepdims=True)
+    slope, shift = scale
     for first in np.flatnonzero(path == _BEGIN):
         last = first
         while last + 1 < len(path) and path[last + 1] == _INSIDE:
             last += 1
         chosen = log_p[np.arange(first, last + 1), path[first : last + 1]]
-        spans.append((int(window.starts[first]), int(window.ends[last]), float(np.exp(chosen.mean()))))
+        score = 1 / (1 + np.exp(-(slope * logit(np.exp(chosen.mean())) + shift)))
+        spans.append((int(window.starts[first]), int(window.ends[last]), float(score)))
     return spans
 
 

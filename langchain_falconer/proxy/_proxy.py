@@ -18,7 +18,7 @@ from langchain_falconer._files import write_whole
 from langchain_falconer.annotate import Annotation
 from langchain_falconer.corpus import split_passages
 from langchain_falconer.errors import PlanError, ProxyError
-from langchain_falconer.evaluate import fit_temperature
+from langchain_falconer.evaluate import fit_scale, fit_temperature
 from langchain_falconer.plan import LabelOption, LabelStep, Plan, SpanStep, atoms, matches, resolve
 from langchain_falconer.proxy._base import (
     DEFAULT_BASE,
@@ -26,7 +26,7 @@ from langchain_falconer.proxy._base import (
     load_tokenizer,
     max_tokens,
 )
-from langchain_falconer.proxy._decode import Scores, decide, merge
+from langchain_falconer.proxy._decode import Calibration, Scores, decide, merge
 from langchain_falconer.proxy._folder import FILES, FORMAT, read_manifest, replacing_folder
 from langchain_falconer.proxy._layout import Layout
 from langchain_falconer.proxy._marking import Marked
@@ -65,9 +65,9 @@ class Proxy:
 
     @property
     def fingerprint(self) -> str:
-        """Identity of its answers: plan, slots as trained, temperatures, and how texts are cut (16 hex digits)."""
+        """Identity of its answers: plan, slots as trained, calibration, and how texts are cut (16 hex digits)."""
         cut = [self.manifest["passage_chars"], self.manifest["max_tokens"]]
-        facts = [self.plan.fingerprint, self.manifest.get("temperatures", {}), *cut]
+        facts = [self.plan.fingerprint, self._calibration.to_dict(), *cut]
         digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
         for array in self._slots.arrays().values():
             digest.update(array.tobytes())
@@ -120,19 +120,31 @@ class Proxy:
         return [min([1.0, *_all_scores(answers)]) for answers in self.answers(texts, everything=True)]
 
     def calibrate(self, held_out: Sequence[Annotation]) -> None:
-        """Set each label step's temperature on annotations that training did not see (Guo et al., 2017).
+        """Make scores mean what they say, on annotations that training did not see.
 
-        Decisions stay as they are but for multi-label ties; scores come to mean what they say.
+        Label steps get a temperature (Guo et al., 2017), span steps the slope and shift of a logistic curve (Platt,
+        1999) through the scores of right and wrong spans. Decisions stay as they are but for multi-label ties.
         """
         examples = examples_of(self.plan, held_out, int(self.manifest["passage_chars"]))
-        temperatures = {}
+        temperatures: dict[str, float] = {}
+        scales: dict[str, tuple[float, float]] = {}
         for step in self.plan.steps:
-            mine = [e for e in examples if step.id in e.labels]
-            if isinstance(step, LabelStep) and mine:
-                _, scorer = self._scorer([step], {})
-                rows = np.stack([s.labels[step.id] for s in scorer([e.text for e in mine])])
+            mine = [e for e in examples if step.id in (e.labels if isinstance(step, LabelStep) else e.spans)]
+            if not mine:
+                continue
+            _, scorer = self._scorer([step], Calibration())
+            scores = scorer([e.text for e in mine])
+            if isinstance(step, LabelStep):
+                rows = np.stack([s.labels[step.id] for s in scores])
                 temperatures[step.id] = _temperature(step, rows, [e.labels[step.id] for e in mine])
-        self.note(temperatures=temperatures)
+            else:
+                told = [
+                    (p, (a, b) in e.spans[step.id])
+                    for e, s in zip(mine, scores, strict=True)
+                    for a, b, p in s.spans[step.id]
+                ]
+                scales[step.id] = fit_scale([p for p, _ in told], [right for _, right in told])
+        self.note(calibration=Calibration(temperatures, scales).to_dict())
         self.__dict__.pop("_scorers", None)
 
     def use(self, session: Session) -> None:
@@ -283,10 +295,13 @@ class Proxy:
     def _scorers(self) -> dict[str | None, tuple[Layout, Scorer]]:
         """A scorer for the steps about the text (key None), and one for each span step that others are ``of``."""
         groups = {None: self.plan.top_level} | {s.id: c for s in self.plan.steps if (c := self.plan.asked_of(s.id))}
-        temperatures = self.manifest.get("temperatures", {})
-        return {key: self._scorer(steps, temperatures) for key, steps in groups.items()}
+        return {key: self._scorer(steps, self._calibration) for key, steps in groups.items()}
 
-    def _scorer(self, steps: Sequence[LabelStep | SpanStep], temperatures: dict[str, float]) -> tuple[Layout, Scorer]:
+    @property
+    def _calibration(self) -> Calibration:
+        return Calibration.read(self.manifest.get("calibration"))
+
+    def _scorer(self, steps: Sequence[LabelStep | SpanStep], calibration: Calibration) -> tuple[Layout, Scorer]:
         span_rows = [self._layout.span_row[s.id] for s in steps if isinstance(s, SpanStep)]
         label_rows = [
             row
@@ -296,10 +311,10 @@ class Proxy:
         ]
         layout = Layout.of(steps)
         weights = self._slots.take(span_rows, label_rows)
-        return layout, self._new_scorer(layout, weights, temperatures)
+        return layout, self._new_scorer(layout, weights, calibration)
 
-    def _new_scorer(self, layout: Layout, weights: SlotWeights, temperatures: dict[str, float]) -> Scorer:
-        return Scorer(self._windows, self._tokenizer.pad_id, layout, weights, temperatures, self.session)
+    def _new_scorer(self, layout: Layout, weights: SlotWeights, calibration: Calibration) -> Scorer:
+        return Scorer(self._windows, self._tokenizer.pad_id, layout, weights, calibration, self.session)
 
     def _answer(self, texts: Sequence[str], everything: bool) -> list[Answers]:
         layout, scorer = self._scorers[None]
@@ -350,10 +365,10 @@ class Proxy:
         known = next((own for own in self.plan.steps if own.fingerprint == step.fingerprint), None)
         if known is not None:
             asked: LabelStep | SpanStep = known
-            layout, scorer = self._scorer([known], self.manifest.get("temperatures", {}))
+            layout, scorer = self._scorer([known], self._calibration)
         else:
             asked, layout = step, Layout.of([step])
-            scorer = self._new_scorer(layout, self._words.slots(layout), {})
+            scorer = self._new_scorer(layout, self._words.slots(layout), Calibration())
         answers: list[Answers] = []
         for at in range(0, len(texts), _BATCH_TEXTS):
             batch = texts[at : at + _BATCH_TEXTS]

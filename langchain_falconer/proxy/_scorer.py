@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
-from langchain_falconer.proxy._decode import Scores, merge, read_scores
+from langchain_falconer.proxy._decode import Calibration, Scores, merge, read_scores
 from langchain_falconer.proxy._layout import Layout
 from langchain_falconer.proxy._session import Session, SlotWeights
 from langchain_falconer.proxy._tokens import Window, Windows, pad
@@ -21,14 +21,14 @@ class Scorer:
         pad_id: int,
         layout: Layout,
         weights: SlotWeights,
-        temperatures: Mapping[str, float],
+        calibration: Calibration,
         session: Session,
     ) -> None:
         self._windows = windows
         self._pad_id = pad_id
         self._layout = layout
         self._weights = weights
-        self._temperatures = temperatures
+        self._calibration = calibration
         self.session = session
 
     def __call__(self, texts: Sequence[str]) -> list[Scores]:
@@ -38,7 +38,7 @@ class Scorer:
         for batch in _batches(windows):
             ids, mask = pad([windows[i] for i in batch], self._pad_id)
             spans, labels = self.session.run(ids, mask, self._weights)
-            found = read_scores(self._layout, self._temperatures, [windows[i] for i in batch], spans, labels)
+            found = read_scores(self._layout, self._calibration, [windows[i] for i in batch], spans, labels)
             for i, new in zip(batch, found, strict=True):
                 scores[i] = new
         parts: list[list[tuple[int, Scores]]] = [[] for _ in texts]
