@@ -12,7 +12,7 @@ from langchain_falconer.plan import LabelOption, LabelStep, SpanStep
 from langchain_falconer.pretrain._words import ASK_IS, ASK_MENTION, ASK_SPAN, asked, words_of
 from langchain_falconer.proxy import Example, Layout, Task
 
-MAX_CHARS = 700
+MAX_CHARS = 400
 
 
 class Source(Protocol):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -234,11 +235,17 @@ def _step(model: SlotModel, slots: Slots, layout: Layout, batch: list[Item], pad
     return loss.item()
 
 
-def autocast() -> Any:
-    """bf16 where the CPU has it."""
-    import torch
+@contextmanager
+def autocast() -> Iterator[None]:
+    """bf16 where the CPU has it, and attention as plain matrix products.
 
-    return torch.autocast("cpu", torch.bfloat16, enabled=bf16_pays())
+    On a CPU the backward pass of torch's fused attention takes longer than all the rest.
+    """
+    import torch
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    with torch.autocast("cpu", torch.bfloat16, enabled=bf16_pays()), sdpa_kernel(SDPBackend.MATH):
+        yield
 
 
 def bf16_pays() -> bool:
