@@ -46,6 +46,14 @@ class Engine(str, Enum):
     local = "local"
 
 
+class Part(str, Enum):
+    """What the benchmark of proxies measures."""
+
+    zero_shot = "zero-shot"
+    few = "few"
+    calibration = "calibration"
+
+
 class BadRows(str, Enum):
     """What becomes of a row that cannot be read."""
 
@@ -521,38 +529,30 @@ def benchmark_steps(
     _show_benchmark(steps.run(data), as_json)
 
 
-@benchmark_app.command("zero-shot")
-def benchmark_zero_shot(
+@benchmark_app.command("proxy")
+def benchmark_proxy(
     data: Annotated[Path, typer.Option("--data", help="The folder of the data sets.")],
-    base: Base = None,
-    as_json: AsJson = False,
-) -> None:
-    """What the metamodel answers before any training, beside the cosine of its base."""
-    from langchain_falconer.benchmarks import proxy
-    from langchain_falconer.proxy import DEFAULT_BASE
-
-    _show_benchmark(proxy.zero_shot(data, base=base or DEFAULT_BASE), as_json)
-
-
-@benchmark_app.command("few")
-def benchmark_few(
-    data: Annotated[Path, typer.Option("--data", help="The folder of the data sets.")],
+    part: Annotated[Part, typer.Option("--part", help="What to measure.")] = Part.zero_shot,
     rows: Annotated[int, typer.Option("--rows", help="Human labels to train on.", min=10)] = 100,
     seeds: Annotated[int, typer.Option("--seeds", min=1)] = 5,
     sets: Annotated[str, typer.Option("--sets", help="Only these data sets, e.g. ag_news,sst.")] = "",
     base: Base = None,
     as_json: AsJson = False,
 ) -> None:
-    """Training on a few human labels, from the metamodel against plain fine-tuning of its base."""
+    """How good proxies are: before any training, from a few human labels, and how far their scores can be believed."""
     from langchain_falconer.benchmarks import proxy
     from langchain_falconer.proxy import DEFAULT_BASE
 
-    def tell(name: str, seed: int, plain: float, ours: float) -> None:
-        stderr.print(f"{name}, seed {seed}: plain {plain:.3f}, falconer {ours:.3f}")
+    def tell(name: str, seed: int, **scores: float) -> None:
+        stderr.print(f"{name}, seed {seed}: {', '.join(f'{k} {v:.3f}' for k, v in scores.items())}")
 
-    names = tuple(filter(None, sets.split(",")))
-    found = proxy.few(data, rows=rows, seeds=seeds, base=base or DEFAULT_BASE, sets=names, on_score=tell)
-    _show_benchmark(found, as_json)
+    trial = proxy.Trial(data, base or DEFAULT_BASE, rows, seeds, tuple(filter(None, sets.split(","))), tell)
+    measure = {
+        Part.zero_shot: proxy.zero_shot,
+        Part.few: proxy.few,
+        Part.calibration: proxy.calibration,
+    }[part]
+    _show_benchmark(measure(trial), as_json)
 
 
 def main() -> None:

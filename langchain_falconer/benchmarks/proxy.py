@@ -15,13 +15,14 @@ import numpy as np
 from langchain_falconer.annotate import Annotation
 from langchain_falconer.benchmarks.labels import annotation_of, plan_of
 from langchain_falconer.errors import CorpusError
-from langchain_falconer.evaluate import Estimate, label_scores, span_scores
+from langchain_falconer.evaluate import Estimate, expected_calibration_error, label_scores, span_scores
 from langchain_falconer.plan import LabelStep, Plan
 from langchain_falconer.proxy import DEFAULT_BASE, Embedder, Proxy, TrainSettings, train_proxy
 from langchain_falconer.records import Answers, Label, Span
 
 PLAIN_BASE = "all-MiniLM-L6-v2"
 TEST_ROWS = 1_000
+FEWEST = 50  # of fewer spans no error is told
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,30 @@ FEW = tuple(s for s in SETS if not s.classes and s.name != "cr")
 """Eight sets that pretraining never saw."""
 
 
-def zero_shot(data: Path, *, base: str = DEFAULT_BASE) -> dict[str, Any]:
+def _ignore(name: str, seed: int, **scores: float) -> None:
+    """Where nobody wants to be told."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What to measure: on the data sets in ``data`` (all, or ``sets``), from ``base``.
+
+    ``rows`` human labels are drawn by each of ``seeds`` seeds; ``on_score(set, seed, **scores)`` is told of each score.
+    """
+
+    data: Path
+    base: str = DEFAULT_BASE
+    rows: int = 100
+    seeds: int = 5
+    sets: tuple[str, ...] = ()
+    on_score: Callable[..., None] = _ignore
+
+    def of(self, sets: Sequence[Set]) -> list[Set]:
+        """Those of these sets that are asked for."""
+        return [s for s in sets if not self.sets or s.name in self.sets]
+
+
+def zero_shot(trial: Trial) -> dict[str, Any]:
     """Every set answered from the words of its questions alone, on at most 1,000 test rows.
 
     Labels stand beside the cosine of text and class description in the space of :data:`PLAIN_BASE`.
@@ -67,17 +91,17 @@ def zero_shot(data: Path, *, base: str = DEFAULT_BASE) -> dict[str, Any]:
         CorpusError: the data is not there.
     """
     rows = []
-    for task in SETS:
-        plan, test = _plan(data, task), _test(data, task)
-        estimate = _score(Proxy.zero_shot(plan, base=base), plan, test)
-        cosine = _cosine(plan, test) if task.label else None
-        rows.append((task, estimate, cosine))
+    for task in trial.of(SETS):
+        plan, test = _plan(trial.data, task), _test(trial.data, task)
+        estimate = _score(Proxy.zero_shot(plan, base=trial.base), plan, test)
+        rows.append((task, estimate, _cosine(plan, test) if task.label else None))
+        trial.on_score(task.title, 0, score=estimate.value)
     reached = [e.value >= t.zero_shot for t, e, _ in rows if t.zero_shot]
     return {
-        "title": f"{base}, nothing trained",
+        "title": f"{trial.base}, nothing trained",
         "columns": ["data set", "score", "95% interval", "target", "cosine of the base"],
         "rows": [
-            [t.title, f"{e.value:.3f}", _range(e), f"{t.zero_shot or 0:.2f}" if t.zero_shot else "", _shown(c)]
+            [t.title, f"{e.value:.3f}", _range(e), f"{t.zero_shot:.2f}" if t.zero_shot else "", _shown(c)]
             for t, e, c in rows
         ],
         "verdict": f"{sum(reached)} of {len(reached)} targets reached",
@@ -85,44 +109,79 @@ def zero_shot(data: Path, *, base: str = DEFAULT_BASE) -> dict[str, Any]:
     }
 
 
-def few(
-    data: Path,
-    *,
-    rows: int = 100,
-    seeds: int = 5,
-    base: str = DEFAULT_BASE,
-    sets: Sequence[str] = (),
-    on_score: Callable[[str, int, float, float], None] | None = None,
-) -> dict[str, Any]:
-    """Fine-tuning from ``base`` against plain fine-tuning (a fresh head on :data:`PLAIN_BASE`), same rows, same test.
-
-    ``on_score(set, seed, plain, falconer)`` is told of each pair as it comes.
+def few(trial: Trial) -> dict[str, Any]:
+    """Fine-tuning from the base against plain fine-tuning (a fresh head on :data:`PLAIN_BASE`), same rows, same test.
 
     Raises:
         CorpusError: the data is not there.
     """
     found: dict[str, list[tuple[float, float]]] = {}
-    for task in (t for t in FEW if not sets or t.name in sets):
-        plan, test, train = _plan(data, task), _test(data, task), _rows(data, task, "train")
-        for seed in range(seeds):
-            known = _annotations(random.Random(seed).sample(train, rows), plan, task)
-            plain = _trained(plan, known, seed, PLAIN_BASE, fresh=True)
-            ours = _trained(plan, known, seed, base, fresh=False)
-            pair = (_score(plain, plan, test).value, _score(ours, plan, test).value)
-            found.setdefault(task.title, []).append(pair)
-            if on_score:
-                on_score(task.title, seed, *pair)
-    table = [[name, *_columns(pairs)] for name, pairs in found.items()]
-    by_seed = [[pairs[seed] for pairs in found.values()] for seed in range(seeds)]
+    for task in trial.of(FEW):
+        plan, test, train = _plan(trial.data, task), _test(trial.data, task), _rows(trial.data, task, "train")
+        for seed in range(trial.seeds):
+            known = _annotations(random.Random(seed).sample(train, trial.rows), plan, task)
+            plain = _score(_trained(plan, known, seed, PLAIN_BASE, fresh=True), plan, test).value
+            ours = _score(_trained(plan, known, seed, trial.base, fresh=False), plan, test).value
+            found.setdefault(task.title, []).append((plain, ours))
+            trial.on_score(task.title, seed, plain=plain, falconer=ours)
+    by_seed = [[pairs[seed] for pairs in found.values()] for seed in range(trial.seeds)]
     means = [(statistics.mean(p for p, _ in one), statistics.mean(f for _, f in one)) for one in by_seed]
     gain = statistics.mean(f - p for p, f in means)
     return {
-        "title": f"{rows} human labels, {seeds} seed(s), {base}",
+        "title": f"{trial.rows} human labels, {trial.seeds} seed(s), {trial.base}",
         "columns": ["data set", "plain", "falconer", "difference", "95% interval"],
-        "rows": [*table, ["mean", *_columns(means)]],
+        "rows": [*([name, *_columns(pairs)] for name, pairs in found.items()), ["mean", *_columns(means)]],
         "verdict": f"{gain:+.3f} over plain fine-tuning on the mean of {len(found)} sets",
         "scores": found,
     }
+
+
+def calibration(trial: Trial) -> dict[str, Any]:
+    """The expected calibration error of each step on test rows: four fifths of the rows train, one fifth calibrates.
+
+    Raises:
+        CorpusError: the data is not there.
+    """
+    found: dict[str, list[tuple[float, float]]] = {}
+    for task in trial.of(FEW):
+        plan, test, train = _plan(trial.data, task), _test(trial.data, task), _rows(trial.data, task, "train")
+        for seed in range(trial.seeds):
+            known = _annotations(random.Random(seed).sample(train, trial.rows), plan, task)
+            held_out = len(known) // 5
+            proxy = _trained(plan, known[held_out:], seed, trial.base, fresh=False)
+            before = _worst_error(proxy, plan, test)
+            proxy.calibrate(known[:held_out])
+            after = _worst_error(proxy, plan, test)
+            found.setdefault(task.title, []).append((before, after))
+            trial.on_score(task.title, seed, before=before, after=after)
+    means = {name: [statistics.mean(column) for column in zip(*pairs, strict=True)] for name, pairs in found.items()}
+    good = sum(after <= 0.05 for _, after in means.values())
+    return {
+        "title": f"calibration error of the worst step, {trial.rows} human labels, {trial.seeds} seed(s)",
+        "columns": ["data set", "before", "after"],
+        "rows": [[name, f"{before:.3f}", f"{after:.3f}"] for name, (before, after) in means.items()],
+        "verdict": f"at most 0.05 on {good} of {len(means)} sets",
+        "scores": found,
+    }
+
+
+def _worst_error(proxy: Proxy, plan: Plan, test: Sequence[Annotation]) -> float:
+    """The largest expected calibration error of a step; of span steps, over all spans that the proxy found."""
+    found = proxy.answers([a.text for a in test], everything=True)
+    errors = []
+    for step in plan.steps:
+        if isinstance(step, LabelStep):
+            told = [(f.labels[step.id], a.answers.labels[step.id].value) for f, a in zip(found, test, strict=True)]
+            scored = [(label.score, label.value == gold) for label, gold in told]
+        else:
+            scored = [
+                (s.score, (s.start, s.end) in _offsets(a.answers, step.id))
+                for f, a in zip(found, test, strict=True)
+                for s in f.spans[step.id]
+            ]
+        if len(scored) >= FEWEST:
+            errors.append(expected_calibration_error([p for p, _ in scored], [right for _, right in scored]))
+    return max(errors, default=0.0)
 
 
 def _columns(pairs: Sequence[tuple[float, float]]) -> list[str]:
