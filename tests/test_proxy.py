@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 import shutil
 from dataclasses import replace
 
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from laptops import PLAN, annotations, is_positive, prices, review, reviews
+from safetensors.numpy import load_file
 
 from langchain_falconer.annotate import Annotation
 from langchain_falconer.corpus import split_passages
@@ -24,6 +26,7 @@ from langchain_falconer.records import Answers, Label, Span
 
 BRIEF = TrainSettings(epochs=2)
 LEARN = TrainSettings(epochs=30, learning_rate=5e-3)
+ARCHITECTURES = ["tiny_bert", "tiny_roberta", "tiny_deberta", "tiny_modernbert"]
 SEEN, UNSEEN = reviews(24), reviews(20, start=60)
 HARD_TEXTS = [
     "",
@@ -152,7 +155,7 @@ def test_confidence_is_a_share(proxy):
 # ---- architectures and backends
 
 
-@pytest.mark.parametrize("base", ["tiny_bert", "tiny_roberta"])
+@pytest.mark.parametrize("base", ARCHITECTURES)
 def test_every_architecture_trains_saves_loads_and_exports(base, request, tmp_path):
     base = request.getfixturevalue(base)
     proxy = train_proxy(PLAN, annotations(reviews(24)), base=base, settings=LEARN)
@@ -169,7 +172,23 @@ def test_every_architecture_trains_saves_loads_and_exports(base, request, tmp_pa
         assert abs(one.labels["positive"].score - other.labels["positive"].score) < 1e-3
 
 
-@pytest.mark.parametrize("base", ["tiny_bert", "tiny_roberta"])
+@pytest.mark.parametrize("base", ARCHITECTURES)
+def test_every_architecture_keeps_its_words_and_the_layers_asked_for(base, request, tmp_path):
+    base = request.getfixturevalue(base)
+    brief = TrainSettings(epochs=2, layers=1)
+    folder = train_proxy(PLAN, annotations(reviews(6)), base=base, settings=brief).save(tmp_path / "p")
+    before, after = load_file(f"{base}/model.safetensors"), load_file(folder / "model.safetensors")
+    size = json.loads((folder / "config.json").read_text())["vocab_size"]
+    (words,) = (name for name, weights in before.items() if len(weights) == size)
+    assert np.array_equal(before[words], after[f"encoder.{words}"])
+    first, second = ([name for name in before if re.search(rf"layers?\.{i}\.", name)] for i in (0, 1))
+    assert second
+    assert {f"encoder.{name}" for name in first} <= after.keys()
+    assert not {f"encoder.{name}" for name in second} & after.keys()
+    run_on_every_session(folder)
+
+
+@pytest.mark.parametrize("base", ARCHITECTURES)
 def test_spans_are_taught_and_found_at_exact_offsets_whatever_the_characters(base, request):
     plan = plan_of({"id": "price", "op": "get_span", "instruction": "Extract the price"})
     texts = [f"👩‍👩‍👧 é e\u0301 {'ノート' * (i % 3)} I paid ${100 + i} — ok" for i in range(24)]
@@ -249,7 +268,7 @@ def test_a_long_text_is_read_passage_by_passage_to_its_end(proxy):
     assert expected[-1][0] > passages[-1][0]
 
 
-@pytest.mark.parametrize("base", ["tiny_bert", "tiny_roberta"])
+@pytest.mark.parametrize("base", ARCHITECTURES)
 @pytest.mark.parametrize("text", ["$ 5 " * 700, "I paid $5. " * 300, "-" * 1500])
 def test_windows_cover_every_word_of_what_is_too_long_for_one(base, text, request):
     windows = Windows(load_tokenizer(request.getfixturevalue(base)), 512)([text])
@@ -383,6 +402,13 @@ def test_there_must_be_something_to_learn_for_every_step(tiny_bert):
 def test_a_base_that_is_none_is_refused(tmp_path):
     with pytest.raises(ProxyError, match="nowhere"):
         train_proxy(PLAN, annotations(reviews(3)), base=str(tmp_path / "nowhere"))
+
+
+def test_a_base_without_a_fast_tokenizer_is_refused(tiny_deberta, tmp_path):
+    folder = shutil.copytree(tiny_deberta, tmp_path / "spm")
+    (folder / "tokenizer.json").rename(folder / "spm.model")
+    with pytest.raises(ProxyError, match=r"tokenizer.json.*sentencepiece"):
+        train_proxy(PLAN, annotations(reviews(3)), base=str(folder), settings=BRIEF)
 
 
 def break_file(name, content):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-from collections.abc import Mapping
-from functools import lru_cache
+from collections.abc import Callable, Mapping
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,7 +62,10 @@ def load_tokenizer(base: str) -> Tokenizer:
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, use_fast=True, trust_remote_code=False)
     except Exception as error:  # tokenizers raises bare ones
-        raise ProxyError(f"no tokenizer can be loaded from '{folder}': {_first_line(error)}") from None
+        raise ProxyError(
+            f"no tokenizer can be loaded from '{folder}' ({_first_line(error)}); choose a base with a tokenizer.json, "
+            "or, where it has a SentencePiece file, run: pip install sentencepiece"
+        ) from None
     if not tokenizer.is_fast:
         raise ProxyError(f"the tokenizer of '{folder}' gives no character offsets; choose a base with a fast tokenizer")
     return Tokenizer(tokenizer.backend_tokenizer, int(tokenizer.pad_token_id or 0))
@@ -72,10 +75,9 @@ def load_encoder(folder: str, layers: int | None = None) -> nn.Module:
     """The encoder of a base folder in float32, from safetensors only; its first ``layers`` layers, if that is given."""
     from transformers import AutoModel
 
+    load = partial(AutoModel.from_pretrained, folder, use_safetensors=True, trust_remote_code=False, dtype="float32")
     try:
-        encoder: nn.Module = AutoModel.from_pretrained(
-            folder, use_safetensors=True, trust_remote_code=False, attn_implementation="sdpa", dtype="float32"
-        )
+        encoder = _attending(load)
     except (OSError, ValueError) as error:
         raise ProxyError(f"no encoder can be loaded from '{folder}': {_first_line(error)}") from None
     if layers is not None:
@@ -100,9 +102,19 @@ def empty_encoder(folder: str) -> nn.Module:
 
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-        encoder: nn.Module = AutoModel.from_config(config, attn_implementation="sdpa")
+        encoder = _attending(partial(AutoModel.from_config, config))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ProxyError(f"the config.json of '{folder}' describes no encoder: {_first_line(error)}") from None
+    return encoder
+
+
+def _attending(make: Callable[..., Any]) -> nn.Module:
+    """An encoder with torch's fused attention, or with its own where the architecture has no other (DeBERTa)."""
+    encoder: nn.Module
+    try:
+        encoder = make(attn_implementation="sdpa")
+    except ValueError:
+        encoder = make(attn_implementation="eager")
     return encoder
 
 

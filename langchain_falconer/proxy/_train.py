@@ -203,9 +203,7 @@ def _optimizer(model: SlotModel, slots: Slots, settings: TrainSettings, total: i
 
 def freeze_words(encoder: Any) -> None:
     """Leave the word embeddings as they are: half of a small encoder's weights, and rare words keep their places."""
-    for name, parameter in encoder.named_parameters():
-        if "word_embeddings" in name:
-            parameter.requires_grad_(False)
+    encoder.get_input_embeddings().requires_grad_(False)
 
 
 def _batches(items: Sequence[Item], size: int, rng: random.Random) -> list[list[Item]]:
