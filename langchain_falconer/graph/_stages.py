@@ -260,9 +260,18 @@ class Stages:
             notes.append(str(error))
         (path / "ready").touch()
 
+    def _zero_shot(self, plan: Plan, base: str) -> Proxy | None:
+        """A base before any training; None where it answers nothing yet (a Cuckoo checkpoint knows no labels)."""
+        try:
+            return Proxy.zero_shot(plan, base=base, passage_chars=self.settings.passage_chars)
+        except ProxyError:
+            return None
+
     def _not_worse(self, plan: Plan, proxy: Proxy, held_out: list[Annotation], notes: list[str]) -> Proxy:
         """The trained proxy; or the one it started from, where that agrees better with texts that neither saw."""
-        base = Proxy.zero_shot(plan, base=self.settings.base, passage_chars=self.settings.passage_chars)
+        base = self._zero_shot(plan, self.settings.base)
+        if base is None:
+            return proxy
         measured = [self._measured(plan, one, held_out) for one in (proxy, base)]
         after, before = (quality.agreement.value if quality else 0.0 for quality in measured)
         if before <= after:

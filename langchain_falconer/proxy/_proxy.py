@@ -26,12 +26,13 @@ from langchain_falconer.proxy._base import (
     load_tokenizer,
     max_tokens,
 )
+from langchain_falconer.proxy._cuckoo import PROMPT, ask_one_by_one, cuckoo_slot, cuckoo_tokenizer, is_cuckoo, repeated
 from langchain_falconer.proxy._decode import Calibration, Scores, decide, merge
 from langchain_falconer.proxy._folder import FILES, FORMAT, read_manifest, replacing_folder
 from langchain_falconer.proxy._layout import Layout
 from langchain_falconer.proxy._marking import Marked
 from langchain_falconer.proxy._metamodel import fill, load_model, load_words
-from langchain_falconer.proxy._scorer import Scorer
+from langchain_falconer.proxy._scorer import Judge, Reader, Scorer
 from langchain_falconer.proxy._session import OnnxSession, Session, SlotWeights, TorchSession
 from langchain_falconer.proxy._tokens import Tokenizer, Windows
 from langchain_falconer.proxy._train import TrainSettings, examples_of, fit
@@ -222,16 +223,26 @@ class Proxy:
     def zero_shot(cls, plan: Plan, *, base: str = DEFAULT_BASE, passage_chars: int = PASSAGE_CHARS) -> Proxy:
         """A proxy that answers a plan from the words of its questions alone; nothing is trained.
 
-        How good that is, only annotations can tell: measure it before you trust it.
+        How good that is, only annotations can tell: measure it before you trust it. A Cuckoo checkpoint (arXiv
+        2502.11275), by folder or hub name, is asked each question in a pass of its own.
 
         Raises:
-            ProxyError: the base cannot be loaded.
+            ProxyError: the base cannot be loaded, or is a Cuckoo checkpoint and the plan has label steps.
         """
+        if is_cuckoo(base):
+            return cls._cuckoo(plan, base, passage_chars)
         words, limit = load_words(base)
         manifest = _manifest(plan, base, passage_chars, limit)
         proxy = cls(manifest, words.tokenizer, words.slots(Layout.of(plan)))
         proxy.use(words.session)
         return proxy
+
+    @classmethod
+    def _cuckoo(cls, plan: Plan, base: str, passage_chars: int) -> Proxy:
+        slots = repeated(cuckoo_slot(base), Layout.of(plan))
+        model = load_model(base)
+        manifest = _manifest(plan, base, passage_chars, max_tokens(model.encoder.config.to_dict()))
+        return cls({**manifest, "prompt": PROMPT}, cuckoo_tokenizer(base), slots, model)
 
     @classmethod
     def load(cls, path: str | Path) -> Proxy:
@@ -292,7 +303,7 @@ class Proxy:
         return Windows(self._tokenizer, int(self.manifest["max_tokens"]))
 
     @cached_property
-    def _scorers(self) -> dict[str | None, tuple[Layout, Scorer]]:
+    def _scorers(self) -> dict[str | None, tuple[Layout, Judge]]:
         """A scorer for the steps about the text (key None), and one for each span step that others are ``of``."""
         groups = {None: self.plan.top_level} | {s.id: c for s in self.plan.steps if (c := self.plan.asked_of(s.id))}
         return {key: self._scorer(steps, self._calibration) for key, steps in groups.items()}
@@ -301,7 +312,7 @@ class Proxy:
     def _calibration(self) -> Calibration:
         return Calibration.read(self.manifest.get("calibration"))
 
-    def _scorer(self, steps: Sequence[LabelStep | SpanStep], calibration: Calibration) -> tuple[Layout, Scorer]:
+    def _scorer(self, steps: Sequence[LabelStep | SpanStep], calibration: Calibration) -> tuple[Layout, Judge]:
         span_rows = [self._layout.span_row[s.id] for s in steps if isinstance(s, SpanStep)]
         label_rows = [
             row
@@ -313,8 +324,22 @@ class Proxy:
         weights = self._slots.take(span_rows, label_rows)
         return layout, self._new_scorer(layout, weights, calibration)
 
-    def _new_scorer(self, layout: Layout, weights: SlotWeights, calibration: Calibration) -> Scorer:
-        return Scorer(self._windows, self._tokenizer.pad_id, layout, weights, calibration, self.session)
+    def _new_scorer(self, layout: Layout, weights: SlotWeights, calibration: Calibration) -> Judge:
+        def scorer(windows: Reader, layout: Layout, weights: SlotWeights) -> Judge:
+            return Scorer(windows, self._tokenizer.pad_id, layout, weights, calibration, self.session)
+
+        if self._prompts:
+            limit = int(self.manifest["max_tokens"])
+            return ask_one_by_one(self._tokenizer, limit, layout, weights, scorer)
+        return scorer(self._windows, layout, weights)
+
+    def _new_slots(self, layout: Layout) -> SlotWeights:
+        """Slots for a question that the proxy does not know."""
+        return repeated(self._slots, layout) if self._prompts else self._words.slots(layout)
+
+    @property
+    def _prompts(self) -> bool:
+        return bool(self.manifest.get("prompt") == PROMPT)
 
     def _answer(self, texts: Sequence[str], everything: bool) -> list[Answers]:
         layout, scorer = self._scorers[None]
@@ -368,7 +393,7 @@ class Proxy:
             layout, scorer = self._scorer([known], self._calibration)
         else:
             asked, layout = step, Layout.of([step])
-            scorer = self._new_scorer(layout, self._words.slots(layout), Calibration())
+            scorer = self._new_scorer(layout, self._new_slots(layout), Calibration())
         answers: list[Answers] = []
         for at in range(0, len(texts), _BATCH_TEXTS):
             batch = texts[at : at + _BATCH_TEXTS]
@@ -393,7 +418,7 @@ class _Place:
 
 
 def _decided(
-    layout: Layout, scorer: Scorer, texts: Sequence[str], passages: Sequence[Sequence[tuple[int, int]]]
+    layout: Layout, scorer: Judge, texts: Sequence[str], passages: Sequence[Sequence[tuple[int, int]]]
 ) -> list[Answers]:
     """The answers about each text, its passages scored in common batches and put back together."""
     scores = iter(scorer([text[a:b] for text, parts in zip(texts, passages, strict=True) for a, b in parts]))

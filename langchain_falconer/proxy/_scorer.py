@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from langchain_falconer.proxy._decode import Calibration, Scores, merge, read_scores
 from langchain_falconer.proxy._layout import Layout
 from langchain_falconer.proxy._session import Session, SlotWeights
-from langchain_falconer.proxy._tokens import Window, Windows, pad
+from langchain_falconer.proxy._tokens import Window, pad
 
 TOKENS_A_BATCH = 4096
+Reader = Callable[[Sequence[str]], list[Window]]
+"""Cuts texts into windows, in order of text and position."""
+Judge = Callable[[Sequence[str]], list[Scores]]
+"""Scores texts."""
 
 
 class Scorer:
@@ -17,7 +21,7 @@ class Scorer:
 
     def __init__(
         self,
-        windows: Windows,
+        windows: Reader,
         pad_id: int,
         layout: Layout,
         weights: SlotWeights,
