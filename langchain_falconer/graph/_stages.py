@@ -51,6 +51,7 @@ from langchain_falconer.report import render_html
 
 HUMAN = "human"
 _FEWEST_ANNOTATIONS = 10
+_READY = "ready"  # stands in the folder of a proxy that a run has finished
 Emit = Callable[[dict[str, Any]], None]
 Update = dict[str, Any]
 
@@ -229,7 +230,7 @@ class Stages:
             annotations = recall(store, plan, sample.train, source)
             held_out = recall(store, plan, sample.held_out, source)
             path = self.home.registry.path(self._proxy_name(plan, annotations, held_out))
-            if not (path / "ready").is_file():
+            if not (path / _READY).is_file():
                 self._trained(plan, annotations, held_out, path, emit, notes)
         proxy = Proxy.load(path)
         return {"proxy": str(path), "training": proxy.manifest["training"], "notes": notes, "seconds": timed}
@@ -243,22 +244,49 @@ class Stages:
         emit: Emit,
         notes: list[str],
     ) -> None:
+        start = self._start(plan, held_out)
         proxy = train_proxy(
             plan,
             annotations,
-            base=self.settings.base,
+            base=start,
             settings=self.settings.train,
             passage_chars=self.settings.passage_chars,
             on_step=lambda done, total, loss: emit({"done": done, "total": total, "loss": round(loss, 4)}),
         )
-        proxy = self._not_worse(plan, proxy, held_out, notes)
+        proxy = self._not_worse(plan, proxy, start, held_out, notes)
         proxy.calibrate(held_out)
         proxy.save(path)
+        if start != self.settings.base:
+            proxy.note(base=self.settings.base, started_from=Path(start).name)
         try:
             proxy.export()
         except ProxyError as error:
             notes.append(str(error))
-        (path / "ready").touch()
+        (path / _READY).touch()
+
+    def _start(self, plan: Plan, held_out: list[Annotation]) -> str:
+        """What training starts from: the base, or a proxy of this home that was trained for something near.
+
+        The proxy is taken only where, untrained for this plan, it agrees better with held-out answers than the base.
+        """
+        base, texts = self.settings.base, [a.text for a in held_out]
+        if not texts or self.settings.train.layers:
+            return base
+        near = [
+            entry
+            for entry in self.home.registry.nearest(plan, Embedder(base))
+            if entry.manifest["base"] == base and (entry.path / _READY).is_file() and not entry.saw(texts)
+        ]
+        if not near:
+            return base
+        proxy = str(near[0].path)
+        return proxy if self._untrained(plan, proxy, held_out) > self._untrained(plan, base, held_out) else base
+
+    def _untrained(self, plan: Plan, base: str, held_out: list[Annotation]) -> float:
+        """The agreement of a base with held-out answers before any training."""
+        proxy = self._zero_shot(plan, base)
+        quality = self._measured(plan, proxy, held_out) if proxy else None
+        return quality.agreement.value if quality else 0.0
 
     def _zero_shot(self, plan: Plan, base: str) -> Proxy | None:
         """A base before any training; None where it answers nothing yet (a Cuckoo checkpoint knows no labels)."""
@@ -267,9 +295,9 @@ class Stages:
         except ProxyError:
             return None
 
-    def _not_worse(self, plan: Plan, proxy: Proxy, held_out: list[Annotation], notes: list[str]) -> Proxy:
+    def _not_worse(self, plan: Plan, proxy: Proxy, start: str, held_out: list[Annotation], notes: list[str]) -> Proxy:
         """The trained proxy; or the one it started from, where that agrees better with texts that neither saw."""
-        base = self._zero_shot(plan, self.settings.base)
+        base = self._zero_shot(plan, start)
         if base is None:
             return proxy
         measured = [self._measured(plan, one, held_out) for one in (proxy, base)]

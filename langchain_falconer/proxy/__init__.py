@@ -6,6 +6,7 @@ from langchain_falconer.proxy._entry import Entry
 from langchain_falconer.proxy._folder import check_place
 from langchain_falconer.proxy._layout import Layout
 from langchain_falconer.proxy._marking import mark
+from langchain_falconer.proxy._memory import Past
 from langchain_falconer.proxy._metamodel import save_metamodel
 from langchain_falconer.proxy._pretrain import PretrainProgress, PretrainSettings, Task, pretrain
 from langchain_falconer.proxy._proxy import PASSAGE_CHARS, Embedder, Proxy, train_proxy
@@ -22,6 +23,7 @@ __all__ = [
     "Example",
     "Layout",
     "OnnxSession",
+    "Past",
     "PretrainProgress",
     "PretrainSettings",
     "Proxy",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -13,6 +14,11 @@ from langchain_falconer.errors import PlanError
 from langchain_falconer.evaluate import Quality
 from langchain_falconer.plan import LabelStep, Plan, SpanStep
 from langchain_falconer.proxy._folder import FILES, read_manifest
+
+
+def text_id(text: str) -> str:
+    """What a manifest remembers of a text: 16 hex digits of its hash."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,11 @@ class Entry:
     def steps(self) -> tuple[LabelStep | SpanStep, ...]:
         """The steps of its plan; none if it is broken."""
         return self.plan.steps if self.plan else ()
+
+    def saw(self, texts: Iterable[str]) -> bool:
+        """Whether it was trained on any of these texts, and cannot be judged by them."""
+        known = set(self.manifest.get("seen", ()))
+        return any(text_id(text) in known for text in texts)
 
     def to_dict(self) -> dict[str, Any]:
         """The entry as JSON data: the manifest's plan, base, data, quality and step fingerprints, null where broken."""

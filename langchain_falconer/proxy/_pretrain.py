@@ -42,6 +42,8 @@ class PretrainSettings(BaseModel):
     warmup: float = Field(default=0.05, ge=0, lt=1)
     keep: float = Field(default=2.0, ge=0)
     """Weight of keeping the base's sentence vectors (mean of 1 - cosine), on every third step."""
+    span_weight: float = Field(default=3.0, gt=0)
+    """How much more the words of spans count than those outside."""
     max_tokens: int = Field(default=96, ge=16)
     checkpoint_every: int = Field(default=500, ge=1)
 
@@ -100,7 +102,7 @@ def pretrain(
     while step < settings.steps:
         rng = random.Random(f"{settings.seed}-{step}")
         parts = [
-            (name, _task_loss(model, reader, task))
+            (name, _task_loss(model, reader, task, settings.span_weight))
             for name, task in (draw(rng, settings.texts) for _ in range(settings.tasks))
         ]
         if settings.keep and step % _KEEP_EVERY == 0:
@@ -151,12 +153,12 @@ class _Reader:
         return self.tensors(self.items([Example(t, {}, {}) for t in texts]))
 
 
-def _task_loss(model: Any, reader: _Reader, task: Task) -> Any:
+def _task_loss(model: Any, reader: _Reader, task: Task, span_weight: float) -> Any:
     layout, items = task.layout, reader.items(task.examples)
     with autocast():
         weights = _slots(model, reader, layout)
         spans, labels = model(*reader.tensors(items), *weights)
-    return loss_of(spans.float(), labels.float(), layout, items)
+    return loss_of(spans.float(), labels.float(), layout, items, span_weight=span_weight)
 
 
 def _slots(model: Any, reader: _Reader, layout: Layout) -> tuple[Any, ...]:

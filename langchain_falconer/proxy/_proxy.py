@@ -28,9 +28,11 @@ from langchain_falconer.proxy._base import (
 )
 from langchain_falconer.proxy._cuckoo import PROMPT, ask_one_by_one, cuckoo_slot, cuckoo_tokenizer, is_cuckoo, repeated
 from langchain_falconer.proxy._decode import Calibration, Scores, decide, merge
+from langchain_falconer.proxy._entry import text_id
 from langchain_falconer.proxy._folder import FILES, FORMAT, read_manifest, replacing_folder
 from langchain_falconer.proxy._layout import Layout
 from langchain_falconer.proxy._marking import Marked
+from langchain_falconer.proxy._memory import Past, Remembered, joined, pack, parted, rehearsed, start_from, unpack
 from langchain_falconer.proxy._metamodel import fill, load_model, load_words
 from langchain_falconer.proxy._scorer import Judge, Reader, Scorer
 from langchain_falconer.proxy._session import OnnxSession, Session, SlotWeights, TorchSession
@@ -50,9 +52,17 @@ class Proxy:
     hash, seed, metrics, versions), ``model.safetensors``, ``slots.safetensors``, ``model.onnx`` and the tokenizer.
     """
 
-    def __init__(self, manifest: dict[str, Any], tokenizer: Tokenizer, slots: SlotWeights, model: Any = None) -> None:
+    def __init__(
+        self,
+        manifest: dict[str, Any],
+        tokenizer: Tokenizer,
+        slots: SlotWeights,
+        model: Any = None,
+        memory: Sequence[Remembered] = (),
+    ) -> None:
         self.manifest = manifest
         self.plan = Plan.parse(manifest["plan"])
+        self.memory = tuple(memory)
         self.path: Path | None = None
         self._tokenizer = tokenizer
         self._slots = slots
@@ -183,7 +193,7 @@ class Proxy:
                 if v.is_floating_point()
             }
             save_file(tensors, folder / FILES["weights"])
-            save_file(self._slots.arrays(), folder / FILES["slots"])
+            save_file(self._slots.arrays() | pack(self.memory), folder / FILES["slots"])
             self._tokenizer.save(folder)
             self._model.encoder.config.save_pretrained(folder)
             if self.path and (self.path / FILES["onnx"]).is_file():
@@ -259,14 +269,33 @@ class Proxy:
             raise ProxyError(f"there is no proxy at {folder} (no manifest.json); train one or name another folder")
         try:
             manifest = read_manifest(folder)
-            slots = SlotWeights(**load_file(folder / FILES["slots"]))
-            proxy = cls(manifest, Tokenizer.read(folder), slots)
+            arrays = load_file(folder / FILES["slots"])
+            slots = SlotWeights(**{name: a for name, a in arrays.items() if not name.startswith("memory.")})
+            memory = unpack(manifest.get("memory", []), arrays)
+            proxy = cls(manifest, Tokenizer.read(folder), slots, memory=memory)
             proxy._check_fit()
         except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError, PlanError) as error:
             raise ProxyError(
                 f"the proxy at {folder} is broken ({str(error).splitlines()[0][:160]}); train it again"
             ) from None
         proxy.path = folder
+        return proxy
+
+    def recall(self, plan: Plan) -> Proxy:
+        """A proxy for a plan that this one learnt before its own (see ``after`` of :func:`train_proxy`).
+
+        It answers with the weights as they are now; its scores are not calibrated.
+
+        Raises:
+            ProxyError: this proxy never learnt the plan.
+        """
+        found = next((old for old in self.memory if old.plan.fingerprint == plan.fingerprint), None)
+        if found is None:
+            raise ProxyError(f"this proxy never learnt the plan '{plan.instruction}'; train one for it")
+        told = self.manifest
+        manifest = _manifest(plan, told["base"], told["passage_chars"], told["max_tokens"])
+        proxy = Proxy(manifest, self._tokenizer, found.slots, self._model)
+        proxy.use(self.session)
         return proxy
 
     # ---- inside
@@ -288,6 +317,12 @@ class Proxy:
         model = SlotModel(empty_encoder(str(self.path)))
         fill(model, self.path)
         return model.eval()
+
+    def _copy(self) -> Any:
+        """The network, to be trained on without changing this proxy."""
+        import copy
+
+        return copy.deepcopy(self._model)
 
     @cached_property
     def _words(self) -> Words:
@@ -387,7 +422,11 @@ class Proxy:
 
     def ask(self, texts: Sequence[str], step: LabelStep | SpanStep) -> list[Answers]:
         """The answer to one step about each text, under the step's own id; see :meth:`get_label` on new questions."""
-        known = next((own for own in self.plan.steps if own.fingerprint == step.fingerprint), None)
+        known = _same(self.plan, step)
+        if known is None:
+            for old in self.memory:
+                if _same(old.plan, step):
+                    return self.recall(old.plan).ask(texts, step)
         if known is not None:
             asked: LabelStep | SpanStep = known
             layout, scorer = self._scorer([known], self._calibration)
@@ -401,6 +440,11 @@ class Proxy:
         if isinstance(step, LabelStep):
             return [Answers(labels={step.id: a.labels[asked.id]}) for a in answers]
         return [Answers(spans={step.id: a.spans[asked.id]}) for a in answers]
+
+
+def _same(plan: Plan, step: LabelStep | SpanStep) -> LabelStep | SpanStep | None:
+    """The step of a plan that asks the very same question."""
+    return next((own for own in plan.steps if own.fingerprint == step.fingerprint), None)
 
 
 class _Place:
@@ -486,6 +530,8 @@ def train_proxy(
     annotations: Sequence[Annotation],
     *,
     base: str = DEFAULT_BASE,
+    after: Proxy | None = None,
+    replay: Sequence[Past] = (),
     settings: TrainSettings | None = None,
     passage_chars: int = PASSAGE_CHARS,
     on_step: Callable[[int, int, float], None] | None = None,
@@ -494,28 +540,58 @@ def train_proxy(
 
     ``on_step(done, total, loss)`` reports progress. Same annotations, seed, machine and threads: same weights.
 
+    Args:
+        plan: What it is to answer.
+        annotations: What it learns from.
+        base: The metamodel or encoder that it starts from.
+        after: Start from this proxy instead (whose ``base`` is kept), and remember what it knows: the new proxy's
+            :meth:`Proxy.recall` gives its plan and those that it remembered.
+        replay: Annotations of plans that ``after`` knows, rehearsed while the new one is learnt.
+        settings: How.
+        passage_chars: How texts are cut.
+        on_step: Told of each step.
+
     Raises:
         ProxyError: nothing to train on, a step without any annotation, or a base that cannot be loaded.
     """
     import torch
 
-    from langchain_falconer.proxy._model import Slots
-
     settings = settings or TrainSettings()
     examples = examples_of(plan, annotations, passage_chars)
     _check_every_step(plan, examples)
     torch.manual_seed(settings.seed)
-    model, tokenizer, layout = load_model(base, settings.layers), load_tokenizer(base), Layout.of(plan)
-    vectors = Words(TorchSession(model), tokenizer, SlotMaps.of(model)).vectors(layout)
-    slots = Slots(*(torch.from_numpy(np.zeros_like(v) if settings.fresh_head else v) for v in vectors))
+    memory = (Remembered(after.plan, after._slots), *after.memory) if after else ()
+    model, tokenizer = (
+        (after._copy(), after._tokenizer) if after else (load_model(base, settings.layers), load_tokenizer(base))
+    )
+    layout = joined(plan, memory)
+    slots = _first_slots(model, tokenizer, layout, memory, fresh=settings.fresh_head)
     limit = max_tokens(model.encoder.config.to_dict())
-    result = fit(model, slots, layout, Windows(tokenizer, limit), tokenizer.pad_id, examples, settings, on_step)
-    manifest = _manifest(plan, base, passage_chars, limit) | {
+    taught = examples + rehearsed(memory, replay, passage_chars, len(examples), settings.seed)
+    result = fit(model, slots, layout, Windows(tokenizer, limit), tokenizer.pad_id, taught, settings, on_step)
+    manifest = _manifest(plan, after.manifest["base"] if after else base, passage_chars, limit) | {
         "settings": settings.model_dump(),
         "data": {"annotations": len(annotations), "examples": len(examples), "sha256": _data_hash(examples)},
+        "seen": sorted({text_id(a.text) for a in (*annotations, *(a for one in replay for a in one.annotations))}),
         "training": result.to_dict(),
+        "memory": [old.plan.to_dict() for old in memory],
     }
-    return Proxy(manifest, tokenizer, _baked(model, slots), model)
+    own, kept = parted(plan, memory, layout, _baked(model, slots))
+    return Proxy(manifest, tokenizer, own, model, kept)
+
+
+def _first_slots(model: Any, tokenizer: Tokenizer, layout: Layout, memory: Sequence[Remembered], *, fresh: bool) -> Any:
+    """The slots that training starts from: those of a new plan from its words, remembered ones as they were."""
+    import torch
+
+    from langchain_falconer.proxy._model import Slots
+
+    maps = SlotMaps.of(model)
+    vectors = Words(TorchSession(model), tokenizer, maps).vectors(layout)
+    spans, options, asked = (np.zeros_like(v) if fresh else v for v in vectors)
+    slots = Slots(*map(torch.from_numpy, (spans, options, asked)))
+    start_from(memory, layout, slots, maps(spans, options, asked))
+    return slots
 
 
 def _manifest(plan: Plan, base: str, passage_chars: int, limit: int) -> dict[str, Any]:

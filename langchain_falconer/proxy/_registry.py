@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from langchain_falconer.errors import ProxyError
+from langchain_falconer.plan import Plan
 from langchain_falconer.proxy._compare import Comparison, compare
 from langchain_falconer.proxy._entry import Entry, read_entry
 from langchain_falconer.proxy._moving import export_proxy, import_proxy
@@ -45,6 +48,24 @@ class Registry:
     def load(self, name: str) -> Proxy:
         """The proxy of this name, to be asked. Raises ``ProxyError`` as :meth:`entry` does."""
         return Proxy.load(self.entry(name).path)
+
+    def nearest(
+        self, plan: Plan, embed: Callable[[Sequence[str]], np.ndarray], *, least_cosine: float = 0.5
+    ) -> list[Entry]:
+        """The proxies whose questions are near a plan's in meaning, the nearest first; broken ones are left out.
+
+        ``embed`` turns texts into unit vectors (n, d), float32.
+        """
+        import faiss
+
+        there = [(entry, entry.plan) for entry in self.entries() if entry.plan]
+        if not there:
+            return []
+        vectors = embed([_asked(plan), *(_asked(other) for _, other in there)])
+        index = faiss.IndexFlatIP(vectors.shape[1])
+        index.add(vectors[1:])
+        cosines, found = index.search(vectors[:1], len(there))
+        return [there[i][0] for i, cosine in zip(found[0], cosines[0], strict=True) if cosine >= least_cosine]
 
     def check(self, *names: str) -> None:
         """Raises ``ProxyError`` unless there is a proxy, broken or not, of each of these names."""
@@ -95,6 +116,10 @@ class Registry:
         if not path.is_dir():
             raise ProxyError(f"there is no proxy '{name}' in {self.folder}; there is {_listed(self.entries())}")
         return path
+
+
+def _asked(plan: Plan) -> str:
+    return " ".join([plan.instruction, *(step.instruction for step in plan.steps)])
 
 
 def _listed(entries: list[Entry]) -> str:

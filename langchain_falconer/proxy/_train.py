@@ -253,8 +253,13 @@ def bf16_pays() -> bool:
     return bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
 
 
-def loss_of(span_scores: Tensor, label_scores: Tensor, layout: Layout, batch: list[Item]) -> Tensor:
-    """The mean over steps of each step's loss on the texts that annotate it."""
+def loss_of(
+    span_scores: Tensor, label_scores: Tensor, layout: Layout, batch: list[Item], *, span_weight: float = 1.0
+) -> Tensor:
+    """The sum over steps of each step's loss on the texts that annotate it.
+
+    Words of spans count ``span_weight`` times as much as those outside, of which there are far more.
+    """
     from torch.nn import functional
 
     losses = []
@@ -267,7 +272,8 @@ def loss_of(span_scores: Tensor, label_scores: Tensor, layout: Layout, batch: li
         known = (targets != _IGNORE).flatten()
         if known.any():
             # Summed over steps, averaged over words: a step's pull does not fade as the plan grows.
-            losses.append(per_token.sum() / (targets != _IGNORE).any(-1).sum())
+            weighted = per_token * (1 + (span_weight - 1) * (targets.flatten() > _OUTSIDE))
+            losses.append(weighted.sum() / (targets != _IGNORE).any(-1).sum())
     losses += [
         loss
         for s in layout.steps

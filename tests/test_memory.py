@@ -1,0 +1,109 @@
+"""Tasks learnt one after another: the new one is learnt, the old ones are kept."""
+
+import re
+
+import numpy as np
+import pytest
+from laptops import PLAN, annotations, is_positive, prices, reviews
+
+from langchain_falconer.annotate import Annotation
+from langchain_falconer.errors import ProxyError
+from langchain_falconer.plan import Plan
+from langchain_falconer.proxy import Past, Proxy, Registry, TrainSettings, train_proxy
+from langchain_falconer.records import Answers, Label, Span
+
+LEARN = TrainSettings(epochs=80, learning_rate=5e-3)
+SEEN, UNSEEN = reviews(30), reviews(30, start=90)
+DEEDS = Plan.parse(
+    {
+        "instruction": "What does it do?",
+        "steps": [
+            {"id": "price", "op": "get_span", "instruction": "Extract what it does"},
+            {"id": "verb", "op": "get_label", "instruction": "What is said of it?", "labels": ["works", "broke"]},
+        ],
+    }
+)
+FIRST = Past(PLAN, annotations(SEEN))
+
+
+def deed(text):
+    return Span.at(text, *re.search("works and works|broke at once", text).span())
+
+
+def deeds(texts):
+    return [
+        Annotation(t, Answers({"verb": Label("works" if is_positive(t) else "broke")}, {"price": (deed(t),)}), "human")
+        for t in texts
+    ]
+
+
+def deeds_right(proxy):
+    found = proxy.answers(UNSEEN)
+    return sum([s.text for s in a.spans["price"]] == [deed(t).text] for a, t in zip(found, UNSEEN, strict=True))
+
+
+def prices_right(proxy):
+    found = proxy.answers(UNSEEN, everything=True)
+    liked = [(a, t) for a, t in zip(found, UNSEEN, strict=True) if is_positive(t)]
+    assert liked
+    return sum([s.text for s in a.spans["price"]] == prices(t) for a, t in liked) / len(liked)
+
+
+@pytest.fixture(scope="module")
+def first(tiny_bert):
+    return train_proxy(PLAN, FIRST.annotations, base=tiny_bert, settings=LEARN)
+
+
+@pytest.fixture(scope="module")
+def second(first):
+    return train_proxy(DEEDS, deeds(SEEN), after=first, replay=[FIRST], settings=LEARN)
+
+
+def test_the_new_task_is_learnt_and_the_old_one_kept(first, second):
+    assert deeds_right(second) >= 25
+    assert prices_right(first) == 1
+    assert prices_right(second.recall(PLAN)) >= 0.95
+    assert first.memory == ()
+
+
+def test_replay_is_what_keeps_it(first):
+    without = train_proxy(DEEDS, deeds(SEEN), after=first, settings=LEARN)
+    assert deeds_right(without) >= 25
+    assert prices_right(without.recall(PLAN)) < 0.9
+
+
+def test_what_is_remembered_is_saved_and_answers_its_own_questions(second, tmp_path):
+    second.save(tmp_path / "p")
+    second.export()
+    loaded = Proxy.load(tmp_path / "p")
+    assert prices_right(loaded.recall(PLAN)) >= 0.95
+    liked = [t for t in UNSEEN if is_positive(t)]
+    assert [[s.text for s in found] for found in loaded.get_span(liked, "Extract the price")] == list(
+        map(prices, liked)
+    )
+    third = train_proxy(PLAN, FIRST.annotations, after=loaded, replay=[FIRST, Past(DEEDS, deeds(SEEN))], settings=LEARN)
+    assert [old.plan for old in third.memory] == [DEEDS, PLAN]
+    assert deeds_right(third.recall(DEEDS)) >= 15
+
+
+def test_the_nearest_proxies_are_found_by_meaning_and_know_what_they_saw(first, second, tmp_path):
+    registry = Registry(tmp_path)
+    first.save(registry.path("prices"))
+    second.save(registry.path("deeds"))
+    (tmp_path / "broken").mkdir()
+
+    def embed(texts):
+        words = ["price", "laptop", "positive", "do", "does", "said"]
+        counts = np.array([[text.lower().count(w) for w in words] for text in texts], np.float32)
+        return counts / np.linalg.norm(counts, axis=1, keepdims=True)
+
+    asked = {"id": "p", "op": "get_span", "instruction": "price of the laptop"}
+    near = registry.nearest(Plan.parse({"instruction": "price", "steps": [asked]}), embed)
+    assert [entry.name for entry in near] == ["prices"]
+    assert near[0].saw(SEEN[:1])
+    assert not near[0].saw(UNSEEN)
+
+
+def test_a_plan_never_learnt_is_one_sentence(first):
+    with pytest.raises(ProxyError, match="never learnt the plan 'What does it do"):
+        first.recall(DEEDS)
