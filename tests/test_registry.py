@@ -199,7 +199,7 @@ def added(name, content=b"x", mode=0o644):
 
 
 def large(packed):
-    packed.writestr("vocab.json", b"x")
+    packed.writestr("ready", b"x")
     packed.infolist()[-1].file_size = 3 << 30
 
 
@@ -207,7 +207,7 @@ BAD_ZIPS = {
     "out of the folder": (added("../../evil.txt"), "is no file of a proxy"),
     "an absolute path": (added("/tmp/evil.txt"), "is no file of a proxy"),
     "a folder": (added("deep/manifest.json"), "is no file of a proxy"),
-    "a link": (added("vocab.txt", b"/etc/passwd", stat.S_IFLNK | 0o777), "is no file of a proxy"),
+    "a link": (added("ready", b"/etc/passwd", stat.S_IFLNK | 0o777), "is no file of a proxy"),
     "a pickle": (added("pytorch_model.bin"), "is no file of a proxy"),
     "code": (added("modeling.py"), "is no file of a proxy"),
     "more than 2 GiB": (large, "more than 2 GiB"),
@@ -240,7 +240,7 @@ BAD_FOLDERS = {
     "broken slots": (garbage("slots.safetensors", b"x"), "is broken"),
     "broken export": (garbage("model.onnx", b"x"), "from/p"),
     "something else in it": (garbage("thesis.txt", b"x"), "'thesis.txt'"),
-    "a link": (lambda folder: (folder / "vocab.json").symlink_to("/etc/passwd"), "'vocab.json'"),
+    "a link": (lambda folder: (folder / "ready").symlink_to("/etc/passwd"), "'ready'"),
     "no proxy": (lambda folder: (folder / "manifest.json").unlink(), "no proxy at"),
 }
 
