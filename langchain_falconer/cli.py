@@ -84,7 +84,7 @@ TextColumn = Annotated[str | None, typer.Option("--text-column", help="The colum
 IdColumn = Annotated[str | None, typer.Option("--id-column", help="The column that holds the id; '' numbers the rows.")]
 Seed = Annotated[int, typer.Option("--seed", help="Same seed, same sample and weights.")]
 Base = Annotated[
-    str | None, typer.Option("--base", help="The encoder to train: a folder or hub name [default: all-MiniLM-L6-v2].")
+    str | None, typer.Option("--base", help="The encoder to train: a folder or hub name [default: falconer-small].")
 ]
 ProxyName = Annotated[str, typer.Argument(metavar="NAME", help="A proxy's name, as 'falconer proxies' lists it.")]
 ProxyNames = Annotated[list[str], typer.Argument(metavar="NAME...", help="Names, as 'falconer proxies' lists them.")]

@@ -5,6 +5,7 @@ import json
 import random
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from langchain_openai import ChatOpenAI
 from laptops import PLAN, annotations, is_positive, prices, reviews
 from loopback import ChatServer
 
+import langchain_falconer.proxy
 from langchain_falconer.errors import CorpusError, LLMError, SettingsError
 from langchain_falconer.falconer import Falconer
 from langchain_falconer.graph import MineSettings
@@ -30,6 +32,7 @@ from langchain_falconer.pretrain import (
     sources,
 )
 from langchain_falconer.proxy import (
+    DEFAULT_BASE,
     Embedder,
     PretrainSettings,
     Proxy,
@@ -308,3 +311,31 @@ def test_a_text_that_the_llm_fails_on_is_asked_again_next_time(tmp_path):
         assert not (tmp_path / "a.gz").exists()
         with pytest.raises(LLMError, match="gives no usable answers"):
             distil(llm_at(server), [f"text {i}" for i in range(30)], tmp_path / "a.gz")
+
+
+# ---- what ships
+
+
+def test_the_shipped_metamodel_is_small_has_a_card_and_answers():
+    folder = Path(langchain_falconer.proxy.__file__).parent / DEFAULT_BASE
+    assert sum(f.stat().st_size for f in folder.iterdir()) < 50e6
+    assert "Apache-2.0" in (folder / "README.md").read_text("utf-8")
+    assert json.loads((folder / "recipe.json").read_text("utf-8"))["recipe"] == Recipe.read().model_dump(mode="json")
+    steps = [
+        {
+            "id": "topic",
+            "op": "get_label",
+            "instruction": "What is it about?",
+            "labels": ["sports", "business", "politics"],
+        },
+        {"id": "place", "op": "get_span", "instruction": "Extract locations."},
+    ]
+    proxy = Proxy.zero_shot(Plan.parse({"instruction": "topics and places", "steps": steps}))
+    texts = [
+        "The striker scored twice in the final.",
+        "Shares of the bank fell by 3%.",
+        "She flew from Paris to Tokyo.",
+    ]
+    answers = proxy.answers(texts)
+    assert [a.labels["topic"].value for a in answers[:2]] == ["sports", "business"]
+    assert [s.text for s in answers[2].spans["place"]] == ["Paris", "Tokyo"]

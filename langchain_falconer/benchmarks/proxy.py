@@ -17,10 +17,9 @@ from langchain_falconer.benchmarks.labels import annotation_of, plan_of
 from langchain_falconer.errors import CorpusError
 from langchain_falconer.evaluate import Estimate, expected_calibration_error, label_scores, span_scores
 from langchain_falconer.plan import LabelStep, Plan
-from langchain_falconer.proxy import DEFAULT_BASE, Embedder, Proxy, TrainSettings, train_proxy
+from langchain_falconer.proxy import DEFAULT_BASE, PLAIN_BASE, Embedder, Proxy, TrainSettings, train_proxy
 from langchain_falconer.records import Answers, Label, Span
 
-PLAIN_BASE = "all-MiniLM-L6-v2"
 TEST_ROWS = 1_000
 FEWEST = 50  # of fewer spans no error is told
 

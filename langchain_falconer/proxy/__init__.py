@@ -1,6 +1,6 @@
 """The proxy room: the small encoder that learns a plan, kept as safetensors and exported through Optimum."""
 
-from langchain_falconer.proxy._base import DEFAULT_BASE
+from langchain_falconer.proxy._base import DEFAULT_BASE, PLAIN_BASE
 from langchain_falconer.proxy._compare import Comparison, SharedStep
 from langchain_falconer.proxy._entry import Entry
 from langchain_falconer.proxy._folder import check_place
@@ -17,6 +17,7 @@ from langchain_falconer.proxy._train import Example, TrainSettings
 __all__ = [
     "DEFAULT_BASE",
     "PASSAGE_CHARS",
+    "PLAIN_BASE",
     "Comparison",
     "Embedder",
     "Entry",

