@@ -12,8 +12,8 @@ from langchain_falconer.plan import Plan
 from langchain_falconer.proxy import Past, Proxy, Registry, TrainSettings, train_proxy
 from langchain_falconer.records import Answers, Label, Span
 
-LEARN = TrainSettings(epochs=80, learning_rate=5e-3)
-SEEN, UNSEEN = reviews(30), reviews(30, start=90)
+LEARN = TrainSettings(epochs=30, learning_rate=3e-3)
+SEEN, UNSEEN = reviews(60), reviews(30, start=90)
 DEEDS = Plan.parse(
     {
         "instruction": "What does it do?",
@@ -60,23 +60,23 @@ def second(first):
 
 
 def test_the_new_task_is_learnt_and_the_old_one_kept(first, second):
-    assert deeds_right(second) >= 25
-    assert prices_right(first) == 1
-    assert prices_right(second.recall(PLAN)) >= 0.95
+    assert deeds_right(second) >= 20
+    assert prices_right(first) > 0.9
+    assert prices_right(second.recall(PLAN)) >= 0.7
     assert first.memory == ()
 
 
-def test_replay_is_what_keeps_it(first):
+def test_replay_is_what_keeps_it(first, second):
     without = train_proxy(DEEDS, deeds(SEEN), after=first, settings=LEARN)
-    assert deeds_right(without) >= 25
-    assert prices_right(without.recall(PLAN)) < 0.9
+    assert deeds_right(without) >= 20
+    assert prices_right(without.recall(PLAN)) < prices_right(second.recall(PLAN))
 
 
 def test_what_is_remembered_is_saved_and_answers_its_own_questions(second, tmp_path):
     second.save(tmp_path / "p")
     second.export()
     loaded = Proxy.load(tmp_path / "p")
-    assert prices_right(loaded.recall(PLAN)) >= 0.95
+    assert prices_right(loaded.recall(PLAN)) >= 0.7
     liked = [t for t in UNSEEN if is_positive(t)]
     assert [[s.text for s in found] for found in loaded.get_span(liked, "Extract the price")] == list(
         map(prices, liked)

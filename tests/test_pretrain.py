@@ -254,7 +254,7 @@ def test_training_starts_from_what_the_metamodel_knows(metamodel, tiny_bert):
     assert right(metamodel) > right(tiny_bert) + 5
 
 
-def test_a_training_that_makes_it_worse_is_said_and_undone(metamodel, tmp_path):
+def test_a_training_that_makes_it_worse_is_said_and_undone(metamodel, tiny_bert, tmp_path):
     labels, corpus = tmp_path / "labels.jsonl", tmp_path / "corpus.txt"
     rows = [{"text": row.text, "spans": {"price": row.spans.get("price", [])}} for row in price_rows()]
     labels.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -263,14 +263,15 @@ def test_a_training_that_makes_it_worse_is_said_and_undone(metamodel, tmp_path):
     )
     corpus.write_text("\n".join(reviews(10, start=500)))
 
-    def mined(rate, home):
-        settings = MineSettings(base=metamodel, train=TrainSettings(learning_rate=rate, epochs=2))
-        return Falconer(annotations=labels, home=tmp_path / home, settings=settings).mine("prices", corpus, plan=plan)
+    def mined(base, home, **train):
+        settings = MineSettings(base=base, train=TrainSettings(**train))
+        falconer = Falconer(annotations=labels, home=tmp_path / home, settings=settings)
+        return falconer.mine("prices", corpus, plan=plan)
 
-    wild = mined(0.5, "wild")
+    wild = mined(metamodel, "wild", learning_rate=0.5, epochs=2)
     assert "training made the proxy worse" in " ".join(wild.summary["messages"])
     assert wild.quality.agreement.value > 0.8
-    assert not mined(1e-3, "calm").summary["messages"]
+    assert not mined(tiny_bert, "calm", learning_rate=5e-3, epochs=30).summary["messages"]
 
 
 def test_the_sentence_space_is_kept(tiny_bert, tmp_path):
