@@ -294,13 +294,15 @@ def pretrain(
         Path | None, typer.Option("--answers", help="An LLM's labels of raw texts [default: those shipped].")
     ] = None,
     llm: Llm = None,
-    ask: Annotated[int, typer.Option("--ask", help="First have the LLM label so many texts, into --answers.")] = 0,
+    ask: Annotated[
+        int, typer.Option("--ask", help="First have the LLM label, and mark, so many texts, into --answers.")
+    ] = 0,
     timeout: Timeout = 120,
     concurrency: Concurrency = 4,
     as_json: AsJson = False,
 ) -> None:
     """Make a metamodel: what proxies start from. The same command again goes on from the last checkpoint."""
-    from langchain_falconer.pretrain import ANSWERS, SHIPPED, Recipe, askable, distil, make
+    from langchain_falconer.pretrain import ANSWERS, LABELS, MARKS, SHIPPED, Recipe, askable, distil, make, markable
 
     made_of = Recipe.read(recipe or SHIPPED)
     file = answers or ANSWERS
@@ -308,9 +310,16 @@ def pretrain(
         raise SettingsError("--ask needs an LLM and a file for its answers; name them with --llm and --answers")
     with _progress() as show:
         if ask and llm:
-            texts = askable(data)[:ask]
             asked = _llm(llm, timeout=timeout, max_concurrency=concurrency)
-            distil(asked, texts, file, concurrency, lambda n: show({"stage": "distil", "done": n, "total": len(texts)}))
+            for survey, texts in ((LABELS, askable(data)[:ask]), (MARKS, markable(data)[:ask])):
+                distil(
+                    asked,
+                    survey,
+                    texts,
+                    file,
+                    concurrency,
+                    lambda n: show({"stage": "distil", "done": n, "total": ask}),
+                )
         card = make(
             made_of, data, output, file, lambda p: show({"stage": "pretrain", "done": p.step, "total": p.steps})
         )

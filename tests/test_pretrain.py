@@ -20,11 +20,14 @@ from langchain_falconer.graph import MineSettings
 from langchain_falconer.llm import LLM
 from langchain_falconer.plan import LabelStep, Plan, SpanStep
 from langchain_falconer.pretrain import (
+    LABELS,
+    MARKS,
     SHIPPED,
     LabelSource,
     MarkedText,
     Mixture,
     NextTokensSource,
+    OpenSource,
     PairSource,
     Recipe,
     SpanSource,
@@ -76,7 +79,17 @@ def next_source():
     return NextTokensSource([(text, "nobody had used the", [(4, 12)])] * 3)
 
 
-ALL = [price_source, mood_source, manifold_source, pair_source, next_source]
+def open_source():
+    return OpenSource(
+        [
+            MarkedText("Olaf Scholz leads the SPD.", {"politician": [(0, 11)], "political party": [(22, 25)]}),
+            MarkedText("The Greens won in Bremen.", {"party": [(4, 10)], "city": [(18, 24)]}),
+            MarkedText("Heat stars Al Pacino.", {"film": [(0, 4)], "person": [(11, 20)]}),
+        ]
+    )
+
+
+ALL = [price_source, mood_source, manifold_source, pair_source, next_source, open_source]
 
 
 # ---- tasks
@@ -127,6 +140,21 @@ def test_mentions_are_yes_no_or_which_of_them():
     tasks = [price_source(mentions=1.0).draw(SEED(i), 8) for i in range(20)]
     kinds = {s.kind for task in tasks for s in task.layout.steps if isinstance(s, LabelStep)}
     assert kinds == {"yes_no", "multi"}
+
+
+def test_a_type_of_another_text_is_absent_unless_it_may_be_there():
+    task = open_source().draw(SEED(1), 3)
+    named = {
+        word: s.id
+        for s in task.layout.steps
+        for word in ("politician", "party", "film", "person", "city")
+        if word in s.instruction
+    }
+    answers = {e.text.split()[0]: e.spans for e in task.examples}
+    assert answers["Olaf"][named["film"]] == []
+    assert answers["Heat"][named["city"]] == []
+    assert named["party"] not in answers["Olaf"] or answers["Olaf"][named["party"]]  # it names a political party
+    assert named["person"] not in answers["Olaf"]  # a politician is a person
 
 
 def test_a_mixture_draws_by_weight_and_knows_its_sources():
@@ -297,8 +325,8 @@ def test_an_llm_labels_texts_once_and_no_text_is_kept(tmp_path):
     answer = json.dumps({"t": "a bus", "f": "travel", "s": "negative", "e": "anger", "p": "complain"})
     file = tmp_path / "answers.jsonl.gz"
     with ChatServer(lambda request: answer) as server:
-        assert distil(llm_at(server), ["the bus never came", "late again"], file) == 2
-        assert distil(llm_at(server), ["late again", "the bus never came", "third"], file) == 3
+        assert distil(llm_at(server), LABELS, ["the bus never came", "late again"], file) == 2
+        assert distil(llm_at(server), LABELS, ["late again", "the bus never came", "third"], file) == 3
         assert server.calls == 3
     with gzip.open(file, "rt") as lines:
         kept = lines.read()
@@ -306,12 +334,26 @@ def test_an_llm_labels_texts_once_and_no_text_is_kept(tmp_path):
     assert kept.count('"emotion": "anger"') == 3
 
 
+def test_what_an_llm_marks_is_kept_as_offsets_of_verbatim_names(tmp_path):
+    text = "Olaf Scholz met the press in Berlin."
+    marked = [("Olaf Scholz", "Politician"), ("met the press", "action"), ("Paris", "city"), ("Berlin", "capital city")]
+    answer = json.dumps({"x": [{"q": quote, "t": kind} for quote, kind in marked]})
+    file = tmp_path / "answers.jsonl.gz"
+    with ChatServer(lambda request: answer) as server:
+        assert distil(llm_at(server), MARKS, [text], file) == 1
+        assert distil(llm_at(server), MARKS, [text], file) == 1
+        assert server.calls == 1
+    with gzip.open(file, "rt") as lines:
+        row = json.loads(lines.read())
+    assert row["marks"] == {"politician": [[0, 11]], "capital city": [[29, 35]]}
+
+
 def test_a_text_that_the_llm_fails_on_is_asked_again_next_time(tmp_path):
     with ChatServer(lambda request: "no JSON") as server:
-        assert distil(llm_at(server), ["a text"], tmp_path / "a.gz") == 0
+        assert distil(llm_at(server), LABELS, ["a text"], tmp_path / "a.gz") == 0
         assert not (tmp_path / "a.gz").exists()
         with pytest.raises(LLMError, match="gives no usable answers"):
-            distil(llm_at(server), [f"text {i}" for i in range(30)], tmp_path / "a.gz")
+            distil(llm_at(server), LABELS, [f"text {i}" for i in range(30)], tmp_path / "a.gz")
 
 
 # ---- what ships

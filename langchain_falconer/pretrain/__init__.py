@@ -1,25 +1,38 @@
 """The pretrain room: how the metamodel that ships with the package is made."""
 
-from langchain_falconer.pretrain._distil import distil
+from langchain_falconer.pretrain._distil import LABELS, MARKS, Survey, distil
 from langchain_falconer.pretrain._make import ANSWERS, make
 from langchain_falconer.pretrain._recipe import SHIPPED, Mixture, Recipe
-from langchain_falconer.pretrain._sets import askable, raw_texts, sources
-from langchain_falconer.pretrain._tasks import LabelSource, MarkedText, NextTokensSource, PairSource, Source, SpanSource
+from langchain_falconer.pretrain._sets import askable, markable, raw_texts, sources
+from langchain_falconer.pretrain._tasks import (
+    LabelSource,
+    MarkedText,
+    NextTokensSource,
+    OpenSource,
+    PairSource,
+    Source,
+    SpanSource,
+)
 
 __all__ = [
     "ANSWERS",
+    "LABELS",
+    "MARKS",
     "SHIPPED",
     "LabelSource",
     "MarkedText",
     "Mixture",
     "NextTokensSource",
+    "OpenSource",
     "PairSource",
     "Recipe",
     "Source",
     "SpanSource",
+    "Survey",
     "askable",
     "distil",
     "make",
+    "markable",
     "raw_texts",
     "sources",
 ]

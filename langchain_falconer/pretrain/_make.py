@@ -10,7 +10,7 @@ from typing import Any
 
 from langchain_falconer.pretrain._distil import distilled
 from langchain_falconer.pretrain._recipe import Mixture, Recipe
-from langchain_falconer.pretrain._sets import askable, raw_texts, sources
+from langchain_falconer.pretrain._sets import askable, markable, raw_texts, sources
 from langchain_falconer.proxy import PretrainProgress, pretrain, save_metamodel
 
 ANSWERS = Path(__file__).parent / "answers.jsonl.gz"
@@ -39,7 +39,7 @@ def make(
         CorpusError: the data is not there.
         SettingsError: the recipe names a source that there is not.
     """
-    found = sources(data, recipe.holdout) | distilled(answers, askable(data))
+    found = sources(data, recipe.holdout) | distilled(answers, [*askable(data), *markable(data)])
     mixture = Mixture(found, recipe.mix)
     model, tokenizer = pretrain(mixture.draw, raw_texts(data), recipe.settings, folder / "checkpoints", on_progress)
     card = {

@@ -84,6 +84,7 @@ def sources(data: Path, holdout: Iterable[str] = ()) -> dict[str, Source]:
         "neighbours": lambda: _neighbours(data),
         "hashtags": lambda: _hashtags(data),
         "next_tokens": lambda: _next_tokens(data),
+        "valence": lambda: _valence(data),
     }
     return {name: make() for name, make in made.items() if not any(name.startswith(k) for k in kept)}
 
@@ -121,6 +122,20 @@ def askable(data: Path) -> list[str]:
         rest += long[count:]
     rng.shuffle(chosen)
     return chosen + rest
+
+
+def markable(data: Path) -> list[str]:
+    """Sentences with names in them, for an LLM to mark: of news, and posts and headlines between them."""
+    rng = random.Random(0)
+    sentences = [s for text, _ in _news() for s in _SENTENCE_END.split(" ".join(text.partition("\n")[2].split()))]
+    sentences = [s for s in sentences if 60 < len(s) < 200 and len(_NAME.findall(s)) > 1]
+    posts = [t for t in askable(data) if len(t) < 200 and len(_NAME.findall(t)) > 1]
+    rng.shuffle(sentences)
+    return [text for i, sentence in enumerate(sentences) for text in (sentence, *posts[i // 4 : i // 4 + (i % 4 == 3)])]
+
+
+_NAME = re.compile(r"(?<=[a-z,'] )[A-Z£$€0-9]\w*")
+_SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 
 
 def _rows(data: Path, name: str) -> Iterator[dict[str, Any]]:
@@ -317,7 +332,7 @@ def _neighbours(data: Path) -> PairSource:
     """A sentence and the one after it."""
     pairs = []
     for paragraph in _paragraphs(data):
-        sentences = [s for s in re.split(r"(?<=[.!?])\s+", paragraph) if 25 < len(s) < 200]
+        sentences = [s for s in _SENTENCE_END.split(paragraph) if 25 < len(s) < 200]
         pairs += list(pairwise(sentences))[:1]
     return PairSource(pairs, ("Which sentence comes next?", "What follows?"), most=12)
 
@@ -329,6 +344,29 @@ def _hashtags(data: Path) -> PairSource:
         if tags:
             pairs.append((re.sub(r"# ?[A-Za-z0-9_]+", "", row["text"]).strip(), tags[0]))
     return PairSource([p for p in pairs if len(p[0]) > 25], ("Which hashtag fits?", "Topic of the tweet"), most=12)
+
+
+def _valence(data: Path) -> LabelSource:
+    """Posts, comments and sentences of books whose words are clearly good or bad by VADER's lexicon (Hutto 2014)."""
+    from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer  # type: ignore[import-untyped]
+
+    texts = [r["text"] for name in ("broad_twitter", "wnut17", "toxic_spans") for r in _rows(data, name)]
+    texts += [s for p in _paragraphs(data) for s in re.split(r"(?<=[.!?;])\s+", p)]
+    score = SentimentIntensityAnalyzer().polarity_scores
+    rows = []
+    for text in texts:
+        if 30 < len(text) < 200:
+            value = score(text)["compound"]
+            if abs(value) >= 0.55 or value == 0:
+                rows.append((text, ["positive" if value > 0 else "negative" if value < 0 else "neutral"]))
+    prompts = (
+        "Is the text positive, negative or neutral?",
+        "What is the sentiment?",
+        "How does the writer feel?",
+        "Tone",
+    )
+    ask = ("Is the {text} {x}?", "Is the sentiment {x}?", "Does the writer sound {x}?")
+    return LabelSource(rows, SENTIMENT, prompts, ask)
 
 
 def _paragraphs(data: Path) -> Iterator[str]:

@@ -97,6 +97,45 @@ class SpanSource:
 
 
 @dataclass
+class OpenSource:
+    """Texts whose span types were named for each of them alone, as an LLM does that is free in its words.
+
+    What was marked in one text is asked of the others too, as something that is not there, unless it may be: a type
+    that shares a word with one of theirs, or that is too general to rule out (the negatives of GLiNER, arXiv
+    2311.08526, but for those).
+    """
+
+    rows: Sequence[MarkedText]
+    most: int = 16
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def draw(self, rng: random.Random, size: int) -> Task:
+        """See :class:`Source`."""
+        rows = rng.sample(self.rows, min(size, len(self.rows)))
+        types = sorted({name for row in rows for name in row.spans})
+        named = {f"o{i}": name for i, name in enumerate(rng.sample(types, min(len(types), self.most)))}
+        steps = tuple(SpanStep(id=i, instruction=asked(rng, ASK_SPAN, name)) for i, name in named.items())
+        examples = [
+            Example(r.text, {}, {i: list(r.spans.get(n, ())) for i, n in named.items() if n in r.spans or _lacks(r, n)})
+            for r in rows
+        ]
+        return Task(Layout.of(steps), examples)
+
+
+_GENERAL = frozenset(
+    "person people man woman organization organisation company group place location name event date time year number "  # noqa: SIM905
+    "amount title work product".split()
+)
+
+
+def _lacks(row: MarkedText, name: str) -> bool:
+    words = set(name.split())
+    return not words & _GENERAL and not any(words & set(other.split()) for other in row.spans)
+
+
+@dataclass
 class LabelSource:
     """A set of labelled texts: asked as a choice among some classes, as yes/no about one, or which of several fit.
 
