@@ -241,7 +241,10 @@ def train(
 
 @app.command()
 def predict(
-    proxy_path: Annotated[Path, typer.Argument(metavar="PROXY", help="A proxy's folder.")],
+    proxy_path: Annotated[
+        Path,
+        typer.Argument(metavar="PROXY", help="A proxy's folder; or a plan (JSON), answered untrained from its words."),
+    ],
     corpus: Annotated[list[Path], typer.Argument(help="Files or folders of texts.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Where the rows go: .jsonl or .parquet.")],
     home: HomeDir = None,
@@ -253,19 +256,20 @@ def predict(
     backend: Annotated[str, typer.Option("--backend", help="auto, onnx, torch, torch-bf16 or openvino.")] = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """Run a trained proxy over CORPUS. No LLM is involved."""
+    """Run a proxy over CORPUS: a trained one, or an untrained one of a plan. No LLM is involved."""
     from itertools import islice
 
     from langchain_falconer.corpus import Document, open_corpus_files
     from langchain_falconer.execute import Run, choose_backend
     from langchain_falconer.graph import Home
+    from langchain_falconer.plan import Plan
     from langchain_falconer.proxy import Proxy
 
     settings = _mine_settings(
         corpus={"text_column": text_column, "id_column": id_column, "on_bad_row": bad_rows.value},
         run={"backend": backend},
     )
-    proxy = Proxy.load(proxy_path)
+    proxy = Proxy.zero_shot(Plan.parse(_read(proxy_path))) if proxy_path.is_file() else Proxy.load(proxy_path)
     texts = open_corpus_files(list(corpus), settings.corpus)
     choose_backend(proxy, [d.text for d in islice(texts, 256) if isinstance(d, Document)], backend)
     with _progress() as show:

@@ -105,6 +105,15 @@ def test_mine_and_plan_with_an_llm(falconer, files, tiny_bert, tmp_path, monkeyp
     assert "sk-secret" not in done.out + done.err
 
 
+def test_a_plan_is_answered_untrained(falconer, files, tmp_path):
+    predicted = falconer("predict", files / "plan.json", files / "corpus.jsonl", "-o", tmp_path / "p.jsonl",
+                         "--home", tmp_path / "home", "--backend", "torch", "--json")  # fmt: skip
+    assert predicted.code == 0
+    assert predicted.json["rows"]["total"] == 60
+    rows = [json.loads(line) for line in (tmp_path / "p.jsonl").read_text("utf-8").splitlines()]
+    assert {by for row in rows for by in row["decided_by"].values()} == {"proxy"}
+
+
 def test_train_predict_and_report(falconer, mine, files, tiny_bert, tmp_path):
     trained = falconer("train", "--plan", files / "plan.json", "--annotations", files / "labels.jsonl",
                        "-o", tmp_path / "proxy", "--base", tiny_bert, "--json")  # fmt: skip

@@ -129,7 +129,7 @@ def decisions_alike(one: Sequence[Answers], other: Sequence[Answers]) -> float:
 
 
 def _available(proxy: Proxy) -> list[str]:
-    exported = _onnx_file(proxy).is_file()
+    exported = proxy.path is not None and _onnx_file(proxy.path).is_file()
     names = ["onnx"] if exported else ["torch"]
     if _has_bf16():
         names.append("torch-bf16")
@@ -146,16 +146,17 @@ def _session(proxy: Proxy, name: str) -> Session:
     return proxy.torch_session(bf16=name == "torch-bf16")
 
 
-def _onnx_file(proxy: Proxy) -> Path:
-    return (proxy.path or Path()) / "model.onnx"
+def _onnx_file(folder: Path) -> Path:
+    return folder / "model.onnx"
 
 
 def _exported(proxy: Proxy) -> Path:
     if proxy.path is None:
         raise ProxyError("a proxy runs on ONNX once it is saved and exported; save it first, or use backend='torch'")
-    if not _onnx_file(proxy).is_file():
+    file = _onnx_file(proxy.path)
+    if not file.is_file():
         proxy.export()
-    return _onnx_file(proxy)
+    return file
 
 
 class OpenVinoSession:

@@ -175,8 +175,8 @@ def _marks(text: str, data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 _VAGUE = frozenset(
-    "statement subject noun verb adjective adverb pronoun word phrase sentence text quote opinion action concept "  # noqa: SIM905
-    "result expression quality feature emotion comparison idea reason thing term name".split()
+    "statement question conjunction link subject noun verb adjective adverb pronoun word phrase sentence text quote "  # noqa: SIM905
+    "opinion action concept result expression quality feature emotion comparison idea reason thing term name".split()
 )
 MARKS = Survey(
     key="marks",
