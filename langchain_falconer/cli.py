@@ -52,6 +52,8 @@ class Part(str, Enum):
     zero_shot = "zero-shot"
     few = "few"
     calibration = "calibration"
+    in_a_row = "in-a-row"
+    pace = "pace"
 
 
 class BadRows(str, Enum):
@@ -552,18 +554,20 @@ def benchmark_proxy(
     base: Base = None,
     as_json: AsJson = False,
 ) -> None:
-    """How good proxies are: before any training, from a few human labels, and how far their scores can be believed."""
-    from langchain_falconer.benchmarks import proxy
+    """How good proxies are: untrained, from a few human labels, task after task; what scores and training are worth."""
+    from langchain_falconer.benchmarks import Trial, proxy, training
     from langchain_falconer.proxy import DEFAULT_BASE
 
     def tell(name: str, seed: int, **scores: float) -> None:
         stderr.print(f"{name}, seed {seed}: {', '.join(f'{k} {v:.3f}' for k, v in scores.items())}")
 
-    trial = proxy.Trial(data, base or DEFAULT_BASE, rows, seeds, tuple(filter(None, sets.split(","))), tell)
+    trial = Trial(data, base or DEFAULT_BASE, rows, seeds, tuple(filter(None, sets.split(","))), tell)
     measure = {
         Part.zero_shot: proxy.zero_shot,
         Part.few: proxy.few,
         Part.calibration: proxy.calibration,
+        Part.in_a_row: training.in_a_row,
+        Part.pace: training.pace,
     }[part]
     _show_benchmark(measure(trial), as_json)
 

@@ -226,7 +226,9 @@ def metamodel(tiny_bert, tmp_path_factory):
     """A metamodel that knows prices and moods in words other than those of the plan."""
     folder = tmp_path_factory.mktemp("metamodel")
     mixture = Mixture({"p": price_source(mentions=0.0), "m": mood_source()}, {"p": 1, "m": 1})
-    model, tokenizer = pretrain(mixture.draw, REVIEWS, settings_of(tiny_bert, 300, keep=0.0), folder / "checkpoints")
+    model, tokenizer = pretrain(
+        mixture.draw, REVIEWS, settings_of(tiny_bert, 300, keep=0.0, learning_rate=1e-3), folder / "checkpoints"
+    )
     save_metamodel(model, tokenizer, folder, {"recipe": "toy"})
     return str(folder)
 
@@ -272,7 +274,7 @@ print(sorted({{"torch", "transformers"}} & set(sys.modules)))
 
 
 def test_training_starts_from_what_the_metamodel_knows(metamodel, tiny_bert):
-    few, brief = annotations(reviews(6, start=300)), TrainSettings(epochs=1)
+    few, brief = annotations(reviews(6, start=300)), TrainSettings(epochs=3, learning_rate=2e-5)
     unseen = reviews(30, start=400)
 
     def right(base):

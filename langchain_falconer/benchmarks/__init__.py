@@ -1,4 +1,8 @@
-"""Benchmarks that users can run: ``falconer benchmark planning | labels | steps``.
+"""Benchmarks that users can run: ``falconer benchmark planning | live | labels | steps | proxy``.
 
 Each returns ``{"title", "columns", "rows", "verdict"}`` and whatever else is worth keeping, as JSON data.
 """
+
+from langchain_falconer.benchmarks._trial import Trial
+
+__all__ = ["Trial"]

@@ -2,83 +2,30 @@
 
 from __future__ import annotations
 
-import json
 import random
 import statistics
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from langchain_falconer.annotate import Annotation
-from langchain_falconer.benchmarks.labels import annotation_of, plan_of
-from langchain_falconer.errors import CorpusError
-from langchain_falconer.evaluate import Estimate, expected_calibration_error, label_scores, span_scores
-from langchain_falconer.plan import LabelStep, Plan
-from langchain_falconer.proxy import DEFAULT_BASE, PLAIN_BASE, Embedder, Proxy, TrainSettings, train_proxy
-from langchain_falconer.records import Answers, Label, Span
-
-TEST_ROWS = 1_000
-FEWEST = 50  # of fewer spans no error is told
-
-
-@dataclass(frozen=True)
-class Set:
-    """A data set and what is asked of it: one label task, or (``None``) its spans. Rows of other ``classes`` are out.
-
-    ``zero_shot`` is the score to reach before any training.
-    """
-
-    name: str
-    label: str | None
-    zero_shot: float | None = None
-    classes: tuple[str, ...] | None = None
-
-    @property
-    def title(self) -> str:
-        """How tables call it."""
-        return f"{self.name} {self.label or 'spans'}" + (f" ({len(self.classes)} classes)" if self.classes else "")
-
-
-SETS = (
-    Set("crossner_politics", None, 0.45),
-    Set("mit_movie_trivia", None, 0.35),
-    Set("semeval14_laptops", None, 0.50),
-    Set("semeval14_restaurants", None),
-    Set("ag_news", "topic", 0.78),
-    Set("snips", "intent", 0.87),
-    Set("tweet_emotion", "emotion", 0.65),
-    Set("sst", "sentiment", 0.80, ("positive", "negative")),
-    Set("sst", "sentiment"),
-    Set("cr", "sentiment"),
+from langchain_falconer.benchmarks._trial import (
+    FEW,
+    SETS,
+    Trial,
+    annotated,
+    offsets,
+    question,
+    rows_of,
+    score_of,
+    scored_rows,
 )
-FEW = tuple(s for s in SETS if not s.classes and s.name != "cr")
-"""Eight sets that pretraining never saw."""
+from langchain_falconer.evaluate import Estimate, expected_calibration_error
+from langchain_falconer.plan import LabelStep, Plan
+from langchain_falconer.proxy import PLAIN_BASE, Embedder, Proxy, TrainSettings, train_proxy
 
-
-def _ignore(name: str, seed: int, **scores: float) -> None:
-    """Where nobody wants to be told."""
-
-
-@dataclass(frozen=True)
-class Trial:
-    """What to measure: on the data sets in ``data`` (all, or ``sets``), from ``base``.
-
-    ``rows`` human labels are drawn by each of ``seeds`` seeds; ``on_score(set, seed, **scores)`` is told of each score.
-    """
-
-    data: Path
-    base: str = DEFAULT_BASE
-    rows: int = 100
-    seeds: int = 5
-    sets: tuple[str, ...] = ()
-    on_score: Callable[..., None] = _ignore
-
-    def of(self, sets: Sequence[Set]) -> list[Set]:
-        """Those of these sets that are asked for."""
-        return [s for s in sets if not self.sets or s.name in self.sets]
+FEWEST = 50  # of fewer spans no error is told
 
 
 def zero_shot(trial: Trial) -> dict[str, Any]:
@@ -91,8 +38,8 @@ def zero_shot(trial: Trial) -> dict[str, Any]:
     """
     rows = []
     for task in trial.of(SETS):
-        plan, test = _plan(trial.data, task), _test(trial.data, task)
-        estimate = _score(Proxy.zero_shot(plan, base=trial.base), plan, test)
+        plan, test = question(trial.data, task), scored_rows(trial.data, task)
+        estimate = score_of(Proxy.zero_shot(plan, base=trial.base), plan, test)
         rows.append((task, estimate, _cosine(plan, test) if task.label else None))
         trial.on_score(task.title, 0, score=estimate.value)
     reached = [e.value >= t.zero_shot for t, e, _ in rows if t.zero_shot]
@@ -116,11 +63,15 @@ def few(trial: Trial) -> dict[str, Any]:
     """
     found: dict[str, list[tuple[float, float]]] = {}
     for task in trial.of(FEW):
-        plan, test, train = _plan(trial.data, task), _test(trial.data, task), _rows(trial.data, task, "train")
+        plan, test, train = (
+            question(trial.data, task),
+            scored_rows(trial.data, task),
+            rows_of(trial.data, task, "train"),
+        )
         for seed in range(trial.seeds):
-            known = _annotations(random.Random(seed).sample(train, trial.rows), plan, task)
-            plain = _score(_trained(plan, known, seed, PLAIN_BASE, fresh=True), plan, test).value
-            ours = _score(_trained(plan, known, seed, trial.base, fresh=False), plan, test).value
+            known = annotated(random.Random(seed).sample(train, trial.rows), plan, task)
+            plain = score_of(_trained(plan, known, seed, PLAIN_BASE, fresh=True), plan, test).value
+            ours = score_of(_trained(plan, known, seed, trial.base, fresh=False), plan, test).value
             found.setdefault(task.title, []).append((plain, ours))
             trial.on_score(task.title, seed, plain=plain, falconer=ours)
     by_seed = [[pairs[seed] for pairs in found.values()] for seed in range(trial.seeds)]
@@ -143,9 +94,13 @@ def calibration(trial: Trial) -> dict[str, Any]:
     """
     found: dict[str, list[tuple[float, float]]] = {}
     for task in trial.of(FEW):
-        plan, test, train = _plan(trial.data, task), _test(trial.data, task), _rows(trial.data, task, "train")
+        plan, test, train = (
+            question(trial.data, task),
+            scored_rows(trial.data, task),
+            rows_of(trial.data, task, "train"),
+        )
         for seed in range(trial.seeds):
-            known = _annotations(random.Random(seed).sample(train, trial.rows), plan, task)
+            known = annotated(random.Random(seed).sample(train, trial.rows), plan, task)
             held_out = len(known) // 5
             proxy = _trained(plan, known[held_out:], seed, trial.base, fresh=False)
             before = _worst_error(proxy, plan, test)
@@ -174,7 +129,7 @@ def _worst_error(proxy: Proxy, plan: Plan, test: Sequence[Annotation]) -> float:
             scored = [(label.score, label.value == gold) for label, gold in told]
         else:
             scored = [
-                (s.score, (s.start, s.end) in _offsets(a.answers, step.id))
+                (s.score, (s.start, s.end) in offsets(a.answers, step.id))
                 for f, a in zip(found, test, strict=True)
                 for s in f.spans[step.id]
             ]
@@ -200,25 +155,6 @@ def _trained(plan: Plan, known: Sequence[Annotation], seed: int, base: str, *, f
     return train_proxy(plan, known, base=base, settings=TrainSettings(seed=seed, fresh_head=fresh))
 
 
-def _score(proxy: Proxy, plan: Plan, test: Sequence[Annotation]) -> Estimate:
-    """F1 of exact spans, or accuracy."""
-    found = proxy.answers([a.text for a in test], everything=True)
-    step = plan.steps[0]
-    if isinstance(step, LabelStep):
-        gold = [a.answers.labels[step.id].value for a in test]
-        return label_scores(gold, [a.labels[step.id].value for a in found]).accuracy
-    pairs = [(i, s.id) for i in range(len(test)) for s in plan.steps]
-    return span_scores(
-        [_offsets(test[i].answers, name) for i, name in pairs],
-        [_offsets(found[i], name) for i, name in pairs],
-        texts=[i for i, _ in pairs],
-    ).f1
-
-
-def _offsets(answers: Answers, step: str) -> list[tuple[int, int]]:
-    return [(s.start, s.end) for s in answers.spans.get(step, ())]
-
-
 def _cosine(plan: Plan, test: Sequence[Annotation]) -> float:
     step = plan.steps[0]
     assert isinstance(step, LabelStep)
@@ -227,44 +163,6 @@ def _cosine(plan: Plan, test: Sequence[Annotation]) -> float:
     options = embed([o.description or o.name for o in step.labels])
     best = np.argmax(embed([a.text for a in test]) @ options.T, axis=1)
     return float(np.mean([step.names[b] == a.answers.labels[step.id].value for b, a in zip(best, test, strict=True)]))
-
-
-def _plan(data: Path, task: Set) -> Plan:
-    meta = json.loads(_file(data, task, "meta.json").read_text("utf-8"))
-    if task.label and task.classes:
-        known = meta["instructions"]["labels"][task.label]["classes"]
-        meta["instructions"]["labels"][task.label]["classes"] = {k: known[k] for k in task.classes}
-    return plan_of(meta, task.label)
-
-
-def _test(data: Path, task: Set) -> list[Annotation]:
-    rows = _rows(data, task, "test")
-    random.Random(0).shuffle(rows)
-    return _annotations(rows[:TEST_ROWS], _plan(data, task), task)
-
-
-def _rows(data: Path, task: Set, part: str) -> list[dict[str, Any]]:
-    with _file(data, task, f"{part}.jsonl").open(encoding="utf-8") as lines:
-        rows = [json.loads(line) for line in lines]
-    return [r for r in rows if not (task.label and task.classes) or r["labels"][task.label] in task.classes]
-
-
-def _annotations(rows: Sequence[dict[str, Any]], plan: Plan, task: Set) -> list[Annotation]:
-    return [_annotation(annotation_of(row, plan, task.label)) for row in rows]
-
-
-def _annotation(row: dict[str, Any]) -> Annotation:
-    text = row["text"]
-    labels = {name: Label(value) for name, value in row.get("labels", {}).items()}
-    spans = {k: tuple(Span.at(text, a, b) for a, b in sorted(found)) for k, found in row.get("spans", {}).items()}
-    return Annotation(text, Answers(labels, spans), "human")
-
-
-def _file(data: Path, task: Set, name: str) -> Path:
-    path = data / task.name / name
-    if not path.is_file():
-        raise CorpusError(f"{path} is not there; name the folder of the data sets with --data")
-    return path
 
 
 def _range(estimate: Estimate) -> str:

@@ -6,6 +6,7 @@ import gzip
 import json
 import statistics
 import time
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -29,16 +30,14 @@ def run(data: Path) -> dict[str, Any]:
     The proxies are trained briefly on restaurant sentences: what they answer does not matter to the time they take
     as much as that they answer every step.
     """
-    posts, train = data / "short_posts" / "corpus.jsonl.gz", data / "semeval14_restaurants" / "train.jsonl"
-    for path in (posts, train):
-        if not path.is_file():
-            raise CorpusError(f"{path} is not there; name the folder of the data sets with --data")
+    posts = data / "short_posts" / "corpus.jsonl.gz"
+    if not posts.is_file():
+        raise CorpusError(f"{posts} is not there; name the folder of the data sets with --data")
     with gzip.open(posts, "rt", encoding="utf-8") as lines:
         texts = [json.loads(line)["text"] for line in islice(lines, TEXTS)]
-    with train.open(encoding="utf-8") as lines:
-        known = [_annotation(json.loads(line)) for line in islice(lines, 200)]
+    known = reviews(data)[:200]
     with TemporaryDirectory() as folder:
-        one, six = (_ready(plan, known, Path(folder) / str(len(plan.steps)), texts) for plan in _plans())
+        one, six = (_ready(plan, known, Path(folder) / str(len(plan.steps)), texts) for plan in plans())
         rounds = [(_seconds(one, texts), _seconds(six, texts)) for _ in range(REPEATS)]
     ratios = [b / a for a, b in rounds]
     pace = [len(texts) / statistics.median(column) for column in zip(*rounds, strict=True)]
@@ -55,7 +54,21 @@ def run(data: Path) -> dict[str, Any]:
     }
 
 
-def _plans() -> tuple[Plan, Plan]:
+def reviews(data: Path) -> list[Annotation]:
+    """Restaurant sentences that answer the plan of six steps.
+
+    Raises:
+        CorpusError: the data is not there.
+    """
+    train = data / "semeval14_restaurants" / "train.jsonl"
+    if not train.is_file():
+        raise CorpusError(f"{train} is not there; name the folder of the data sets with --data")
+    with train.open(encoding="utf-8") as lines:
+        return [_annotation(json.loads(line)) for line in lines]
+
+
+def plans() -> tuple[Plan, Plan]:
+    """A plan of one step, and one of six that has it too."""
     aspect = SpanStep(id="aspect", instruction="Extract what the reviewer talks about.")
     topics = tuple(LabelStep(id=t, instruction=f"Is this about the {t}?") for t in _TOPICS)
     feeling = LabelStep(
@@ -74,13 +87,17 @@ def _annotation(row: dict[str, Any]) -> Annotation:
     return Annotation(row["text"], Answers(labels, {"aspect": spans}), "human")
 
 
-def _ready(plan: Plan, known: list[Annotation], folder: Path, texts: list[str]) -> Proxy:
+def theirs(plan: Plan, known: Sequence[Annotation]) -> list[Annotation]:
+    """What annotations say of a plan's own steps."""
     ids = {s.id for s in plan.steps}
-    mine = [
+    return [
         Annotation(a.text, Answers({k: v for k, v in a.answers.labels.items() if k in ids}, a.answers.spans), a.source)
         for a in known
     ]
-    proxy = train_proxy(plan, mine, settings=TrainSettings(epochs=3))
+
+
+def _ready(plan: Plan, known: list[Annotation], folder: Path, texts: list[str]) -> Proxy:
+    proxy = train_proxy(plan, theirs(plan, known), settings=TrainSettings(epochs=3))
     proxy.save(folder)
     proxy.export()
     choose_backend(proxy, texts[:192])

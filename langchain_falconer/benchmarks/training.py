@@ -1,0 +1,122 @@
+"""What training forgets, and what it costs: six tasks in a row on one network; seconds for one step and for six."""
+
+from __future__ import annotations
+
+import random
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from langchain_falconer.annotate import Annotation
+from langchain_falconer.benchmarks._trial import FEW, Set, Trial, annotated, question, rows_of, score_of, scored_rows
+from langchain_falconer.benchmarks.steps import plans, reviews, theirs
+from langchain_falconer.plan import Plan
+from langchain_falconer.proxy import Past, Proxy, TrainSettings, train_proxy
+
+IN_A_ROW = ("semeval14_restaurants", "snips", "mit_movie_trivia", "ag_news", "semeval14_laptops", "tweet_emotion")
+TEXTS = 500
+WORDS = 31  # about 40 tokens
+
+
+def in_a_row(trial: Trial) -> dict[str, Any]:
+    """Six tasks learnt one after another by one network, ``trial.rows`` human labels each.
+
+    Each is scored when it has been learnt, and again when the last one has.
+
+    Raises:
+        CorpusError: the data is not there.
+    """
+    tasks = [next(s for s in FEW if s.name == name) for name in IN_A_ROW]
+    found: dict[str, list[tuple[float, float]]] = {t.title: [] for t in trial.of(tasks)}
+    for seed in range(trial.seeds):
+        for title, scores in _one_row(trial, trial.of(tasks), seed).items():
+            found[title].append(scores)
+            trial.on_score(title, seed, learnt=scores[0], last=scores[1])
+    means = {name: [statistics.mean(column) for column in zip(*pairs, strict=True)] for name, pairs in found.items()}
+    worst = min(last - learnt for learnt, last in means.values())
+    return {
+        "title": f"{len(found)} tasks in a row, {trial.rows} human labels each, {trial.seeds} seed(s)",
+        "columns": ["task", "when learnt", "after the last", "difference"],
+        "rows": [[n, f"{learnt:.3f}", f"{last:.3f}", f"{last - learnt:+.3f}"] for n, (learnt, last) in means.items()],
+        "verdict": f"the most that a task lost is {-worst * 100:.1f} points",
+        "scores": found,
+    }
+
+
+def _one_row(trial: Trial, tasks: Sequence[Set], seed: int) -> dict[str, tuple[float, float]]:
+    proxy: Proxy | None = None
+    past: list[Past] = []
+    learnt: dict[str, float] = {}
+    for task in tasks:
+        plan = question(trial.data, task)
+        drawn = random.Random(seed).sample(rows_of(trial.data, task, "train"), trial.rows)
+        known = annotated(drawn, plan, task)
+        settings = TrainSettings(seed=seed)
+        proxy = train_proxy(plan, known, base=trial.base, after=proxy, replay=past, settings=settings)
+        past.append(Past(plan, known))
+        learnt[task.title] = _score(trial, proxy, task)
+    assert proxy
+    return {t.title: (learnt[t.title], _score(trial, proxy, t)) for t in tasks}
+
+
+def _score(trial: Trial, proxy: Proxy, task: Set) -> float:
+    plan = question(trial.data, task)
+    answering = proxy if proxy.plan == plan else proxy.recall(plan)
+    return score_of(answering, plan, scored_rows(trial.data, task)).value
+
+
+def pace(trial: Trial) -> dict[str, Any]:
+    """Seconds to train on 500 restaurant sentences of about 40 tokens: one step, six steps, in turns; and to start.
+
+    A start is a fresh process to its first untrained answer; torch must not be loaded for it.
+
+    Raises:
+        CorpusError: the data is not there.
+    """
+    known = _long_ones(trial)
+    one, six = plans()
+    rounds: list[tuple[float, float, float]] = []
+    for seed in range(trial.seeds):
+        rounds.append((_seconds(theirs(one, known), one, trial, seed), _seconds(known, six, trial, seed), _start()))
+        trial.on_score("seconds", seed, one=rounds[-1][0], six=rounds[-1][1], start=rounds[-1][2])
+    medians = [statistics.median(column) for column in zip(*rounds, strict=True)]
+    ratios = [b / a for a, b, _ in rounds]
+    what = ("500 texts, a plan of 1 step", "500 texts, a plan of 6 steps", "process start to first untrained answer")
+    return {
+        "title": f"training and starting, {trial.seeds} round(s)",
+        "columns": ["what", "seconds (median)", "range"],
+        "rows": [
+            [name, f"{median:.1f}", f"{min(column):.1f} to {max(column):.1f}"]
+            for name, median, column in zip(what, medians, zip(*rounds, strict=True), strict=True)
+        ],
+        "verdict": f"6 steps: {statistics.median(ratios):.2f}x the time of 1 ({min(ratios):.2f} to {max(ratios):.2f})",
+        "rounds": rounds,
+    }
+
+
+def _long_ones(trial: Trial) -> list[Annotation]:
+    return sorted(reviews(trial.data), key=lambda a: abs(len(a.text.split()) - WORDS))[:TEXTS]
+
+
+def _seconds(known: Sequence[Annotation], plan: Plan, trial: Trial, seed: int) -> float:
+    began = time.perf_counter()
+    train_proxy(plan, known, base=trial.base, settings=TrainSettings(seed=seed))
+    return time.perf_counter() - began
+
+
+_FIRST = """
+import sys
+from langchain_falconer import Plan, Proxy
+steps = [{"id": "topic", "op": "get_label", "instruction": "What is it about?", "labels": ["sports", "politics"]}]
+print(Proxy.zero_shot(Plan.parse({"instruction": "topics", "steps": steps})).run(["She scored twice."])[0].labels)
+assert "torch" not in sys.modules, "torch was loaded"
+"""
+
+
+def _start() -> float:
+    began = time.perf_counter()
+    subprocess.run([sys.executable, "-c", _FIRST], check=True, capture_output=True)  # noqa: S603
+    return time.perf_counter() - began
