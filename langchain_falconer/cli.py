@@ -85,6 +85,7 @@ AnnotationsFile = Annotated[
 TextColumn = Annotated[str | None, typer.Option("--text-column", help="The column that holds the text.")]
 IdColumn = Annotated[str | None, typer.Option("--id-column", help="The column that holds the id; '' numbers the rows.")]
 Seed = Annotated[int, typer.Option("--seed", help="Same seed, same sample and weights.")]
+Backend = Annotated[str, typer.Option("--backend", help="auto, onnx, onnx-int8, torch, torch-bf16, openvino or cuda.")]
 Base = Annotated[
     str | None, typer.Option("--base", help="The encoder to train: a folder or hub name [default: falconer-small].")
 ]
@@ -144,7 +145,7 @@ def mine(
         BadRows, typer.Option("--bad-rows", help="Stop at a row that cannot be read, or record it.")
     ] = BadRows.fail,
     base: Base = None,
-    backend: Annotated[str, typer.Option("--backend", help="auto, onnx, torch, torch-bf16 or openvino.")] = "auto",
+    backend: Backend = "auto",
     layers: Annotated[
         int | None,
         typer.Option("--layers", help="Keep only the encoder's first layers: faster, a little less accurate.", min=1),
@@ -255,7 +256,7 @@ def predict(
     bad_rows: Annotated[
         BadRows, typer.Option("--bad-rows", help="Stop at a row that cannot be read, or record it.")
     ] = BadRows.fail,
-    backend: Annotated[str, typer.Option("--backend", help="auto, onnx, torch, torch-bf16 or openvino.")] = "auto",
+    backend: Backend = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Run a proxy over CORPUS: a trained one, or an untrained one of a plan. No LLM is involved."""

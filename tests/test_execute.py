@@ -222,7 +222,7 @@ def test_what_a_known_answer_leaves_open_the_proxy_decides(proxy, corpus, tmp_pa
 # ---- backends
 
 
-@pytest.mark.parametrize("name", ["onnx", "torch"])
+@pytest.mark.parametrize("name", ["onnx", "onnx-int8", "torch"])
 def test_a_backend_that_decides_alike_is_never_refused(own, name):
     choice = choose_backend(own, TEXTS, name)
     assert choice.name == own.session.name == name
@@ -273,10 +273,38 @@ def test_a_backend_that_decides_otherwise_is_refused(own, monkeypatch):
 
 
 def test_an_unknown_backend_is_refused_before_anything_runs(proxy):
-    with pytest.raises(SettingsError, match="no backend 'cuda'; choose auto, onnx"):
-        choose_backend(proxy, TEXTS, "cuda")
+    with pytest.raises(SettingsError, match="no backend 'tpu'; choose auto, onnx"):
+        choose_backend(proxy, TEXTS, "tpu")
     with pytest.raises(ValueError, match="torch-bf16"):
-        RunSettings(backend="cuda")
+        RunSettings(backend="tpu")
+
+
+def test_a_gpu_that_is_not_there_is_said(proxy):
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU here")
+    with pytest.raises(ProxyError, match="no GPU here"):
+        choose_backend(proxy, TEXTS, "cuda")
+
+
+def test_a_backend_that_answers_annotations_worse_is_refused(own, monkeypatch):
+    from langchain_falconer.execute import _backends
+
+    class Biased:
+        name = "onnx"
+
+        def __init__(self, path):
+            self.honest = own.torch_session()
+
+        def run(self, ids, mask, weights):
+            spans, labels = self.honest.run(ids, mask, weights)
+            return (spans, -labels) if len(ids) < len(known) * 2 else (spans, labels)
+
+    known = annotations(TEXTS[:3])
+    monkeypatch.setattr(_backends, "OnnxSession", Biased)
+    with pytest.raises(ProxyError, match="less than float32 against the annotations"):
+        choose_backend(own, TEXTS, "onnx", known)
 
 
 def test_agreement_counts_decisions():

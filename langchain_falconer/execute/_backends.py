@@ -15,12 +15,16 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from langchain_falconer.errors import ProxyError, SettingsError
+from langchain_falconer.annotate import Annotation
+from langchain_falconer.errors import AnnotationError, ProxyError, SettingsError
+from langchain_falconer.evaluate import evaluate_plan
 from langchain_falconer.proxy import OnnxSession, Proxy, Session, SlotWeights, cores
 from langchain_falconer.records import Answers
 
 AGREEMENT = 0.99
-Backend = Literal["auto", "onnx", "torch", "torch-bf16", "openvino"]
+LOSS = 0.005
+"""What a backend may lose against annotations, as the mean over steps of F1 or accuracy."""
+Backend = Literal["auto", "onnx", "onnx-int8", "torch", "torch-bf16", "openvino", "cuda"]
 BACKENDS = get_args(Backend)[1:]
 NO_OPENVINO = "OpenVINO is not installed; run: pip install 'langchain-falconer[openvino]'"
 _SAMPLE = 192
@@ -33,8 +37,10 @@ class Candidate:
 
     name: str
     texts_per_second: float | None
-    """None where there was no other backend to compare with."""
+    """None where there was no other backend to compare with, or this one was refused."""
     agreement: float
+    loss: float | None = None
+    """What it loses against annotations, as the mean over steps of F1 or accuracy; None without annotations."""
     refused: str | None = None
 
 
@@ -52,16 +58,19 @@ class BackendChoice:
         return asdict(self)
 
 
-def choose_backend(proxy: Proxy, texts: Sequence[str], wanted: str = "auto") -> BackendChoice:
-    """Make ``proxy`` compute with the fastest backend whose decisions agree with torch float32 on ``texts``.
+def choose_backend(
+    proxy: Proxy, texts: Sequence[str], wanted: str = "auto", held_out: Sequence[Annotation] = ()
+) -> BackendChoice:
+    """Make ``proxy`` compute with the fastest backend that decides as torch float32 does on ``texts``.
 
-    An automatic choice made before on this machine is taken from the manifest. ``wanted`` names one backend instead,
-    refused all
-    the same if its decisions differ. Timings are medians of three passes over at most 192 texts.
+    It is also to answer ``held_out`` annotations as well. An automatic choice made before on this machine is taken from
+    the manifest. ``wanted`` names one backend instead, refused all the same if it decides otherwise. Timings are
+    medians of three passes over at most 192 texts.
 
     Raises:
         SettingsError: no such backend.
-        ProxyError: the wanted backend is missing here, or its agreement is below :data:`AGREEMENT`.
+        ProxyError: the wanted backend is missing here, agrees on less than :data:`AGREEMENT` of the decisions, or loses
+            more than :data:`LOSS` against the annotations.
     """
     if wanted not in ("auto", *BACKENDS):
         raise SettingsError(f"there is no backend '{wanted}'; choose auto, {', '.join(BACKENDS)}")
@@ -70,7 +79,7 @@ def choose_backend(proxy: Proxy, texts: Sequence[str], wanted: str = "auto") -> 
         proxy.use(_session(proxy, kept["name"]))
         return BackendChoice(**{**kept, "candidates": tuple(Candidate(**c) for c in kept["candidates"])})
     names = _available(proxy) if wanted == "auto" else [wanted]
-    choice, session = _measure(proxy, names, texts[:_SAMPLE])
+    choice, session = _measure(proxy, names, texts[:_SAMPLE], held_out)
     proxy.use(session)
     if wanted == "auto":
         proxy.note(backend=choice.to_dict())
@@ -84,26 +93,50 @@ def machine() -> str:
     return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:16]
 
 
-def _measure(proxy: Proxy, names: Sequence[str], texts: Sequence[str]) -> tuple[BackendChoice, Session]:
+def _measure(
+    proxy: Proxy, names: Sequence[str], texts: Sequence[str], held_out: Sequence[Annotation]
+) -> tuple[BackendChoice, Session]:
     original = proxy.torch_session()
     proxy.use(original)
-    reference = proxy.answers(texts, everything=True)
+    reference, best_score = proxy.answers(texts, everything=True), _score(proxy, held_out)
     measured: list[tuple[Candidate, Session]] = []
     for name in names:
         session = original if name == "torch" else _session(proxy, name)
         proxy.use(session)
         agreement = decisions_alike(reference, proxy.answers(texts, everything=True))
-        refused = None if agreement >= AGREEMENT else f"only {agreement:.1%} of its decisions are those of float32"
+        score = _score(proxy, held_out) if agreement >= AGREEMENT else None
+        loss = None if score is None or best_score is None else best_score - score
+        refused = _objection(agreement, loss)
         # With nothing to choose between, there is nothing to time.
         timed = refused is None and len(names) > 1
         pace = _pace(lambda: proxy.answers(texts, everything=True), len(texts)) if timed else None
-        measured.append((Candidate(name, pace, round(agreement, 4), refused), session))
+        lost = None if loss is None else round(loss, 4)
+        measured.append((Candidate(name, pace, round(agreement, 4), lost, refused), session))
     fit = [(c, s) for c, s in measured if c.refused is None]
     if not fit:
         refused = "; ".join(f"{c.name}: {c.refused}" for c, _ in measured)
         raise ProxyError(f"no backend decides like the original ({refused}); use backend='torch'")
     best, session = max(fit, key=lambda pair: pair[0].texts_per_second or 0.0)
     return BackendChoice(best.name, best.agreement, tuple(c for c, _ in measured), machine()), session
+
+
+def _score(proxy: Proxy, held_out: Sequence[Annotation]) -> float | None:
+    """The mean over steps of F1 or accuracy; None where no step is annotated."""
+    predicted = proxy.answers([a.text for a in held_out], everything=True)
+    try:
+        steps = evaluate_plan(proxy.plan, [a.answers for a in held_out], predicted).steps.values()
+    except AnnotationError:
+        return None
+    return statistics.mean(step.score.value for step in steps)
+
+
+def _objection(agreement: float, loss: float | None) -> str | None:
+    """Why a backend will not do; None if it will."""
+    if agreement < AGREEMENT:
+        return f"only {agreement:.1%} of its decisions are those of float32"
+    if loss is not None and loss > LOSS:
+        return f"it scores {loss:.1%} less than float32 against the annotations"
+    return None
 
 
 def _pace(work: Callable[[], object], texts: int) -> float:
@@ -130,7 +163,9 @@ def decisions_alike(one: Sequence[Answers], other: Sequence[Answers]) -> float:
 
 def _available(proxy: Proxy) -> list[str]:
     exported = proxy.path is not None and _onnx_file(proxy.path).is_file()
-    names = ["onnx"] if exported else ["torch"]
+    names = ["onnx", "onnx-int8"] if exported else ["torch"]
+    if _has_cuda():
+        names.append("cuda")
     if _has_bf16():
         names.append("torch-bf16")
         if exported and importlib.util.find_spec("openvino"):
@@ -141,8 +176,14 @@ def _available(proxy: Proxy) -> list[str]:
 def _session(proxy: Proxy, name: str) -> Session:
     if name == "onnx":
         return OnnxSession(_exported(proxy))
+    if name == "onnx-int8":
+        return OnnxSession(_quantised(proxy), name)
     if name == "openvino":
         return OpenVinoSession(_exported(proxy))
+    if name == "cuda":
+        if not _has_cuda():
+            raise ProxyError("torch finds no GPU here (CUDA); choose another backend, or auto")
+        return proxy.torch_session(device="cuda")
     return proxy.torch_session(bf16=name == "torch-bf16")
 
 
@@ -156,6 +197,14 @@ def _exported(proxy: Proxy) -> Path:
     file = _onnx_file(proxy.path)
     if not file.is_file():
         proxy.export()
+    return file
+
+
+def _quantised(proxy: Proxy) -> Path:
+    """The int8 model, made when it is first asked for."""
+    file = _exported(proxy).with_name("model-int8.onnx")
+    if not file.is_file():
+        proxy.quantize()
     return file
 
 
@@ -189,6 +238,12 @@ def _cpu_flags() -> str:
 
 def _has_bf16() -> bool:
     return any(flag in _cpu_flags().split() for flag in ("amx_bf16", "avx512_bf16"))
+
+
+def _has_cuda() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def _version(name: str) -> str:

@@ -370,7 +370,8 @@ class Stages:
         with _stage(state, "execute", emit) as timed, self._store() as store:
             known = recall(store, plan, [*sample.held_out, *sample.train], self._source(state))
             texts = (sample.pool + sample.held_out + sample.train)[:256]
-            choice = choose_backend(proxy, texts, self.settings.run.backend)
+            held_out = recall(store, plan, sample.held_out, self._source(state))
+            choice = choose_backend(proxy, texts, self.settings.run.backend, held_out)
             run = Run(proxy, self._corpus(state), folder / "shards", self.settings.run, known)
             output = Path(named) if (named := state.get("output")) else folder / "rows.jsonl"
             report = run(output, lambda n: emit({"done": n, "total": sample.documents}))

@@ -18,6 +18,7 @@ FILES = {
     "slots": "slots.safetensors",
     "manifest": "manifest.json",
     "onnx": "model.onnx",
+    "int8": "model-int8.onnx",
 }
 _NEEDED = (FILES["weights"], FILES["slots"], "config.json", "tokenizer.json")
 PARTS = frozenset([*FILES.values(), *_NEEDED, "ready"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -65,6 +66,29 @@ def export_sharing(model: Any, path: Path, weights: Path) -> None:
     graph = onnx.load(path)
     _share(graph.graph, weights)
     onnx.save(graph, path)
+
+
+def quantize(path: Path, to: Path) -> None:
+    """Write an exported model with int8 weights, a scale a channel, through Optimum (activations as they come).
+
+    One scale a tensor would lose accuracy. Slots are inputs of the graph, and stay float32.
+
+    Raises:
+        ProxyError: ONNX Runtime cannot quantise this architecture.
+    """
+    from optimum.onnxruntime import ORTQuantizer
+    from optimum.onnxruntime.configuration import AutoQuantizationConfig
+
+    with tempfile.TemporaryDirectory(dir=to.parent) as folder:
+        try:
+            with _quiet():
+                how = AutoQuantizationConfig.avx512_vnni(is_static=False, per_channel=True)
+                ORTQuantizer(path).quantize(how, folder, file_suffix=None)
+        except (RuntimeError, ValueError, KeyError) as error:
+            raise ProxyError(
+                f"the proxy cannot be quantised ({str(error).splitlines()[0][:160]}); run it with backend='onnx'"
+            ) from error
+        (Path(folder) / path.name).replace(to)
 
 
 def _share(graph: Any, weights: Path) -> None:

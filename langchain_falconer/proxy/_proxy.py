@@ -171,9 +171,9 @@ class Proxy:
             self._session = OnnxSession(exported) if exported and exported.is_file() else self.torch_session()
         return self._session
 
-    def torch_session(self, *, bf16: bool = False) -> TorchSession:
+    def torch_session(self, *, bf16: bool = False, device: str = "cpu") -> TorchSession:
         """Torch on this proxy's own weights: the float32 original that every faster backend is measured against."""
-        return TorchSession(self._model, bf16=bf16)
+        return TorchSession(self._model, bf16=bf16, device=device)
 
     # ---- keeping
 
@@ -218,10 +218,23 @@ class Proxy:
             partial.replace(self.path / FILES["onnx"])
         finally:
             partial.unlink(missing_ok=True)
+        (self.path / FILES["int8"]).unlink(missing_ok=True)
         self.note(export={"format": "onnx", "largest_difference": difference})
         self._session = None
         self.__dict__.pop("_scorers", None)
         return difference
+
+    def quantize(self) -> None:
+        """Write ``model-int8.onnx`` beside ``model.onnx``: its weights in 8 bits, through Optimum.
+
+        Raises:
+            ProxyError: the proxy was not exported yet, or cannot be quantised.
+        """
+        from langchain_falconer.proxy._onnx import quantize
+
+        if self.path is None or not (self.path / FILES["onnx"]).is_file():
+            raise ProxyError("what is quantised is the exported proxy; save and export it first")
+        quantize(self.path / FILES["onnx"], self.path / FILES["int8"])
 
     def note(self, **facts: Any) -> None:
         """Add facts (metrics, backend figures) to the manifest, on disk too where the proxy was saved."""

@@ -51,38 +51,40 @@ def cores() -> int:
 
 
 class TorchSession:
-    """torch on the CPU (or where the model lies), in float32 or bfloat16."""
+    """torch on the CPU in float32 or bfloat16, or on a CUDA device in bfloat16."""
 
-    def __init__(self, model: Any, *, bf16: bool = False) -> None:
+    def __init__(self, model: Any, *, bf16: bool = False, device: str = "cpu") -> None:
         import copy
 
         import torch
 
         self._torch = torch
-        self._dtype = torch.bfloat16 if bf16 else torch.float32
-        # bf16 weights are a copy: the float32 original stays what others are measured against.
-        self._model = copy.deepcopy(model).to(self._dtype).eval() if bf16 else model.eval()
-        self.name = "torch-bf16" if bf16 else "torch"
+        original = device == "cpu" and not bf16
+        self._dtype = torch.float32 if original else torch.bfloat16
+        self._device = device
+        # Others are copies: the float32 original stays what they are measured against.
+        self._model = model.eval() if original else copy.deepcopy(model).to(device, self._dtype).eval()
+        self.name = "torch" if original else "torch-bf16" if device == "cpu" else device
 
     def run(self, ids: np.ndarray, mask: np.ndarray, weights: SlotWeights) -> tuple[np.ndarray, np.ndarray]:
         """See :class:`Session`."""
         torch = self._torch
-        slots = [torch.from_numpy(a).to(self._dtype) for a in weights.arrays().values()]
+        slots = [torch.from_numpy(a).to(self._device, self._dtype) for a in weights.arrays().values()]
         with torch.inference_mode():
-            spans, labels = self._model(torch.from_numpy(ids), torch.from_numpy(mask), *slots)
-        return spans.float().numpy(), labels.float().numpy()
+            text = (torch.from_numpy(a).to(self._device) for a in (ids, mask))
+            spans, labels = self._model(*text, *slots)
+        return spans.float().cpu().numpy(), labels.float().cpu().numpy()
 
 
 class OnnxSession:
     """ONNX Runtime on the CPU, threads from the CPU set (it ignores OMP_NUM_THREADS and containers)."""
 
-    name = "onnx"
-
-    def __init__(self, path: Path, threads: int | None = None) -> None:
+    def __init__(self, path: Path, name: str = "onnx") -> None:
         import onnxruntime
 
+        self.name = name
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or cores()
+        options.intra_op_num_threads = cores()
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
         # Threads that spin while they wait starve everything else on the machine, and gain nothing on these batches.
