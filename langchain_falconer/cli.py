@@ -545,6 +545,19 @@ def benchmark_steps(
     _show_benchmark(steps.run(data), as_json)
 
 
+@benchmark_app.command("flight")
+def benchmark_flight(
+    data: Annotated[Path, typer.Option("--data", help="The folder of the data sets.")],
+    texts: Annotated[int, typer.Option("--texts", help="Posts to fly over, 240,398 at most.", min=1_000)] = 20_000,
+    rounds: Annotated[int, typer.Option("--rounds", min=1)] = 3,
+    as_json: AsJson = False,
+) -> None:
+    """The run of a trained plan over short posts: pace beside a plain pipeline, memory, start."""
+    from langchain_falconer.benchmarks import flight
+
+    _show_benchmark(flight.run(data, texts=texts, rounds=rounds, on_score=_tell), as_json)
+
+
 @benchmark_app.command("proxy")
 def benchmark_proxy(
     data: Annotated[Path, typer.Option("--data", help="The folder of the data sets.")],
@@ -559,10 +572,7 @@ def benchmark_proxy(
     from langchain_falconer.benchmarks import Trial, proxy, training
     from langchain_falconer.proxy import DEFAULT_BASE
 
-    def tell(name: str, seed: int, **scores: float) -> None:
-        stderr.print(f"{name}, seed {seed}: {', '.join(f'{k} {v:.3f}' for k, v in scores.items())}")
-
-    trial = Trial(data, base or DEFAULT_BASE, rows, seeds, tuple(filter(None, sets.split(","))), tell)
+    trial = Trial(data, base or DEFAULT_BASE, rows, seeds, tuple(filter(None, sets.split(","))), _tell)
     measure = {
         Part.zero_shot: proxy.zero_shot,
         Part.few: proxy.few,
@@ -592,6 +602,11 @@ def main() -> None:
 
 
 # ---- inside
+
+
+def _tell(name: str, seed: int, **scores: float) -> None:
+    """A score of a benchmark, as it comes."""
+    stderr.print(f"{name}, seed {seed}: {', '.join(f'{k} {v:.3f}' for k, v in scores.items())}")
 
 
 def _mine_settings(**given: Any) -> Any:
