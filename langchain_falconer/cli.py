@@ -82,6 +82,12 @@ AnnotationsFile = Annotated[
 ]
 TextColumn = Annotated[str | None, typer.Option("--text-column", help="The column that holds the text.")]
 IdColumn = Annotated[str | None, typer.Option("--id-column", help="The column that holds the id; '' numbers the rows.")]
+Output = Annotated[
+    Path, typer.Option("--output", "-o", help="Where the rows go: .jsonl, .parquet or .duckdb (one table, rows).")
+]
+RetryFailed = Annotated[
+    bool, typer.Option("--retry-failed", help="Try the rows with an error again, and keep all others.")
+]
 Seed = Annotated[int, typer.Option("--seed", help="Same seed, same sample and weights.")]
 Base = Annotated[
     str | None, typer.Option("--base", help="The encoder to train: a folder or hub name [default: falconer-small].")
@@ -115,7 +121,7 @@ def plan(
 def mine(
     instruction: str,
     corpus: Annotated[list[Path], typer.Argument(help="Files or folders: JSONL, CSV, Parquet, text, gzip of these.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Where the rows go: .jsonl or .parquet.")],
+    output: Output,
     plan_file: PlanFile = None,
     llm: Llm = None,
     annotations: AnnotationsFile = None,
@@ -148,6 +154,7 @@ def mine(
         typer.Option("--layers", help="Keep only the encoder's first layers: faster, a little less accurate.", min=1),
     ] = None,
     engine: Annotated[Engine, typer.Option("--engine", help="Where the run is computed.")] = Engine.local,
+    retry_failed: RetryFailed = False,
     seed: Seed = 0,
     timeout: Timeout = 120,
     concurrency: Concurrency = 4,
@@ -174,7 +181,7 @@ def mine(
         annotate={"texts_per_call": texts_per_call},
         budget={"max_calls": max_llm_calls, "max_tokens": max_tokens, "max_usd": max_usd},
         train={"seed": seed, "layers": layers},
-        run={"backend": backend},
+        run={"backend": backend, "retry_failed": retry_failed},
         **({"base": base} if base else {}),
     )
     falconer = Falconer(
@@ -243,7 +250,7 @@ def train(
 def predict(
     proxy_path: Annotated[Path, typer.Argument(metavar="PROXY", help="A proxy's folder.")],
     corpus: Annotated[list[Path], typer.Argument(help="Files or folders of texts.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Where the rows go: .jsonl or .parquet.")],
+    output: Output,
     home: HomeDir = None,
     text_column: TextColumn = None,
     id_column: IdColumn = None,
@@ -251,9 +258,10 @@ def predict(
         BadRows, typer.Option("--bad-rows", help="Stop at a row that cannot be read, or record it.")
     ] = BadRows.fail,
     backend: Annotated[str, typer.Option("--backend", help="auto, onnx, torch, torch-bf16 or openvino.")] = "auto",
+    retry_failed: RetryFailed = False,
     as_json: AsJson = False,
 ) -> None:
-    """Run a trained proxy over CORPUS. No LLM is involved."""
+    """Run a trained proxy over CORPUS. No LLM is involved. The same command again goes on where it was stopped."""
     from itertools import islice
 
     from langchain_falconer.corpus import Document, open_corpus_files
@@ -263,7 +271,7 @@ def predict(
 
     settings = _mine_settings(
         corpus={"text_column": text_column, "id_column": id_column, "on_bad_row": bad_rows.value},
-        run={"backend": backend},
+        run={"backend": backend, "retry_failed": retry_failed},
     )
     proxy = Proxy.load(proxy_path)
     texts = open_corpus_files(list(corpus), settings.corpus)

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+from importlib.metadata import version
+from importlib.util import find_spec
 
 import pytest
 from laptops import PLAN, annotations, is_positive, reviews, write_corpus, write_lines
@@ -68,13 +70,48 @@ def test_rows_are_the_contracts_in_corpus_order(proxy, corpus, tmp_path):
     assert report.texts == len(TEXTS)
 
 
-def test_parquet_holds_the_same_rows(proxy, corpus, tmp_path):
+TABLES = ["out.parquet", pytest.param("out.duckdb", marks=pytest.mark.skipif(not find_spec("duckdb"), reason="extra"))]
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_tables_hold_the_same_rows(name, proxy, corpus, tmp_path):
     as_json = run(proxy, corpus, tmp_path).output
-    as_parquet = run(proxy, corpus, tmp_path, "out.parquet").output
-    assert list(read_rows(as_parquet)) == rows(as_json) == list(read_rows(as_json))
+    table = run(proxy, corpus, tmp_path, name).output
+    assert list(read_rows(table)) == rows(as_json) == list(read_rows(as_json))
+    assert list(read_rows(run(proxy, corpus, tmp_path, name).output)) == rows(as_json)
+    assert not list(tmp_path.glob(".*"))
 
 
-def test_parquet_holds_bad_rows_metadata_and_every_kind_of_step(tiny_bert, tmp_path):
+def test_tables_say_where_their_rows_come_from(proxy, tmp_path):
+    file = write_corpus(tmp_path / "it's.jsonl", TEXTS)
+    wanted = {
+        "version": version("langchain-falconer"),
+        "plan": proxy.plan.to_dict(),
+        "proxy": {"id": proxy.fingerprint, "name": "laptops"},
+        "backend": "onnx",
+        "corpus": [str(file)],
+    }
+    parquet = pytest.importorskip("pyarrow.parquet")
+    schema = parquet.read_schema(run(proxy, open_corpus_files([file]), tmp_path, "out.parquet").output)
+    assert {name: json.loads(schema.metadata[f"falconer.{name}".encode()]) for name in wanted} == wanted
+    duckdb = pytest.importorskip("duckdb")
+    with duckdb.connect(str(run(proxy, open_corpus_files([file]), tmp_path, "out.duckdb").output)) as database:
+        (comment,) = database.execute("SELECT comment FROM duckdb_tables() WHERE table_name = 'rows'").fetchone()
+        assert json.loads(comment) == wanted
+        told = database.execute("SELECT id, spans.price[1].text FROM rows WHERE match").fetchall()
+    assert ("r1", "$101") in told
+
+
+def test_without_duckdb_one_sentence_says_what_to_install(monkeypatch, tmp_path):
+    from langchain_falconer.execute import _output
+
+    monkeypatch.setattr(_output.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(RunError, match=r"pip install 'langchain-falconer\[duckdb\]', or choose \.jsonl"):
+        check_output(tmp_path / "out.duckdb")
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_tables_hold_bad_rows_metadata_and_every_kind_of_step(name, tiny_bert, tmp_path):
     from langchain_falconer.plan import Plan
 
     steps = [
@@ -97,8 +134,8 @@ def test_parquet_holds_bad_rows_metadata_and_every_kind_of_step(tiny_bert, tmp_p
     file = write_lines(tmp_path / "c.jsonl", [*lines[:7], {"id": "bad", "text": ""}, *lines[7:]])
     texts = open_corpus_files([file], CorpusSettings(on_bad_row="record"))
     as_json = run(made, texts, tmp_path, known=known).output
-    as_parquet = run(made, texts, tmp_path, "out.parquet", known=known).output
-    assert list(read_rows(as_parquet)) == rows(as_json)
+    as_table = run(made, texts, tmp_path, name, known=known).output
+    assert list(read_rows(as_table)) == rows(as_json)
     assert rows(as_json)[0]["metadata"] == {"page": 0, "by": None}
     assert "labels" in rows(as_json)[0]["spans"]["word"][0]
     assert set(rows(as_json)[7]) == {"id", "error"}

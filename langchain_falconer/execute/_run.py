@@ -94,16 +94,16 @@ class Run:
             check_output(output)
         done = _Done()
         try:
-            self._ledger.begin(self._facts)
+            self._ledger.begin(self.facts)
             known = self._answered()
             with closing(self._shards(known)) as shards:
                 for shard in shards:
                     done.add(shard, shard.entry or self._finish(shard, known))
                     if on_progress:
                         on_progress(done.tally.total)
-            finished = self._ledger.end(self._facts, done.shards)
+            finished = self._ledger.end(self.facts, done.shards)
             if output is not None:
-                write_output(self.proxy.plan, finished, output)
+                write_output(self.proxy.plan, finished, output, self.facts)
         except OSError as error:
             raise RunError(
                 f"cannot write the run: {error}; free space or choose another place, then run again to go on"
@@ -130,10 +130,10 @@ class Run:
         return Ledger(self.folder / name)
 
     @property
-    def _facts(self) -> dict[str, Any]:
-        """Where the rows come from: what the ledger says of the run, and an output that can say it."""
+    def facts(self) -> dict[str, Any]:
+        """Where the rows come from, as JSON data: the package's version, plan, proxy, backend and corpus."""
         return {
-            "falconer": version("langchain-falconer"),
+            "version": version("langchain-falconer"),
             "plan": self.proxy.plan.to_dict(),
             "proxy": {"id": self.proxy.fingerprint, "name": self.proxy.path.name if self.proxy.path else None},
             "backend": self.proxy.session.name,
