@@ -44,6 +44,7 @@ class Engine(str, Enum):
     """Where the run is computed."""
 
     local = "local"
+    ray = "ray"
 
 
 class Part(str, Enum):
@@ -84,6 +85,12 @@ TextColumn = Annotated[str | None, typer.Option("--text-column", help="The colum
 IdColumn = Annotated[str | None, typer.Option("--id-column", help="The column that holds the id; '' numbers the rows.")]
 Output = Annotated[
     Path, typer.Option("--output", "-o", help="Where the rows go: .jsonl, .parquet or .duckdb (one table, rows).")
+]
+EngineName = Annotated[
+    Engine, typer.Option("--engine", help="Where the run is computed: here, or on a Ray cluster (RAY_ADDRESS).")
+]
+Workers = Annotated[
+    int | None, typer.Option("--workers", min=1, help="Actors of the ray engine, a core each [default: Ray's cores].")
 ]
 RetryFailed = Annotated[
     bool, typer.Option("--retry-failed", help="Try the rows with an error again, and keep all others.")
@@ -153,7 +160,8 @@ def mine(
         int | None,
         typer.Option("--layers", help="Keep only the encoder's first layers: faster, a little less accurate.", min=1),
     ] = None,
-    engine: Annotated[Engine, typer.Option("--engine", help="Where the run is computed.")] = Engine.local,
+    engine: EngineName = Engine.local,
+    workers: Workers = None,
     retry_failed: RetryFailed = False,
     seed: Seed = 0,
     timeout: Timeout = 120,
@@ -181,7 +189,7 @@ def mine(
         annotate={"texts_per_call": texts_per_call},
         budget={"max_calls": max_llm_calls, "max_tokens": max_tokens, "max_usd": max_usd},
         train={"seed": seed, "layers": layers},
-        run={"backend": backend, "retry_failed": retry_failed},
+        run={"backend": backend, "engine": engine.value, "workers": workers, "retry_failed": retry_failed},
         **({"base": base} if base else {}),
     )
     falconer = Falconer(
@@ -258,6 +266,8 @@ def predict(
         BadRows, typer.Option("--bad-rows", help="Stop at a row that cannot be read, or record it.")
     ] = BadRows.fail,
     backend: Annotated[str, typer.Option("--backend", help="auto, onnx, torch, torch-bf16 or openvino.")] = "auto",
+    engine: EngineName = Engine.local,
+    workers: Workers = None,
     retry_failed: RetryFailed = False,
     as_json: AsJson = False,
 ) -> None:
@@ -271,7 +281,7 @@ def predict(
 
     settings = _mine_settings(
         corpus={"text_column": text_column, "id_column": id_column, "on_bad_row": bad_rows.value},
-        run={"backend": backend, "retry_failed": retry_failed},
+        run={"backend": backend, "engine": engine.value, "workers": workers, "retry_failed": retry_failed},
     )
     proxy = Proxy.load(proxy_path)
     texts = open_corpus_files(list(corpus), settings.corpus)

@@ -67,7 +67,7 @@ def choose_backend(proxy: Proxy, texts: Sequence[str], wanted: str = "auto") -> 
         raise SettingsError(f"there is no backend '{wanted}'; choose auto, {', '.join(BACKENDS)}")
     kept = proxy.manifest.get("backend")
     if kept and kept["machine"] == machine() and wanted in ("auto", kept["name"]):
-        proxy.use(_session(proxy, kept["name"]))
+        proxy.use(session_of(proxy, kept["name"]))
         return BackendChoice(**{**kept, "candidates": tuple(Candidate(**c) for c in kept["candidates"])})
     names = _available(proxy) if wanted == "auto" else [wanted]
     choice, session = _measure(proxy, names, texts[:_SAMPLE])
@@ -90,7 +90,7 @@ def _measure(proxy: Proxy, names: Sequence[str], texts: Sequence[str]) -> tuple[
     reference = proxy.answers(texts, everything=True)
     measured: list[tuple[Candidate, Session]] = []
     for name in names:
-        session = original if name == "torch" else _session(proxy, name)
+        session = original if name == "torch" else session_of(proxy, name)
         proxy.use(session)
         agreement = decisions_alike(reference, proxy.answers(texts, everything=True))
         refused = None if agreement >= AGREEMENT else f"only {agreement:.1%} of its decisions are those of float32"
@@ -138,11 +138,15 @@ def _available(proxy: Proxy) -> list[str]:
     return names
 
 
-def _session(proxy: Proxy, name: str) -> Session:
+def session_of(proxy: Proxy, name: str, threads: int | None = None) -> Session:
+    """A proxy's session by the backend's name, on all cores of this process if nothing else is said.
+
+    How many threads torch takes is a setting of the whole process, and left as it is.
+    """
     if name == "onnx":
-        return OnnxSession(_exported(proxy))
+        return OnnxSession(_exported(proxy), threads)
     if name == "openvino":
-        return OpenVinoSession(_exported(proxy))
+        return OpenVinoSession(_exported(proxy), threads)
     return proxy.torch_session(bf16=name == "torch-bf16")
 
 
@@ -163,12 +167,12 @@ class OpenVinoSession:
 
     name = "openvino"
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, threads: int | None = None) -> None:
         try:
             import openvino
         except ImportError:
             raise ProxyError(NO_OPENVINO) from None
-        hints = {"INFERENCE_NUM_THREADS": cores(), "PERFORMANCE_HINT": "LATENCY"}
+        hints = {"INFERENCE_NUM_THREADS": threads or cores(), "PERFORMANCE_HINT": "LATENCY"}
         hints |= {"INFERENCE_PRECISION_HINT": "bf16" if _has_bf16() else "f32"}
         self._model = openvino.Core().compile_model(str(path), "CPU", hints)
 

@@ -14,12 +14,12 @@ _Made = TypeVar("_Made")
 _END = object()
 
 
-def ahead(items: Iterable[_Item]) -> Generator[_Item, None, None]:
-    """``items``, made in a thread while the one before is worked on.
+def ahead(items: Iterable[_Item], most: int = 1) -> Generator[_Item, None, None]:
+    """``items``, made in a thread while those before are worked on; at most so many wait.
 
     What they raise is raised here, in its place. Close the iterator to end the thread, after the item that it is at.
     """
-    ready: Queue[tuple[Any, BaseException | None]] = Queue(maxsize=1)
+    ready: Queue[tuple[Any, BaseException | None]] = Queue(maxsize=most)
     stopped = Event()
 
     def make() -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import time
-from collections.abc import Callable, Container, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -31,6 +31,10 @@ from langchain_falconer.records import Answers, Record
 _HANDS = 2  # one computes while the other tokenises and decodes
 
 
+Engine = Literal["local", "ray"]
+_NO_RAY = "Ray is not installed; run: pip install 'langchain-falconer[ray]', or choose the engine local"
+
+
 class RunSettings(BaseModel):
     """How a run is cut up and computed."""
 
@@ -41,6 +45,10 @@ class RunSettings(BaseModel):
     backend: Backend = "auto"
     retry_failed: bool = False
     """Try rows with an error again, and keep all others of a finished run."""
+    engine: Engine = "local"
+    """``ray`` computes on the actors of a Ray cluster; the rows are the same."""
+    workers: int | None = Field(default=None, ge=1)
+    """Actors of the ``ray`` engine, a core each; by default one for each core that Ray has."""
 
     @field_validator("backend")
     @classmethod
@@ -48,6 +56,13 @@ class RunSettings(BaseModel):
         if backend == "openvino" and importlib.util.find_spec("openvino") is None:
             raise ValueError(NO_OPENVINO)
         return backend
+
+    @field_validator("engine")
+    @classmethod
+    def _has_ray(cls, engine: str) -> str:
+        if engine == "ray" and importlib.util.find_spec("ray") is None:
+            raise ValueError(_NO_RAY)
+        return engine
 
 
 @dataclass(frozen=True)
@@ -145,8 +160,15 @@ class Run:
         retry, size = self.settings.retry_failed, self.settings.shard_texts
         with closing(ahead(cut(self.corpus, size))) as cut_up:
             planned = plan_shards(cut_up, self._ledger, known, retry_failed=retry)
-            with closing(in_turns(self._answer, planned, _HANDS)) as shards:
+            with closing(self._computed(planned)) as shards:
                 yield from shards
+
+    def _computed(self, planned: Iterable[Shard]) -> Generator[Shard, None, None]:
+        if self.settings.engine == "local":
+            return in_turns(self._answer, planned, _HANDS)
+        from langchain_falconer.execute._ray import over_ray
+
+        return over_ray(self.proxy, planned, self.settings.workers)
 
     def _answer(self, shard: Shard, stopped: Callable[[], bool]) -> Shard:
         parts = list(answer(self.proxy, shard.asked, stopped))
