@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from importlib.metadata import version
 from importlib.util import find_spec
 
@@ -103,9 +104,7 @@ def test_tables_say_where_their_rows_come_from(proxy, tmp_path):
 
 
 def test_without_duckdb_one_sentence_says_what_to_install(monkeypatch, tmp_path):
-    from langchain_falconer.execute import _output
-
-    monkeypatch.setattr(_output.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "duckdb", None)
     with pytest.raises(RunError, match=r"pip install 'langchain-falconer\[duckdb\]', or choose \.jsonl"):
         check_output(tmp_path / "out.duckdb")
 

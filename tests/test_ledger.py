@@ -214,7 +214,7 @@ def test_a_text_that_the_proxy_fails_on_is_a_row_with_its_reason(proxy, run, tmp
     assert session.rows == 0
     retried = run(corpus, retry_failed=True)
     assert session.rows == 1
-    assert (retried.tally.failed, retried.tally.total) == (0, 61)
+    assert (retried.texts, retried.tally.failed, retried.tally.total) == (2, 0, 61)
     healed = rows(retried)
     assert [row for row in healed if row["text"] != ill] == [row for row in found if row["text"] != ill]
     assert [healed[i]["labels"] for i in (23, 60)] == [proxy.run([ill])[0].to_dict()["labels"]] * 2

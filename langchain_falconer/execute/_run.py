@@ -67,7 +67,7 @@ class RunSettings(BaseModel):
 
 @dataclass(frozen=True)
 class RunReport:
-    """What a run did. ``seconds`` and ``texts`` count this invocation's work; resumed shards are not in them."""
+    """What a run did. ``seconds`` and ``texts`` count this invocation's work; rows that were there are not in them."""
 
     tally: Tally
     output: Path | None
@@ -205,7 +205,7 @@ class Run:
 
 
 class _Done:
-    """What was done so far; the time of shards that were finished before is not counted."""
+    """What was done so far; rows that were there before are not counted, nor the time of shards that were."""
 
     def __init__(self) -> None:
         self.tally = Tally()
@@ -219,7 +219,7 @@ class _Done:
         self.shards += 1
         now = time.perf_counter()
         if shard.entry is None:
-            self.texts += len(shard.rows)
+            self.texts += len(shard.rows) - shard.kept
             self.seconds += now - self._since
         self._since = now
 

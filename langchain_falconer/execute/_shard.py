@@ -28,6 +28,7 @@ class Shard:
         rows: what goes in.
         digest: of what goes in.
         entry: what is noted of it, where it is finished.
+        kept: how many of its rows stay as they are.
         asked: the texts that the proxy is to answer.
         answers: by text, also those that earlier rows brought.
     """
@@ -36,6 +37,7 @@ class Shard:
     rows: Rows
     digest: str
     entry: Entry | None
+    kept: int
     asked: list[str]
     answers: dict[str, Answer]
 
@@ -88,7 +90,8 @@ def plan_shards(
                 if line is None:
                     asked.append(row.text)
             answers[row.text] = answer
-        yield Shard(index, rows, digest, entry, asked, answers)
+        kept = sum(line is not None for line in lines)
+        yield Shard(index, rows, digest, entry, kept, asked, answers)
 
 
 def answer(proxy: Proxy, texts: Sequence[str], stopped: Callable[[], bool] = bool) -> Iterator[dict[str, Any]]:
