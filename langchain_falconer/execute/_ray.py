@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import tempfile
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
@@ -12,7 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 import ray
-from ray.data import Datasource, ReadTask, read_datasource
+from ray.data import ActorPoolStrategy, Datasource, ReadTask, read_datasource
 from ray.data.block import BlockMetadata
 from ray.util.queue import Queue
 
@@ -37,6 +38,7 @@ def over_ray(proxy: Proxy, shards: Iterable[Shard], workers: int | None) -> Gene
     """
     if proxy.path is None:
         raise RunError("a proxy goes to Ray's workers as files; save it first")
+    logging.getLogger("ray.data").setLevel(logging.ERROR)  # its plans and progress; what fails is raised
     if not ray.is_initialized():
         ray.init(log_to_driver=False)
     workers = workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
@@ -72,7 +74,7 @@ def _pooled(proxy: Proxy, queue: Any, workers: int) -> Generator[dict[str, Any],
         fn_constructor_args=(files, proxy.session.name),
         batch_size=1,
         batch_format="pyarrow",
-        concurrency=workers,
+        compute=ActorPoolStrategy(size=workers),
         num_cpus=1,
     )
     answers.context.execution_options.preserve_order = True
