@@ -44,6 +44,7 @@ class Engine(str, Enum):
     """Where the run is computed."""
 
     local = "local"
+    ray = "ray"
 
 
 class Part(str, Enum):
@@ -84,6 +85,18 @@ AnnotationsFile = Annotated[
 ]
 TextColumn = Annotated[str | None, typer.Option("--text-column", help="The column that holds the text.")]
 IdColumn = Annotated[str | None, typer.Option("--id-column", help="The column that holds the id; '' numbers the rows.")]
+Output = Annotated[
+    Path, typer.Option("--output", "-o", help="Where the rows go: .jsonl, .parquet or .duckdb (one table, rows).")
+]
+EngineName = Annotated[
+    Engine, typer.Option("--engine", help="Where the run is computed: here, or on a Ray cluster (RAY_ADDRESS).")
+]
+Workers = Annotated[
+    int | None, typer.Option("--workers", min=1, help="Actors of the ray engine, a core each [default: Ray's cores].")
+]
+RetryFailed = Annotated[
+    bool, typer.Option("--retry-failed", help="Try the rows with an error again, and keep all others.")
+]
 Seed = Annotated[int, typer.Option("--seed", help="Same seed, same sample and weights.")]
 Backend = Annotated[str, typer.Option("--backend", help="auto, onnx, onnx-int8, torch, torch-bf16, openvino or cuda.")]
 Base = Annotated[
@@ -118,7 +131,7 @@ def plan(
 def mine(
     instruction: str,
     corpus: Annotated[list[Path], typer.Argument(help="Files or folders: JSONL, CSV, Parquet, text, gzip of these.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Where the rows go: .jsonl or .parquet.")],
+    output: Output,
     plan_file: PlanFile = None,
     llm: Llm = None,
     annotations: AnnotationsFile = None,
@@ -150,7 +163,9 @@ def mine(
         int | None,
         typer.Option("--layers", help="Keep only the encoder's first layers: faster, a little less accurate.", min=1),
     ] = None,
-    engine: Annotated[Engine, typer.Option("--engine", help="Where the run is computed.")] = Engine.local,
+    engine: EngineName = Engine.local,
+    workers: Workers = None,
+    retry_failed: RetryFailed = False,
     seed: Seed = 0,
     timeout: Timeout = 120,
     concurrency: Concurrency = 4,
@@ -177,7 +192,7 @@ def mine(
         annotate={"texts_per_call": texts_per_call},
         budget={"max_calls": max_llm_calls, "max_tokens": max_tokens, "max_usd": max_usd},
         train={"seed": seed, "layers": layers},
-        run={"backend": backend},
+        run={"backend": backend, "engine": engine.value, "workers": workers, "retry_failed": retry_failed},
         **({"base": base} if base else {}),
     )
     falconer = Falconer(
@@ -249,7 +264,7 @@ def predict(
         typer.Argument(metavar="PROXY", help="A proxy's folder; or a plan (JSON), answered untrained from its words."),
     ],
     corpus: Annotated[list[Path], typer.Argument(help="Files or folders of texts.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Where the rows go: .jsonl or .parquet.")],
+    output: Output,
     home: HomeDir = None,
     text_column: TextColumn = None,
     id_column: IdColumn = None,
@@ -257,9 +272,15 @@ def predict(
         BadRows, typer.Option("--bad-rows", help="Stop at a row that cannot be read, or record it.")
     ] = BadRows.fail,
     backend: Backend = "auto",
+    engine: EngineName = Engine.local,
+    workers: Workers = None,
+    retry_failed: RetryFailed = False,
     as_json: AsJson = False,
 ) -> None:
-    """Run a proxy over CORPUS: a trained one, or an untrained one of a plan. No LLM is involved."""
+    """Run a proxy over CORPUS: a trained one, or an untrained one of a plan. No LLM is involved.
+
+    The same command again goes on where it was stopped.
+    """
     from itertools import islice
 
     from langchain_falconer.corpus import Document, open_corpus_files
@@ -270,7 +291,7 @@ def predict(
 
     settings = _mine_settings(
         corpus={"text_column": text_column, "id_column": id_column, "on_bad_row": bad_rows.value},
-        run={"backend": backend},
+        run={"backend": backend, "engine": engine.value, "workers": workers, "retry_failed": retry_failed},
     )
     proxy = Proxy.zero_shot(Plan.parse(_read(proxy_path))) if proxy_path.is_file() else Proxy.load(proxy_path)
     texts = open_corpus_files(list(corpus), settings.corpus)

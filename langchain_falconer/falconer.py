@@ -122,7 +122,7 @@ class Falconer:
             instruction: what is wanted, in plain words.
             corpus: a path, a list of paths (``Path`` objects), or texts: a list of ``str`` or LangChain ``Document``, a
                 ``BaseLoader``, a Hugging Face dataset.
-            output: ``.jsonl`` or ``.parquet``; by default in the home.
+            output: ``.jsonl``, ``.parquet`` or ``.duckdb``; by default in the home.
             plan: a plan that is there already.
             on_event: told of progress: ``{"stage", "event" | "done", "total"}``.
             reviewer: shown the plan, answers with a :class:`Review`; without one the plan is approved.

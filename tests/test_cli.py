@@ -10,6 +10,7 @@ from laptops import INSTRUCTION, PLAN, annotation_row, reviews, teacher, write_c
 from loopback import ChatServer
 
 from langchain_falconer import cli
+from langchain_falconer.execute import read_rows
 
 BAR = "━━"
 
@@ -131,6 +132,11 @@ def test_train_predict_and_report(falconer, mine, files, tiny_bert, tmp_path):
         "60 rows"
         in falconer("predict", tmp_path / "proxy", files / "corpus.jsonl", "-o", tmp_path / "p.parquet", *home).out
     )
+
+    again = falconer("predict", tmp_path / "proxy", files / "corpus.jsonl", "-o", tmp_path / "p.duckdb", *home,
+                     "--backend", "torch", "--retry-failed", "--json")  # fmt: skip
+    assert (again.json["rows"], again.json["texts_per_second"]) == (predicted.json["rows"], None)
+    assert list(read_rows(tmp_path / "p.duckdb")) == list(read_rows(tmp_path / "p.jsonl"))
 
     mine(home=files / "home")
     reported = falconer("report", "--home", files / "home", "-o", tmp_path / "r.html")
@@ -268,10 +274,17 @@ def test_a_bad_corpus_is_refused(write, options, said, mine, tmp_path, untouched
     assert refused(mine(corpus=tmp_path / "c.jsonl", output=untouched, **options), "c.jsonl", *said)
 
 
-def test_bad_rows_can_be_recorded_instead(mine, tmp_path):
+def test_bad_rows_can_be_recorded_instead_and_stay_so_when_tried_again(mine, tmp_path):
     write_lines(tmp_path / "c.jsonl", [GOOD, {"id": "b", "text": ""}, {"id": "c", "text": "Terrible, $7"}])
-    done = mine("--json", corpus=tmp_path / "c.jsonl", output=tmp_path / "o.jsonl", bad_rows="record")
+    given = {"corpus": tmp_path / "c.jsonl", "output": tmp_path / "o.jsonl", "bad_rows": "record"}
+    done = mine("--json", **given)
     assert (done.code, done.json["rows"]["total"], done.json["rows"]["failed"]) == (0, 3, 1)
+    first = (tmp_path / "o.jsonl").read_bytes()
+    again = mine(
+        "--json", "--retry-failed", corpus=tmp_path / "c.jsonl", output=tmp_path / "o.jsonl", bad_rows="record"
+    )
+    assert (again.code, again.json["rows"]) == (0, done.json["rows"])
+    assert (tmp_path / "o.jsonl").read_bytes() == first
 
 
 def test_a_missing_corpus_is_refused(mine, tmp_path, untouched):
@@ -347,11 +360,14 @@ def test_settings_that_make_no_sense_are_refused(options, said, code, mine, tmp_
     assert refused(mine(output=untouched, **options), *said, code=code)
 
 
-def test_a_backend_that_is_not_installed_is_refused_at_the_start(mine, falconer, files, untouched, monkeypatch):
-    monkeypatch.setitem(sys.modules, "openvino", None)
-    said = "pip install 'langchain-falconer[openvino]'"
-    assert refused(mine(backend="openvino", output=untouched), said, code=2)
-    predicted = falconer("predict", "no.proxy", files / "corpus.jsonl", "-o", untouched, "--backend", "openvino")
+@pytest.mark.parametrize(("option", "extra"), [("backend", "openvino"), ("engine", "ray")])
+def test_an_extra_that_is_not_installed_is_refused_at_the_start(
+    option, extra, mine, falconer, files, untouched, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, extra, None)
+    said = f"pip install 'langchain-falconer[{extra}]'"
+    assert refused(mine(output=untouched, **{option: extra}), said, code=2)
+    predicted = falconer("predict", "no.proxy", files / "corpus.jsonl", "-o", untouched, f"--{option}", extra)
     assert refused(predicted, said, code=2)
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from langchain_falconer.corpus import split_passages
+from langchain_falconer.corpus import overlapping, split_passages
 from langchain_falconer.errors import CorpusError
 
 awkward = st.text(st.sampled_from("ab .!?\n\t。é\u0301\u200d\u2029\ud83d\ude00🎉🏽"), max_size=300)
@@ -79,3 +81,25 @@ def test_long_blanks_and_texts_without_any() -> None:
 def test_a_passage_must_hold_something() -> None:
     with pytest.raises(CorpusError, match="at least 1"):
         split_passages("x", 0)
+
+
+@given(st.text(st.sampled_from("ab .!?\n"), max_size=400), st.integers(20, 60), st.integers(2, 12))
+def test_what_straddles_a_cut_lies_whole_in_a_passage(text: str, most: int, reach: int) -> None:
+    passages = split_passages(text, most)
+    seen = overlapping(text, passages, reach)
+    assert [end for _, end in seen] == [end for _, end in passages]
+    assert all(0 <= at - earlier <= reach + most for (earlier, _), (at, _) in zip(seen, passages, strict=True))
+    words = [(m.start(), m.end()) for m in re.finditer(r"\S+", text)]
+    for start, _ in words:
+        for _, end in words:
+            if passages and 0 < end - start <= reach / 2 and start >= passages[0][0]:
+                assert any(a <= start and end <= b for a, b in seen)
+
+
+def test_an_overlap_begins_with_a_sentence_where_one_is_near() -> None:
+    text = "One two three. Four five six seven eight nine ten. Eleven twelve thirteen fourteen."
+    passages = split_passages(text, 60)
+    assert [text[a:b] for a, b in overlapping(text, passages, 40)][1].startswith("Four five")
+    assert [text[a:b] for a, b in overlapping(text, passages, 20)][1].startswith("eight nine")
+    assert overlapping(text, [(0, 5)], 40) == [(0, 5)]
+    assert overlapping(text, [], 40) == []

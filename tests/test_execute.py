@@ -2,7 +2,9 @@
 
 import json
 import shutil
-from pathlib import Path
+import sys
+from importlib.metadata import version
+from importlib.util import find_spec
 
 import pytest
 from laptops import PLAN, annotations, is_positive, reviews, write_corpus, write_lines
@@ -69,13 +71,46 @@ def test_rows_are_the_contracts_in_corpus_order(proxy, corpus, tmp_path):
     assert report.texts == len(TEXTS)
 
 
-def test_parquet_holds_the_same_rows(proxy, corpus, tmp_path):
+TABLES = ["out.parquet", pytest.param("out.duckdb", marks=pytest.mark.skipif(not find_spec("duckdb"), reason="extra"))]
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_tables_hold_the_same_rows(name, proxy, corpus, tmp_path):
     as_json = run(proxy, corpus, tmp_path).output
-    as_parquet = run(proxy, corpus, tmp_path, "out.parquet").output
-    assert list(read_rows(as_parquet)) == rows(as_json) == list(read_rows(as_json))
+    table = run(proxy, corpus, tmp_path, name).output
+    assert list(read_rows(table)) == rows(as_json) == list(read_rows(as_json))
+    assert list(read_rows(run(proxy, corpus, tmp_path, name).output)) == rows(as_json)
+    assert not list(tmp_path.glob(".*"))
 
 
-def test_parquet_holds_bad_rows_metadata_and_every_kind_of_step(tiny_bert, tmp_path):
+def test_tables_say_where_their_rows_come_from(proxy, tmp_path):
+    file = write_corpus(tmp_path / "it's.jsonl", TEXTS)
+    wanted = {
+        "version": version("langchain-falconer"),
+        "plan": proxy.plan.to_dict(),
+        "proxy": {"id": proxy.fingerprint, "name": "laptops"},
+        "backend": "onnx",
+        "corpus": [str(file)],
+    }
+    parquet = pytest.importorskip("pyarrow.parquet")
+    schema = parquet.read_schema(run(proxy, open_corpus_files([file]), tmp_path, "out.parquet").output)
+    assert {name: json.loads(schema.metadata[f"falconer.{name}".encode()]) for name in wanted} == wanted
+    duckdb = pytest.importorskip("duckdb")
+    with duckdb.connect(str(run(proxy, open_corpus_files([file]), tmp_path, "out.duckdb").output)) as database:
+        (comment,) = database.execute("SELECT comment FROM duckdb_tables() WHERE table_name = 'rows'").fetchone()
+        assert json.loads(comment) == wanted
+        told = database.execute("SELECT id, spans.price[1].text FROM rows WHERE match").fetchall()
+    assert ("r1", "$101") in told
+
+
+def test_without_duckdb_one_sentence_says_what_to_install(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "duckdb", None)
+    with pytest.raises(RunError, match=r"pip install 'langchain-falconer\[duckdb\]', or choose \.jsonl"):
+        check_output(tmp_path / "out.duckdb")
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_tables_hold_bad_rows_metadata_and_every_kind_of_step(name, tiny_bert, tmp_path):
     from langchain_falconer.plan import Plan
 
     steps = [
@@ -98,8 +133,8 @@ def test_parquet_holds_bad_rows_metadata_and_every_kind_of_step(tiny_bert, tmp_p
     file = write_lines(tmp_path / "c.jsonl", [*lines[:7], {"id": "bad", "text": ""}, *lines[7:]])
     texts = open_corpus_files([file], CorpusSettings(on_bad_row="record"))
     as_json = run(made, texts, tmp_path, known=known).output
-    as_parquet = run(made, texts, tmp_path, "out.parquet", known=known).output
-    assert list(read_rows(as_parquet)) == rows(as_json)
+    as_table = run(made, texts, tmp_path, name, known=known).output
+    assert list(read_rows(as_table)) == rows(as_json)
     assert rows(as_json)[0]["metadata"] == {"page": 0, "by": None}
     assert "labels" in rows(as_json)[0]["spans"]["word"][0]
     assert set(rows(as_json)[7]) == {"id", "error"}
@@ -127,7 +162,7 @@ def test_missing_shards_are_computed_again_to_the_same_bytes(proxy, corpus, tmp_
     all_shards = shards(tmp_path)
     assert len(all_shards) == 5
     all_shards[1].unlink()
-    all_shards[2].with_suffix(".tally.json").unlink()
+    all_shards[2].with_suffix(".json").unlink()
     all_shards[4].unlink()
     first.output.unlink()
     again = run(proxy, corpus, tmp_path)
@@ -267,7 +302,7 @@ def test_a_backend_that_decides_otherwise_is_refused(own, monkeypatch):
 
     from langchain_falconer.execute import _backends
 
-    monkeypatch.setattr(_backends, "OnnxSession", lambda path: Liar(own.torch_session()))
+    monkeypatch.setattr(_backends, "OnnxSession", lambda *_: Liar(own.torch_session()))
     with pytest.raises(ProxyError, match=r"onnx: only .*%.*backend='torch'"):
         choose_backend(own, TEXTS, "onnx")
 
@@ -294,7 +329,7 @@ def test_a_backend_that_answers_annotations_worse_is_refused(own, monkeypatch):
     class Biased:
         name = "onnx"
 
-        def __init__(self, path):
+        def __init__(self, *_):
             self.honest = own.torch_session()
 
         def run(self, ids, mask, weights):
@@ -341,8 +376,7 @@ def test_an_earlier_output_stays_until_the_new_one_is_whole(proxy, tmp_path):
 
 def test_a_tally_goes_through_json_and_adds_up(proxy, corpus, tmp_path):
     report = run(proxy, corpus, tmp_path)
-    (tmp_path / "t.json").write_text(json.dumps(report.tally.to_dict()))
-    again = Tally.load(Path(tmp_path / "t.json"))
+    again = Tally.from_dict(json.loads(json.dumps(report.tally.to_dict())))
     assert again == report.tally
     again += report.tally
     assert again.total == 2 * report.tally.total

@@ -16,7 +16,7 @@ from loopback import ChatServer
 import langchain_falconer
 from langchain_falconer import cli
 
-TEXTS = reviews(4_100)  # three shards
+TEXTS = reviews(6_100)  # four shards
 
 
 class Server(ChatServer):
@@ -137,7 +137,7 @@ def test_killed_in_three_stages_it_ends_like_an_undisturbed_run(server, run_here
     kill_once(start(wild), wild, lambda: any(wild.glob("runs/*/llm_pace.json")))
     assert not any(wild.glob("proxies/*/ready"))
 
-    kill_once(start(wild), wild, lambda: any(wild.glob("runs/*/shards/*/000001.jsonl")))
+    kill_once(start(wild), wild, lambda: any(wild.glob("runs/*/shards/*/000000.jsonl")))
     assert not (wild / "out.jsonl").exists()
 
     resumed = finish(start(wild), wild)

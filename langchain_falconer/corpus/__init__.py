@@ -7,7 +7,7 @@ data: nothing in it is executed, taken for a path or followed.
 from langchain_falconer.corpus._corpus import Corpus, open_corpus, open_corpus_files, spool
 from langchain_falconer.corpus._index import diverse, near_duplicates, nearest
 from langchain_falconer.corpus._model import BadRow, CorpusSettings, Document
-from langchain_falconer.corpus._passages import split_passages
+from langchain_falconer.corpus._passages import overlapping, split_passages
 from langchain_falconer.corpus._sample import sample_uniform
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "nearest",
     "open_corpus",
     "open_corpus_files",
+    "overlapping",
     "sample_uniform",
     "split_passages",
     "spool",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Sequence
+from itertools import pairwise
 
 from langchain_falconer.errors import CorpusError
 
@@ -35,6 +37,32 @@ def split_passages(text: str, max_chars: int = 1200) -> list[tuple[int, int]]:
         passages.append((start, _back_over_blanks(text, cut)))
         start = _skip_blanks(text, cut)
     return passages
+
+
+def overlapping(text: str, passages: Sequence[tuple[int, int]], reach: int) -> list[tuple[int, int]]:
+    """The passages of :func:`split_passages`, each but the first begun up to ``reach`` characters earlier.
+
+    Each begins where a sentence begins, if one does between half and the whole of ``reach`` before, else with a word.
+    So words that straddle a cut, together at most half of ``reach`` long, lie whole in the passage after it.
+    """
+    later = [(_earlier(text, before, start, reach), end) for (before, _), (start, end) in pairwise(passages)]
+    return [*passages[:1], *later]
+
+
+def _earlier(text: str, before: int, start: int, reach: int) -> int:
+    """Where to begin instead of at ``start``; ``before`` is where the passage before begins."""
+    if start - reach <= before:
+        return before
+    begins = []
+    for found in _PAUSE.finditer(text, start - reach, start):
+        place = found.end()
+        if place < start and not _joined(text, place):
+            far = place <= start - reach / 2
+            is_sentence = far and _rank(text, found.start(), found.group()) in (_PARAGRAPH, _SENTENCE)
+            begins.append((not is_sentence, place))
+    if begins:
+        return min(begins)[1]
+    return next((place for place in range(start - reach, start) if not _joined(text, place)), start)
 
 
 def _cut(text: str, start: int, end: int, max_chars: int) -> int:

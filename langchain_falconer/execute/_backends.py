@@ -76,7 +76,7 @@ def choose_backend(
         raise SettingsError(f"there is no backend '{wanted}'; choose auto, {', '.join(BACKENDS)}")
     kept = proxy.manifest.get("backend")
     if kept and kept["machine"] == machine() and wanted in ("auto", kept["name"]):
-        proxy.use(_session(proxy, kept["name"]))
+        proxy.use(session_of(proxy, kept["name"]))
         return BackendChoice(**{**kept, "candidates": tuple(Candidate(**c) for c in kept["candidates"])})
     names = _available(proxy) if wanted == "auto" else [wanted]
     choice, session = _measure(proxy, names, texts[:_SAMPLE], held_out)
@@ -101,7 +101,7 @@ def _measure(
     reference, best_score = proxy.answers(texts, everything=True), _score(proxy, held_out)
     measured: list[tuple[Candidate, Session]] = []
     for name in names:
-        session = original if name == "torch" else _session(proxy, name)
+        session = original if name == "torch" else session_of(proxy, name)
         proxy.use(session)
         agreement = decisions_alike(reference, proxy.answers(texts, everything=True))
         score = _score(proxy, held_out) if agreement >= AGREEMENT else None
@@ -173,13 +173,17 @@ def _available(proxy: Proxy) -> list[str]:
     return names
 
 
-def _session(proxy: Proxy, name: str) -> Session:
+def session_of(proxy: Proxy, name: str, threads: int | None = None) -> Session:
+    """A proxy's session by the backend's name, on all cores of this process if nothing else is said.
+
+    How many threads torch takes is a setting of the whole process, and left as it is.
+    """
     if name == "onnx":
-        return OnnxSession(_exported(proxy))
+        return OnnxSession(_exported(proxy), name, threads)
     if name == "onnx-int8":
-        return OnnxSession(_quantised(proxy), name)
+        return OnnxSession(_quantised(proxy), name, threads)
     if name == "openvino":
-        return OpenVinoSession(_exported(proxy))
+        return OpenVinoSession(_exported(proxy), threads)
     if name == "cuda":
         if not _has_cuda():
             raise ProxyError("torch finds no GPU here (CUDA); choose another backend, or auto")
@@ -213,12 +217,12 @@ class OpenVinoSession:
 
     name = "openvino"
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, threads: int | None = None) -> None:
         try:
             import openvino
         except ImportError:
             raise ProxyError(NO_OPENVINO) from None
-        hints = {"INFERENCE_NUM_THREADS": cores(), "PERFORMANCE_HINT": "LATENCY"}
+        hints = {"INFERENCE_NUM_THREADS": threads or cores(), "PERFORMANCE_HINT": "LATENCY"}
         hints |= {"INFERENCE_PRECISION_HINT": "bf16" if _has_bf16() else "f32"}
         self._model = openvino.Core().compile_model(str(path), "CPU", hints)
 

@@ -1,11 +1,12 @@
-"""The output file: JSONL or Parquet, put in place whole."""
+"""The output file: JSONL, Parquet or DuckDB, by its extension, put in place whole."""
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,18 @@ from langchain_falconer._files import replacing
 from langchain_falconer.errors import RunError
 from langchain_falconer.plan import LabelStep, Plan, SpanStep
 
+Facts = Mapping[str, Any]
+"""Where rows come from (plan, proxy, version, corpus), as JSON data."""
 _ROWS_A_GROUP = 2_000
+_NO_DUCKDB = "DuckDB is not installed; run: pip install 'langchain-falconer[duckdb]', or choose .jsonl or .parquet"
 
 
 def check_output(path: Path) -> None:
     """Refuse early what could not be written at the end. Raises ``RunError``."""
-    if path.suffix not in (".jsonl", ".parquet"):
-        raise RunError(f"the output '{path}' must end in .jsonl or .parquet")
+    if path.suffix not in _WRITERS:
+        raise RunError(f"the output '{path}' must end in {', '.join(_WRITERS)}")
+    if path.suffix == ".duckdb" and importlib.util.find_spec("duckdb") is None:
+        raise RunError(_NO_DUCKDB)
     if not path.parent.is_dir():
         raise RunError(f"the folder of the output '{path}' does not exist; create it first")
     if path.is_dir():
@@ -28,49 +34,81 @@ def check_output(path: Path) -> None:
         raise RunError(f"the folder of the output '{path}' is not writable; choose another place")
 
 
-def write_output(plan: Plan, shards: Sequence[Path], path: Path) -> None:
-    """Join finished shards into ``path``; a file that is there stays until the new one is complete."""
+def write_output(plan: Plan, shards: Sequence[Path], path: Path, facts: Facts) -> None:
+    """Join finished shards into ``path``; a file that is there stays until the new one is complete.
+
+    Parquet carries ``facts`` in its schema's metadata, each as JSON under ``falconer.NAME``; DuckDB has one table
+    ``rows`` of the same columns, with the facts in its comment.
+    """
     with replacing(path) as partial:
-        if path.suffix == ".parquet":
-            _write_parquet(plan, shards, partial)
-        else:
-            with partial.open("wb") as out:
-                for shard in shards:
-                    with shard.open("rb") as rows:
-                        shutil.copyfileobj(rows, out)
+        _WRITERS[path.suffix](plan, shards, partial, facts)
 
 
-def _write_parquet(plan: Plan, shards: Sequence[Path], path: Path) -> None:
-    import pyarrow as pa
+def _write_jsonl(plan: Plan, shards: Sequence[Path], path: Path, facts: Facts) -> None:
+    with path.open("wb") as out:
+        for shard in shards:
+            with shard.open("rb") as rows:
+                shutil.copyfileobj(rows, out)
+
+
+def _write_parquet(plan: Plan, shards: Sequence[Path], path: Path, facts: Facts) -> None:
     import pyarrow.parquet as pq
 
-    schema = parquet_schema(plan)
+    schema = parquet_schema(plan, facts)
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
-        for shard in shards:
-            for rows in _groups(shard):
-                writer.write_table(pa.Table.from_pylist([_typed(row) for row in rows], schema=schema))
+        for batch in _batches(shards, schema):
+            writer.write_batch(batch)
 
 
-def _groups(shard: Path) -> Iterator[list[dict[str, Any]]]:
-    with shard.open(encoding="utf-8") as lines:
-        rows = [json.loads(line) for line in lines]
-    for at in range(0, len(rows), _ROWS_A_GROUP):
-        yield rows[at : at + _ROWS_A_GROUP]
+def _write_duckdb(plan: Plan, shards: Sequence[Path], path: Path, facts: Facts) -> None:
+    import duckdb
+    import pyarrow as pa
+
+    schema = parquet_schema(plan, facts)
+    comment = json.dumps(facts, ensure_ascii=False).replace("'", "''")
+    try:
+        with duckdb.connect(str(path)) as database:
+            database.register("incoming", pa.RecordBatchReader.from_batches(schema, _batches(shards, schema)))
+            database.execute("CREATE TABLE rows AS SELECT * FROM incoming")
+            database.execute(f"COMMENT ON TABLE rows IS '{comment}'")
+    except duckdb.Error as error:  # a full disk, say
+        raise OSError(str(error).partition("\n")[0]) from None
+
+
+_Writer = Callable[[Plan, Sequence[Path], Path, Facts], None]
+_WRITERS: dict[str, _Writer] = {".jsonl": _write_jsonl, ".parquet": _write_parquet, ".duckdb": _write_duckdb}
+
+
+def _batches(shards: Sequence[Path], schema: Any) -> Iterator[Any]:
+    import pyarrow as pa
+
+    for shard in shards:
+        with shard.open(encoding="utf-8") as lines:
+            rows = [_typed(json.loads(line)) for line in lines]
+        yield from pa.Table.from_pylist(rows, schema=schema).to_batches(_ROWS_A_GROUP)
 
 
 def read_rows(path: Path) -> Iterator[dict[str, Any]]:
-    """The result rows in a file that a run wrote, JSONL or Parquet: the same rows either way."""
+    """The result rows in a file that a run wrote: the same rows, whatever its format."""
     if path.suffix == ".parquet":
         import pyarrow.parquet as pq
 
         for batch in pq.ParquetFile(path).iter_batches(_ROWS_A_GROUP):
             yield from map(_untyped, batch.to_pylist())
+    elif path.suffix == ".duckdb":
+        import duckdb
+
+        with duckdb.connect(str(path), read_only=True) as database:
+            found = database.execute("SELECT * FROM rows")
+            names = [column[0] for column in found.description]
+            while rows := found.fetchmany(_ROWS_A_GROUP):
+                yield from (_untyped(dict(zip(names, row, strict=True))) for row in rows)
     else:
         with path.open(encoding="utf-8") as lines:
             yield from map(json.loads, lines)
 
 
-def parquet_schema(plan: Plan) -> Any:
+def parquet_schema(plan: Plan, facts: Facts | None = None) -> Any:
     """The columns of a result: the contract's row with a field a step; yes/no as bool, multi-label as list."""
     import pyarrow as pa
 
@@ -78,7 +116,8 @@ def parquet_schema(plan: Plan) -> Any:
     decided = pa.struct([(s.id, pa.string()) for s in plan.top_level])
     columns = [("id", pa.string()), ("text", pa.string()), *top, ("match", pa.bool_()), ("decided_by", decided)]
     columns += [("metadata", pa.string()), ("error", pa.string())]
-    return pa.schema(columns, metadata={"falconer.plan": json.dumps(plan.to_dict(), ensure_ascii=False)})
+    told = {"plan": plan.to_dict(), **(facts or {})}
+    return pa.schema(columns, {f"falconer.{name}": json.dumps(fact, ensure_ascii=False) for name, fact in told.items()})
 
 
 def _answer_fields(plan: Plan, steps: Sequence[LabelStep | SpanStep]) -> list[Any]:

@@ -4,26 +4,35 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from functools import cached_property
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from langchain_falconer._files import write_whole
 from langchain_falconer.annotate import Annotation
 from langchain_falconer.corpus import BadRow, Corpus, Document
 from langchain_falconer.errors import RunError
 from langchain_falconer.execute._backends import NO_OPENVINO, Backend
+from langchain_falconer.execute._ledger import Entry, Ledger
 from langchain_falconer.execute._output import check_output, write_output
+from langchain_falconer.execute._pipe import ahead, in_turns
+from langchain_falconer.execute._shard import Shard, answer, cut, plan_shards
 from langchain_falconer.execute._tally import Tally
 from langchain_falconer.plan import holds
 from langchain_falconer.proxy import Proxy
 from langchain_falconer.records import Answers, Record
+
+_HANDS = 2  # one computes while the other tokenises and decodes
+
+
+Engine = Literal["local", "ray"]
+_NO_RAY = "Ray is not installed; run: pip install 'langchain-falconer[ray]', or choose the engine local"
 
 
 class RunSettings(BaseModel):
@@ -32,8 +41,14 @@ class RunSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     shard_texts: int = Field(default=2_000, ge=1)
-    """Texts a shard: what a crash costs at most."""
+    """Texts a shard, fewer where they are long: what a crash costs at most."""
     backend: Backend = "auto"
+    retry_failed: bool = False
+    """Try rows with an error again, and keep all others of a finished run."""
+    engine: Engine = "local"
+    """``ray`` computes on the actors of a Ray cluster; the rows are the same."""
+    workers: int | None = Field(default=None, ge=1)
+    """Actors of the ``ray`` engine, a core each; by default one for each core that Ray has."""
 
     @field_validator("backend")
     @classmethod
@@ -42,10 +57,17 @@ class RunSettings(BaseModel):
             raise ValueError(NO_OPENVINO)
         return backend
 
+    @field_validator("engine")
+    @classmethod
+    def _has_ray(cls, engine: str) -> str:
+        if engine == "ray" and importlib.util.find_spec("ray") is None:
+            raise ValueError(_NO_RAY)
+        return engine
+
 
 @dataclass(frozen=True)
 class RunReport:
-    """What a run did. ``seconds`` and ``texts`` count this invocation's work; resumed shards are not in them."""
+    """What a run did. ``seconds`` and ``texts`` count this invocation's work; rows that were there are not in them."""
 
     tally: Tally
     output: Path | None
@@ -62,9 +84,10 @@ class RunReport:
 class Run:
     """A proxy over a corpus, in a folder of shards. Calling it again goes on where it was stopped.
 
-    Each shard is written whole and then renamed; the same corpus, proxy and backend always give the same bytes.
-    What ``known`` annotations say about a text stays as it is, for it is paid for; what they leave open, the proxy
-    decides.
+    Each shard is there whole or not at all, and the same corpus, proxy and backend always give the same bytes, however
+    often the run was stopped. A shard is computed again where the corpus has changed there. A text that comes again is
+    not computed again. What ``known`` annotations say about a text stays as it is, for it is paid for; what they leave
+    open, the proxy decides. A text that the proxy fails on is a row with its ``error``.
     """
 
     proxy: Proxy
@@ -74,61 +97,99 @@ class Run:
     known: Sequence[Annotation] = ()
 
     def __call__(self, output: Path | None = None, on_progress: Callable[[int], None] | None = None) -> RunReport:
-        """Run what is missing, then write ``output`` (.jsonl or .parquet) from the shards.
+        """Run what is missing, then write ``output`` (see :func:`check_output`) from the shards.
 
         ``on_progress(texts)`` is called after each shard with the number of rows so far.
 
         Raises:
             CorpusError: a row that cannot be read, unless the corpus records bad rows.
-            RunError: the output or the folder cannot be written.
+            RunError: the output or the folder cannot be written, or the proxy answers no text at all.
         """
         if output is not None:
             check_output(output)
-        tally, texts, seconds, done = Tally(), 0, 0.0, 0
-        shards = []
+        done = _Done()
         try:
-            folder = self._shard_folder()
-            answered = self._answered()
-            began = time.perf_counter()
-            for index, rows in enumerate(_chunks(self.corpus, self.settings.shard_texts)):
-                shard = folder / f"{index:06d}.jsonl"
-                if not (shard.is_file() and shard.with_suffix(".tally.json").is_file()):
-                    self._write_shard(shard, rows, answered)
-                    texts += len(rows)
-                    seconds += time.perf_counter() - began
-                began = time.perf_counter()
-                tally += Tally.load(shard.with_suffix(".tally.json"))
-                shards.append(shard)
-                done += len(rows)
-                if on_progress:
-                    on_progress(done)
+            self._ledger.begin(self.facts)
+            known = self._answered()
+            with closing(self._shards(known)) as shards:
+                for shard in shards:
+                    done.add(shard, shard.entry or self._finish(shard, known))
+                    if on_progress:
+                        on_progress(done.tally.total)
+            finished = self._ledger.end(self.facts, done.shards)
             if output is not None:
-                write_output(self.proxy.plan, shards, output)
+                write_output(self.proxy.plan, finished, output, self.facts)
         except OSError as error:
             raise RunError(
                 f"cannot write the run: {error}; free space or choose another place, then run again to go on"
             ) from None
-        return RunReport(tally, output, texts, seconds)
+        return RunReport(done.tally, output, done.texts, done.seconds)
 
     @property
     def rows(self) -> Iterator[dict[str, Any]]:
-        """The finished rows, in corpus order."""
-        for shard in sorted(self._shard_folder().glob("*.jsonl")):
-            with shard.open(encoding="utf-8") as lines:
-                yield from map(json.loads, lines)
+        """The rows in corpus order, once the run is finished."""
+        return self._ledger.rows()
 
-    def _shard_folder(self) -> Path:
-        """The folder for exactly this corpus, proxy, backend and known answers: others' shards are never mixed in."""
+    @cached_property
+    def _ledger(self) -> Ledger:
+        """The folder for exactly these sources, proxy, backend and known answers: others' shards are never mixed in."""
         parts = [
-            self.corpus.fingerprint,
+            *self.corpus.sources,
+            self.corpus.settings.model_dump_json(),
             self.proxy.fingerprint,
             self.proxy.session.name,
             str(self.settings.shard_texts),
             *(repr((a.text, a.source, a.answers)) for a in self.known),
         ]
-        folder = self.folder / hashlib.sha256("\n".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:16]
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
+        name = hashlib.sha256("\n".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+        return Ledger(self.folder / name)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Where the rows come from, as JSON data: the package's version, plan, proxy, backend and corpus."""
+        return {
+            "version": version("langchain-falconer"),
+            "plan": self.proxy.plan.to_dict(),
+            "proxy": {"id": self.proxy.fingerprint, "name": self.proxy.path.name if self.proxy.path else None},
+            "backend": self.proxy.session.name,
+            "corpus": self.corpus.sources,
+        }
+
+    def _shards(self, known: Container[str]) -> Generator[Shard, None, None]:
+        """The shards in order, answered; reading, computing and the caller's writing overlap."""
+        retry, size = self.settings.retry_failed, self.settings.shard_texts
+        with closing(ahead(cut(self.corpus, size))) as cut_up:
+            planned = plan_shards(cut_up, self._ledger, known, retry_failed=retry)
+            with closing(self._computed(planned)) as shards:
+                yield from shards
+
+    def _computed(self, planned: Iterable[Shard]) -> Generator[Shard, None, None]:
+        if self.settings.engine == "local":
+            return in_turns(self._answer, planned, _HANDS)
+        from langchain_falconer.execute._ray import over_ray
+
+        return over_ray(self.proxy, planned, self.settings.workers)
+
+    def _answer(self, shard: Shard, stopped: Callable[[], bool]) -> Shard:
+        parts = list(answer(self.proxy, shard.asked, stopped))
+        if not stopped():
+            shard.tell(parts)
+        return shard
+
+    def _finish(self, shard: Shard, known: Mapping[str, _Known]) -> Entry:
+        rows = [self._row(row, shard, known) for row in shard.rows]
+        entry = Entry(shard.digest, Tally.of(rows))
+        self._ledger.finish(shard.index, entry, rows)
+        return entry
+
+    def _row(self, row: Document | BadRow, shard: Shard, known: Mapping[str, _Known]) -> dict[str, Any]:
+        if isinstance(row, BadRow):
+            return {"id": row.id, "error": f"{row.where}: {row.reason}"}
+        if row.text in known:
+            told = known[row.text].record(self.proxy, row).to_dict()
+        else:
+            told = {"id": row.id, "text": row.text, **shard.answers[row.text].read()}
+        return told | {"metadata": dict(row.metadata)} if row.metadata else told
 
     def _answered(self) -> dict[str, _Known]:
         """What is known of texts; the proxy decides the steps that the annotator left open."""
@@ -142,22 +203,25 @@ class Run:
         filled = {a.text: _over(a.answers, answers) for a, answers in zip(unsettled, own, strict=True)}
         return {a.text: _Known(a, filled.get(a.text, a.answers)) for a in self.known}
 
-    def _write_shard(self, shard: Path, rows: Sequence[Document | BadRow], known: Mapping[str, _Known]) -> None:
-        documents = [row for row in rows if isinstance(row, Document)]
-        asked = [d for d in documents if d.text not in known]
-        answers = iter(self.proxy.answers([d.text for d in asked]))
-        tally, lines = Tally(), []
-        for row in rows:
-            if isinstance(row, BadRow):
-                data: dict[str, Any] = {"id": row.id, "error": f"{row.where}: {row.reason}"}
-            elif row.text in known:
-                data = _row(known[row.text].record(self.proxy, row), row)
-            else:
-                data = _row(self.proxy.record(row.id, row.text, next(answers)), row)
-            tally.add(data)
-            lines.append(json.dumps(data, ensure_ascii=False))
-        write_whole(shard.with_suffix(".tally.json"), json.dumps(tally.to_dict(), ensure_ascii=False))
-        write_whole(shard, "".join(line + "\n" for line in lines))
+
+class _Done:
+    """What was done so far; rows that were there before are not counted, nor the time of shards that were."""
+
+    def __init__(self) -> None:
+        self.tally = Tally()
+        self.shards = self.texts = 0
+        self.seconds = 0.0
+        self._since = time.perf_counter()
+
+    def add(self, shard: Shard, entry: Entry) -> None:
+        """Count a shard."""
+        self.tally += entry.tally
+        self.shards += 1
+        now = time.perf_counter()
+        if shard.entry is None:
+            self.texts += len(shard.rows) - shard.kept
+            self.seconds += now - self._since
+        self._since = now
 
 
 @dataclass(frozen=True)
@@ -176,14 +240,3 @@ class _Known:
 
 def _over(told: Answers, own: Answers) -> Answers:
     return Answers({**own.labels, **told.labels}, {**own.spans, **told.spans})
-
-
-def _row(record: Record, document: Document) -> dict[str, Any]:
-    data = record.to_dict()
-    return data | {"metadata": dict(document.metadata)} if document.metadata else data
-
-
-def _chunks(rows: Iterable[Document | BadRow], size: int) -> Iterator[list[Document | BadRow]]:
-    iterator = iter(rows)
-    while chunk := list(islice(iterator, size)):
-        yield chunk

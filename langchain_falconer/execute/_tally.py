@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 _MAX_VALUES = 100_000
@@ -26,6 +25,14 @@ class Tally:
     span_texts: dict[str, Counter[str]] = field(default_factory=dict)
     texts_with: Counter[str] = field(default_factory=Counter)
     scores: dict[str, list[int]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, rows: Iterable[dict[str, Any]]) -> Tally:
+        """The counts over some rows."""
+        tally = cls()
+        for row in rows:
+            tally.add(row)
+        return tally
 
     def add(self, row: dict[str, Any]) -> None:
         """Count one result row."""
@@ -74,12 +81,12 @@ class Tally:
         return dict(vars(self))
 
     @classmethod
-    def load(cls, path: Path) -> Tally:
-        """The tally kept beside a shard."""
-        data = json.loads(path.read_text("utf-8"))
-        for name in ("labels", "span_texts"):
-            data[name] = {step: Counter(counts) for step, counts in data[name].items()}
-        return cls(**{**data, "texts_with": Counter(data["texts_with"])})
+    def from_dict(cls, data: Mapping[str, Any]) -> Tally:
+        """The tally that :meth:`to_dict` gave, come back from JSON."""
+        counted = {
+            name: {step: Counter(counts) for step, counts in data[name].items()} for name in ("labels", "span_texts")
+        }
+        return cls(**{**data, **counted, "texts_with": Counter(data["texts_with"])})
 
     def summary(self, top: int = 20) -> dict[str, Any]:
         """The ``rows`` part of a run's summary."""

@@ -376,9 +376,11 @@ class Stages:
             output = Path(named) if (named := state.get("output")) else folder / "rows.jsonl"
             report = run(output, lambda n: emit({"done": n, "total": sample.documents}))
         pace = {"texts_per_second": report.texts_per_second, "seconds": report.seconds}
-        if report.texts_per_second:
+        kept = read_json(folder / "pace.json")
+        if report.texts_per_second and not (kept and self.settings.run.retry_failed):  # a few rows are no measure
             write_json(folder / "pace.json", pace)
-        pace = read_json(folder / "pace.json") or pace
+        else:
+            pace = kept or pace
         facts = {"rows": report.tally.summary(), "output": str(output), "backend": choice.to_dict(), "pace": pace}
         return {"execution": facts, "seconds": timed}
 

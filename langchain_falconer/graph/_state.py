@@ -15,7 +15,7 @@ class FalconerInput(TypedDict):
     corpus: list[str]
     """Paths of files or folders, read one after the other."""
     output: NotRequired[str | None]
-    """Where the rows go (.jsonl or .parquet)."""
+    """Where the rows go (.jsonl, .parquet or .duckdb)."""
     plan: NotRequired[dict[str, Any] | None]
     """A plan that is there already; without one the LLM writes it."""
     annotations: NotRequired[str | None]

@@ -11,6 +11,7 @@ from langchain_falconer.proxy._metamodel import save_metamodel
 from langchain_falconer.proxy._pretrain import PretrainProgress, PretrainSettings, Task, pretrain
 from langchain_falconer.proxy._proxy import PASSAGE_CHARS, Embedder, Proxy, train_proxy
 from langchain_falconer.proxy._registry import Registry
+from langchain_falconer.proxy._scorer import text_groups
 from langchain_falconer.proxy._session import OnnxSession, Session, SlotWeights, TorchSession, cores
 from langchain_falconer.proxy._train import Example, TrainSettings
 
@@ -40,5 +41,6 @@ __all__ = [
     "mark",
     "pretrain",
     "save_metamodel",
+    "text_groups",
     "train_proxy",
 ]

@@ -133,31 +133,56 @@ def _spans_on(
     return spans
 
 
-def merge(parts: Sequence[tuple[int, Scores]], layout: Layout) -> Scores:
-    """The scores of a whole text from its parts, each with its offset in the text.
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The scores of a part of a text: spans count from ``at``; ``seen`` is the stretch of the text that it shows."""
+
+    at: int
+    scores: Scores
+    seen: tuple[int, int]
+
+
+def merge(parts: Sequence[Part], layout: Layout) -> Scores:
+    """The scores of a whole text from its parts, which may overlap.
 
     The rule: a yes/no or multi-label answer is true of the whole if it is of any part (the highest probability counts);
     of labels that exclude each other the mean, weighted by length, decides; spans are the union, and where two parts
-    overlap and disagree the better-scored span stays.
+    overlap and disagree the better-scored span stays. One that reaches the edge of its part, where it may have been cut
+    off, gives way to one that does not, whatever their scores.
     """
-    if len(parts) == 1 and parts[0][0] == 0:
-        return parts[0][1]
-    merged = Scores(weight=sum(s.weight for _, s in parts))
+    if len(parts) == 1 and parts[0].at == 0:
+        return parts[0].scores
+    weights = [part.scores.weight for part in parts]
+    merged = Scores(weight=sum(weights))
     for step in layout.steps:
         if isinstance(step, LabelStep):
-            rows = np.stack([s.labels[step.id] for _, s in parts])
-            weights = [s.weight for _, s in parts]
+            rows = np.stack([part.scores.labels[step.id] for part in parts])
             merged.labels[step.id] = np.average(rows, axis=0, weights=weights) if step.kind == "choice" else rows.max(0)
         else:
-            found = [(a + at, b + at, p) for at, s in parts for a, b, p in s.spans[step.id]]
-            merged.spans[step.id] = without_overlap(found)
+            merged.spans[step.id] = _union(parts, step.id)
     return merged
 
 
-def without_overlap(spans: Sequence[tuple[int, int, float]]) -> list[tuple[int, int, float]]:
-    """The best-scored spans of which no two overlap, in text order."""
+def _union(parts: Sequence[Part], step_id: str) -> list[tuple[int, int, float]]:
+    whole: list[tuple[int, int, float]] = []
+    cut_off: list[tuple[int, int, float]] = []
+    begin, end = min(part.seen[0] for part in parts), max(part.seen[1] for part in parts)
+    for part in parts:
+        first, last = part.seen
+        for a, b, score in part.scores.spans[step_id]:
+            span = (a + part.at, b + part.at, score)
+            at_edge = (span[0] <= first and first > begin) or (span[1] >= last and last < end)
+            (cut_off if at_edge else whole).append(span)
+    return without_overlap(whole, cut_off)
+
+
+def without_overlap(
+    spans: Sequence[tuple[int, int, float]], second: Sequence[tuple[int, int, float]] = ()
+) -> list[tuple[int, int, float]]:
+    """The best-scored spans of which no two overlap, in text order; those of ``second`` only where there is room."""
     kept: list[tuple[int, int, float]] = []
-    for span in sorted(spans, key=lambda s: (-s[2], s[0], -s[1])):
+    ordered = [s for group in (spans, second) for s in sorted(group, key=lambda s: (-s[2], s[0], -s[1]))]
+    for span in ordered:
         at = bisect.bisect_left(kept, span)
         clear_before = at == 0 or kept[at - 1][1] <= span[0]
         clear_after = at == len(kept) or kept[at][0] >= span[1]

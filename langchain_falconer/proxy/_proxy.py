@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import bisect
 import hashlib
 import json
 import shutil
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -16,7 +18,7 @@ import numpy as np
 
 from langchain_falconer._files import write_whole
 from langchain_falconer.annotate import Annotation
-from langchain_falconer.corpus import split_passages
+from langchain_falconer.corpus import overlapping, split_passages
 from langchain_falconer.errors import PlanError, ProxyError
 from langchain_falconer.evaluate import fit_scale, fit_temperature
 from langchain_falconer.plan import LabelOption, LabelStep, Plan, SpanStep, atoms, matches, resolve
@@ -27,7 +29,7 @@ from langchain_falconer.proxy._base import (
     max_tokens,
 )
 from langchain_falconer.proxy._cuckoo import PROMPT, ask_one_by_one, cuckoo_slot, cuckoo_tokenizer, is_cuckoo, repeated
-from langchain_falconer.proxy._decode import Calibration, Scores, decide, merge
+from langchain_falconer.proxy._decode import Calibration, Part, Scores, decide, merge
 from langchain_falconer.proxy._entry import text_id
 from langchain_falconer.proxy._folder import FILES, FORMAT, read_manifest, replacing_folder
 from langchain_falconer.proxy._layout import Layout
@@ -42,7 +44,7 @@ from langchain_falconer.proxy._words import SlotMaps, Words
 from langchain_falconer.records import Answers, Label, LabelValue, Record, Span
 
 PASSAGE_CHARS = 1200
-_BATCH_TEXTS = 512
+_OVERLAP = 8  # passages of a long text overlap by this part of their length
 
 
 class Proxy:
@@ -68,6 +70,7 @@ class Proxy:
         self._slots = slots
         self._loaded_model = model
         self._session: Session | None = None
+        self._turn = threading.Lock()
 
     def __repr__(self) -> str:
         return (
@@ -120,11 +123,17 @@ class Proxy:
         """Every step's answer about each text, steps of spans included.
 
         Steps whose ``where`` is false are left out, unless ``everything`` is asked for (to compare with annotations).
+        May be called from several threads, which then take turns at the network: one computes, others prepare.
         """
-        out: list[Answers] = []
-        for at in range(0, len(texts), _BATCH_TEXTS):
-            out += self._answer(texts[at : at + _BATCH_TEXTS], everything)
-        return out
+        layout, scorer = self._scorers[None]
+        passages = [self._passages(text) for text in texts]
+        answers = _decided(layout, scorer, texts, passages)
+        if len(self._scorers) > 1:
+            if not everything and not self._waits_for_spans:
+                answers = [resolve(self.plan, a) for a in answers]  # spans that do not count are not asked about
+            places = [[_Place(text, part) for part in parts] for text, parts in zip(texts, passages, strict=True)]
+            answers = self._ask_of_spans(answers, places)
+        return answers if everything else [resolve(self.plan, a) for a in answers]
 
     def confidence(self, texts: Sequence[str]) -> list[float]:
         """How sure the proxy is of each text, in [0, 1]: the score of its least sure answer."""
@@ -374,7 +383,7 @@ class Proxy:
 
     def _new_scorer(self, layout: Layout, weights: SlotWeights, calibration: Calibration) -> Judge:
         def scorer(windows: Reader, layout: Layout, weights: SlotWeights) -> Judge:
-            return Scorer(windows, self._tokenizer.pad_id, layout, weights, calibration, self.session)
+            return Scorer(windows, self._tokenizer.pad_id, layout, weights, calibration, self.session, self._turn)
 
         if self._prompts:
             limit = int(self.manifest["max_tokens"])
@@ -389,17 +398,6 @@ class Proxy:
     def _prompts(self) -> bool:
         return bool(self.manifest.get("prompt") == PROMPT)
 
-    def _answer(self, texts: Sequence[str], everything: bool) -> list[Answers]:
-        layout, scorer = self._scorers[None]
-        passages = [self._passages(text) for text in texts]
-        answers = _decided(layout, scorer, texts, passages)
-        if len(self._scorers) > 1:
-            if not everything and not self._waits_for_spans:
-                answers = [resolve(self.plan, a) for a in answers]  # spans that do not count are not asked about
-            places = [[_Place(text, part) for part in parts] for text, parts in zip(texts, passages, strict=True)]
-            answers = self._ask_of_spans(answers, places)
-        return answers if everything else [resolve(self.plan, a) for a in answers]
-
     @cached_property
     def _waits_for_spans(self) -> bool:
         """Whether a step about the text hangs on the answers about its spans."""
@@ -407,7 +405,9 @@ class Proxy:
         return any(self.plan[atom.step].of for where in conditions for atom in atoms(where))
 
     def _passages(self, text: str) -> list[tuple[int, int]]:
-        return split_passages(text, int(self.manifest["passage_chars"])) or [(0, 0)]  # nothing but blanks
+        """Where the passages of a text lie; they overlap, so that what straddles a cut is seen whole."""
+        most = int(self.manifest["passage_chars"])
+        return overlapping(text, split_passages(text, most), most // _OVERLAP) or [(0, 0)]  # nothing but blanks
 
     def _ask_of_spans(self, answers: list[Answers], places: list[list[_Place]]) -> list[Answers]:
         spans = [dict(a.spans) for a in answers]
@@ -446,10 +446,7 @@ class Proxy:
         else:
             asked, layout = step, Layout.of([step])
             scorer = self._new_scorer(layout, self._new_slots(layout), Calibration())
-        answers: list[Answers] = []
-        for at in range(0, len(texts), _BATCH_TEXTS):
-            batch = texts[at : at + _BATCH_TEXTS]
-            answers += _decided(layout, scorer, batch, [self._passages(text) for text in batch])
+        answers = _decided(layout, scorer, texts, [self._passages(text) for text in texts])
         if isinstance(step, LabelStep):
             return [Answers(labels={step.id: a.labels[asked.id]}) for a in answers]
         return [Answers(spans={step.id: a.spans[asked.id]}) for a in answers]
@@ -479,12 +476,13 @@ def _decided(
 ) -> list[Answers]:
     """The answers about each text, its passages scored in common batches and put back together."""
     scores = iter(scorer([text[a:b] for text, parts in zip(texts, passages, strict=True) for a, b in parts]))
-    merged = [merge([(a, next(scores)) for a, _ in parts], layout) for parts in passages]
+    merged = [merge([Part(part[0], next(scores), part) for part in parts], layout) for parts in passages]
     return [decide(layout.steps, one, text) for one, text in zip(merged, texts, strict=True)]
 
 
 def _place_of(places: list[_Place], span: Span) -> _Place:
-    return next(p for p in places if p.start <= span.start and span.end <= p.end)
+    """The first passage that holds the span: passages overlap, and their ends rise as their begins do."""
+    return places[bisect.bisect_left(places, span.end, key=lambda place: place.end)]
 
 
 def _unmarked(scores: Scores, mark: Marked, offset: int) -> Scores:

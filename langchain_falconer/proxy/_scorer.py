@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from threading import Lock
 
-from langchain_falconer.proxy._decode import Calibration, Scores, merge, read_scores
+from langchain_falconer.proxy._decode import Calibration, Part, Scores, merge, read_scores
 from langchain_falconer.proxy._layout import Layout
 from langchain_falconer.proxy._session import Session, SlotWeights
 from langchain_falconer.proxy._tokens import Window, pad
 
 TOKENS_A_BATCH = 4096
+_CHARS_AT_ONCE = 2**19
 Reader = Callable[[Sequence[str]], list[Window]]
 """Cuts texts into windows, in order of text and position."""
 Judge = Callable[[Sequence[str]], list[Scores]]
@@ -17,7 +19,10 @@ Judge = Callable[[Sequence[str]], list[Scores]]
 
 
 class Scorer:
-    """Answers every step of a layout about texts, each text encoded once."""
+    """Answers every step of a layout about texts, each text encoded once.
+
+    It may be called from several threads: one computes while the others tokenise and decode; ``turn`` sees to that.
+    """
 
     def __init__(
         self,
@@ -27,6 +32,7 @@ class Scorer:
         weights: SlotWeights,
         calibration: Calibration,
         session: Session,
+        turn: Lock,
     ) -> None:
         self._windows = windows
         self._pad_id = pad_id
@@ -34,22 +40,42 @@ class Scorer:
         self._weights = weights
         self._calibration = calibration
         self.session = session
+        self._turn = turn
 
     def __call__(self, texts: Sequence[str]) -> list[Scores]:
-        """The scores of each text. The same list of texts always makes the same batches, so the same scores."""
+        """The scores of each text. The same list of texts always makes the same batches, so the same scores.
+
+        However many or long the texts, only so many windows are held at once.
+        """
+        return [scores for group in text_groups(texts, _CHARS_AT_ONCE) for scores in self._of_group(group)]
+
+    def _of_group(self, texts: Sequence[str]) -> list[Scores]:
         windows = self._windows(texts)
         scores: list[Scores | None] = [None] * len(windows)
         for batch in _batches(windows):
             ids, mask = pad([windows[i] for i in batch], self._pad_id)
-            spans, labels = self.session.run(ids, mask, self._weights)
+            with self._turn:
+                spans, labels = self.session.run(ids, mask, self._weights)
             found = read_scores(self._layout, self._calibration, [windows[i] for i in batch], spans, labels)
             for i, new in zip(batch, found, strict=True):
                 scores[i] = new
-        parts: list[list[tuple[int, Scores]]] = [[] for _ in texts]
+        parts: list[list[Part]] = [[] for _ in texts]
         for window, one in zip(windows, scores, strict=True):
             assert one is not None
-            parts[window.text].append((0, one))  # windows carry offsets of the whole text already
+            parts[window.text].append(Part(0, one, window.seen))  # windows carry offsets of the whole text already
         return [merge(p, self._layout) for p in parts]
+
+
+def text_groups(texts: Sequence[str], most: int) -> Iterator[Sequence[str]]:
+    """``texts`` in groups, in order, of at most ``most`` characters each; a longer text is a group of its own."""
+    at = size = 0
+    for i, text in enumerate(texts):
+        if i > at and size + len(text) > most:
+            yield texts[at:i]
+            at, size = i, 0
+        size += len(text)
+    if at < len(texts):
+        yield texts[at:]
 
 
 def _batches(windows: Sequence[Window]) -> Iterator[list[int]]:

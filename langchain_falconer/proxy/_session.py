@@ -79,12 +79,12 @@ class TorchSession:
 class OnnxSession:
     """ONNX Runtime on the CPU, threads from the CPU set (it ignores OMP_NUM_THREADS and containers)."""
 
-    def __init__(self, path: Path, name: str = "onnx") -> None:
+    def __init__(self, path: Path, name: str = "onnx", threads: int | None = None) -> None:
         import onnxruntime
 
         self.name = name
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = cores()
+        options.intra_op_num_threads = threads or cores()
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
         # Threads that spin while they wait starve everything else on the machine, and gain nothing on these batches.

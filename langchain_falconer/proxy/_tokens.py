@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,11 @@ class Window:
     starts: np.ndarray
     ends: np.ndarray
 
+    @property
+    def seen(self) -> tuple[int, int]:
+        """The stretch of the text from its first word to its last."""
+        return (int(self.starts[0]), int(self.ends[-1])) if len(self.words) else (0, 0)
+
 
 class Tokenizer:
     """Text to token ids with character offsets: a fast tokenizer, and the id that fills up batches.
@@ -36,6 +42,7 @@ class Tokenizer:
     def __init__(self, backend: Any, pad_id: int) -> None:
         self.backend = backend
         self.pad_id = pad_id
+        self._turn = threading.Lock()
 
     @classmethod
     def read(cls, folder: Path) -> Tokenizer:
@@ -50,6 +57,14 @@ class Tokenizer:
             raise ValueError(f"its {_FILE} is broken ({str(error)[:80]})") from None
         return cls(backend, int((backend.padding or {}).get("pad_id", 0)))
 
+    def encode(self, texts: Sequence[str], max_tokens: int, overlap: int) -> list[Any]:
+        """Encodings of at most ``max_tokens``, each with the rest of its text in overflowing ones; from any thread."""
+        with self._turn:  # the lengths are set on the tokenizer, which others share who want theirs
+            self.backend.no_padding()
+            self.backend.enable_truncation(max_tokens, stride=overlap)
+            encodings: list[Any] = self.backend.encode_batch(list(texts))
+            return encodings
+
     def save(self, folder: Path) -> None:
         """Write ``tokenizer.json``."""
         self.backend.no_truncation()
@@ -61,22 +76,37 @@ class Tokenizer:
 class Windows:
     """Cuts texts into windows that the encoder can see whole: nothing is ever truncated.
 
-    A text longer than ``max_tokens`` is read in several windows that overlap by 64 tokens.
+    A text longer than ``max_tokens`` is read in several windows that overlap by 64 tokens; a word that a cut goes
+    through belongs to the window that sees it whole.
     """
 
     def __init__(self, tokenizer: Tokenizer, max_tokens: int) -> None:
-        self._backend = tokenizer.backend
+        self._tokenizer = tokenizer
         self._max_tokens = max_tokens
+        self._overlap = min(_OVERLAP, max_tokens // 4)
 
     def __call__(self, texts: Sequence[str]) -> list[Window]:
         """The windows of every text, in order of text and position."""
         windows: list[Window] = []
-        # Set each time: the tokenizer is shared with others, who may want windows of another size.
-        self._backend.no_padding()
-        self._backend.enable_truncation(self._max_tokens, stride=min(_OVERLAP, self._max_tokens // 4))
-        for i, encoding in enumerate(self._backend.encode_batch(list(texts))):
-            windows += [_window(i, texts[i], part) for part in (encoding, *encoding.overflowing)]
+        for i, encoding in enumerate(self._tokenizer.encode(texts, self._max_tokens, self._overlap)):
+            parts = [_window(i, texts[i], part) for part in (encoding, *encoding.overflowing)]
+            windows += parts if len(parts) == 1 else self._of_whole_words(texts[i], parts)
         return windows
+
+    def _of_whole_words(self, text: str, windows: list[Window]) -> list[Window]:
+        """The windows without the pieces of words at their cuts, where the neighbour sees the word whole."""
+        last = len(windows) - 1
+        return [self._trimmed(text, w, after=i > 0, before=i < last) for i, w in enumerate(windows)]
+
+    def _trimmed(self, text: str, window: Window, *, after: bool, before: bool) -> Window:
+        words, starts, ends = window.words, window.starts, window.ends
+        first, end = 0, len(words)
+        if after and end > 1 and words[1] <= self._overlap and joined(text, int(starts[0])):
+            first = 1
+        near_end = end - first > 1 and words[-1] >= len(window.ids) - self._overlap
+        if before and near_end and joined(text, int(ends[-1])):
+            end -= 1
+        return Window(window.text, window.ids, words[first:end], starts[first:end], ends[first:end])
 
 
 def _window(index: int, text: str, encoding: Any) -> Window:
@@ -105,6 +135,8 @@ def _window(index: int, text: str, encoding: Any) -> Window:
 
 def joined(text: str, at: int) -> bool:
     """Whether a word goes on across position ``at``: letters and digits join, except in scripts without spaces."""
+    if not 0 < at < len(text):
+        return False
     left, right = text[at - 1], text[at]
     return left.isalnum() and right.isalnum() and not (_spaceless(left) or _spaceless(right))
 

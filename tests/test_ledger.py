@@ -1,0 +1,247 @@
+"""The run as a ledger: repeats, threads, kills, full disks and broken texts change nothing, or cost one shard."""
+
+import errno
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+from laptops import reviews, write_corpus, write_lines
+
+import langchain_falconer
+from langchain_falconer.corpus import CorpusSettings, open_corpus_files
+from langchain_falconer.errors import CorpusError, RunError
+from langchain_falconer.execute import Run, RunSettings, read_rows
+
+KILLS = int(os.environ.get("FALCONER_KILLS", "3"))
+TEXTS = reviews(60)
+
+
+class Counting:
+    """A session that counts what it computes, and fails on one text while it is ill."""
+
+    def __init__(self, proxy, ill=()):
+        self.name, self.honest = proxy.session.name, proxy.session
+        self.rows = 0
+        self.ill = [proxy._tokenizer.encode([text], 512, 8)[0].ids for text in ill]
+
+    def run(self, ids, mask, weights):
+        for wrong in self.ill:
+            if any(list(row[: len(wrong)]) == wrong for row in ids):
+                raise MemoryError("no room for this one")
+        self.rows += len(ids)
+        return self.honest.run(ids, mask, weights)
+
+
+class Blank:
+    """A session that computes nothing."""
+
+    def __init__(self, proxy):
+        self.name = proxy.session.name
+
+    def run(self, ids, mask, weights):
+        spans = np.zeros((*ids.shape, len(weights.span_bias)), np.float32)
+        return spans, np.zeros((len(ids), len(weights.label_bias)), np.float32)
+
+
+@pytest.fixture
+def run(proxy, tmp_path):
+    """Runs the proxy over files, ten texts a shard."""
+
+    def work(corpus, output="out.jsonl", shards="shards", on_progress=None, **settings):
+        if not hasattr(corpus, "sources"):
+            corpus = open_corpus_files([corpus], CorpusSettings(on_bad_row="record"))
+        run = Run(proxy, corpus, tmp_path / shards, RunSettings(shard_texts=10, **settings))
+        return run(tmp_path / output, on_progress)
+
+    return work
+
+
+def rows(report):
+    return list(read_rows(report.output))
+
+
+# ---- repeats
+
+
+def test_a_text_that_comes_again_is_computed_once(proxy, run, tmp_path):
+    once = write_corpus(tmp_path / "once.jsonl", TEXTS[:10])
+    again = write_corpus(tmp_path / "again.jsonl", [t for i in range(8) for t in (*TEXTS[:10], TEXTS[i])])
+    proxy.use(session := Counting(proxy))
+    wanted = {row["text"]: row for row in rows(run(once))}
+    assert session.rows == 10
+    found = rows(run(again))
+    assert session.rows == 20
+    for i, row in enumerate(found):
+        assert row == wanted[row["text"]] | {"id": f"r{i}"}
+
+
+def test_long_texts_that_come_again_within_a_shard_are_computed_once(proxy, run, tmp_path):
+    proxy.use(session := Counting(proxy))
+    long = "I love it, paid $77. " * 100
+    run(write_corpus(tmp_path / "one.jsonl", [long]))
+    alone = session.rows
+    found = rows(run(write_corpus(tmp_path / "two.jsonl", [long] * 5)))
+    assert session.rows == 2 * alone
+    assert len({json.dumps(row["spans"]) for row in found}) == 1
+
+
+def test_a_run_that_goes_on_computes_what_an_undisturbed_one_computes(proxy, run, tmp_path):
+    """Texts repeat across shards: what is finished must bring its answers back, or batches would differ."""
+    rng = random.Random(3)
+    corpus = write_corpus(tmp_path / "c.jsonl", [rng.choice(TEXTS) for _ in range(200)])
+    wanted = run(corpus, "calm.jsonl").output.read_bytes()
+    calm = {p.name: p.read_bytes() for p in (tmp_path / "shards").glob("*/0*")}
+    for stop_at in (1, 7, 13):
+
+        def stop(done, stop_at=stop_at):
+            if done == stop_at * 10:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            run(corpus, shards=f"wild{stop_at}", on_progress=stop)
+        assert run(corpus, shards=f"wild{stop_at}").output.read_bytes() == wanted
+        assert {p.name: p.read_bytes() for p in (tmp_path / f"wild{stop_at}").glob("*/0*")} == calm
+
+
+# ---- kills
+
+_CHILD = """
+import sys
+from pathlib import Path
+from langchain_falconer.corpus import open_corpus_files
+from langchain_falconer.execute import Run, RunSettings
+from langchain_falconer.proxy import Proxy
+proxy, corpus, folder = map(Path, sys.argv[1:])
+run = Run(Proxy.load(proxy), open_corpus_files([corpus]), folder / "shards", RunSettings(shard_texts=20))
+run(folder / "out.jsonl")
+"""
+
+
+def test_killed_at_random_moments_it_ends_like_an_undisturbed_run(proxy, proxy_folder, tmp_path):
+    """FALCONER_KILLS=50 kills it fifty times."""
+    rng = random.Random(11)
+    pool = reviews(1_500)
+    corpus = write_corpus(tmp_path / "c.jsonl", [rng.choice(pool) for _ in range(2_500)])
+    calm = Run(proxy, open_corpus_files([corpus]), tmp_path / "calm", RunSettings(shard_texts=20))
+    wanted = calm(tmp_path / "calm.jsonl").output.read_bytes()
+    environment = os.environ | {"PYTHONPATH": str(Path(langchain_falconer.__file__).parents[1])}
+    killed = trial = 0
+    while killed < KILLS:
+        folder = tmp_path / f"wild{trial}"
+        folder.mkdir()
+        trial += 1
+        command = [sys.executable, "-c", _CHILD, *map(str, (proxy_folder, corpus, folder))]
+        for _ in range(min(5, KILLS - killed)):
+            before = len(list(folder.glob("shards/*/*.jsonl")))
+            process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE)
+            while process.poll() is None and len(list(folder.glob("shards/*/*.jsonl"))) == before:
+                time.sleep(0.001)
+            time.sleep(rng.random() * 0.2)
+            process.send_signal(signal.SIGKILL)
+            killed += process.wait() == -signal.SIGKILL
+            if process.returncode != -signal.SIGKILL:
+                assert process.returncode == 0, process.stderr.read().decode()
+                break
+        subprocess.run(command, env=environment, check=True, timeout=120)
+        assert (folder / "out.jsonl").read_bytes() == wanted
+
+
+# ---- disks, rows, texts
+
+
+def test_a_full_disk_costs_the_shard_in_flight_and_one_sentence(run, tmp_path, monkeypatch):
+    corpus = write_corpus(tmp_path / "c.jsonl", TEXTS)
+    wanted = run(corpus, shards="calm").output.read_bytes()
+    real = os.fsync
+    writes = []
+
+    def full(handle):
+        writes.append(handle)
+        if len(writes) > 6:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(RunError, match=r"No space left on device.*free space.*run again") as caught:
+        run(corpus)
+    assert "\n" not in str(caught.value)
+    monkeypatch.setattr(os, "fsync", real)
+    assert len(list((tmp_path / "shards").glob("*/0*.json"))) == 2
+    again = run(corpus)
+    assert again.texts == 40
+    assert again.output.read_bytes() == wanted
+    assert not list(tmp_path.glob("**/.*partial*"))
+
+
+def test_a_broken_row_costs_at_most_the_shards_in_flight(run, tmp_path):
+    lines = [{"id": str(i), "text": text} for i, text in enumerate(TEXTS)]
+    broken = write_lines(tmp_path / "c.jsonl", [*lines[:55], {"id": "bad", "text": ""}, *lines[55:]])
+    with pytest.raises(CorpusError, match="line 56"):
+        run(open_corpus_files([broken]))
+    assert len(list((tmp_path / "shards").glob("*/0*.json"))) >= 2
+
+
+def test_what_changed_in_a_corpus_is_computed_again_and_the_rest_is_not(run, tmp_path):
+    lines = [{"id": str(i), "text": text} for i, text in enumerate(TEXTS)]
+    run(write_lines(tmp_path / "c.jsonl", [*lines[:25], {"id": "x", "text": ""}, *lines[26:]]))
+    mended = run(write_lines(tmp_path / "c.jsonl", [*lines, {"id": "60", "text": "I love it, paid $3"}]))
+    assert mended.texts == 11
+    assert mended.tally.failed == 0
+    fresh = run(tmp_path / "c.jsonl", "fresh.jsonl", shards="fresh")
+    assert rows(mended) == rows(fresh)
+
+
+def test_a_text_that_the_proxy_fails_on_is_a_row_with_its_reason(proxy, run, tmp_path):
+    ill = TEXTS[23]
+    corpus = write_corpus(tmp_path / "c.jsonl", [*TEXTS, ill])
+    proxy.use(session := Counting(proxy, [ill]))
+    report = run(corpus)
+    found = rows(report)
+    assert report.tally.failed == 2
+    said = "the proxy failed on this text: no room for this one"
+    assert [row for row in found if "error" in row] == [{"id": i, "text": ill, "error": said} for i in ("r23", "r60")]
+    assert all("labels" in row for row in found if row["text"] != ill)
+    session.ill, session.rows = [], 0
+    assert run(corpus).tally.failed == 2
+    assert session.rows == 0
+    retried = run(corpus, retry_failed=True)
+    assert session.rows == 1
+    assert (retried.texts, retried.tally.failed, retried.tally.total) == (2, 0, 61)
+    healed = rows(retried)
+    assert [row for row in healed if row["text"] != ill] == [row for row in found if row["text"] != ill]
+    assert [healed[i]["labels"] for i in (23, 60)] == [proxy.run([ill])[0].to_dict()["labels"]] * 2
+    assert run(corpus, retry_failed=True).texts == 0
+
+
+def test_a_proxy_that_answers_nothing_is_an_error_and_not_a_file_of_errors(proxy, run, tmp_path):
+    proxy.use(Counting(proxy, TEXTS))
+    with pytest.raises(RunError, match=r"answers no text at all .*no room.*another backend"):
+        run(write_corpus(tmp_path / "c.jsonl", TEXTS))
+    assert not list((tmp_path / "shards").glob("*/0*"))
+
+
+# ---- memory
+
+
+def test_memory_is_flat(proxy, run, tmp_path):
+    proxy.use(Blank(proxy))
+
+    def peak(texts):
+        corpus = write_corpus(tmp_path / f"{texts}.jsonl", (f"{i} I love it. " + "x " * 600 for i in range(texts)))
+        tracemalloc.start()
+        try:
+            run(corpus)
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    peak(20)
+    assert peak(600) - peak(100) < 400_000
