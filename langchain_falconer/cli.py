@@ -133,8 +133,33 @@ def mine(
     target_agreement: Annotated[
         float | None,
         typer.Option(
-            "--target-agreement", help="Annotate more until the proxy agrees with the LLM this often (0 to 1)."
+            "--target-agreement",
+            help="Guarantee that this share of the texts has the LLM's answers (0 to 1): what the proxy is not sure "
+            "of goes to the LLM.",
         ),
+    ] = None,
+    target_recall: Annotated[
+        float | None,
+        typer.Option("--target-recall", help="Guarantee that this share of the LLM's matches is found (a filter)."),
+    ] = None,
+    target_precision: Annotated[
+        float | None,
+        typer.Option("--target-precision", help="Guarantee that this share of the matches is the LLM's (a filter)."),
+    ] = None,
+    target_spans: Annotated[
+        float | None,
+        typer.Option("--target-spans", help="Guarantee that this share of the texts misses no span of the LLM's."),
+    ] = None,
+    confidence: Annotated[
+        float | None, typer.Option("--confidence", help="How sure all guarantees are together [default: 0.95].")
+    ] = None,
+    certify: Annotated[
+        int | None,
+        typer.Option("--certify", help="Texts annotated to certify the targets alone [default: 300].", min=1),
+    ] = None,
+    escalate: Annotated[
+        float | None,
+        typer.Option("--escalate", help="Share of the texts that may go to the LLM for the targets [default: 0.1]."),
     ] = None,
     text_column: TextColumn = None,
     id_column: IdColumn = None,
@@ -168,7 +193,15 @@ def mine(
         raise RunError(f"the folder of the report '{report}' does not exist; create it first")
     settings = _mine_settings(
         annotations=annotate,
-        target_agreement=target_agreement,
+        targets=_given(
+            agreement=target_agreement,
+            recall=target_recall,
+            precision=target_precision,
+            spans=target_spans,
+            confidence=confidence,
+            annotations=certify,
+            escalate=escalate,
+        ),
         seed=seed,
         corpus={"text_column": text_column, "id_column": id_column, "on_bad_row": bad_rows.value},
         annotate={"texts_per_call": texts_per_call},
@@ -585,6 +618,11 @@ def main() -> None:
 # ---- inside
 
 
+def _given(**options: Any) -> dict[str, Any]:
+    """The options that were given; the rest keep their defaults."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
 def _mine_settings(**given: Any) -> Any:
     from pydantic import ValidationError
 
@@ -691,6 +729,9 @@ def _progress() -> Iterator[Any]:
         tasks: dict[str, Any] = {}
 
         def show(event: dict[str, Any]) -> None:
+            if note := event.get("note"):
+                progress.console.print(note, markup=False, highlight=False)
+                return
             stage = event["stage"]
             if stage not in tasks:
                 tasks[stage] = progress.add_task(_STAGES.get(stage, stage), total=None, pace="")

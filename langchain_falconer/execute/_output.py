@@ -77,7 +77,7 @@ def parquet_schema(plan: Plan) -> Any:
     top = _answer_fields(plan, plan.top_level)
     decided = pa.struct([(s.id, pa.string()) for s in plan.top_level])
     columns = [("id", pa.string()), ("text", pa.string()), *top, ("match", pa.bool_()), ("decided_by", decided)]
-    columns += [("metadata", pa.string()), ("error", pa.string())]
+    columns += [("uncertain", pa.bool_()), ("metadata", pa.string()), ("error", pa.string())]
     return pa.schema(columns, metadata={"falconer.plan": json.dumps(plan.to_dict(), ensure_ascii=False)})
 
 

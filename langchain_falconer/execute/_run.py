@@ -19,11 +19,14 @@ from langchain_falconer.annotate import Annotation
 from langchain_falconer.corpus import BadRow, Corpus, Document
 from langchain_falconer.errors import RunError
 from langchain_falconer.execute._backends import NO_OPENVINO, Backend
-from langchain_falconer.execute._output import check_output, write_output
+from langchain_falconer.execute._output import check_output, read_rows, write_output
 from langchain_falconer.execute._tally import Tally
-from langchain_falconer.plan import holds
-from langchain_falconer.proxy import Proxy
+from langchain_falconer.plan import Plan, holds, resolve
+from langchain_falconer.proxy import Proxy, sureness
 from langchain_falconer.records import Answers, Record
+
+TALLY = ".tally.json"
+SCORES = ".scores.json"
 
 
 class RunSettings(BaseModel):
@@ -64,7 +67,8 @@ class Run:
 
     Each shard is written whole and then renamed; the same corpus, proxy and backend always give the same bytes.
     What ``known`` annotations say about a text stays as it is, for it is paid for; what they leave open, the proxy
-    decides.
+    decides. With ``scored``, a file beside each shard says how sure the proxy is of each of its rows: a list of numbers
+    in [0, 1], null where nothing is the proxy's.
     """
 
     proxy: Proxy
@@ -72,6 +76,7 @@ class Run:
     folder: Path
     settings: RunSettings = field(default_factory=RunSettings)
     known: Sequence[Annotation] = ()
+    scored: bool = False
 
     def __call__(self, output: Path | None = None, on_progress: Callable[[int], None] | None = None) -> RunReport:
         """Run what is missing, then write ``output`` (.jsonl or .parquet) from the shards.
@@ -88,16 +93,16 @@ class Run:
         shards = []
         try:
             folder = self._shard_folder()
-            answered = self._answered()
+            answered = self.filled(self.known)
             began = time.perf_counter()
             for index, rows in enumerate(_chunks(self.corpus, self.settings.shard_texts)):
                 shard = folder / f"{index:06d}.jsonl"
-                if not (shard.is_file() and shard.with_suffix(".tally.json").is_file()):
+                if not all(shard.with_suffix(kind).is_file() for kind in self._kinds):
                     self._write_shard(shard, rows, answered)
                     texts += len(rows)
                     seconds += time.perf_counter() - began
                 began = time.perf_counter()
-                tally += Tally.load(shard.with_suffix(".tally.json"))
+                tally += Tally.load(shard.with_suffix(TALLY))
                 shards.append(shard)
                 done += len(rows)
                 if on_progress:
@@ -113,9 +118,18 @@ class Run:
     @property
     def rows(self) -> Iterator[dict[str, Any]]:
         """The finished rows, in corpus order."""
-        for shard in sorted(self._shard_folder().glob("*.jsonl")):
-            with shard.open(encoding="utf-8") as lines:
-                yield from map(json.loads, lines)
+        for shard in self.shards:
+            yield from read_rows(shard)
+
+    @property
+    def shards(self) -> list[Path]:
+        """The finished shards, in corpus order."""
+        return sorted(self._shard_folder().glob("*.jsonl"))
+
+    @property
+    def _kinds(self) -> list[str]:
+        """The files of a shard."""
+        return [".jsonl", TALLY, *([SCORES] if self.scored else [])]
 
     def _shard_folder(self) -> Path:
         """The folder for exactly this corpus, proxy, backend and known answers: others' shards are never mixed in."""
@@ -130,52 +144,70 @@ class Run:
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
-    def _answered(self) -> dict[str, _Known]:
+    def filled(self, known: Sequence[Annotation]) -> dict[str, Known]:
         """What is known of texts; the proxy decides the steps that the annotator left open."""
         plan = self.proxy.plan
         unsettled = [
-            a
-            for a in self.known
-            if any(s.id not in a.answers and holds(plan, s.where, a.answers) for s in plan.top_level)
+            a for a in known if any(s.id not in a.answers and holds(plan, s.where, a.answers) for s in plan.top_level)
         ]
         own = self.proxy.answers([a.text for a in unsettled], everything=True)
         filled = {a.text: _over(a.answers, answers) for a, answers in zip(unsettled, own, strict=True)}
-        return {a.text: _Known(a, filled.get(a.text, a.answers)) for a in self.known}
+        return {a.text: Known(a, filled.get(a.text, a.answers)) for a in known}
 
-    def _write_shard(self, shard: Path, rows: Sequence[Document | BadRow], known: Mapping[str, _Known]) -> None:
+    def _write_shard(self, shard: Path, rows: Sequence[Document | BadRow], known: Mapping[str, Known]) -> None:
         documents = [row for row in rows if isinstance(row, Document)]
         asked = [d for d in documents if d.text not in known]
         answers = iter(self.proxy.answers([d.text for d in asked]))
-        tally, lines = Tally(), []
+        data: list[dict[str, Any]] = []
+        sure: list[float | None] = []
         for row in rows:
             if isinstance(row, BadRow):
-                data: dict[str, Any] = {"id": row.id, "error": f"{row.where}: {row.reason}"}
+                data.append({"id": row.id, "error": f"{row.where}: {row.reason}"})
+                sure.append(None)
             elif row.text in known:
-                data = _row(known[row.text].record(self.proxy, row), row)
+                data.append(known[row.text].row(self.proxy, row))
+                sure.append(known[row.text].sureness(self.proxy.plan))
             else:
-                data = _row(self.proxy.record(row.id, row.text, next(answers)), row)
-            tally.add(data)
-            lines.append(json.dumps(data, ensure_ascii=False))
-        write_whole(shard.with_suffix(".tally.json"), json.dumps(tally.to_dict(), ensure_ascii=False))
-        write_whole(shard, "".join(line + "\n" for line in lines))
+                own = next(answers)
+                data.append(_row(self.proxy.record(row.id, row.text, own), row))
+                sure.append(sureness(own))
+        if self.scored:
+            write_whole(shard.with_suffix(SCORES), json.dumps(sure))
+        write_shard(shard, data)
 
 
 @dataclass(frozen=True)
-class _Known:
+class Known:
     """A text that was annotated: by whom, and all answers about it."""
 
     annotation: Annotation
     answers: Answers
 
-    def record(self, proxy: Proxy, document: Document) -> Record:
+    def row(self, proxy: Proxy, document: Document) -> dict[str, Any]:
+        """The result row of a document with this text."""
         record = proxy.record(document.id, document.text, self.answers)
         source = "human" if self.annotation.source == "human" else "llm"
         told = self.annotation.answers
-        return replace(record, decided_by={s: source if s in told else by for s, by in record.decided_by.items()})
+        decided = {s: source if s in told else by for s, by in record.decided_by.items()}
+        return _row(replace(record, decided_by=decided), document)
+
+    def sureness(self, plan: Plan) -> float | None:
+        """How sure the proxy is of what the annotator left open; None where that is nothing."""
+        return None if self.annotation.settled else sureness(resolve(plan, self.answers))
+
+
+def write_shard(shard: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Write the rows of a shard, and beside them their tally."""
+    tally = Tally()
+    for row in rows:
+        tally.add(row)
+    write_whole(shard.with_suffix(TALLY), json.dumps(tally.to_dict(), ensure_ascii=False))
+    write_whole(shard, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
 def _over(told: Answers, own: Answers) -> Answers:
-    return Answers({**own.labels, **told.labels}, {**own.spans, **told.spans})
+    no_more = {k: v for k, v in own.no_more.items() if k not in told.spans}
+    return Answers({**own.labels, **told.labels}, {**own.spans, **told.spans}, no_more)
 
 
 def _row(record: Record, document: Document) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from langchain_falconer.proxy._marking import mark
 from langchain_falconer.proxy._memory import Past
 from langchain_falconer.proxy._metamodel import save_metamodel
 from langchain_falconer.proxy._pretrain import PretrainProgress, PretrainSettings, Task, pretrain
-from langchain_falconer.proxy._proxy import PASSAGE_CHARS, Embedder, Proxy, train_proxy
+from langchain_falconer.proxy._proxy import PASSAGE_CHARS, Embedder, Proxy, sureness, train_proxy
 from langchain_falconer.proxy._registry import Registry
 from langchain_falconer.proxy._session import OnnxSession, Session, SlotWeights, TorchSession, cores
 from langchain_falconer.proxy._train import Example, TrainSettings
@@ -40,5 +40,6 @@ __all__ = [
     "mark",
     "pretrain",
     "save_metamodel",
+    "sureness",
     "train_proxy",
 ]

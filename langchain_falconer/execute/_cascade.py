@@ -1,0 +1,228 @@
+"""The cascade: the proxy where it is sure enough, the LLM where it is not, and a promise about both together."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from langchain_falconer.annotate import Annotation
+from langchain_falconer.corpus import Document
+from langchain_falconer.errors import RunError
+from langchain_falconer.evaluate import Certificate, Population, fewest_to_certify
+from langchain_falconer.execute._output import read_rows, write_output
+from langchain_falconer.execute._run import SCORES, TALLY, Known, Run, RunReport, write_shard
+from langchain_falconer.execute._tally import Tally
+from langchain_falconer.execute._targets import KINDS, Judged, Targets
+
+Ask = Callable[[list[str]], list[Annotation]]
+"""Has the LLM answer texts, as far as the budget goes; returns what is known of them then."""
+
+
+@dataclass(frozen=True)
+class Guarantee:
+    """What is promised of a run's rows, and what it took.
+
+    Attributes:
+        targets: what was asked for.
+        certificates: what the drawn texts allow, by kind of target.
+        texts: texts in the corpus.
+        drawn: texts that the certificates rest on.
+        unanswered: those of them that the LLM gave no whole answer to; they count against the proxy.
+        band: texts of which the proxy was not sure enough, by certificates that hold.
+        answered: those of them that the LLM decided.
+        uncertain: texts that nobody decided for sure; marked in the result.
+    """
+
+    targets: Targets
+    certificates: Mapping[str, Certificate]
+    texts: int
+    drawn: int
+    unanswered: int
+    band: int
+    answered: int
+    uncertain: int
+
+    @property
+    def certified(self) -> bool:
+        """Whether every target is."""
+        return all(certificate.certified for certificate in self.certificates.values())
+
+    def to_dict(self) -> dict[str, Any]:
+        """The guarantee as JSON data; ``said`` puts it in words."""
+        counted = ("texts", "drawn", "unanswered", "band", "answered", "uncertain")
+        return {
+            "certified": self.certified,
+            "confidence": self.targets.confidence,
+            "targets": {kind: one.to_dict() for kind, one in self.certificates.items()},
+            **{name: getattr(self, name) for name in counted},
+            "share_answered": self.answered / self.texts if self.texts else 0.0,
+            "said": [*(self._said(kind) for kind in self.certificates), *self._caveats()],
+        }
+
+    def _said(self, kind: str) -> str:
+        one = self.certificates[kind]
+        if one.certified:
+            promise = KINDS[kind].promise.format(share=f"{one.target:g}")
+            return (
+                f"Certified at {one.confidence:.4g} confidence: at least {promise} "
+                f"(the proxy alone: at least {one.alone:.3f}, from {one.n} texts)."
+            )
+        enough = fewest_to_certify(one.target, one.confidence)
+        counted = one.n - one.failures if KINDS[kind].leaving else one.n
+        return (
+            f"A target {kind} of {one.target:g} is not certified: {counted} of the {self.drawn} texts drawn count "
+            f"for it, and it takes at least {enough}; raise --certify, or lower the target."
+        )
+
+    def _caveats(self) -> Iterator[str]:
+        if self.unanswered:
+            yield (
+                f"The LLM left {self.unanswered} of the {self.drawn} texts drawn for certificates without a whole "
+                "answer; they count against the proxy."
+            )
+        if self.uncertain:
+            counted = "; promises count them as the LLM would decide them" if self.certified else ""
+            yield f"{self.uncertain} texts are marked uncertain: nobody decided them for sure{counted}."
+
+
+@dataclass
+class Cascade:
+    """A finished run with its scores, completed by the LLM.
+
+    Args:
+        run: a ``scored`` run whose shards are all there.
+        targets: what the rows are to reach.
+        drawn: what the LLM told of rows drawn uniformly over the corpus, by their place in it; None for nothing. None
+            of them is among what the run knows: training and every choice of the proxy were blind to them.
+        folder: where completed shards are put.
+    """
+
+    run: Run
+    targets: Targets
+    drawn: Mapping[int, Annotation | None]
+    folder: Path
+    _told: dict[str, Known] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._told = self.run.filled([a for a in self.drawn.values() if a])
+
+    def __call__(
+        self, ask: Ask, report: RunReport, output: Path, on_progress: Callable[[int], None] | None = None
+    ) -> tuple[RunReport, Guarantee]:
+        """Certify, have the LLM answer what the proxy is not sure of, and write ``output``.
+
+        Texts go to the LLM in corpus order, until their share is used up or ``ask`` brings no more answers. What stays
+        undecided keeps the proxy's answers and ``"uncertain": true``. Calling it again asks only what is still open.
+
+        Raises:
+            RunError: the output or the folder cannot be written.
+        """
+        judged = list(self._judged())
+        texts = report.tally.total - report.tally.failed
+        open_ = sum(score is not None for shard in self.run.shards for score in _scores(shard))
+        certificates = self.targets.certify(judged, Population(texts, open_))
+        desk = _Desk(certificates, ask, room=math.floor(self.targets.escalate * texts + 1e-9))
+        tally, shards = Tally(), []
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            for shard in self.run.shards:
+                shards.append(self.folder / shard.name)
+                write_shard(shards[-1], self._completed(shard, desk))
+                tally += Tally.load(shards[-1].with_suffix(TALLY))
+                if on_progress:
+                    on_progress(tally.total)
+            write_output(self.run.proxy.plan, shards, output)
+        except OSError as error:
+            raise RunError(
+                f"cannot write the run: {error}; free space or choose another place, then run again to go on"
+            ) from None
+        unanswered = sum(one.wanted is None for one in judged)
+        counts = (texts, len(judged), unanswered, desk.band, desk.answered, tally.uncertain)
+        guarantee = Guarantee(self.targets, certificates, *counts)
+        return RunReport(tally, output, report.texts, report.seconds), guarantee
+
+    def _judged(self) -> Iterator[Judged]:
+        """The proxy's decisions on the drawn rows; where a text was annotated otherwise, nothing was left to it."""
+        at = 0
+        for shard in self.run.shards:
+            scores = _scores(shard)
+            if here := [place for place in self.drawn if at <= place < at + len(scores)]:
+                rows = list(read_rows(shard))
+                for place in here:
+                    if (sure := scores[place - at]) is not None:
+                        row = rows[place - at]
+                        yield Judged.of(sure, row, self._told_row(row, self.drawn[place]))
+            at += len(scores)
+
+    def _told_row(self, row: Mapping[str, Any], told: Annotation | None) -> dict[str, Any] | None:
+        """The LLM's row for a text, if it left nothing open."""
+        return self._told[told.text].row(self.run.proxy, _document(row)) if told and told.settled else None
+
+    def _completed(self, shard: Path, desk: _Desk) -> list[dict[str, Any]]:
+        """The rows of a shard, with the LLM's answers where there are some, and marks where nobody decided for sure."""
+        rows = list(zip(read_rows(shard), _scores(shard), strict=True))
+        told = self._told | self.run.filled(desk.answers(rows, self._settled))
+        return [self._final(row, sure, told.get(row.get("text", "")), desk) for row, sure in rows]
+
+    def _final(self, row: dict[str, Any], sure: float | None, told: Known | None, desk: _Desk) -> dict[str, Any]:
+        if sure is None:
+            return row
+        final = told.row(self.run.proxy, _document(row)) if told else row
+        decided = bool(told and told.annotation.settled) or not desk.doubts(row, sure)
+        return final if decided else final | {"uncertain": True}
+
+    @property
+    def _settled(self) -> set[str]:
+        """The drawn texts on which the LLM left nothing open."""
+        return {text for text, told in self._told.items() if told.annotation.settled}
+
+
+class _Desk:
+    """Where doubtful texts are sorted out: those that certificates need go to the LLM, as long as there is room."""
+
+    def __init__(self, certificates: Mapping[str, Certificate], ask: Ask, room: int) -> None:
+        self._certificates = certificates
+        self._ask = ask
+        self._room = room
+        self.band = self.answered = 0
+
+    def doubts(self, row: Mapping[str, Any], sure: float) -> bool:
+        """Whether a certificate, or the lack of one, keeps the proxy from deciding this row."""
+        return any(not one.allows(sure) for one in self._concerned(row))
+
+    def answers(self, rows: Sequence[tuple[dict[str, Any], float | None]], settled: Container[str]) -> list[Annotation]:
+        """The LLM's answers to the texts of these rows that a certificate withholds from the proxy.
+
+        A target that is not certified sends nothing: no number of answers within reach would make it hold.
+        """
+        withheld = [
+            row["text"]
+            for row, sure in rows
+            if sure is not None
+            and row["text"] not in settled
+            and any(one.certified and not one.allows(sure) for one in self._concerned(row))
+        ]
+        texts = list(dict.fromkeys(withheld))[: self._room]
+        told = self._ask(texts) if texts else []
+        decided = {one.text for one in told if one.settled}
+        self._room -= len(texts)
+        self.band += len(withheld)
+        self.answered += sum(text in decided for text in withheld)
+        return told
+
+    def _concerned(self, row: Mapping[str, Any]) -> list[Certificate]:
+        return [one for kind, one in self._certificates.items() if KINDS[kind].concerns(row["match"])]
+
+
+def _scores(shard: Path) -> list[float | None]:
+    """How sure the proxy was of each row of a shard; None where nothing was its own."""
+    scores: list[float | None] = json.loads(shard.with_suffix(SCORES).read_text("utf-8"))
+    return scores
+
+
+def _document(row: Mapping[str, Any]) -> Document:
+    return Document(row["id"], row["text"], row.get("metadata", {}))
