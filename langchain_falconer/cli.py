@@ -540,6 +540,20 @@ def benchmark_labels(
     _show_benchmark(labels.run(data, seeds=seeds, rows=rows), as_json)
 
 
+@benchmark_app.command("guarantee")
+def benchmark_guarantee(
+    data: Annotated[Path, typer.Option("--data", help="The folder of the data sets.")],
+    seeds: Annotated[int, typer.Option("--seeds", min=1)] = 3,
+    rows: Annotated[int, typer.Option("--rows", min=10, help="Human-labelled rows to learn from.")] = 300,
+    certify: Annotated[int, typer.Option("--certify", min=1, help="Rows drawn to certify targets.")] = 300,
+    as_json: AsJson = False,
+) -> None:
+    """Certified targets on two public sets, human labels as the one to agree with: kept or not, and at what price."""
+    from langchain_falconer.benchmarks import guarantee
+
+    _show_benchmark(guarantee.run(data, seeds=seeds, rows=rows, drawn=certify), as_json)
+
+
 @benchmark_app.command("live")
 def benchmark_live(
     data: Annotated[Path, typer.Option("--data", help="The folder of the data sets.")],

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
+import shutil
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,12 +14,12 @@ from langchain_falconer.corpus import Document
 from langchain_falconer.errors import RunError
 from langchain_falconer.evaluate import Certificate, Population, fewest_to_certify
 from langchain_falconer.execute._output import read_rows, write_output
-from langchain_falconer.execute._run import SCORES, TALLY, Known, Run, RunReport, write_shard
+from langchain_falconer.execute._run import TALLY, Known, Run, RunReport, read_scores, write_shard
 from langchain_falconer.execute._tally import Tally
 from langchain_falconer.execute._targets import KINDS, Judged, Targets
 
-Ask = Callable[[list[str]], list[Annotation]]
-"""Has the LLM answer texts, as far as the budget goes; returns what is known of them then."""
+Ask = Callable[[list[str], int], list[Annotation]]
+"""Has the LLM answer the first so many of some texts, as far as the budget goes; what is known of them all then."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,8 @@ class Guarantee:
             "confidence": self.targets.confidence,
             "targets": {kind: one.to_dict() for kind, one in self.certificates.items()},
             **{name: getattr(self, name) for name in counted},
-            "share_answered": self.answered / self.texts if self.texts else 0.0,
+            "share_answered": self.answered / max(1, self.texts),
+            "share_uncertain": self.uncertain / max(1, self.texts),
             "said": [*(self._said(kind) for kind in self.certificates), *self._caveats()],
         }
 
@@ -98,7 +99,7 @@ class Cascade:
         targets: what the rows are to reach.
         drawn: what the LLM told of rows drawn uniformly over the corpus, by their place in it; None for nothing. None
             of them is among what the run knows: training and every choice of the proxy were blind to them.
-        folder: where completed shards are put.
+        folder: where completed shards are put until the output is written.
     """
 
     run: Run
@@ -115,15 +116,16 @@ class Cascade:
     ) -> tuple[RunReport, Guarantee]:
         """Certify, have the LLM answer what the proxy is not sure of, and write ``output``.
 
-        Texts go to the LLM in corpus order, until their share is used up or ``ask`` brings no more answers. What stays
-        undecided keeps the proxy's answers and ``"uncertain": true``. Calling it again asks only what is still open.
+        Texts go to the LLM in corpus order, until their share is used up or ``ask`` brings no more answers; what it has
+        answered before is taken in any case. What stays undecided keeps the proxy's answers and ``"uncertain": true``.
+        Calling it again asks only what is still open.
 
         Raises:
             RunError: the output or the folder cannot be written.
         """
         judged = list(self._judged())
         texts = report.tally.total - report.tally.failed
-        open_ = sum(score is not None for shard in self.run.shards for score in _scores(shard))
+        open_ = sum(score is not None for shard in self.run.shards for score in read_scores(shard))
         certificates = self.targets.certify(judged, Population(texts, open_))
         desk = _Desk(certificates, ask, room=math.floor(self.targets.escalate * texts + 1e-9))
         tally, shards = Tally(), []
@@ -136,6 +138,7 @@ class Cascade:
                 if on_progress:
                     on_progress(tally.total)
             write_output(self.run.proxy.plan, shards, output)
+            shutil.rmtree(self.folder)
         except OSError as error:
             raise RunError(
                 f"cannot write the run: {error}; free space or choose another place, then run again to go on"
@@ -149,7 +152,7 @@ class Cascade:
         """The proxy's decisions on the drawn rows; where a text was annotated otherwise, nothing was left to it."""
         at = 0
         for shard in self.run.shards:
-            scores = _scores(shard)
+            scores = read_scores(shard)
             if here := [place for place in self.drawn if at <= place < at + len(scores)]:
                 rows = list(read_rows(shard))
                 for place in here:
@@ -164,7 +167,7 @@ class Cascade:
 
     def _completed(self, shard: Path, desk: _Desk) -> list[dict[str, Any]]:
         """The rows of a shard, with the LLM's answers where there are some, and marks where nobody decided for sure."""
-        rows = list(zip(read_rows(shard), _scores(shard), strict=True))
+        rows = list(zip(read_rows(shard), read_scores(shard), strict=True))
         told = self._told | self.run.filled(desk.answers(rows, self._settled))
         return [self._final(row, sure, told.get(row.get("text", "")), desk) for row, sure in rows]
 
@@ -206,22 +209,16 @@ class _Desk:
             and row["text"] not in settled
             and any(one.certified and not one.allows(sure) for one in self._concerned(row))
         ]
-        texts = list(dict.fromkeys(withheld))[: self._room]
-        told = self._ask(texts) if texts else []
+        texts = list(dict.fromkeys(withheld))
+        told = self._ask(texts, self._room) if texts else []
         decided = {one.text for one in told if one.settled}
-        self._room -= len(texts)
+        self._room -= min(self._room, len(texts))
         self.band += len(withheld)
         self.answered += sum(text in decided for text in withheld)
         return told
 
     def _concerned(self, row: Mapping[str, Any]) -> list[Certificate]:
         return [one for kind, one in self._certificates.items() if KINDS[kind].concerns(row["match"])]
-
-
-def _scores(shard: Path) -> list[float | None]:
-    """How sure the proxy was of each row of a shard; None where nothing was its own."""
-    scores: list[float | None] = json.loads(shard.with_suffix(SCORES).read_text("utf-8"))
-    return scores
 
 
 def _document(row: Mapping[str, Any]) -> Document:

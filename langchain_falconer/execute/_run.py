@@ -205,6 +205,12 @@ def write_shard(shard: Path, rows: Sequence[dict[str, Any]]) -> None:
     write_whole(shard, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
+def read_scores(shard: Path) -> list[float | None]:
+    """How sure the proxy was of each row of a scored shard; None where nothing was its own."""
+    scores: list[float | None] = json.loads(shard.with_suffix(SCORES).read_text("utf-8"))
+    return scores
+
+
 def _over(told: Answers, own: Answers) -> Answers:
     no_more = {k: v for k, v in own.no_more.items() if k not in told.spans}
     return Answers({**own.labels, **told.labels}, {**own.spans, **told.spans}, no_more)

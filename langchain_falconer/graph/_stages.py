@@ -157,19 +157,20 @@ class Stages:
             emit({"note": hint})
         if (cap := self.settings.budget.max_calls) is None:
             return
+        to_learn = {*sample.held_out, *sample.train}
         with self._store() as store:
-            learnt, judged = (
-                has_answers(store, plan, texts, self._source(state))
-                for texts in ([*sample.held_out, *sample.train], list(drawn.values()))
+            learn, judge = (
+                has_answers(store, plan, list(texts), self._source(state)).count(False)
+                for texts in (to_learn, {*drawn.values()} - to_learn)
             )
             spent = store.spent(state["run_id"]).calls
         steps = sum(step.where is None for step in plan.top_level)
-        rounds = [learnt.count(False), max(0, fewest - judged.count(True))]
-        calls = spent + steps * sum(-(-texts // self.settings.annotate.texts_per_call) for texts in rounds)
-        if rounds[1] and calls > cap:
+        calls = spent + steps * sum(-(-n // self.settings.annotate.texts_per_call) for n in (learn, judge))
+        if judge and calls > cap:
             raise SettingsError(
-                f"max_calls of {cap} cannot certify the targets: training takes {rounds[0]} texts and certifying at "
-                f"least {rounds[1]} more; raise it to {calls} or more, or drop the targets"
+                f"max_calls of {cap} cannot certify the targets: to annotate {learn} texts to learn from and {judge} "
+                f"more to certify takes at least {calls} calls; raise it, or let fewer texts certify (--certify, at "
+                f"least {fewest})"
             )
 
     def _drawn(self, state: FalconerState) -> dict[int, str]:
@@ -270,10 +271,10 @@ class Stages:
             source = self._source(state)
             annotations = recall(store, plan, sample.train, source)
             held_out = recall(store, plan, sample.held_out, source)
-            path = self.home.registry.path(self._proxy_name(plan, annotations, held_out))
-            unseen = [*sample.held_out, *self._drawn(state).values()]
+            drawn = [*self._drawn(state).values()]
+            path = self.home.registry.path(self._proxy_name(plan, annotations, held_out, drawn))
             if not (path / _READY).is_file():
-                start = self._start(plan, held_out, unseen)
+                start = self._start(plan, held_out, [*sample.held_out, *drawn])
                 self._trained(plan, start, annotations, held_out, path, emit, notes)
         proxy = Proxy.load(path)
         return {"proxy": str(path), "training": proxy.manifest["training"], "notes": notes, "seconds": timed}
@@ -300,7 +301,9 @@ class Stages:
         proxy.calibrate(held_out)
         proxy.save(path)
         if start != self.settings.base:
-            proxy.note(base=self.settings.base, started_from=Path(start).name)
+            before = self.home.registry.entry(Path(start).name).manifest
+            seen = sorted({*before.get("seen", ()), *proxy.manifest.get("seen", ())})
+            proxy.note(base=self.settings.base, started_from=Path(start).name, seen=seen)
         try:
             proxy.export()
         except ProxyError as error:
@@ -355,8 +358,11 @@ class Stages:
         base.note(training={**proxy.manifest["training"], "kept": "base"}, data=proxy.manifest["data"])
         return base
 
-    def _proxy_name(self, plan: Plan, annotations: list[Annotation], held_out: list[Annotation]) -> str:
-        told = [(a.text, repr(a.answers)) for a in (*annotations, *held_out)]
+    def _proxy_name(
+        self, plan: Plan, annotations: list[Annotation], held_out: list[Annotation], drawn: list[str]
+    ) -> str:
+        """What made the proxy, in short; what it must not have seen is a part of that, by way of its start."""
+        told = [*((a.text, repr(a.answers)) for a in (*annotations, *held_out)), *drawn]
         settings = self.settings
         taught = digest(told, len(annotations), settings.train.model_dump(), settings.base, settings.passage_chars)
         return f"{plan.fingerprint}-{taught[:8]}"
@@ -437,10 +443,10 @@ class Stages:
         places = self._drawn(state)
         told = {a.text: a for a in recall(store, plan, places.values(), source)}
 
-        def ask(texts: list[str]) -> list[Annotation]:
+        def ask(texts: list[str], most: int) -> list[Annotation]:
             nonlocal stopped
-            if not stopped:
-                stopped = self._asked(store, plan, texts, state).stopped is not None
+            if most and not stopped:
+                stopped = self._asked(store, plan, texts[:most], state).stopped is not None
             return recall(store, plan, texts, source)
 
         drawn = {place: told.get(text) for place, text in places.items()}
@@ -509,7 +515,8 @@ class Stages:
 
     def _run_id(self, state: FalconerInput, corpus: Corpus, plan: Plan | None) -> str:
         """Identity of a run: what it is asked, of what, by whom. Budget and output may change between tries."""
-        settings = self.settings.model_dump(exclude={"budget", "run", "corpus"})
+        spending = {"budget": True, "run": True, "corpus": True, "targets": {"escalate"}}
+        settings = self.settings.model_dump(exclude=spending)
         labels = file_digest(state.get("annotations"))
         teacher = self.llm.name if self.llm else self.recorded
         return digest(
