@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from langchain_falconer.annotate import Annotation, read_annotations
     from langchain_falconer.errors import FalconerError
-    from langchain_falconer.falconer import Falconer, MiningResult
     from langchain_falconer.execute import Targets
+    from langchain_falconer.falconer import Falconer, MiningResult
     from langchain_falconer.graph import FalconerContext, MineSettings, build_falconer, create_falconer_graph
     from langchain_falconer.llm import LLM, LLMSettings
     from langchain_falconer.plan import LabelOption, LabelStep, Plan, Planner, SpanStep

@@ -515,7 +515,7 @@ class Stages:
 
     def _run_id(self, state: FalconerInput, corpus: Corpus, plan: Plan | None) -> str:
         """Identity of a run: what it is asked, of what, by whom. Budget and output may change between tries."""
-        spending = {"budget": True, "run": True, "corpus": True, "targets": {"escalate"}}
+        spending: Any = {"budget": True, "run": True, "corpus": True, "targets": {"escalate"}}
         settings = self.settings.model_dump(exclude=spending)
         labels = file_digest(state.get("annotations"))
         teacher = self.llm.name if self.llm else self.recorded
