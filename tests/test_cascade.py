@@ -332,31 +332,27 @@ def test_mining_with_a_target(kind, mine, tmp_path):
     assert f"{kind} 90.0%" in terminal.getvalue()
 
 
-def test_a_budget_ends_the_asking_and_a_larger_one_goes_on(mine, tmp_path):
-    targets = Targets(agreement=0.95, annotations=120, escalate=1)
-    with ChatServer(teacher) as server:
-        free = mine(server, targets, tmp_path / "free")
-    needed = free.cost["calls"]
-    with ChatServer(teacher) as server:
-        capped = mine(server, targets, tmp_path / "capped", budget=BudgetSettings(max_calls=needed - 3))
-        assert server.calls == needed - 3
-        assert capped.guarantee["certified"]
-        assert capped.guarantee["uncertain"] > 0
-        assert capped.guarantee["uncertain"] == sum(bool(row.get("uncertain")) for row in capped.rows())
-        whole = mine(server, targets, tmp_path / "capped")
-    assert server.calls == needed
-    assert whole.guarantee == free.guarantee
+def test_shares_and_budgets_end_the_asking_and_larger_ones_go_on(mine, tmp_path):
+    def targets(escalate):
+        return Targets(agreement=0.95, annotations=120, escalate=escalate)
 
-
-def test_a_larger_share_asks_about_the_rest_only(mine, tmp_path):
     with ChatServer(teacher) as server:
-        less = mine(server, Targets(agreement=0.95, annotations=120, escalate=0), tmp_path / "home")
+        nothing = mine(server, targets(0), tmp_path / "home")
+        paid = server.calls
+        capped = mine(server, targets(1), tmp_path / "home", budget=BudgetSettings(max_calls=paid + 3))
+        assert server.calls == paid + 3
+        assert capped.guarantee["uncertain"] == sum("uncertain" in row for row in capped.rows())
+        whole = mine(server, targets(1), tmp_path / "home")
         calls = server.calls
-        more = mine(server, Targets(agreement=0.95, annotations=120, escalate=1), tmp_path / "home")
-    assert less.guarantee["uncertain"] == less.guarantee["band"] == more.guarantee["answered"] > 0
-    assert server.calls > calls
-    assert more.cost["calls"] == server.calls
-    assert more.summary["run_id"] == less.summary["run_id"]
+        again = mine(server, targets(1), tmp_path / "home")
+        assert server.calls == calls > paid + 3
+    assert all(result.guarantee["certified"] for result in (nothing, capped, whole))
+    assert nothing.guarantee["uncertain"] == nothing.guarantee["band"] > capped.guarantee["uncertain"] > 0
+    assert whole.guarantee["answered"] == whole.guarantee["band"] == nothing.guarantee["band"]
+    assert whole.guarantee["uncertain"] == 0
+    assert again.guarantee == whole.guarantee
+    assert whole.cost["calls"] == calls
+    assert whole.summary["run_id"] == nothing.summary["run_id"]
 
 
 def test_a_budget_that_cannot_certify_is_refused_before_anything_is_paid(mine, tmp_path):
