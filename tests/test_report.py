@@ -425,7 +425,7 @@ def test_the_terminal_says_what_matters():
     for part in (
         "18,234 of 100,000", "95% interval 9", "0.60% of the 40.3M to ask about every text", "1,184 texts/s", "$1,299",
         "20,110 spans in 18,234 texts", "accuracy 96.7%", "out/laptops.jsonl", "out/report.html",
-        "proxies/7f3a", "2 texts were not", "not certified: recall 90.0%", "10.0% of the texts sent to the LLM for it",
+        "proxies/7f3a", "2 texts were not", "not certified: recall 90.0%", "10.0% sent to the LLM",
     ):  # fmt: skip
         assert part in said
 

@@ -184,8 +184,9 @@ def _read(data: Path, task: _Task) -> tuple[Plan, list[Annotation]]:
     if not (folder / "meta.json").is_file():
         raise CorpusError(f"{folder} is not there; name the folder of the data sets with --data")
     meta = json.loads((folder / "meta.json").read_text("utf-8"))
-    plan = plan_of(meta, None)
-    if task.asked:
+    if task.asked is None:
+        plan = plan_of(meta, None)
+    else:
         prompt = meta["instructions"]["labels"][task.asked[0]]["prompt"]
         plan = Plan(instruction=prompt, steps=(LabelStep(id=task.asked[0], instruction=prompt),))
     with tempfile.TemporaryDirectory() as name:

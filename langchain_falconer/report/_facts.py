@@ -47,7 +47,7 @@ def _guarantee(guarantee: Mapping[str, Any]) -> Fact:
     failed = ", ".join(f"{kind} {fmt.percent(one['target'])}" for kind, one in targets.items() if not one["certified"])
     notes = [f"not certified: {failed}"] if failed else []
     notes += [f"at {fmt.percent(guarantee.get('confidence'))} confidence"] if value else []
-    notes += [f"{fmt.percent(guarantee.get('share_answered'))} of the texts sent to the LLM for it"]
+    notes += [f"{fmt.percent(guarantee.get('share_answered'))} sent to the LLM"]
     notes += [f"{fmt.percent(guarantee['share_uncertain'])} uncertain"] if guarantee.get("uncertain") else []
     return Fact("Guaranteed", value or "nothing", ", ".join(notes))
 
