@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from langchain_falconer.annotate import Annotation, read_annotations
     from langchain_falconer.errors import FalconerError
+    from langchain_falconer.execute import Targets
     from langchain_falconer.falconer import Falconer, MiningResult
     from langchain_falconer.graph import FalconerContext, MineSettings, build_falconer, create_falconer_graph
     from langchain_falconer.llm import LLM, LLMSettings
@@ -38,6 +39,7 @@ _HOMES = {
     "Record": "records",
     "Span": "records",
     "SpanStep": "plan",
+    "Targets": "execute",
     "TrainSettings": "proxy",
     "build_falconer": "graph",
     "create_falconer_graph": "graph",
@@ -63,6 +65,7 @@ __all__ = [
     "Record",
     "Span",
     "SpanStep",
+    "Targets",
     "TrainSettings",
     "build_falconer",
     "create_falconer_graph",

@@ -149,8 +149,33 @@ def mine(
     target_agreement: Annotated[
         float | None,
         typer.Option(
-            "--target-agreement", help="Annotate more until the proxy agrees with the LLM this often (0 to 1)."
+            "--target-agreement",
+            help="Guarantee that this share of the texts has the LLM's answers (0 to 1): what the proxy is not sure "
+            "of goes to the LLM.",
         ),
+    ] = None,
+    target_recall: Annotated[
+        float | None,
+        typer.Option("--target-recall", help="Guarantee that this share of the LLM's matches is found (a filter)."),
+    ] = None,
+    target_precision: Annotated[
+        float | None,
+        typer.Option("--target-precision", help="Guarantee that this share of the matches is the LLM's (a filter)."),
+    ] = None,
+    target_spans: Annotated[
+        float | None,
+        typer.Option("--target-spans", help="Guarantee that this share of the texts misses no span of the LLM's."),
+    ] = None,
+    confidence: Annotated[
+        float | None, typer.Option("--confidence", help="How sure all guarantees are together [default: 0.95].")
+    ] = None,
+    certify: Annotated[
+        int | None,
+        typer.Option("--certify", help="Texts annotated to certify the targets alone [default: 300].", min=1),
+    ] = None,
+    escalate: Annotated[
+        float | None,
+        typer.Option("--escalate", help="Share of the texts that may go to the LLM for the targets [default: 0.1]."),
     ] = None,
     text_column: TextColumn = None,
     id_column: IdColumn = None,
@@ -186,7 +211,15 @@ def mine(
         raise RunError(f"the folder of the report '{report}' does not exist; create it first")
     settings = _mine_settings(
         annotations=annotate,
-        target_agreement=target_agreement,
+        targets=_given(
+            agreement=target_agreement,
+            recall=target_recall,
+            precision=target_precision,
+            spans=target_spans,
+            confidence=confidence,
+            annotations=certify,
+            escalate=escalate,
+        ),
         seed=seed,
         corpus={"text_column": text_column, "id_column": id_column, "on_bad_row": bad_rows.value},
         annotate={"texts_per_call": texts_per_call},
@@ -535,6 +568,20 @@ def benchmark_labels(
     _show_benchmark(labels.run(data, seeds=seeds, rows=rows), as_json)
 
 
+@benchmark_app.command("guarantee")
+def benchmark_guarantee(
+    data: Annotated[Path, typer.Option("--data", help="The folder of the data sets.")],
+    seeds: Annotated[int, typer.Option("--seeds", min=1)] = 3,
+    rows: Annotated[int, typer.Option("--rows", min=10, help="Human-labelled rows to learn from.")] = 300,
+    certify: Annotated[int, typer.Option("--certify", min=1, help="Rows drawn to certify targets.")] = 300,
+    as_json: AsJson = False,
+) -> None:
+    """Certified targets on two public sets, human labels as the one to agree with: kept or not, and at what price."""
+    from langchain_falconer.benchmarks import guarantee
+
+    _show_benchmark(guarantee.run(data, seeds=seeds, rows=rows, drawn=certify), as_json)
+
+
 @benchmark_app.command("live")
 def benchmark_live(
     data: Annotated[Path, typer.Option("--data", help="The folder of the data sets.")],
@@ -628,6 +675,11 @@ def main() -> None:
 def _tell(name: str, seed: int, **scores: float) -> None:
     """A score of a benchmark, as it comes."""
     stderr.print(f"{name}, seed {seed}: {', '.join(f'{k} {v:.3f}' for k, v in scores.items())}")
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    """The options that were given; the rest keep their defaults."""
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def _mine_settings(**given: Any) -> Any:
@@ -736,6 +788,9 @@ def _progress() -> Iterator[Any]:
         tasks: dict[str, Any] = {}
 
         def show(event: dict[str, Any]) -> None:
+            if note := event.get("note"):
+                progress.console.print(note, markup=False, highlight=False)
+                return
             stage = event["stage"]
             if stage not in tasks:
                 tasks[stage] = progress.add_task(_STAGES.get(stage, stage), total=None, pace="")

@@ -54,6 +54,12 @@ class MiningResult:
         return Quality.from_dict(self.summary["quality"]) if self.summary.get("quality") else None
 
     @property
+    def guarantee(self) -> dict[str, Any] | None:
+        """What is certified of the rows and what it took, ``"said"`` in words; None if no target was set."""
+        guarantee: dict[str, Any] | None = self.summary.get("guarantee")
+        return guarantee
+
+    @property
     def proxy(self) -> Proxy:
         """The trained proxy."""
         return Proxy.load(self.summary["proxy"])
@@ -124,7 +130,7 @@ class Falconer:
                 ``BaseLoader``, a Hugging Face dataset.
             output: ``.jsonl``, ``.parquet`` or ``.duckdb``; by default in the home.
             plan: a plan that is there already.
-            on_event: told of progress: ``{"stage", "event" | "done", "total"}``.
+            on_event: told of progress: ``{"stage", "event" | "done", "total"}``, with a ``"note"`` of what matters.
             reviewer: shown the plan, answers with a :class:`Review`; without one the plan is approved.
             recorded: without an LLM, the source in the annotation store whose recorded answers are used.
 

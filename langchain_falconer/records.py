@@ -51,10 +51,15 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """The answers about one text, by step id. A step that was not run is absent."""
+    """The answers about one text, by step id. A step that was not run is absent.
+
+    ``no_more`` says how sure a proxy is, in [0, 1], that a span step has no further span; what an LLM or a person
+    answered has none. It is a measure of doubt, not an answer, so it doesn't tell answers apart.
+    """
 
     labels: Mapping[str, Label] = field(default_factory=dict)
     spans: Mapping[str, tuple[Span, ...]] = field(default_factory=dict)
+    no_more: Mapping[str, float] = field(default_factory=dict, compare=False, repr=False)
 
     def __contains__(self, step_id: object) -> bool:
         return step_id in self.labels or step_id in self.spans

@@ -228,6 +228,7 @@ def _compact(summary: dict[str, Any]) -> dict[str, Any]:
         "labels": rows["labels"],
         "spans": spans,
         "agreement_with_annotator": (summary.get("quality") or {}).get("agreement"),
+        "guarantee": (summary.get("guarantee") or {}).get("said"),
         "cost": summary["cost"],
         "result": summary["output"],
         "proxy": Path(summary["proxy"]).name,

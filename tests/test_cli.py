@@ -335,7 +335,7 @@ def test_bad_annotations_are_refused(rows, said, mine, tmp_path, untouched):
 
 BAD_SETTINGS = {
     "a target without an LLM": ({"target_agreement": 0.9}, ["target agreement", "--llm"], 2),
-    "a target above one": ({"target_agreement": 1.5}, ["target_agreement", "less than 1"], 2),
+    "a target above one": ({"target_agreement": 1.5}, ["targets.agreement", "less than 1"], 2),
     "nobody annotates": ({"annotations": None}, ["--llm", "--annotations"], 2),
     "nobody plans": ({"plan": None}, ["--plan", "--llm"], 1),
     "a plan that is not there": ({"plan": "nowhere.json"}, ["nowhere.json"], 2),

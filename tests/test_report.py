@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from langchain_falconer.errors import PlanError, RunError
-from langchain_falconer.evaluate import evaluate_plan, reliability
+from langchain_falconer.evaluate import Certificate, evaluate_plan, reliability
+from langchain_falconer.execute import Guarantee, Targets
 from langchain_falconer.plan import Plan
 from langchain_falconer.records import Answers, Label, Span
 from langchain_falconer.report import print_summary, render_html
@@ -62,6 +63,20 @@ PLAN = Plan.parse(
     }
 )
 
+GUARANTEE = Guarantee(
+    Targets(agreement=0.95, recall=0.9),
+    {
+        "agreement": Certificate(0.95, 0.975, certified=True, cut=0.8714, n=290, failures=31, alone=0.853),
+        "recall": Certificate(0.9, 0.975, certified=False, cut=None, n=20, failures=1, alone=0.75),
+    },
+    texts=100_000,
+    drawn=290,
+    unanswered=0,
+    band=12_400,
+    answered=10_000,
+    uncertain=2_400,
+)
+
 TEXT = "Love it: $999 for this, and the screen of the 14-inch model is a joy, though the fan is loud."
 
 
@@ -101,6 +116,7 @@ def summary() -> dict[str, Any]:
             "rounds": 2,
         },
         "quality": evaluate_plan(PLAN, gold, proxy).to_dict(),
+        "guarantee": GUARANTEE.to_dict(),
         "cost": {
             "calls": 120,
             "input_tokens": 210_400,
@@ -213,7 +229,7 @@ def rows() -> list[dict[str, Any]]:
         "match": False,
         "decided_by": {"positive": "proxy"},
     }
-    long = {**row, "id": "review-4", "text": TEXT + " And so on." * 300, "match": False}
+    long = {**row, "id": "review-4", "text": TEXT + " And so on." * 300, "match": False, "uncertain": True}
     failed = {"id": "review-5", "error": "the text is empty", "text": ""}
     return [hostile, failed, long, row, nested]
 
@@ -286,6 +302,8 @@ def test_a_full_report_shows_every_part(tmp_path):
         "flowchart TD",
         "20,110 spans in 18,234 texts", "positive by class", "refused: agrees with float32 on 98.2%",
         "3 min 16 s", "$0.13",
+        "agreement 95.0%", "0.8714", "at least 85.3%", "10,000 (10.0% of all), and 2,400 (2.4%) are marked uncertain",
+        "their error budgets add up to 5.0%", "recall of 0.9 is not certified: 20 of the 290 texts", "uncertain",
         "the text is empty", "screen → mood: good", "out/laptops.jsonl", "7, not found verbatim",
     ):  # fmt: skip
         assert said in shown.text
@@ -407,7 +425,7 @@ def test_the_terminal_says_what_matters():
     for part in (
         "18,234 of 100,000", "95% interval 9", "0.60% of the 40.3M to ask about every text", "1,184 texts/s", "$1,299",
         "20,110 spans in 18,234 texts", "accuracy 96.7%", "out/laptops.jsonl", "out/report.html",
-        "proxies/7f3a", "2 texts were not",
+        "proxies/7f3a", "2 texts were not", "not certified: recall 90.0%", "10.0% sent to the LLM",
     ):  # fmt: skip
         assert part in said
 

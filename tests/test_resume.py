@@ -2,11 +2,13 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
+import zlib
 from pathlib import Path
 
 import pytest
@@ -25,6 +27,7 @@ class Server(ChatServer):
     def __init__(self):
         super().__init__(self.answer)
         self.hold_at = 0
+        self.moody = False
         self.held = threading.Event()
         self.go_on = threading.Event()
 
@@ -32,7 +35,11 @@ class Server(ChatServer):
         if self.hold_at and self.calls >= self.hold_at:
             self.held.set()
             self.go_on.wait(60)
-        return teacher(request)
+        answer = teacher(request)
+        if self.moody and isinstance(told := json.loads(answer).get("t1"), bool):
+            (text,) = asked(request).values()
+            return json.dumps({"t1": told is (zlib.crc32(text.encode()) % 8 > 0)})
+        return answer
 
     @property
     def questions(self):
@@ -54,16 +61,16 @@ def server():
 
 @pytest.fixture
 def arguments(server, tiny_bert, tmp_path, monkeypatch):
-    """The command, of which ``home`` is all that changes."""
+    """The command, of which ``home`` and a few options are all that changes."""
     monkeypatch.setenv("OPENAI_BASE_URL", server.base_url)
     monkeypatch.setenv("OPENAI_API_KEY", "test-key")
     corpus = write_corpus(tmp_path / "corpus.jsonl", TEXTS)
 
-    def command(home):
+    def command(home, *more):
         home.mkdir(exist_ok=True)
         given = ["mine", INSTRUCTION, corpus, "-o", home / "out.jsonl", "--llm", "openai:loopback", "--home", home,
                  "--base", tiny_bert, "--annotate", "20", "--texts-per-call", "1", "--concurrency", "1",
-                 "--backend", "onnx", "--json"]  # fmt: skip
+                 "--backend", "onnx", "--json", *more]  # fmt: skip
         return list(map(str, given))
 
     return command
@@ -73,8 +80,8 @@ def arguments(server, tiny_bert, tmp_path, monkeypatch):
 def run_here(arguments, monkeypatch, capsys):
     """Runs the command in this process, undisturbed, and gives its summary."""
 
-    def run(home):
-        monkeypatch.setattr(sys, "argv", ["falconer", *arguments(home)])
+    def run(home, *more):
+        monkeypatch.setattr(sys, "argv", ["falconer", *arguments(home, *more)])
         with pytest.raises(SystemExit) as left:
             cli.main()
         assert not left.value.code
@@ -89,8 +96,8 @@ def start(arguments):
     package = Path(langchain_falconer.__file__).parents[1]
     running = []
 
-    def run(home):
-        command = [sys.executable, "-m", "langchain_falconer.cli", *arguments(home)]
+    def run(home, *more):
+        command = [sys.executable, "-m", "langchain_falconer.cli", *arguments(home, *more)]
         with (home / "stderr.txt").open("wb") as stderr:
             environment = os.environ | {"PYTHONPATH": str(package)}
             process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=stderr)
@@ -148,3 +155,35 @@ def test_killed_in_three_stages_it_ends_like_an_undisturbed_run(server, run_here
     for part in ("rows", "quality", "plan"):
         assert resumed[part] == summary[part]
     assert resumed["annotations"] == summary["annotations"]
+
+
+def test_killed_while_it_asks_for_a_guarantee_it_pays_for_the_rest_only(server, run_here, start, tmp_path):
+    """The LLM contradicts the proxy about every eighth text, so there is much to ask."""
+    server.moody = True
+    write_corpus(tmp_path / "corpus.jsonl", TEXTS[:600])
+    calm, wild = tmp_path / "calm", tmp_path / "wild"
+    target = ["--target-agreement", "0.95", "--certify", "64", "--escalate"]
+    nothing_asked = run_here(calm, *target, "0")
+    assert nothing_asked["guarantee"]["answered"] == 0
+    (calm / "out.jsonl").unlink()
+    shutil.copytree(calm, wild)
+
+    server.requests.clear()
+    summary = run_here(calm, *target, "0.05")
+    undisturbed = server.questions
+    assert summary["guarantee"]["certified"]
+    assert summary["guarantee"]["answered"] == 30  # a twentieth of the texts
+    assert summary["guarantee"]["uncertain"] == summary["guarantee"]["band"] - 30 > 0
+
+    server.requests.clear()
+    server.hold_at = 20
+    kill_once(start(wild, *target, "0.05"), wild, server.held.is_set)
+    assert not (wild / "out.jsonl").exists()
+    server.hold_at = 0
+    server.go_on.set()
+    resumed = run_here(wild, *target, "0.05")
+    again = server.questions
+    assert (wild / "out.jsonl").read_bytes() == (calm / "out.jsonl").read_bytes()
+    assert set(again) == set(undisturbed)
+    assert len(again) <= len(undisturbed) + 1  # the call that was under way
+    assert resumed["guarantee"] == summary["guarantee"]

@@ -17,13 +17,14 @@ class Annotation:
     """A text and what its source (an LLM's name, or ``"human"``) answers to a plan.
 
     ``failures`` holds, by step id, why a step that was to be asked has no answer. A step that is neither answered
-    nor failed was not asked: its ``where`` is false, or asking ended before it.
+    nor failed was not asked: its ``where`` is false, or asking ended before it. ``settled`` says that nothing is open.
     """
 
     text: str
     answers: Answers
     source: str
     failures: Mapping[str, str] = field(default_factory=dict)
+    settled: bool = True
 
 
 @dataclass(slots=True)
@@ -146,7 +147,8 @@ class Recollection:
         for part in subject.walk():
             for step_id, reason in part.failures.items():
                 failures.setdefault(step_id, reason)
-        return Annotation(text, subject.answers(), self._source, failures)
+        settled = not any(part.unknown for part in subject.walk())
+        return Annotation(text, subject.answers(), self._source, failures, settled)
 
 
 def _subjects(plan: Plan, step: LabelStep | SpanStep, root: Subject) -> list[Subject]:

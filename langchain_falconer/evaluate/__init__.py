@@ -8,20 +8,26 @@ from langchain_falconer.evaluate._calibration import (
     logit,
     reliability,
 )
+from langchain_falconer.evaluate._guarantee import Certificate, Population, can_certify, certify, fewest_to_certify
 from langchain_falconer.evaluate._interval import Estimate, Interval, proportion, proportion_by_text
 from langchain_falconer.evaluate._quality import Quality, StepQuality, evaluate_plan
 from langchain_falconer.evaluate._scores import F1Scores, LabelScores, label_scores, span_scores
 
 __all__ = [
+    "Certificate",
     "Estimate",
     "F1Scores",
     "Interval",
     "LabelScores",
+    "Population",
     "Quality",
     "StepQuality",
     "best_threshold",
+    "can_certify",
+    "certify",
     "evaluate_plan",
     "expected_calibration_error",
+    "fewest_to_certify",
     "fit_scale",
     "fit_temperature",
     "label_scores",

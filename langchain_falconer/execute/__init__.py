@@ -10,9 +10,11 @@ from langchain_falconer.execute._backends import (
     choose_backend,
     decisions_alike,
 )
+from langchain_falconer.execute._cascade import Cascade, Guarantee
 from langchain_falconer.execute._output import check_output, parquet_schema, read_rows
 from langchain_falconer.execute._run import Run, RunReport, RunSettings
 from langchain_falconer.execute._tally import Tally
+from langchain_falconer.execute._targets import Targets
 
 __all__ = [
     "AGREEMENT",
@@ -20,11 +22,14 @@ __all__ = [
     "Backend",
     "BackendChoice",
     "Candidate",
+    "Cascade",
+    "Guarantee",
     "OpenVinoSession",
     "Run",
     "RunReport",
     "RunSettings",
     "Tally",
+    "Targets",
     "check_output",
     "choose_backend",
     "decisions_alike",

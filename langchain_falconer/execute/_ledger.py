@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,7 +60,7 @@ class Ledger:
     def finish(self, index: int, entry: Entry, rows: Sequence[Mapping[str, Any]]) -> None:
         """Keep a shard. Killed in between, it is as if it had never been: the note is the last to come."""
         self._note(index).unlink(missing_ok=True)
-        write_whole(self._shard(index), "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+        write_rows(self._shard(index), rows)
         note = {"digest": entry.digest, "tally": entry.tally.to_dict()}
         write_whole(self._note(index), json.dumps(note, ensure_ascii=False))
 
@@ -77,6 +77,11 @@ class Ledger:
 
     def _write_manifest(self, manifest: Mapping[str, Any]) -> None:
         write_whole(self.folder / "manifest.json", json.dumps(manifest, ensure_ascii=False, indent=1) + "\n")
+
+
+def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write result rows as JSONL, whole or not at all. Raises ``OSError``."""
+    write_whole(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
 def input_digest(rows: Sequence[Document | BadRow]) -> str:

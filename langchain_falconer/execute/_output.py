@@ -115,7 +115,7 @@ def parquet_schema(plan: Plan, facts: Facts | None = None) -> Any:
     top = _answer_fields(plan, plan.top_level)
     decided = pa.struct([(s.id, pa.string()) for s in plan.top_level])
     columns = [("id", pa.string()), ("text", pa.string()), *top, ("match", pa.bool_()), ("decided_by", decided)]
-    columns += [("metadata", pa.string()), ("error", pa.string())]
+    columns += [("uncertain", pa.bool_()), ("metadata", pa.string()), ("error", pa.string())]
     told = {"plan": plan.to_dict(), **(facts or {})}
     return pa.schema(columns, {f"falconer.{name}": json.dumps(fact, ensure_ascii=False) for name, fact in told.items()})
 

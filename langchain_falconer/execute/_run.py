@@ -24,9 +24,9 @@ from langchain_falconer.execute._output import check_output, write_output
 from langchain_falconer.execute._pipe import ahead, in_turns
 from langchain_falconer.execute._shard import Shard, answer, cut, plan_shards
 from langchain_falconer.execute._tally import Tally
-from langchain_falconer.plan import holds
-from langchain_falconer.proxy import Proxy
-from langchain_falconer.records import Answers, Record
+from langchain_falconer.plan import Plan, holds, resolve
+from langchain_falconer.proxy import Proxy, sureness
+from langchain_falconer.records import Answers
 
 _HANDS = 2  # one computes while the other tokenises and decodes
 
@@ -87,7 +87,8 @@ class Run:
     Each shard is there whole or not at all, and the same corpus, proxy and backend always give the same bytes, however
     often the run was stopped. A shard is computed again where the corpus has changed there. A text that comes again is
     not computed again. What ``known`` annotations say about a text stays as it is, for it is paid for; what they leave
-    open, the proxy decides. A text that the proxy fails on is a row with its ``error``.
+    open, the proxy decides. A text that the proxy fails on is a row with its ``error``. With ``scored``, a row also
+    holds ``sure``: how sure the proxy is of it, in [0, 1], or null where nothing is its own.
     """
 
     proxy: Proxy
@@ -95,6 +96,7 @@ class Run:
     folder: Path
     settings: RunSettings = field(default_factory=RunSettings)
     known: Sequence[Annotation] = ()
+    scored: bool = False
 
     def __call__(self, output: Path | None = None, on_progress: Callable[[int], None] | None = None) -> RunReport:
         """Run what is missing, then write ``output`` (see :func:`check_output`) from the shards.
@@ -110,7 +112,7 @@ class Run:
         done = _Done()
         try:
             self._ledger.begin(self.facts)
-            known = self._answered()
+            known = self.filled(self.known)
             with closing(self._shards(known)) as shards:
                 for shard in shards:
                     done.add(shard, shard.entry or self._finish(shard, known))
@@ -130,6 +132,11 @@ class Run:
         """The rows in corpus order, once the run is finished."""
         return self._ledger.rows()
 
+    @property
+    def shards(self) -> list[Path]:
+        """The shards in corpus order, once the run is finished."""
+        return self._ledger.shards
+
     @cached_property
     def _ledger(self) -> Ledger:
         """The folder for exactly these sources, proxy, backend and known answers: others' shards are never mixed in."""
@@ -139,6 +146,7 @@ class Run:
             self.proxy.fingerprint,
             self.proxy.session.name,
             str(self.settings.shard_texts),
+            str(self.scored),
             *(repr((a.text, a.source, a.answers)) for a in self.known),
         ]
         name = hashlib.sha256("\n".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:16]
@@ -176,32 +184,30 @@ class Run:
             shard.tell(parts)
         return shard
 
-    def _finish(self, shard: Shard, known: Mapping[str, _Known]) -> Entry:
+    def _finish(self, shard: Shard, known: Mapping[str, Known]) -> Entry:
         rows = [self._row(row, shard, known) for row in shard.rows]
         entry = Entry(shard.digest, Tally.of(rows))
         self._ledger.finish(shard.index, entry, rows)
         return entry
 
-    def _row(self, row: Document | BadRow, shard: Shard, known: Mapping[str, _Known]) -> dict[str, Any]:
+    def _row(self, row: Document | BadRow, shard: Shard, known: Mapping[str, Known]) -> dict[str, Any]:
         if isinstance(row, BadRow):
             return {"id": row.id, "error": f"{row.where}: {row.reason}"}
         if row.text in known:
-            told = known[row.text].record(self.proxy, row).to_dict()
+            told = {**known[row.text].row(self.proxy, row), "sure": known[row.text].sureness(self.proxy.plan)}
         else:
-            told = {"id": row.id, "text": row.text, **shard.answers[row.text].read()}
-        return told | {"metadata": dict(row.metadata)} if row.metadata else told
+            told = _with_metadata({"id": row.id, "text": row.text, **shard.answers[row.text].read()}, row)
+        return told if self.scored else {name: value for name, value in told.items() if name != "sure"}
 
-    def _answered(self) -> dict[str, _Known]:
+    def filled(self, known: Sequence[Annotation]) -> dict[str, Known]:
         """What is known of texts; the proxy decides the steps that the annotator left open."""
         plan = self.proxy.plan
         unsettled = [
-            a
-            for a in self.known
-            if any(s.id not in a.answers and holds(plan, s.where, a.answers) for s in plan.top_level)
+            a for a in known if any(s.id not in a.answers and holds(plan, s.where, a.answers) for s in plan.top_level)
         ]
         own = self.proxy.answers([a.text for a in unsettled], everything=True)
         filled = {a.text: _over(a.answers, answers) for a, answers in zip(unsettled, own, strict=True)}
-        return {a.text: _Known(a, filled.get(a.text, a.answers)) for a in self.known}
+        return {a.text: Known(a, filled.get(a.text, a.answers)) for a in known}
 
 
 class _Done:
@@ -225,18 +231,29 @@ class _Done:
 
 
 @dataclass(frozen=True)
-class _Known:
+class Known:
     """A text that was annotated: by whom, and all answers about it."""
 
     annotation: Annotation
     answers: Answers
 
-    def record(self, proxy: Proxy, document: Document) -> Record:
+    def row(self, proxy: Proxy, document: Document) -> dict[str, Any]:
+        """The result row of a document with this text."""
         record = proxy.record(document.id, document.text, self.answers)
         source = "human" if self.annotation.source == "human" else "llm"
         told = self.annotation.answers
-        return replace(record, decided_by={s: source if s in told else by for s, by in record.decided_by.items()})
+        decided = {s: source if s in told else by for s, by in record.decided_by.items()}
+        return _with_metadata(replace(record, decided_by=decided).to_dict(), document)
+
+    def sureness(self, plan: Plan) -> float | None:
+        """How sure the proxy is of what the annotator left open; None where that is nothing."""
+        return None if self.annotation.settled else sureness(resolve(plan, self.answers))
 
 
 def _over(told: Answers, own: Answers) -> Answers:
-    return Answers({**own.labels, **told.labels}, {**own.spans, **told.spans})
+    no_more = {k: v for k, v in own.no_more.items() if k not in told.spans}
+    return Answers({**own.labels, **told.labels}, {**own.spans, **told.spans}, no_more)
+
+
+def _with_metadata(row: dict[str, Any], document: Document) -> dict[str, Any]:
+    return row | {"metadata": dict(document.metadata)} if document.metadata else row

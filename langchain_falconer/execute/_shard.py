@@ -11,7 +11,7 @@ from langchain_falconer.corpus import BadRow, Document
 from langchain_falconer.errors import RunError
 from langchain_falconer.execute._ledger import Entry, Ledger, input_digest
 from langchain_falconer.execute._repeats import Answer, Repeats
-from langchain_falconer.proxy import Proxy, text_groups
+from langchain_falconer.proxy import Proxy, sureness, text_groups
 
 _CHARS_A_SHARD = 2**22
 _CHARS_AT_ONCE = 400_000
@@ -95,7 +95,9 @@ def plan_shards(
 
 
 def answer(proxy: Proxy, texts: Sequence[str], stopped: Callable[[], bool] = bool) -> Iterator[dict[str, Any]]:
-    """What a result row says of each text beside its id; ``{"error": reason}`` for one that the proxy fails on.
+    """What a result row says of each text beside its id, and how ``sure`` the proxy is of it, in [0, 1].
+
+    That is ``{"error": reason}`` for one that the proxy fails on.
 
     Raises:
         RunError: the proxy fails on every text.
@@ -127,7 +129,8 @@ def _one_by_one(proxy: Proxy, texts: Sequence[str]) -> list[dict[str, Any]]:
 
 def _parts(proxy: Proxy, texts: Sequence[str]) -> list[dict[str, Any]]:
     return [
-        proxy.record("", text, answers).to_dict() for text, answers in zip(texts, proxy.answers(texts), strict=True)
+        proxy.record("", text, answers).to_dict() | {"sure": sureness(answers)}
+        for text, answers in zip(texts, proxy.answers(texts), strict=True)
     ]
 
 

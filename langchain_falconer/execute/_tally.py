@@ -13,7 +13,7 @@ _BINS = 20
 
 @dataclass
 class Tally:
-    """Rows, matches, failures; per step label counts, span counts, top span texts and a histogram of scores.
+    """Rows, matches, failures, uncertain ones; per step label counts, span counts, top span texts and score histograms.
 
     Top span texts are exact up to 100,000 distinct ones a step; beyond that the rarest are forgotten.
     """
@@ -21,6 +21,7 @@ class Tally:
     total: int = 0
     matched: int = 0
     failed: int = 0
+    uncertain: int = 0
     labels: dict[str, Counter[str]] = field(default_factory=dict)
     span_texts: dict[str, Counter[str]] = field(default_factory=dict)
     texts_with: Counter[str] = field(default_factory=Counter)
@@ -41,6 +42,7 @@ class Tally:
             self.failed += 1
             return
         self.matched += row["match"]
+        self.uncertain += row.get("uncertain", False)
         for step, spans in row["spans"].items():
             self.texts_with[step] += bool(spans)
         self._add_answers(row)
@@ -66,6 +68,7 @@ class Tally:
         self.total += other.total
         self.matched += other.matched
         self.failed += other.failed
+        self.uncertain += other.uncertain
         self.texts_with += other.texts_with
         for mine, theirs in ((self.labels, other.labels), (self.span_texts, other.span_texts)):
             for step, counts in theirs.items():
@@ -103,6 +106,7 @@ class Tally:
             "total": self.total,
             "matched": self.matched,
             "failed": self.failed,
+            "uncertain": self.uncertain,
             "labels": labels,
             "spans": spans,
             "scores": self.scores,

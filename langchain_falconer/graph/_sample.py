@@ -95,6 +95,16 @@ def sample_for_llm(
     return Sample(*passages.sizes, train, held_out, [text for i, text in enumerate(rest) if i not in chosen])
 
 
+def draw_rows(corpus: Corpus, n: int, seed: int) -> dict[int, str]:
+    """``n`` rows for certificates, uniform over the rows that can be read: their places in the corpus, and texts.
+
+    The draw knows nothing of the sample to learn from, so each may hold texts of the other; and it goes by place, so
+    that a text that stands in many rows counts as many times.
+    """
+    rows = ((place, row.text) for place, row in enumerate(corpus) if not isinstance(row, BadRow))
+    return dict(sample_uniform(rows, n, seed, key=lambda row: f"row {row[0]}"))
+
+
 def sample_of_known(passages: Iterable[str], known: Callable[[list[str]], list[bool]]) -> list[str]:
     """The different texts that a recording answers, in corpus order."""
     found: dict[str, None] = {}

@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from langchain_falconer.annotate import AnnotateSettings, BudgetSettings
 from langchain_falconer.corpus import CorpusSettings
-from langchain_falconer.execute import RunSettings
+from langchain_falconer.execute import RunSettings, Targets
 from langchain_falconer.proxy import DEFAULT_BASE, PASSAGE_CHARS, TrainSettings
 
 
@@ -19,8 +19,9 @@ class MineSettings(BaseModel):
     """Texts that the LLM annotates in the first round."""
     held_out: float = Field(default=0.2, gt=0, lt=1)
     """Share of the annotated texts, drawn uniformly, that the proxy is measured on and never trained on."""
-    target_agreement: float | None = Field(default=None, gt=0, lt=1)
-    """Annotate again, the least sure texts first, until the measured agreement is at least this."""
+    targets: Targets = Targets()
+    """What the rows are to reach, certified. While the agreement measured on held-out texts is below its target, more
+    texts are annotated to train on, the least sure first; what the proxy is not sure of then goes to the LLM."""
     round_annotations: int = Field(default=100, ge=1)
     max_rounds: int = Field(default=4, ge=1)
     seed: int = 0

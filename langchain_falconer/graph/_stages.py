@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from langchain_falconer.annotate import (
     Annotation,
+    AnnotationReport,
     AnnotationStore,
     Annotator,
     Budget,
@@ -31,12 +32,13 @@ from langchain_falconer.errors import (
     SettingsError,
 )
 from langchain_falconer.evaluate import Quality, evaluate_plan
-from langchain_falconer.execute import Run, check_output, choose_backend, read_rows
+from langchain_falconer.execute import Cascade, Run, RunReport, check_output, choose_backend, read_rows
 from langchain_falconer.graph._home import Home, digest, file_digest, read_json, write_json
 from langchain_falconer.graph._sample import (
     Passages,
     Sample,
     count_all,
+    draw_rows,
     next_round,
     sample_for_llm,
     sample_of_known,
@@ -77,8 +79,8 @@ class Stages:
             given = state.get("plan")
             plan = Plan.parse(given) if given else None
             run_id = self._run_id(state, corpus, plan)
-            plan = plan or self._planned(state["instruction"], run_id)
             self._check_sources(state)
+            plan = plan or self._planned(state["instruction"], run_id)
         fresh = {"review": {}, "sample": {}, "round": 0, "annotation": {}, "notes": [], "summary": {}}
         return {**fresh, "run_id": run_id, "plan": plan.to_dict(), "seconds": timed}
 
@@ -101,9 +103,9 @@ class Stages:
             raise SettingsError(
                 "nothing can annotate the texts; give an LLM (--llm MODEL) or your own labels (--annotations FILE)"
             )
-        if self.settings.target_agreement is not None and (self.llm is None or state.get("annotations")):
+        if (shares := self.settings.targets.shares) and (self.llm is None or state.get("annotations")):
             raise SettingsError(
-                "a target agreement needs an LLM that can annotate more texts; "
+                f"a target {next(iter(shares))} needs an LLM that decides what the proxy is not sure of; "
                 "drop it or give --llm without --annotations"
             )
 
@@ -137,14 +139,51 @@ class Stages:
     def sample(self, state: FalconerState, emit: Emit) -> Update:
         """One pass over the corpus: bad rows show, and the texts to annotate are drawn."""
         plan, folder = self._plan_of(state), self._folder(state)
+        self.settings.targets.check_plan(plan)
         with _stage(state, "sample", emit) as timed:
             sample = Sample.load(folder / "sample-0.json")
             if sample is None:
-                sample = self._drawn(state, plan, emit)
+                sample = self._sampled(state, plan, emit)
                 sample.save(folder / "sample-0.json")
+            if self.settings.targets.shares:
+                self._check_targets(state, plan, sample, emit)
         return {"sample": sample.counts(), "seconds": timed}
 
-    def _drawn(self, state: FalconerState, plan: Plan, emit: Emit) -> Sample:
+    def _check_targets(self, state: FalconerState, plan: Plan, sample: Sample, emit: Emit) -> None:
+        """Say what the targets take, and refuse them if they can't be certified: before any text is paid for."""
+        targets, drawn = self.settings.targets, self._drawn(state)
+        fewest = targets.fewest(len(drawn), sample.documents - sample.bad_rows)
+        for hint in targets.hints(len(drawn)):
+            emit({"note": hint})
+        if (cap := self.settings.budget.max_calls) is None:
+            return
+        to_learn = {*sample.held_out, *sample.train}
+        with self._store() as store:
+            learn, judge = (
+                has_answers(store, plan, list(texts), self._source(state)).count(False)
+                for texts in (to_learn, {*drawn.values()} - to_learn)
+            )
+            spent = store.spent(state["run_id"]).calls
+        steps = sum(step.where is None for step in plan.top_level)
+        calls = spent + steps * sum(-(-n // self.settings.annotate.texts_per_call) for n in (learn, judge))
+        if judge and calls > cap:
+            raise SettingsError(
+                f"max_calls of {cap} cannot certify the targets: to annotate {learn} texts to learn from and {judge} "
+                f"more to certify takes at least {calls} calls; raise it, or let fewer texts certify (--certify, at "
+                f"least {fewest})"
+            )
+
+    def _drawn(self, state: FalconerState) -> dict[int, str]:
+        """The rows that certificates rest on, by place; none without targets."""
+        targets, file = self.settings.targets, self._folder(state) / "drawn.json"
+        if not targets.shares:
+            return {}
+        if (kept := read_json(file)) is None:
+            drawn = draw_rows(self._corpus(state), targets.annotations, self.settings.seed)
+            write_json(file, kept := {"rows": list(drawn.items())})
+        return dict(kept["rows"])
+
+    def _sampled(self, state: FalconerState, plan: Plan, emit: Emit) -> Sample:
         passages = Passages(self._corpus(state), self.settings.passage_chars, lambda n: emit({"done": n}))
         if file := state.get("annotations"):
             annotations = read_annotations(Path(file), plan)
@@ -188,36 +227,39 @@ class Stages:
         emit: Emit,
         facts: dict[str, Any],
     ) -> tuple[list[Annotation], dict[str, Any]]:
-        assert self.llm is not None
-        before = len(recall(store, plan, texts, self.llm.name))
-        began = time.monotonic()
-        annotator = Annotator(self.llm, store, plan, self._budget(store, state["run_id"]), self.settings.annotate)
-        report = annotator.annotate(texts, lambda done, total: emit({"done": done, "total": total}))
-        known = recall(store, plan, texts, self.llm.name)
+        report = self._asked(store, plan, texts, state, emit)
+        known = recall(store, plan, texts, self._source(state))
         if len(known) < min(_FEWEST_ANNOTATIONS, len(texts)):
             reason = report.stopped or "the LLM gave no usable answers"
             raise (BudgetError if "max_" in reason else LLMError)(
                 f"only {len(known)} of {len(texts)} texts are annotated, too few to train on: {reason}"
             )
-        facts = {
-            "rejected_quotes": report.rejected_quotes,
-            "stopped": report.stopped,
-            **self._llm_pace(facts, state, len(known) - before, began),
-        }
-        return known, facts
+        rejected, stopped = report.rejected_quotes, report.stopped
+        if drawn := list(self._drawn(state).values()):
+            more = self._asked(store, plan, drawn, state, emit)
+            rejected, stopped = rejected + more.rejected_quotes, stopped or more.stopped
+        pace = read_json(self._pace_file(state)) or {}
+        per_text = pace["seconds"] / pace["texts"] if pace else facts.get("llm_seconds_per_text")
+        return known, {"rejected_quotes": rejected, "stopped": stopped, "llm_seconds_per_text": per_text}
 
-    def _llm_pace(self, facts: Mapping[str, Any], state: FalconerState, fresh: int, began: float) -> dict[str, Any]:
-        """Seconds the LLM took for a text, over all rounds and invocations of this run (kept on disk: kills happen)."""
-        file = self._folder(state) / "llm_pace.json"
-        pace = read_json(file) or {"seconds": 0.0, "texts": 0}
-        if fresh > 0:
-            pace = {"seconds": pace["seconds"] + time.monotonic() - began, "texts": pace["texts"] + fresh}
-            write_json(file, pace)
-        return {
-            "llm_seconds_per_text": pace["seconds"] / pace["texts"]
-            if pace["texts"]
-            else facts.get("llm_seconds_per_text")
-        }
+    def _asked(
+        self, store: AnnotationStore, plan: Plan, texts: list[str], state: FalconerState, emit: Emit | None = None
+    ) -> AnnotationReport:
+        """Have the LLM answer what is open; its pace over all of this run is kept on disk, for kills happen."""
+        assert self.llm is not None
+        before, began = len(recall(store, plan, texts, self.llm.name)), time.monotonic()
+        annotator = Annotator(self.llm, store, plan, self._budget(store, state["run_id"]), self.settings.annotate)
+        show = (lambda done, total: emit({"done": done, "total": total})) if emit else None
+        report = annotator.annotate(texts, show)
+        if (fresh := len(recall(store, plan, texts, self.llm.name)) - before) > 0:
+            file = self._pace_file(state)
+            pace = read_json(file) or {"seconds": 0.0, "texts": 0}
+            seconds = pace["seconds"] + time.monotonic() - began
+            write_json(file, {"seconds": seconds, "texts": pace["texts"] + fresh})
+        return report
+
+    def _pace_file(self, state: FalconerState) -> Path:
+        return self._folder(state) / "llm_pace.json"
 
     # ---- train
 
@@ -229,22 +271,24 @@ class Stages:
             source = self._source(state)
             annotations = recall(store, plan, sample.train, source)
             held_out = recall(store, plan, sample.held_out, source)
-            path = self.home.registry.path(self._proxy_name(plan, annotations, held_out))
+            drawn = [*self._drawn(state).values()]
+            path = self.home.registry.path(self._proxy_name(plan, annotations, held_out, drawn))
             if not (path / _READY).is_file():
-                self._trained(plan, annotations, held_out, path, emit, notes)
+                start = self._start(plan, held_out, [*sample.held_out, *drawn])
+                self._trained(plan, start, annotations, held_out, path, emit, notes)
         proxy = Proxy.load(path)
         return {"proxy": str(path), "training": proxy.manifest["training"], "notes": notes, "seconds": timed}
 
     def _trained(
         self,
         plan: Plan,
+        start: str,
         annotations: list[Annotation],
         held_out: list[Annotation],
         path: Path,
         emit: Emit,
         notes: list[str],
     ) -> None:
-        start = self._start(plan, held_out)
         proxy = train_proxy(
             plan,
             annotations,
@@ -257,25 +301,28 @@ class Stages:
         proxy.calibrate(held_out)
         proxy.save(path)
         if start != self.settings.base:
-            proxy.note(base=self.settings.base, started_from=Path(start).name)
+            before = self.home.registry.entry(Path(start).name).manifest
+            seen = sorted({*before.get("seen", ()), *proxy.manifest.get("seen", ())})
+            proxy.note(base=self.settings.base, started_from=Path(start).name, seen=seen)
         try:
             proxy.export()
         except ProxyError as error:
             notes.append(str(error))
         (path / _READY).touch()
 
-    def _start(self, plan: Plan, held_out: list[Annotation]) -> str:
+    def _start(self, plan: Plan, held_out: list[Annotation], unseen: list[str]) -> str:
         """What training starts from: the base, or a proxy of this home that was trained for something near.
 
-        The proxy is taken only where, untrained for this plan, it agrees better with held-out answers than the base.
+        The proxy is taken only where, untrained for this plan, it agrees better with held-out answers than the base,
+        and where its own training saw none of the texts that are to stay ``unseen``.
         """
-        base, texts = self.settings.base, [a.text for a in held_out]
-        if not texts or self.settings.train.layers:
+        base = self.settings.base
+        if not held_out or self.settings.train.layers:
             return base
         near = [
             entry
             for entry in self.home.registry.nearest(plan, Embedder(base))
-            if entry.manifest["base"] == base and (entry.path / _READY).is_file() and not entry.saw(texts)
+            if entry.manifest["base"] == base and (entry.path / _READY).is_file() and not entry.saw(unseen)
         ]
         if not near:
             return base
@@ -311,8 +358,11 @@ class Stages:
         base.note(training={**proxy.manifest["training"], "kept": "base"}, data=proxy.manifest["data"])
         return base
 
-    def _proxy_name(self, plan: Plan, annotations: list[Annotation], held_out: list[Annotation]) -> str:
-        told = [(a.text, repr(a.answers)) for a in (*annotations, *held_out)]
+    def _proxy_name(
+        self, plan: Plan, annotations: list[Annotation], held_out: list[Annotation], drawn: list[str]
+    ) -> str:
+        """What made the proxy, in short; what it must not have seen is a part of that, by way of its start."""
+        told = [*((a.text, repr(a.answers)) for a in (*annotations, *held_out)), *drawn]
         settings = self.settings
         taught = digest(told, len(annotations), settings.train.model_dump(), settings.base, settings.passage_chars)
         return f"{plan.fingerprint}-{taught[:8]}"
@@ -350,7 +400,7 @@ class Stages:
         return evaluate_plan(plan, [a.answers for a in held_out], predicted)
 
     def _needs_more(self, state: FalconerState, quality: Quality | None, sample: Sample) -> bool:
-        target = self.settings.target_agreement
+        target = self.settings.targets.agreement
         if target is None or quality is None or quality.agreement.value >= target:
             return False
         spent = state.get("annotation", {}).get("stopped")
@@ -364,7 +414,7 @@ class Stages:
     # ---- execute
 
     def execute(self, state: FalconerState, emit: Emit) -> Update:
-        """The proxy over the whole corpus, in shards."""
+        """The proxy over the whole corpus, in shards; with targets, the LLM where the proxy is not sure enough."""
         plan, sample, folder = self._plan_of(state), self._sample(state), self._folder(state)
         proxy = Proxy.load(state["proxy"])
         with _stage(state, "execute", emit) as timed, self._store() as store:
@@ -372,9 +422,13 @@ class Stages:
             texts = (sample.pool + sample.held_out + sample.train)[:256]
             held_out = recall(store, plan, sample.held_out, self._source(state))
             choice = choose_backend(proxy, texts, self.settings.run.backend, held_out)
-            run = Run(proxy, self._corpus(state), folder / "shards", self.settings.run, known)
+            scored = bool(self.settings.targets.shares)
+            run = Run(proxy, self._corpus(state), folder / "shards", self.settings.run, known, scored)
             output = Path(named) if (named := state.get("output")) else folder / "rows.jsonl"
-            report = run(output, lambda n: emit({"done": n, "total": sample.documents}))
+            report = run(None if scored else output, lambda n: emit({"done": n, "total": sample.documents}))
+            guarantee: dict[str, Any] | None = None
+            if scored:
+                report, guarantee = self._completed(store, run, report, output, state, emit)
         pace = {"texts_per_second": report.texts_per_second, "seconds": report.seconds}
         kept = read_json(folder / "pace.json")
         if report.texts_per_second and not (kept and self.settings.run.retry_failed):  # a few rows are no measure
@@ -382,7 +436,26 @@ class Stages:
         else:
             pace = kept or pace
         facts = {"rows": report.tally.summary(), "output": str(output), "backend": choice.to_dict(), "pace": pace}
-        return {"execution": facts, "seconds": timed}
+        return {"execution": facts | {"guarantee": guarantee}, "seconds": timed}
+
+    def _completed(
+        self, store: AnnotationStore, run: Run, report: RunReport, output: Path, state: FalconerState, emit: Emit
+    ) -> tuple[RunReport, dict[str, Any]]:
+        """The rows of a run with the LLM's answers where the proxy is not sure enough, and what is promised of them."""
+        plan, source, stopped = self._plan_of(state), self._source(state), False
+        places = self._drawn(state)
+        told = {a.text: a for a in recall(store, plan, places.values(), source)}
+
+        def ask(texts: list[str], most: int) -> list[Annotation]:
+            nonlocal stopped
+            if most and not stopped:
+                stopped = self._asked(store, plan, texts[:most], state).stopped is not None
+            return recall(store, plan, texts, source)
+
+        drawn = {place: told.get(text) for place, text in places.items()}
+        cascade = Cascade(run, self.settings.targets, drawn, self._folder(state) / "completed")
+        done, guarantee = cascade(ask, report, output, lambda n: emit({"done": n, "total": report.tally.total}))
+        return done, guarantee.to_dict()
 
     # ---- report
 
@@ -413,6 +486,7 @@ class Stages:
             "corpus": corpus,
             "annotations": annotations,
             "quality": state.get("quality") or None,
+            "guarantee": execution.get("guarantee"),
             "cost": self._cost(state),
             "pace": _pace(execution["pace"], annotation.get("llm_seconds_per_text")),
             "rows": execution["rows"],
@@ -421,17 +495,8 @@ class Stages:
             "seconds": {k: round(v, 2) for k, v in seconds.items()},
             "output": execution["output"],
             "proxy": state["proxy"],
-            "messages": [*state.get("notes", []), *self._missed_target(state)],
+            "messages": state.get("notes", []),
         }
-
-    def _missed_target(self, state: FalconerState) -> list[str]:
-        target, quality = self.settings.target_agreement, state.get("quality")
-        if target is None or not quality or quality["agreement"]["value"] >= target:
-            return []
-        return [
-            f"the agreement target of {target:.0%} was not met ({quality['agreement']['value']:.1%}); "
-            "raise max_rounds, the budget, or the annotations"
-        ]
 
     def _cost(self, state: FalconerState) -> dict[str, Any]:
         """What this run paid the LLM, against asking it about every passage at the same tokens a text."""
@@ -443,7 +508,7 @@ class Stages:
             "output_tokens": spent.output_tokens,
             "usd": spent.usd,
         }
-        texts = (read_json(self._folder(state) / "llm_pace.json") or {}).get("texts")
+        texts = (read_json(self._pace_file(state)) or {}).get("texts")
         if texts:
             a_text = (asked.input_tokens + asked.output_tokens) / texts
             cost["tokens_for_every_text"] = round(a_text * state["sample"]["passages"])
@@ -453,7 +518,8 @@ class Stages:
 
     def _run_id(self, state: FalconerInput, corpus: Corpus, plan: Plan | None) -> str:
         """Identity of a run: what it is asked, of what, by whom. Budget and output may change between tries."""
-        settings = self.settings.model_dump(exclude={"budget", "run", "corpus"})
+        spending: Any = {"budget": True, "run": True, "corpus": True, "targets": {"escalate"}}
+        settings = self.settings.model_dump(exclude=spending)
         labels = file_digest(state.get("annotations"))
         teacher = self.llm.name if self.llm else self.recorded
         return digest(

@@ -228,6 +228,14 @@ class Plan(_Part):
         used = {name for step in self.steps for name in self._references(step)}
         return tuple(step for step in self.steps if step.id not in used)
 
+    @property
+    def is_filter(self) -> bool:
+        """Whether a text can fail to match: no step that the plan is after always has an answer, as a choice has."""
+        return not any(
+            isinstance(step, LabelStep) and step.kind == "choice" and step.where is None and step.of is None
+            for step in self.sinks
+        )
+
     def __getitem__(self, step_id: str) -> LabelStep | SpanStep:
         for step in self.steps:
             if step.id == step_id:

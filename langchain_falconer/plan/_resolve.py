@@ -80,7 +80,7 @@ def resolve(plan: Plan, answers: Answers) -> Answers:
                 inner = [_inner_scope(span) for span in scope.given.spans[step.id]]
                 scope.spans[step.id] = tuple(i.span for i in inner if i.span)
                 scopes.setdefault(step.id, []).extend(inner)
-    return kept
+    return replace(kept, no_more={k: v for k, v in answers.no_more.items() if k in kept.spans})
 
 
 def _inner_scope(span: Span) -> _Scope:

@@ -109,7 +109,13 @@ def ask_one_by_one(
 
     def judge(texts: Sequence[str]) -> list[Scores]:
         answers = zip(*(one(texts) for one in judges), strict=True)
-        return [Scores(spans={k: v for part in parts for k, v in part.spans.items()}) for parts in answers]
+        return [
+            Scores(
+                spans={k: v for part in parts for k, v in part.spans.items()},
+                no_more={k: v for part in parts for k, v in part.no_more.items()},
+            )
+            for parts in answers
+        ]
 
     return judge
 

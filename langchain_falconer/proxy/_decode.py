@@ -24,11 +24,12 @@ class Scores:
     """What the proxy thinks of one text (or passage), before decisions: per step the options' probabilities, and spans.
 
     ``labels[id]`` is P(true), shape (1,), for yes/no, else one probability an option; ``spans[id]`` holds
-    (start, end, score) in character offsets of the text.
+    (start, end, score) in character offsets of the text, ``no_more[id]`` how sure it is that there are no others.
     """
 
     labels: dict[str, np.ndarray] = field(default_factory=dict)
     spans: dict[str, list[tuple[int, int, float]]] = field(default_factory=dict)
+    no_more: dict[str, float] = field(default_factory=dict)
     weight: float = 1.0
 
 
@@ -85,14 +86,19 @@ def _read_spans(
 ) -> None:
     scores = span_scores.reshape(*span_scores.shape[:2], -1, 3)
     # A text whose every word scores "outside" highest has no span on its best path: skip it without decoding.
-    promising = scores[..., _BEGIN:].max(-1) > scores[..., _OUTSIDE]
+    odds = scores[..., _BEGIN:].max(-1) - scores[..., _OUTSIDE]
     for row, window in enumerate(windows):
-        hits = promising[row, window.words].any(0)
+        mine = odds[row, window.words]
+        hits = (mine > 0).any(0)
         for step_id, slot in layout.span_row.items():
+            left = mine[:, slot]
             if hits[slot]:
                 log_p = _log_softmax(scores[row, window.words, slot].astype(np.float64))
                 scale = calibration.scales.get(step_id, (1.0, 0.0))
-                out[row].spans[step_id] = _spans_on(best_path(log_p), log_p, window, scale)
+                path = best_path(log_p)
+                out[row].spans[step_id] = _spans_on(path, log_p, window, scale)
+                left = left[path == _OUTSIDE]
+            out[row].no_more[step_id] = float(1 / (1 + np.exp(np.float64(left.max(initial=-np.inf)))))
 
 
 def best_path(log_p: np.ndarray) -> np.ndarray:
@@ -160,6 +166,7 @@ def merge(parts: Sequence[Part], layout: Layout) -> Scores:
             merged.labels[step.id] = np.average(rows, axis=0, weights=weights) if step.kind == "choice" else rows.max(0)
         else:
             merged.spans[step.id] = _union(parts, step.id)
+            merged.no_more[step.id] = min(part.scores.no_more[step.id] for part in parts)
     return merged
 
 
@@ -197,7 +204,7 @@ def decide(steps: Sequence[LabelStep | SpanStep], scores: Scores, text: str) -> 
     spans = {
         s.id: tuple(Span.at(text, *found) for found in scores.spans[s.id]) for s in steps if isinstance(s, SpanStep)
     }
-    return Answers(labels, spans)
+    return Answers(labels, spans, scores.no_more)
 
 
 def _label(step: LabelStep, probabilities: np.ndarray) -> Label:

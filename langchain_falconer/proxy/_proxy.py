@@ -137,7 +137,7 @@ class Proxy:
 
     def confidence(self, texts: Sequence[str]) -> list[float]:
         """How sure the proxy is of each text, in [0, 1]: the score of its least sure answer."""
-        return [min([1.0, *_all_scores(answers)]) for answers in self.answers(texts, everything=True)]
+        return [sureness(answers) for answers in self.answers(texts, everything=True)]
 
     def calibrate(self, held_out: Sequence[Annotation]) -> None:
         """Make scores mean what they say, on annotations that training did not see.
@@ -491,7 +491,12 @@ def _unmarked(scores: Scores, mark: Marked, offset: int) -> Scores:
     for step_id, found in scores.spans.items():
         moved = [(mark.unmap(a), mark.unmap(b), p) for a, b, p in found]
         spans[step_id] = [(a + offset, b + offset, p) for a, b, p in moved if a < b]
-    return Scores(scores.labels, spans, scores.weight)
+    return Scores(scores.labels, spans, scores.no_more, scores.weight)
+
+
+def sureness(answers: Answers) -> float:
+    """How sure a proxy is of its answers about a text, in [0, 1]: of the least sure, spans not taken included."""
+    return min([1.0, *_all_scores(answers), *answers.no_more.values()])
 
 
 def _all_scores(answers: Answers | Span) -> list[float]:

@@ -17,8 +17,14 @@ class Fact(NamedTuple):
 
 
 def facts(summary: Mapping[str, Any]) -> list[Fact]:
-    """Rows matched, agreement, LLM tokens spent and pace, as far as the summary knows them."""
-    makers = (("rows", _rows), ("quality", _agreement), ("cost", _cost), ("pace", _pace))
+    """Rows matched, agreement, guarantee, LLM tokens spent and pace, as far as the summary knows them."""
+    makers = (
+        ("rows", _rows),
+        ("quality", _agreement),
+        ("guarantee", _guarantee),
+        ("cost", _cost),
+        ("pace", _pace),
+    )
     found = [(make, summary.get(part)) for part, make in makers]
     return [make(part) for make, part in found if part]
 
@@ -33,6 +39,49 @@ def _rows(rows: Mapping[str, Any]) -> Fact:
 def _agreement(quality: Mapping[str, Any]) -> Fact:
     overall = quality.get("agreement") or {}
     return Fact("Agreement", fmt.percent(overall.get("value")), interval(overall))
+
+
+def _guarantee(guarantee: Mapping[str, Any]) -> Fact:
+    targets: Mapping[str, Mapping[str, Any]] = guarantee.get("targets") or {}
+    value = ", ".join(f"{kind} {fmt.percent(one['target'])}" for kind, one in targets.items() if one["certified"])
+    failed = ", ".join(f"{kind} {fmt.percent(one['target'])}" for kind, one in targets.items() if not one["certified"])
+    notes = [f"not certified: {failed}"] if failed else []
+    notes += [f"at {fmt.percent(guarantee.get('confidence'))} confidence"] if value else []
+    notes += [f"{fmt.percent(guarantee.get('share_answered'))} sent to the LLM"]
+    notes += [f"{fmt.percent(guarantee['share_uncertain'])} uncertain"] if guarantee.get("uncertain") else []
+    return Fact("Guaranteed", value or "nothing", ", ".join(notes))
+
+
+class Promise(NamedTuple):
+    """A target, and what came of it, in words."""
+
+    target: str
+    certified: str
+    error_budget: str
+    texts: str
+    wrong: str
+    alone: str
+    cut: str
+
+
+PROMISE_COLUMNS = Promise("Target", "Certified", "Error budget", "Texts", "Wrong", "Proxy alone", "Proxy decides above")
+
+
+def promises(summary: Mapping[str, Any]) -> list[Promise]:
+    """The targets of a run, one a row under :data:`PROMISE_COLUMNS`."""
+    targets: Mapping[str, Mapping[str, Any]] = (summary.get("guarantee") or {}).get("targets") or {}
+    return [
+        Promise(
+            f"{kind} {fmt.percent(one['target'])}",
+            "yes" if one["certified"] else "no",
+            fmt.percent(round(1 - one["confidence"], 9)),
+            fmt.count(one["n"]),
+            fmt.count(one["failures"]),
+            f"at least {fmt.percent(one['alone'])}",
+            "never" if not one["certified"] else "any score" if one["cut"] is None else f"{one['cut']:.4g}",
+        )
+        for kind, one in targets.items()
+    ]
 
 
 def interval(estimate: Mapping[str, Any]) -> str:

@@ -14,7 +14,7 @@ from langchain_falconer.errors import RunError
 from langchain_falconer.plan import Plan, SpanStep, to_mermaid, to_pseudocode
 from langchain_falconer.report import _format as fmt
 from langchain_falconer.report._charts import draw_plan, loss_curve, reliability_dots
-from langchain_falconer.report._facts import facts, interval
+from langchain_falconer.report._facts import PROMISE_COLUMNS, facts, interval, promises
 from langchain_falconer.report._rows import Palette, chips, choose, pieces, relations
 
 if TYPE_CHECKING:
@@ -43,6 +43,8 @@ def render_html(summary: Mapping[str, Any], rows: Iterable[Mapping[str, Any]], o
         css=css,
         css_hash=base64.b64encode(hashlib.sha256(css.encode()).digest()).decode(),
         facts=facts(summary),
+        promises=promises(summary),
+        promise_columns=PROMISE_COLUMNS,
         plan=plan and {"drawing": draw_plan(plan), "code": to_pseudocode(plan), "mermaid": to_mermaid(plan)},
         curve=loss_curve((summary.get("training") or {}).get("loss")),
         examples=choose(rows, max_rows),

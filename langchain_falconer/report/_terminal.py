@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from langchain_falconer.report import _format as fmt
-from langchain_falconer.report._facts import facts
+from langchain_falconer.report._facts import PROMISE_COLUMNS, facts, promises
 
 if TYPE_CHECKING:
     from rich.console import Console, Group, RenderableType
@@ -29,7 +29,8 @@ def print_summary(summary: Mapping[str, Any], console: Console) -> None:
     from rich.panel import Panel
     from rich.text import Text
 
-    sections = (_headlines(summary), quality_table(summary), *_spans(summary), _files(summary), _messages(summary))
+    measured = (quality_table(summary), _promises(summary))
+    sections = (_headlines(summary), *measured, *_spans(summary), _files(summary), _messages(summary))
     parts: list[RenderableType] = []
     for section in sections:
         if section is not None:
@@ -70,6 +71,20 @@ def quality_table(summary: Mapping[str, Any]) -> Table | None:
         )
     if unmeasured := quality.get("unmeasured"):
         table.caption = plain(f"no held-out answers, so not measured: {', '.join(unmeasured)}", "dim")
+    return table
+
+
+def _promises(summary: Mapping[str, Any]) -> Table | None:
+    from rich import box
+    from rich.table import Table
+
+    if not (found := promises(summary)):
+        return None
+    table = Table(*PROMISE_COLUMNS, box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for promise in found:
+        table.add_row(*map(plain, promise))
+    said = " ".join(map(str, summary["guarantee"].get("said") or []))
+    table.caption = plain(said, "dim")
     return table
 
 

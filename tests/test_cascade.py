@@ -1,0 +1,375 @@
+"""The cascade: certified targets, texts that go to the LLM, texts that are marked uncertain; end to end."""
+
+import io
+import json
+import random
+import re
+import zlib
+from dataclasses import replace
+
+import pytest
+from langchain_openai import ChatOpenAI
+from laptops import INSTRUCTION, PLAN, answers, asked, is_planning, prices, review, write_corpus
+from loopback import ChatServer
+from rich.console import Console
+
+from langchain_falconer import Falconer, Plan
+from langchain_falconer.annotate import Annotation, BudgetSettings
+from langchain_falconer.corpus import open_corpus
+from langchain_falconer.errors import SettingsError
+from langchain_falconer.execute import Cascade, Run, RunSettings, Targets, read_rows
+from langchain_falconer.graph import MineSettings
+from langchain_falconer.llm import LLM, LLMSettings
+from langchain_falconer.proxy import sureness
+from langchain_falconer.records import Answers, Label, Span
+from langchain_falconer.report import print_summary
+
+KINDS = ("agreement", "recall", "precision", "spans")
+
+
+def doubtful(i):
+    """A review that nobody can learn to judge."""
+    if i % 2:
+        return f"Terrible, terrible laptop {i}: love it, it broke at once, awful junk. It cost me ${100 + i}."
+    return f"I love this laptop, it works, love it, awful. I paid ${100 + i} for unit {i}."
+
+
+TEXTS = [doubtful(i) if i % 3 == 0 else review(i) for i in range(240)]
+
+
+def truth(text):
+    """What the LLM says: of doubtful reviews it takes every other one for positive, as if by lot."""
+    if "love it, it broke" not in text and "love it, awful" not in text:
+        return answers(text)
+    if zlib.crc32(text.encode()) % 2:
+        return Answers({"positive": Label(False)})
+    return answers(text)
+
+
+def teacher(request):
+    assert not is_planning(request)
+    if "Task: Extract the price" in request["messages"][-1]["content"]:
+        return json.dumps({key: prices(text) for key, text in asked(request).items()})
+    return json.dumps({key: truth(text).labels["positive"].value for key, text in asked(request).items()})
+
+
+def llm(server):
+    model = ChatOpenAI(base_url=server.base_url, api_key="test-key", model="loopback", max_retries=0)
+    return LLM(model, LLMSettings(max_retries=0))
+
+
+def said(row):
+    """The answers of a row without scores."""
+    labels = {k: v["value"] for k, v in row["labels"].items()}
+    return labels, {k: [(s["start"], s["end"]) for s in v] for k, v in row["spans"].items()}
+
+
+def told(given):
+    """The same of an LLM's answers."""
+    labels = {k: v.value for k, v in given.labels.items()}
+    return labels, {k: [(s.start, s.end) for s in v] for k, v in given.spans.items()}
+
+
+def reached(kind, rows, truth):
+    """The share of rows that a target of this kind is about, in truth."""
+    gold = [told(truth(row["text"])) for row in rows]
+    wanted = [bool(spans.get("price")) for _, spans in gold]
+    found = [row["match"] for row in rows]
+    both = sum(w and f for w, f in zip(wanted, found, strict=True))
+    own = [said(row) for row in rows]
+    lacking = [set(g[1].get("price", ())) - set(o[1].get("price", ())) for g, o in zip(gold, own, strict=True)]
+    return {
+        "agreement": sum(g == o for g, o in zip(gold, own, strict=True)) / len(rows),
+        "recall": both / max(1, sum(wanted)),
+        "precision": both / max(1, sum(found)),
+        "spans": 1 - sum(map(bool, lacking)) / len(rows),
+    }[kind]
+
+
+class Job:
+    """A run of the laptops' proxy over reviews, and an LLM that counts what it is asked.
+
+    The LLM is of another opinion about every other one of the 24 matches, and of the 24 others, that the proxy is least
+    sure of.
+    """
+
+    def __init__(self, proxy, folder, texts=TEXTS, known=()):
+        self.texts = texts
+        self.folder = folder
+        self.run = Run(proxy, open_corpus(texts), folder / "shards", RunSettings(shard_texts=50), known, scored=True)
+        self.report = self.run()
+        self.sure = dict(zip(texts, (sureness(a) for a in proxy.answers(texts)), strict=True))
+        self.match = {row["text"]: row["match"] for row in self.run.rows}
+        self.others = {t for match in (True, False) for t in self.least_sure(match)[:24:2]}
+        self.asked = []
+
+    def least_sure(self, match):
+        return sorted((t for t in self.match if self.match[t] is match), key=lambda t: self.sure[t])
+
+    def truth(self, text):
+        """What the LLM says."""
+        positive = self.match[text] is not (text in self.others)
+        found = re.finditer(r"\$\d+", text)
+        spans = {"price": tuple(Span.at(text, *m.span()) for m in found)} if positive else {}
+        return Answers({"positive": Label(positive)}, spans)
+
+    def reached(self, kind, rows):
+        return reached(kind, rows, self.truth)
+
+    def annotation(self, text):
+        return Annotation(text, self.truth(text), "an LLM")
+
+    def drawn(self, n=120, seed=0):
+        """As many rows, drawn uniformly, with what the LLM says of them."""
+        places = random.Random(seed).sample(range(len(self.texts)), n)
+        return {place: self.annotation(self.texts[place]) for place in places}
+
+    def ask(self, texts, most):
+        self.asked += texts[:most]
+        return [self.annotation(text) for text in texts[:most]]
+
+    def complete(self, targets, drawn, output="out.jsonl"):
+        cascade = Cascade(self.run, targets, drawn, self.folder / "completed")
+        report, guarantee = cascade(self.ask, self.report, self.folder / output)
+        return list(read_rows(report.output)), guarantee
+
+
+@pytest.fixture
+def job(proxy, tmp_path):
+    return Job(proxy, tmp_path)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_certified_is_reached_by_asking_about_what_is_doubtful(kind, job):
+    alone = job.reached(kind, list(job.run.rows))
+    drawn = job.drawn()
+    rows, guarantee = job.complete(Targets(**{kind: 0.97}, escalate=1), drawn)
+    assert guarantee.certified
+    assert alone < 0.97 <= job.reached(kind, rows)
+    assert guarantee.band == guarantee.answered == len(job.asked) > 0
+    assert (guarantee.uncertain, guarantee.drawn, guarantee.texts) == (0, 120, 240)
+    assert not any("uncertain" in row for row in rows)
+    matches = {"recall": [False], "precision": [True]}.get(kind, [True, False])
+    concerned = {t for match in matches for t in job.least_sure(match)} - {a.text for a in drawn.values()}
+    left = concerned - set(job.asked)
+    assert set(job.asked) <= concerned
+    assert max(job.sure[t] for t in job.asked) < min((job.sure[t] for t in left), default=2)
+
+
+def test_answers_that_are_paid_for_are_in_the_result(job):
+    drawn = job.drawn()
+    rows, _ = job.complete(Targets(agreement=0.95, escalate=1), drawn)
+    assert [row["text"] for row in rows] == TEXTS
+    certifying = {a.text for a in drawn.values()}
+    assert not set(job.asked) & certifying  # none is paid for twice
+    for row in rows:
+        by = "llm" if row["text"] in certifying | set(job.asked) else "proxy"
+        assert row["decided_by"] == dict.fromkeys([*row["labels"], *row["spans"]], by)
+        if by == "llm":
+            assert said(row) == told(job.truth(row["text"]))
+
+
+def test_what_nobody_decided_for_sure_is_marked(job):
+    drawn = job.drawn()
+    _, whole = job.complete(Targets(agreement=0.95, escalate=1), drawn)
+    band, job.asked = job.asked, []
+    share = (len(band) // 2) / len(TEXTS)
+    rows, guarantee = job.complete(Targets(agreement=0.95, escalate=share), drawn)
+    assert job.asked == band[: len(band) // 2]
+    assert (guarantee.band, guarantee.answered) == (whole.band, len(job.asked))
+    marked = [row for row in rows if row.get("uncertain")]
+    assert guarantee.uncertain == len(marked) > 0
+    assert [row["text"] for row in marked] == band[len(job.asked) :]
+    assert {by for row in marked for by in row["decided_by"].values()} == {"proxy"}
+    assert guarantee.certificates == whole.certificates
+    assert f"{len(marked)} texts are marked uncertain" in " ".join(guarantee.to_dict()["said"])
+    as_parquet, _ = job.complete(Targets(agreement=0.95, escalate=share), drawn, "out.parquet")
+    assert as_parquet == rows
+
+
+def test_answers_paid_for_in_an_earlier_run_are_taken_beyond_the_share(job):
+    drawn = job.drawn()
+    job.complete(Targets(agreement=0.95, escalate=1), drawn)
+    band = set(job.asked)
+    job.ask = lambda texts, most: [job.annotation(text) for text in texts]
+    rows, guarantee = job.complete(Targets(agreement=0.95, escalate=0), drawn)
+    assert guarantee.uncertain == 0
+    assert {row["decided_by"]["positive"] for row in rows if row["text"] in band} == {"llm"}
+
+
+def test_what_cannot_be_certified_costs_nothing_and_nothing_is_said_to_be_sure(job):
+    rows, guarantee = job.complete(Targets(agreement=0.95, escalate=1), job.drawn(40))
+    assert not guarantee.certified
+    assert job.asked == []
+    assert guarantee.uncertain == sum("uncertain" in row for row in rows) == len(TEXTS) - 40
+    why, marked = guarantee.to_dict()["said"]
+    assert "not certified" in why
+    assert "at least 59" in why
+    assert f"{guarantee.uncertain} texts are marked uncertain" in marked
+
+
+def test_texts_that_the_llm_failed_on_count_against_the_proxy(job):
+    """An answer that is missing may be any."""
+    drawn = job.drawn()
+    holes = {place: a if place % 2 else None for place, a in drawn.items()}
+    _, guarantee = job.complete(Targets(agreement=0.95, escalate=0), holes)
+    assert guarantee.unanswered == sum(place % 2 == 0 for place in drawn)
+    assert guarantee.certificates["agreement"].failures >= guarantee.unanswered
+    half = {place: replace(a, answers=Answers(), settled=False) for place, a in drawn.items()}
+    _, guarantee = job.complete(Targets(recall=0.9, escalate=0), half)
+    assert guarantee.unanswered == len(drawn)
+    missed = sum(not job.match[a.text] for a in drawn.values())
+    assert guarantee.certificates["recall"].n == guarantee.certificates["recall"].failures == missed
+
+
+def test_texts_that_were_trained_on_count_for_nothing(job, proxy, tmp_path):
+    known = [job.annotation(text) for text in TEXTS[:60]]
+    informed = Job(proxy, tmp_path / "informed", known=known)
+    drawn = job.drawn()
+    rows, guarantee = informed.complete(Targets(agreement=0.9, escalate=1), drawn)
+    assert guarantee.drawn == sum(place >= 60 for place in drawn)
+    assert [said(row) for row in rows[:60]] == [told(job.truth(text)) for text in TEXTS[:60]]
+    assert not set(informed.asked) & set(TEXTS[:60])
+
+
+def test_texts_that_repeat_are_asked_about_once_a_shard_and_counted_as_often_as_they_are(proxy, tmp_path):
+    job = Job(proxy, tmp_path, [TEXTS[i % 80] for i in range(240)])
+    rows, guarantee = job.complete(Targets(agreement=0.95, escalate=1), job.drawn(100))
+    assert guarantee.drawn == 100
+    assert guarantee.answered == guarantee.band
+    assert job.reached("agreement", rows) >= 0.95
+
+
+@pytest.mark.parametrize("match", [True, False])
+def test_a_corpus_of_one_class_keeps_its_promises_too(match, job, proxy, tmp_path):
+    same = Job(proxy, tmp_path / "same", job.least_sure(match))
+    same.others = set()
+    drawn = same.drawn(len(same.texts) * 3 // 4)
+    rows, guarantee = same.complete(Targets(agreement=0.9, recall=0.9, precision=0.9, escalate=1), drawn)
+    for kind, one in guarantee.certificates.items():
+        assert one.confidence == pytest.approx(1 - 0.05 / 3)
+        assert one.certified is (match or kind == "agreement")
+        assert same.reached(kind, rows) >= 0.9 or not one.certified
+
+
+# ---- said before anything is paid
+
+
+def test_targets_split_the_error_budget():
+    assert Targets(agreement=0.9).each == pytest.approx(0.95)
+    assert Targets(agreement=0.9, recall=0.9).each == pytest.approx(0.975)
+    assert Targets(agreement=0.9, recall=0.9, precision=0.9, spans=0.9, confidence=0.8).each == pytest.approx(0.95)
+
+
+def test_what_a_sample_can_certify_is_known_before():
+    assert Targets(agreement=0.95).fewest(300, 10_000) == 59
+    assert Targets(agreement=0.95).fewest(45, 60) == 45  # of so few texts
+    with pytest.raises(SettingsError, match=r"recall of 0.9 at 0.95 confidence takes at least 29 .* and 20 are drawn"):
+        Targets(recall=0.9).fewest(20, 10_000)
+    (hint,) = Targets(recall=0.9).hints(300)
+    assert "at least 29 of the 300 texts drawn for it match (10%)" in hint
+    assert Targets(agreement=0.9).hints(300) == []
+
+
+CHOICE = {"id": "kind", "op": "get_label", "instruction": "Which?", "labels": ["a", "b"]}
+
+
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [("recall", "needs a plan that filters"), ("precision", "needs a plan that filters"), ("spans", "get_span step")],
+)
+def test_a_target_that_says_nothing_about_a_plan_is_refused(target, said):
+    plan = Plan.parse({"instruction": "Sort them", "steps": [CHOICE]})
+    with pytest.raises(SettingsError, match=said):
+        Targets(**{target: 0.9}).check_plan(plan)
+    Targets(**{target: 0.9}).check_plan(PLAN)
+    Targets(agreement=0.9).check_plan(plan)
+
+
+def test_settings_without_a_target_are_refused():
+    with pytest.raises(ValueError, match="confidence without a target guarantees nothing"):
+        Targets(confidence=0.9)
+
+
+# ---- end to end
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """One home for all: what was trained and answered once is found again."""
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture
+def mine(settings, home, tmp_path):
+    corpus = write_corpus(tmp_path / "corpus.jsonl", TEXTS)
+
+    def run(server, targets, home=home, output="out.jsonl", on_event=None, **more):
+        changed = {"targets": targets, "max_rounds": 1, "annotate": {"texts_per_call": 4}, **more}
+        own = MineSettings.model_validate(settings.model_dump() | changed)
+        falconer = Falconer(llm(server), home=home, settings=own)
+        return falconer.mine(INSTRUCTION, corpus, tmp_path / output, plan=PLAN, on_event=on_event)
+
+    return run
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_mining_with_a_target(kind, mine, tmp_path):
+    with ChatServer(teacher) as server:
+        result = mine(server, Targets(**{kind: 0.9}, annotations=120, escalate=1))
+    rows, guarantee = list(result.rows()), result.guarantee
+    assert guarantee["certified"]
+    assert reached(kind, rows, truth) >= 0.9
+    assert guarantee["uncertain"] == 0
+    assert guarantee["targets"][kind]["target"] == 0.9
+    assert any("LLM" in sentence and "0.95 confidence" in sentence for sentence in guarantee["said"])
+    assert json.loads(json.dumps(result.summary)) == result.summary
+    html = result.report(tmp_path / "report.html").read_text("utf-8")
+    assert "Guarantee" in html
+    assert f"{kind} 90.0%" in html
+    terminal = io.StringIO()
+    print_summary(result.summary, Console(file=terminal, width=160))
+    assert f"{kind} 90.0%" in terminal.getvalue()
+
+
+def test_shares_and_budgets_end_the_asking_and_larger_ones_go_on(mine, tmp_path):
+    def targets(escalate):
+        return Targets(agreement=0.95, annotations=120, escalate=escalate)
+
+    with ChatServer(teacher) as server:
+        nothing = mine(server, targets(0), tmp_path / "home")
+        paid = server.calls
+        capped = mine(server, targets(1), tmp_path / "home", budget=BudgetSettings(max_calls=paid + 3))
+        assert server.calls == paid + 3
+        assert capped.guarantee["uncertain"] == sum("uncertain" in row for row in capped.rows())
+        whole = mine(server, targets(1), tmp_path / "home")
+        calls = server.calls
+        again = mine(server, targets(1), tmp_path / "home")
+        assert server.calls == calls > paid + 3
+    assert all(result.guarantee["certified"] for result in (nothing, capped, whole))
+    assert nothing.guarantee["uncertain"] == nothing.guarantee["band"] > capped.guarantee["uncertain"] > 0
+    assert whole.guarantee["answered"] == whole.guarantee["band"] == nothing.guarantee["band"]
+    assert whole.guarantee["uncertain"] == 0
+    assert again.guarantee == whole.guarantee
+    assert whole.cost["calls"] == calls
+    assert whole.summary["run_id"] == nothing.summary["run_id"]
+
+
+def test_a_budget_that_cannot_certify_is_refused_before_anything_is_paid(mine, tmp_path):
+    budget = BudgetSettings(max_calls=20)
+    with ChatServer(teacher) as server:
+        with pytest.raises(SettingsError, match=r"max_calls of 20 cannot certify .* at least \d+ calls; .*at least 59"):
+            mine(server, Targets(agreement=0.95, annotations=120), tmp_path / "home", budget=budget)
+        with pytest.raises(SettingsError, match="takes at least 59 annotated texts to certify, and 40 are drawn"):
+            mine(server, Targets(agreement=0.95, annotations=40), tmp_path / "home")
+    assert server.calls == 0
+
+
+def test_what_the_corpus_must_be_like_is_said_first(mine):
+    events = []
+    with ChatServer(teacher) as server:
+        mine(server, Targets(recall=0.9, annotations=120, escalate=1), on_event=events.append)
+    stages = [event["stage"] for event in events]
+    (note,) = [event for event in events if "note" in event]
+    assert "at least 29 of the 120 texts" in note["note"]
+    assert events.index(note) < stages.index("annotate")

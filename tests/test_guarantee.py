@@ -1,0 +1,255 @@
+"""Certificates: what they allow, and, over a thousand simulated worlds a setting, that they keep their promise."""
+
+import json
+
+import numpy as np
+import pytest
+from scipy.stats import binom
+
+from langchain_falconer.corpus import sample_uniform
+from langchain_falconer.evaluate import (
+    Certificate,
+    Population,
+    can_certify,
+    certify,
+    fewest_to_certify,
+    proportion,
+)
+from langchain_falconer.execute import Targets
+
+WORLDS = 1_000
+CONFIDENCE = 0.9  # a promise that may be broken in a tenth of the worlds is tried harder than one in a twentieth
+
+
+# ---- what it allows
+
+
+def test_the_cut_is_the_score_of_the_first_failure_that_is_too_many():
+    scores = np.linspace(0, 1, 300)
+    failed = np.isin(np.arange(300), [10, 50, 100, 150, 200, 210, 220, 230, 240, 250, 260])
+    assert binom.cdf(8, 300, 0.05) <= 0.05 < binom.cdf(9, 300, 0.05)
+    certificate = certify(scores, failed, 0.95)
+    assert certificate.certified
+    assert certificate.cut == scores[100]  # eight failures lie above it, and more would be too many
+    assert not certificate.allows(scores[100])
+    assert certificate.allows(np.nextafter(scores[100], 1))
+    assert (certificate.n, certificate.failures) == (300, 11)
+    assert certificate.alone == pytest.approx(proportion(289, 300, 0.9).interval.low)
+    assert Certificate.from_dict(json.loads(json.dumps(certificate.to_dict()))) == certificate
+
+
+def test_few_failures_let_the_proxy_decide_everywhere():
+    certificate = certify(np.full(59, 0.5), np.zeros(59), 0.95)
+    assert certificate.certified
+    assert certificate.cut is None
+    assert certificate.allows(0.0)
+
+
+def test_a_sample_too_small_lets_it_decide_nowhere():
+    certificate = certify(np.full(58, 0.5), np.zeros(58), 0.95)
+    assert not certificate.certified
+    assert not certificate.allows(1.0)
+    nothing = certify([], [], 0.9)
+    assert (nothing.certified, nothing.n, nothing.alone) == (False, 0, 0.0)
+
+
+def test_equal_scores_stay_together():
+    scores = np.repeat([0.9, 0.5], 100)
+    failed = np.zeros(200, bool)
+    failed[100:110] = True
+    certificate = certify(scores, failed, 0.97)
+    assert certificate.cut == 0.5
+    assert certify(np.full(200, 0.5), failed, 0.97).cut == 0.5  # nothing is above it: all is the annotator's
+
+
+def test_what_the_annotator_declines_is_no_positive_any_more():
+    """20 of 100 positives are wrong, all of them less sure than the rest: they leave, and 80 are enough."""
+    scores, failed = np.arange(100) / 100, np.arange(100) < 20
+    assert certify(scores, failed, 0.97, leaving=True).certified is False
+    assert certify(scores, failed, 0.96, leaving=True).cut == pytest.approx(0.19)
+
+
+def test_a_small_corpus_needs_fewer_texts():
+    scores, failed = np.full(40, 0.5), np.zeros(40)
+    assert not certify(scores, failed, 0.95).certified
+    assert certify(scores, failed, 0.95, population=Population(60, 60)).certified
+    assert certify(scores, failed, 0.95, population=Population(200, 90)).certified  # 110 are right already
+    assert not certify(scores, failed, 0.95, population=Population(10_000, 10_000)).certified
+    assert certify([], [], 0.9, population=Population(100, 10)).certified  # ten texts cannot miss it
+    assert certify([], [], 0.9, population=Population(100, 0)).certified
+
+
+def test_what_it_takes_is_known_before_anything_is_paid():
+    assert (fewest_to_certify(0.9, 0.95), fewest_to_certify(0.95, 0.95), fewest_to_certify(0.99, 0.95)) == (29, 59, 299)
+    for target, confidence in ((0.9, 0.95), (0.5, 0.75), (0.8, 0.99), (0.999, 0.9)):
+        n = fewest_to_certify(target, confidence)
+        assert can_certify(target, confidence, n)
+        assert not can_certify(target, confidence, n - 1)
+    assert can_certify(0.95, 0.95, 40, Population(60, 60))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (([0.5], [True, False], 0.9), "equally long"),
+        (([float("nan")], [True], 0.9), "equally long"),
+        (([0.5], [True], 1.0), "a target of 1.0 cannot be certified"),
+        (([0.5], [True], 0.9, 0.4), "a confidence of 0.4"),
+    ],
+)
+def test_nonsense_is_refused(arguments, said):
+    with pytest.raises(ValueError, match=said):
+        certify(*arguments)
+
+
+# ---- that it holds: over many worlds
+
+
+def allowed(certificate, scores):
+    return certificate.certified & (scores > (-np.inf if certificate.cut is None else certificate.cut))
+
+
+class World:
+    """A corpus of which all is known: what the LLM would say (yes or no), what the proxy says, and how sure it is."""
+
+    def __init__(self, rng, positives, separation, *, n=1_000, ties=False, ordered=False):
+        self.llm = rng.random(n) < positives
+        if ordered:  # by source, the second one far noisier
+            self.llm = np.where(np.arange(n) < n // 2, self.llm, rng.random(n) < 0.5)
+        odds = separation * (rng.normal(size=n) + separation * (self.llm - 0.5))
+        if 0 < positives < 1:
+            odds += np.log(positives / (1 - positives))
+        self.proxy = odds > 0
+        self.sure = 1 / (1 + np.exp(-np.abs(odds)))
+        if ties:
+            self.sure = np.round(self.sure, 1)
+
+    def sampled(self, rng):
+        """What comes of a certificate of each kind, from a fifth of the texts drawn uniformly."""
+        rows = self.draw(rng)
+        return {kind: self.outcome(kind, rows) for kind in TARGETS}
+
+    def draw(self, rng):
+        return rng.choice(len(self.llm), len(self.llm) // 5, replace=False)
+
+    def outcome(self, kind, rows, known=()):
+        """Whether the corpus bears the certificate out, and the share of texts that it lets the proxy decide."""
+        open_ = np.ones(len(self.llm), bool)
+        open_[list(known)] = False
+        decides = open_ & allowed(self.certificate(kind, rows, CONFIDENCE, open_), self.sure)
+        return self.kept(kind, decides), decides.mean()
+
+    def certificate(self, kind, rows, confidence, open_):
+        of = {"agreement": np.ones_like(self.llm), "recall": self.llm, "precision": self.proxy}[kind]
+        drawn = rows[of[rows]]
+        return certify(
+            self.sure[drawn],
+            (self.llm != self.proxy)[drawn],
+            TARGET,
+            confidence,
+            leaving=kind == "precision",
+            population=Population(len(open_), int(open_.sum())) if kind == "agreement" else None,
+        )
+
+    def kept(self, kind, decides):
+        """Whether the target is reached if the proxy decides these texts, and the LLM the others."""
+        final = np.where(decides, self.proxy, self.llm)
+        right = final == self.llm
+        counted = {"agreement": right, "recall": right[self.llm], "precision": right[final]}[kind]
+        return not len(counted) or counted.mean() >= TARGET
+
+
+TARGET = 0.9
+TARGETS = ("agreement", "recall", "precision")
+SETTINGS = {
+    "common": {"positives": 0.3, "separation": 2.0},
+    "hard": {"positives": 0.4, "separation": 1.0},
+    "rare": {"positives": 0.05, "separation": 3.0, "n": 4_000},
+    "very rare": {"positives": 0.004, "separation": 2.0},
+    "ties": {"positives": 0.3, "separation": 1.5, "ties": True},
+    "ordered rows": {"positives": 0.1, "separation": 1.5, "ordered": True},
+    "no positives": {"positives": 0.0, "separation": 1.5},
+    "only positives": {"positives": 1.0, "separation": 1.5},
+}
+
+
+def assert_kept(outcomes):
+    """At most a tenth of the promises are broken, as far as so many worlds can tell."""
+    broken = sum(not kept for kept, _ in outcomes)
+    assert proportion(broken, len(outcomes), 0.99).interval.low <= 1 - CONFIDENCE, f"{broken} of {len(outcomes)}"
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_promises_are_kept(setting):
+    rng = np.random.default_rng(sum(map(ord, setting)))
+    outcomes = [World(rng, **SETTINGS[setting]).sampled(rng) for _ in range(WORLDS)]
+    for kind in TARGETS:
+        assert_kept([one[kind] for one in outcomes])
+        if setting in ("common", "rare"):
+            assert np.mean([decided for _, decided in (one[kind] for one in outcomes)]) > 0.2  # nor is it easy to keep
+
+
+@pytest.mark.parametrize("setting", ["common", "very rare", "ties", "ordered rows", "only positives"])
+def test_several_promises_are_kept_together(setting):
+    """Each has its part of the error budget; a text is the LLM's if any promise that it bears on wants it so."""
+    rng = np.random.default_rng(len(setting))
+    each = Targets(**dict.fromkeys(TARGETS, TARGET), confidence=CONFIDENCE).each
+    outcomes = []
+    for _ in range(WORLDS):
+        world = World(rng, **SETTINGS[setting])
+        rows, every = world.draw(rng), np.ones(len(world.llm), bool)
+        certificates = {kind: world.certificate(kind, rows, each, every) for kind in TARGETS}
+        # What is not certified is not promised, and sends nothing to the LLM.
+        allows = {k: allowed(c, world.sure) if c.certified else every for k, c in certificates.items()}
+        decides = allows["agreement"] & np.where(world.proxy, allows["precision"], allows["recall"])
+        promised = [kind for kind in TARGETS if certificates[kind].certified]
+        outcomes.append((all(world.kept(kind, decides) for kind in promised), decides.mean()))
+    assert_kept(outcomes)
+
+
+def test_promises_are_not_kept_by_promising_nothing():
+    """The worst case: a proxy whose failures lie evenly over its scores, a shade more than the target bears."""
+    rng = np.random.default_rng(1)
+    n, target, broken = 100_000, 0.9, 0
+    for _ in range(WORLDS):
+        failed = rng.random(300) < 1 - target + 10 / n
+        broken += certify(rng.random(300), failed, target, CONFIDENCE).cut is None
+    assert broken / WORLDS > 0.02
+    assert proportion(broken, WORLDS, 0.99).interval.low <= 1 - CONFIDENCE
+
+
+def test_promises_are_kept_where_training_texts_drop_out_of_the_sample():
+    """Training takes the texts it learns most from; those of them that the sample holds too are left out of it."""
+    rng = np.random.default_rng(2)
+    outcomes = []
+    for _ in range(WORLDS):
+        world = World(rng, 0.3, 1.2, n=600)
+        known = rng.choice(600, 300, replace=False)
+        known = known[np.argsort(world.sure[known])[:150]]
+        rows = rng.choice(600, 120, replace=False)
+        outcomes.append(world.outcome("agreement", np.setdiff1d(rows, known), known=known))
+    assert_kept(outcomes)
+
+
+def test_promises_are_kept_on_ordered_rows_drawn_by_place():
+    """As a run draws them: rows sorted by source, a sample of their places."""
+    rng = np.random.default_rng(3)
+    world = World(rng, 0.1, 1.5, n=500, ordered=True)
+    draws = (sample_uniform(range(500), 100, seed, key=str) for seed in range(WORLDS))
+    assert_kept([world.outcome("agreement", np.array(rows)) for rows in draws])
+
+
+def test_a_separable_corpus_takes_a_few_percent_of_the_texts():
+    """10,000 texts, 5% positives three standard deviations apart: 0.95 at 95% from 300 annotations."""
+    sent = []
+    for seed in range(50):
+        rng = np.random.default_rng(seed)
+        world = World(rng, 0.05, 3.0, n=10_000)
+        rows = rng.choice(10_000, 300, replace=False)
+        wrong = world.llm != world.proxy
+        certificate = certify(world.sure[rows], wrong[rows], 0.95, population=Population(10_000, 10_000))
+        decides = allowed(certificate, world.sure)
+        decides[rows] = False
+        assert (wrong & decides).mean() <= 0.05
+        sent.append(1 - decides.mean())
+    assert max(sent) <= 0.06
