@@ -87,7 +87,8 @@ class Guarantee:
                 "answer; they count against the proxy."
             )
         if self.uncertain:
-            counted = "; promises count them as the LLM would decide them" if self.certified else ""
+            promised = any(one.certified for one in self.certificates.values())
+            counted = "; promises count them as the LLM would decide them" if promised else ""
             yield f"{self.uncertain} texts are marked uncertain: nobody decided them for sure{counted}."
 
 
