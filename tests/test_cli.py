@@ -340,7 +340,7 @@ BAD_SETTINGS = {
     "nobody plans": ({"plan": None}, ["--plan", "--llm"], 1),
     "a plan that is not there": ({"plan": "nowhere.json"}, ["nowhere.json"], 2),
     "annotations that are not there": ({"annotations": "nowhere.jsonl"}, ["nowhere.jsonl"], 1),
-    "an unknown backend": ({"backend": "cuda"}, ["backend", "'onnx'"], 2),
+    "an unknown backend": ({"backend": "tpu"}, ["backend", "'onnx'"], 2),
     "a base that is none": ({"base": "no/where", "home": "fresh"}, ["no/where"], 1),
     "an LLM without provider": ({"llm": "://x"}, ["provider:model"], 1),
     "an LLM without key": ({"llm": "openai:gpt-4.1-mini", "annotations": None}, ["OPENAI_API_KEY"], 1),

@@ -26,6 +26,7 @@ LOSS = 0.005
 """What a backend may lose against annotations, as the mean over steps of F1 or accuracy."""
 Backend = Literal["auto", "onnx", "onnx-int8", "torch", "torch-bf16", "openvino", "cuda"]
 BACKENDS = get_args(Backend)[1:]
+NO_CUDA = "torch finds no GPU here (CUDA); choose another backend, or auto"
 NO_OPENVINO = "OpenVINO is not installed; run: pip install 'langchain-falconer[openvino]'"
 _SAMPLE = 192
 _REPEATS = 3
@@ -164,7 +165,7 @@ def decisions_alike(one: Sequence[Answers], other: Sequence[Answers]) -> float:
 def _available(proxy: Proxy) -> list[str]:
     exported = proxy.path is not None and _onnx_file(proxy.path).is_file()
     names = ["onnx", "onnx-int8"] if exported else ["torch"]
-    if _has_cuda():
+    if has_cuda():
         names.append("cuda")
     if _has_bf16():
         names.append("torch-bf16")
@@ -185,8 +186,8 @@ def session_of(proxy: Proxy, name: str, threads: int | None = None) -> Session:
     if name == "openvino":
         return OpenVinoSession(_exported(proxy), threads)
     if name == "cuda":
-        if not _has_cuda():
-            raise ProxyError("torch finds no GPU here (CUDA); choose another backend, or auto")
+        if not has_cuda():
+            raise ProxyError(NO_CUDA)
         return proxy.torch_session(device="cuda")
     return proxy.torch_session(bf16=name == "torch-bf16")
 
@@ -244,7 +245,8 @@ def _has_bf16() -> bool:
     return any(flag in _cpu_flags().split() for flag in ("amx_bf16", "avx512_bf16"))
 
 
-def _has_cuda() -> bool:
+def has_cuda() -> bool:
+    """Whether torch can compute on a GPU."""
     import torch
 
     return torch.cuda.is_available()

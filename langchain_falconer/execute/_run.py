@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from langchain_falconer.annotate import Annotation
 from langchain_falconer.corpus import BadRow, Corpus, Document
 from langchain_falconer.errors import RunError
-from langchain_falconer.execute._backends import NO_OPENVINO, Backend
+from langchain_falconer.execute._backends import NO_CUDA, NO_OPENVINO, Backend, has_cuda
 from langchain_falconer.execute._ledger import Entry, Ledger
 from langchain_falconer.execute._output import check_output, write_output
 from langchain_falconer.execute._pipe import ahead, in_turns
@@ -55,6 +55,8 @@ class RunSettings(BaseModel):
     def _installed(cls, backend: str) -> str:
         if backend == "openvino" and importlib.util.find_spec("openvino") is None:
             raise ValueError(NO_OPENVINO)
+        if backend == "cuda" and not has_cuda():
+            raise ValueError(NO_CUDA)
         return backend
 
     @field_validator("engine")
