@@ -10,7 +10,7 @@ from langchain_falconer.execute._backends import (
     choose_backend,
     decisions_alike,
 )
-from langchain_falconer.execute._output import check_output, parquet_schema, read_rows
+from langchain_falconer.execute._output import check_output, parquet_schema, read_rows, write_output
 from langchain_falconer.execute._run import Run, RunReport, RunSettings
 from langchain_falconer.execute._tally import Tally
 
@@ -30,4 +30,5 @@ __all__ = [
     "decisions_alike",
     "parquet_schema",
     "read_rows",
+    "write_output",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from importlib.metadata import version
@@ -295,6 +295,35 @@ class Proxy:
         told = self.manifest
         manifest = _manifest(plan, told["base"], told["passage_chars"], told["max_tokens"])
         proxy = Proxy(manifest, self._tokenizer, found.slots, self._model)
+        proxy.use(self.session)
+        return proxy
+
+    def serve(self, plan: Plan, steps: Mapping[str, str]) -> Proxy:
+        """This proxy for another plan, each of whose steps is answered by one of its own.
+
+        Args:
+            plan: What is asked.
+            steps: The id of the own step that answers, by the id of each step of ``plan``; both of the same kind, with
+                the same label names.
+        """
+        layout, own = Layout.of(plan), self._layout
+        label_rows = []
+        for step in layout.steps:
+            if isinstance(step, LabelStep):
+                answering = self.plan[steps[step.id]]
+                assert isinstance(answering, LabelStep)
+                first = own.label_rows[answering.id].start
+                places = [answering.names.index(name) for name in step.names] or [0]
+                label_rows += [first + place for place in places]
+        span_rows = [own.span_row[steps[s.id]] for s in layout.steps if isinstance(s, SpanStep)]
+        known = self._calibration
+        temperatures = {s: known.temperatures[o] for s, o in steps.items() if o in known.temperatures}
+        scales = {s: known.scales[o] for s, o in steps.items() if o in known.scales}
+        told = self.manifest
+        manifest = _manifest(plan, told["base"], told["passage_chars"], told["max_tokens"])
+        manifest |= {"calibration": Calibration(temperatures, scales).to_dict()}
+        manifest |= {"prompt": told["prompt"]} if "prompt" in told else {}
+        proxy = Proxy(manifest, self._tokenizer, self._slots.take(span_rows, label_rows))
         proxy.use(self.session)
         return proxy
 
