@@ -159,12 +159,12 @@ def test_a_near_proxy_that_disagrees_is_not_trusted_and_one_is_trained(proxy_fol
 
 
 def test_caps_hold_for_what_is_asked_before_and_in_training_together(llm, server, tmp_path, settings):
-    capped = settings.model_copy(update={"budget": settings.budget.model_copy(update={"max_calls": 6})})
+    capped = settings.model_copy(update={"budget": settings.budget.model_copy(update={"max_calls": 3})})
     falconer = Falconer(llm, home=tmp_path, settings=capped)
     falconer.add_documents("reviews", reviews(60))
     with pytest.raises(BudgetError, match="max_calls"):
         falconer.ask(PLAN, falconer.corpus("reviews"), trust=TRUST)
-    assert server.calls <= 6
+    assert server.calls <= 3
 
 
 def test_costs_are_told_before_anything_is_paid(llm, server, tmp_path, settings):

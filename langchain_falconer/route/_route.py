@@ -72,7 +72,7 @@ class Route:
                 ways.append(costs.way("llm", survey.passages, "so few texts that training would ask about as many"))
             ways.append(costs.way("train", self.settings.annotations, "annotates, trains and runs a proxy"))
         if not ways:
-            raise _nobody()
+            raise _nobody(self.home.registry.entries())
         return Decision(ways[0], ways[1:], costs.break_even)
 
     def __call__(self, plan: Plan, source: Source, emit: Emit) -> dict[str, Any]:
@@ -130,10 +130,11 @@ def result_id(plan: Plan, source: Source) -> str:
     return digest(plan.fingerprint, source.fingerprint)
 
 
-def _nobody() -> RunError:
+def _nobody(entries: Sequence[Entry]) -> RunError:
+    known = [f"'{step.instruction[:80]}'" for entry in entries for step in entry.steps]
     return RunError(
-        "no trained proxy answers this question and there is no LLM to ask; give an LLM, or ask a question that a "
-        "proxy of this home was trained on"
+        "no trained proxy answers this question and there is no LLM to ask; give an LLM, or ask what a proxy of this "
+        f"home was trained on: {', '.join(dict.fromkeys(known[:5])) or 'nothing yet'}"
     )
 
 
@@ -165,7 +166,7 @@ class _Job:
         if self.route.annotated:
             return self._by_training()
         if self.route.llm is None:
-            raise _nobody()
+            raise _nobody(entries)
         if self.survey.passages > self.route.trust.verify and (best := self._trusted(entries)):
             return self._by_proxy(best.way, best.proxy, best.quality)
         if self.route._few(self.survey):
@@ -367,5 +368,5 @@ def _less(cap: Any, spent: Any) -> Any:
 
 
 def _said(answers: Answers, step: str) -> str:
-    """An answer in a few words, to tell whether answers differ: the label, or whether a span was found."""
-    return str(answers.labels[step].value) if step in answers.labels else str(bool(answers.spans[step]))
+    """An answer in words, to tell whether answers differ."""
+    return str(answers.labels[step].value) if step in answers.labels else str([s.text for s in answers.spans[step]])

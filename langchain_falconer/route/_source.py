@@ -21,6 +21,9 @@ from langchain_falconer.corpus import (
 from langchain_falconer.graph import digest
 
 
+_WHOLE_CHARS = 8_000
+
+
 @dataclass(frozen=True)
 class Source:
     """Documents in parts; a part never changes, so its rows are computed once.
@@ -72,7 +75,7 @@ class Survey:
 
     @cached_property
     def _passed(self) -> tuple[list[str], list[int]]:
-        sizes = [0, 0, 0, 0]  # documents, passages, characters, documents of several passages
+        sizes = [0, 0, 0, 0]  # documents, passages, characters, characters of the longest document
 
         def passages() -> Iterator[str]:
             for document in chain.from_iterable(self.source.open(i) for i in range(len(self.source.parts))):
@@ -80,7 +83,7 @@ class Survey:
                 if not isinstance(document, Document):
                     continue
                 cut = split_passages(document.text, self.passage_chars)
-                sizes[3] += len(cut) > 1
+                sizes[3] = max(sizes[3], len(document.text))
                 for start, end in cut:
                     sizes[1] += 1
                     sizes[2] += end - start
@@ -110,5 +113,5 @@ class Survey:
 
     @property
     def is_short(self) -> bool:
-        """Whether each document is one passage, so that the LLM's answers are those of the document."""
-        return not self._passed[1][3]
+        """Whether the LLM can read each document whole."""
+        return self._passed[1][3] <= _WHOLE_CHARS
