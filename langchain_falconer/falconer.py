@@ -133,8 +133,8 @@ class Falconer:
 
         Args:
             instruction: what is wanted, in plain words.
-            corpus: a :meth:`corpus` of this home, a path, a list of paths (``Path`` objects), or texts: a list of ``str`` or LangChain ``Document``, a
-                ``BaseLoader``, a Hugging Face dataset.
+            corpus: a :meth:`corpus` of this home, a path, a list of paths (``Path`` objects), or texts: a list of
+                ``str`` or LangChain ``Document``, a ``BaseLoader``, a Hugging Face dataset.
             output: ``.jsonl`` or ``.parquet``; by default in the home.
             plan: a plan that is there already.
             on_event: told of progress: ``{"stage", "event" | "done", "total"}``.

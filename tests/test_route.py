@@ -1,10 +1,11 @@
 """The cheapest way: which is taken, why, what it costs, and that nothing is computed or paid twice."""
 
+import json
 import shutil
 
 import pytest
 from langchain_openai import ChatOpenAI
-from laptops import PLAN, STEPS, is_positive, prices, reviews, teacher
+from laptops import PLAN, STEPS, annotation_row, asked, is_positive, prices, reviews, teacher, write_lines
 from loopback import ChatServer
 
 from langchain_falconer import Falconer, Plan
@@ -38,7 +39,8 @@ def trained(proxy_folder, tmp_path, settings):
 def near_plan():
     """The same questions in other words."""
     steps = [{**STEPS[0], "id": "happy", "instruction": "Is this a positive review of it?"}]
-    steps.append({**STEPS[1], "id": "cost", "instruction": "Extract the price of it", "where": {"step": "happy", "equals": True}})
+    where = {"step": "happy", "equals": True}
+    steps.append({**STEPS[1], "id": "cost", "instruction": "Extract the price of it", "where": where})
     return Plan.parse({"instruction": "What do happy people pay?", "steps": steps})
 
 
@@ -92,7 +94,8 @@ def test_provenance_reaches_every_row(trained):
 
 def test_nobody_to_ask_is_said_with_what_to_do(trained):
     trained.add_documents("reviews", reviews(20))
-    plan = Plan.parse({"instruction": "x", "steps": [{"id": "a", "op": "get_label", "instruction": "Is it about fish?"}]})
+    step = {"id": "a", "op": "get_label", "instruction": "Is it about fish?"}
+    plan = Plan.parse({"instruction": "x", "steps": [step]})
     with pytest.raises(RunError, match="give an LLM"):
         trained.ask(plan, trained.corpus("reviews"))
 
@@ -114,11 +117,6 @@ def test_few_texts_are_left_to_the_llm_and_not_paid_twice(llm, server, tmp_path,
 
 def test_a_near_proxy_is_verified_before_it_is_trusted(proxy_folder, llm, server, tmp_path, settings):
     shutil.copytree(proxy_folder, tmp_path / "proxies" / "laptops")
-
-    def asks(request):
-        return teacher(request)
-
-    server.reply = asks
     falconer = Falconer(llm, home=tmp_path, settings=settings)
     falconer.add_documents("reviews", reviews(200, start=50))
     result = falconer.ask(near_plan(), falconer.corpus("reviews"), trust=TRUST)
@@ -134,10 +132,6 @@ def test_a_near_proxy_that_disagrees_is_not_trusted_and_one_is_trained(proxy_fol
     shutil.copytree(proxy_folder, tmp_path / "proxies" / "laptops")
 
     def contrary(request):
-        import json
-
-        from laptops import asked
-
         about_price = "Task: Extract the price" in request["messages"][-1]["content"]
         return json.dumps({k: prices(t) if about_price else not is_positive(t) for k, t in asked(request).items()})
 
@@ -192,8 +186,6 @@ def test_the_cost_model_favours_training_exactly_beyond_the_break_even():
 
 
 def test_a_persons_annotations_train_where_there_is_no_llm(tmp_path, settings):
-    from laptops import annotation_row, write_lines
-
     labels = write_lines(tmp_path / "labels.jsonl", map(annotation_row, reviews(30)))
     falconer = Falconer(annotations=labels, home=tmp_path / "home", settings=MineSettings.model_validate(settings))
     falconer.add_documents("reviews", reviews(40))

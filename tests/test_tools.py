@@ -106,14 +106,15 @@ for _name in NAMES:
 
 
 def test_a_trained_proxy_labels_and_extracts_for_free(tools):
-    labels = call(tools["get_label"], texts=TEXTS, instruction=POSITIVE)
+    texts = reviews(12, start=700)
+    labels = call(tools["get_label"], texts=texts, instruction=POSITIVE)
     assert labels.status == "success"
     assert labels.artifact["decision"]["way"] == "registry"
     assert labels.artifact["cost"]["llm_calls"] == 0
-    assert [label["value"] for label in labels.artifact["labels"]] == [is_positive(t) for t in TEXTS]
+    assert [label["value"] for label in labels.artifact["labels"]] == [is_positive(t) for t in texts]
     assert json.loads(labels.content) == labels.artifact
-    spans = call(tools["get_span"], texts=TEXTS, instruction=PRICE)
-    for text, found in zip(TEXTS, spans.artifact["spans"], strict=True):
+    spans = call(tools["get_span"], texts=texts, instruction=PRICE)
+    for text, found in zip(texts, spans.artifact["spans"], strict=True):
         assert all(text[s["start"] : s["end"]] == s["text"] for s in found)
         if is_positive(text):
             assert [s["text"] for s in found] == prices(text)
@@ -265,7 +266,8 @@ def test_an_agent_without_a_files_folder_adds_no_file(home):
 
 # ---- whatever a model may write
 
-WORDS = st.text(max_size=12) | st.sampled_from(["stored", "files", "../x", "/etc/passwd", "positive", "price", "\ud800", "\0"])
+ODD = ["stored", "files", "../x", "/etc/passwd", "positive", "price", "\ud800", "\0"]
+WORDS = st.text(max_size=12) | st.sampled_from(ODD)
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | WORDS,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS, inner, max_size=3),
@@ -284,7 +286,7 @@ KEYS = {
 @st.composite
 def hostile(draw):
     name = draw(st.sampled_from(NAMES))
-    typed = {"texts": st.lists(WORDS, max_size=3), "labels": st.lists(WORDS, max_size=3), "files": st.lists(WORDS, max_size=3)}
+    typed = dict.fromkeys(("texts", "labels", "files"), st.lists(WORDS, max_size=3))
     typed["documents"] = st.lists(st.fixed_dictionaries({"text": WORDS}, optional={"url": WORDS}), max_size=3)
     given = {key: draw(typed.get(key, WORDS) | VALUES) for key in KEYS[name] if draw(st.booleans())}
     return name, {**given, **draw(st.dictionaries(WORDS, VALUES, max_size=1))}
@@ -392,9 +394,7 @@ def test_a_deep_agent_has_a_subagent_that_counts(toolkit):
 
     own = script(("mine_corpus", {"instruction": INSTRUCTION, "corpus": "stored"}))
     task = {"description": "How many like it?", "subagent_type": "falconer"}
-    agent = deepagents.create_deep_agent(
-        script(("task", task)), subagents=[create_falconer_subagent(own, toolkit)]
-    )
+    agent = deepagents.create_deep_agent(script(("task", task)), subagents=[create_falconer_subagent(own, toolkit)])
     messages = agent.invoke({"messages": [("user", "?")]})["messages"]
     told = next(m for m in messages if isinstance(m, ToolMessage))
     assert (told.name, told.content) == ("task", "Done.")

@@ -93,7 +93,7 @@ def test_an_unknown_corpus_is_told_with_those_there_are(workspace):
 
 
 @settings(max_examples=20, deadline=None)
-@given(batches=st.lists(st.lists(st.text(min_size=1).filter(str.strip), min_size=1, max_size=8), min_size=1, max_size=4))
+@given(st.lists(st.lists(st.text(min_size=1).filter(str.strip), min_size=1, max_size=8), min_size=1, max_size=4))
 def test_any_texts_come_back_once_and_in_order(tmp_path_factory, batches):
     workspace = Workspace(tmp_path_factory.mktemp("any"))
     for batch in batches:
@@ -115,12 +115,11 @@ for i in range(15):
 
 
 def test_processes_that_write_at_once_lose_nothing_and_double_nothing(workspace):
-    writers = [
-        subprocess.Popen([sys.executable, "-c", WRITER, str(workspace.folder), str(me)]) for me in range(3)
-    ]
+    writers = [subprocess.Popen([sys.executable, "-c", WRITER, str(workspace.folder), str(me)]) for me in range(3)]
     assert [writer.wait() for writer in writers] == [0, 0, 0]
     found = texts(workspace.corpus("shared"))
-    assert sorted(found) == sorted({f"common {i}" for i in range(15)} | {f"own {m} {i}" for m in range(3) for i in range(15)})
+    own = {f"own {me} {i}" for me in range(3) for i in range(15)}
+    assert sorted(found) == sorted(own | {f"common {i}" for i in range(15)})
 
 
 def test_the_parts_are_plain_json_lines(workspace):

@@ -245,11 +245,13 @@ def _renamed(record: Document, own: str, number: int) -> Document:
 def _documents(source: Any, settings: CorpusSettings) -> Iterator[Document | BadRow]:
     """The documents of a source, ids taken as they come; those of a file say which."""
     paths = [source] if isinstance(source, str | Path) else source
-    if isinstance(paths, list | tuple) and paths and all(isinstance(p, Path) for p in paths) or paths is not source:
+    if (isinstance(paths, list | tuple) and paths and all(isinstance(p, Path) for p in paths)) or paths is not source:
         for path in map(Path, paths):
             for record, _, _ in open_corpus_files([path], settings)._records():
-                named = isinstance(record, Document) and not record.metadata.get("source")
-                yield replace(record, metadata={**record.metadata, "source": path.name}) if named else record
+                if isinstance(record, Document) and not record.metadata.get("source"):
+                    yield replace(record, metadata={**record.metadata, "source": path.name})
+                else:
+                    yield record
     else:
         for record, _, _ in _open(source, settings, once=True)._records():
             yield record
@@ -283,4 +285,3 @@ def _writing(db: sqlite3.Connection) -> Iterator[None]:
         if db.in_transaction:
             db.execute("ROLLBACK")
         raise
-

@@ -102,7 +102,10 @@ class Costs:
         a_text = self.steps * self._seconds
         training = self.annotations * (a_text + _TRAINING_SECONDS * self.steps) + _FIRST_SECONDS
         saved = a_text - 1 / self.texts_per_second
-        return {"texts_by_tokens": self.annotations + 1, "texts_by_seconds": round(training / saved) if saved > 0 else None}
+        return {
+            "texts_by_tokens": self.annotations + 1,
+            "texts_by_seconds": round(training / saved) if saved > 0 else None,
+        }
 
     @property
     def _tokens(self) -> tuple[float, float]:

@@ -100,7 +100,9 @@ class Route:
     def _guesses(self, plan: Plan, costs: Costs) -> list[Way]:
         asked = self.trust.verify
         found = near(self.home.registry.entries(), plan, Embedder(self.settings.base), self.trust.cosine)
-        ways = [costs.way("near", asked, f"trained on near questions (cosine {c.cosine:.2f})", c.entry.name) for c in found]
+        ways = [
+            costs.way("near", asked, f"trained on near questions (cosine {c.cosine:.2f})", c.entry.name) for c in found
+        ]
         return [*ways, costs.way("zero-shot", asked, "answers from the words of the questions alone")]
 
     def _costs(self, plan: Plan, survey: Survey) -> Costs:
@@ -119,7 +121,9 @@ class Route:
         if not answers:
             return facts
         tokens = (spent.input_tokens / answers, spent.output_tokens / answers)
-        return replace(facts, tokens_an_answer=tokens, seconds_an_answer=seconds / answers / self.llm.settings.max_concurrency)
+        return replace(
+            facts, tokens_an_answer=tokens, seconds_an_answer=seconds / answers / self.llm.settings.max_concurrency
+        )
 
 
 _FREE = {"calls": 0, "input_tokens": 0, "output_tokens": 0, "usd": 0.0}
@@ -191,7 +195,9 @@ class _Job:
         proxy = Proxy.zero_shot(self.plan, base=self.route.settings.base)
         rows = self._rows(f"llm {self._llm.name}")
         run = partial(rows.run, proxy, self.route.settings.run, known=known)
-        return self._done(self.costs.way("llm", self.survey.passages, reason), rows, None, rows.compute(self.source, run))
+        return self._done(
+            self.costs.way("llm", self.survey.passages, reason), rows, None, rows.compute(self.source, run)
+        )
 
     def _by_training(self) -> dict[str, Any]:
         reason = "no proxy is near enough, and the texts are too many to ask the LLM about each"
@@ -246,7 +252,9 @@ class _Job:
         least = self.route.trust.agreement
         for step in self.plan.steps:
             if len({_said(a.answers, step.id) for a in known if step.id in a.answers}) < 2:
-                return f"the LLM gave step '{step.id}' one and the same answer on {len(known)} texts, which proves nothing"
+                return (
+                    f"the LLM gave step '{step.id}' one and the same answer on {len(known)} texts, which proves nothing"
+                )
         predicted = candidate.proxy.answers([a.text for a in known], everything=True)
         quality = evaluate_plan(self.plan, [a.answers for a in known], predicted)
         candidate.quality = quality
@@ -254,7 +262,9 @@ class _Job:
         candidate.way = candidate.way.because(f"{candidate.way.reason}; {shown}")
         worst = min(quality.steps.values(), key=lambda s: s.agreement.value)
         if quality.agreement.interval.low < least or worst.agreement.value < least:
-            return f"{candidate.way.reason} (95% interval from {quality.agreement.interval.low:.0%}), too little to trust"
+            return (
+                f"{candidate.way.reason} (95% interval from {quality.agreement.interval.low:.0%}), too little to trust"
+            )
         return None
 
     # ---- the LLM
@@ -276,7 +286,9 @@ class _Job:
         if report.stopped and not known:
             raise (BudgetError if "max_" in report.stopped else LLMError)(report.stopped)
         if missing := len(set(texts)) - len(known):
-            self.notes.append(f"{missing} texts have no answer of the LLM ({report.stopped or 'it gave no usable one'})")
+            self.notes.append(
+                f"{missing} texts have no answer of the LLM ({report.stopped or 'it gave no usable one'})"
+            )
         return known
 
     def _left(self) -> BudgetSettings:

@@ -84,4 +84,3 @@ class PartRows:
 
 def _tally(file: Path) -> Path:
     return file.with_suffix(".tally.json")
-

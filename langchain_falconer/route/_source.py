@@ -20,7 +20,6 @@ from langchain_falconer.corpus import (
 )
 from langchain_falconer.graph import digest
 
-
 _WHOLE_CHARS = 8_000
 
 

@@ -50,7 +50,7 @@ class FalconerTool(BaseTool):
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
-    def answer(self, **arguments: Any) -> dict[str, Any]:
+    def answer(self, *args: Any, **arguments: Any) -> dict[str, Any]:
         """What the tool has to say, as JSON data of any size."""
         raise NotImplementedError
 
@@ -107,8 +107,9 @@ def _cut(facts: dict[str, Any]) -> bool:
         for _ in range(max(1, len(box) // 10)):
             box.popitem() if isinstance(box, dict) else box.pop()
         return True
-    place, key = max(_strings(facts), key=lambda found: len(found[0][found[1]]), default=({}, ""))
-    if not place or len(place[key]) < 40:
+    strings: list[tuple[Any, Any]] = list(_strings(facts))
+    place, key = max(strings, key=lambda found: len(found[0][found[1]]), default=(None, None))
+    if place is None or len(place[key]) < 40:
         return False
     place[key] = f"{place[key][: len(place[key]) // 2]}…"
     return True

@@ -47,7 +47,9 @@ class AddDocumentsInput(BaseModel):
 
     corpus: Text = Field(description="The corpus to add to, e.g. 'reviews'; made if there is none of this name.")
     documents: list[DocumentInput] = Field(
-        default_factory=list, description="The documents: each has a text, and where it comes from.", max_length=MAX_TEXTS
+        default_factory=list,
+        description="The documents: each has a text, and where it comes from.",
+        max_length=MAX_TEXTS,
     )
     files: list[Text] = Field(
         default_factory=list, description="Names of files to add, where files may be added.", max_length=100

@@ -125,7 +125,7 @@ class MineCorpusTool(FalconerTool):
 
 
 def compact(result: MiningResult) -> dict[str, Any]:
-    """An answer in brief: counts, top values with sources, quotes, quality with its interval, cost, and why this way."""
+    """An answer in brief: counts, top values with sources, quotes, quality with its interval, cost and decision."""
     summary = result.summary
     rows, found = summary["rows"], summary["findings"]
     return {
@@ -173,5 +173,3 @@ def _decision(summary: dict[str, Any]) -> dict[str, Any]:
     taken = summary["decision"]
     proxy = taken.get("proxy")
     return {"way": taken["way"], "reason": taken["reason"]} | ({"proxy": Path(proxy).name} if proxy else {})
-
-

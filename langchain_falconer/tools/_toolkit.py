@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
 
 _PROMPT = (
-    "You answer questions about large collections of texts. Never read texts one by one: call mine_corpus, get_label or "
-    "get_span on a corpus, and read_results for details. Every number that you report must come from a tool, with the "
-    "result id behind it."
+    "You answer questions about large collections of texts. Never read texts one by one: call mine_corpus, get_label "
+    "or get_span on a corpus, and read_results for details. Every number that you report must come from a tool, with "
+    "the result id behind it."
 )
 _DESCRIPTION = (
     "Counts, classifies and extracts over whole corpora of texts, cheaply and with measured quality. Name the corpus "
