@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
+from langchain_falconer._trace import span
 from langchain_falconer.annotate import Annotation, AnnotationReport, Annotator, Budget, BudgetSettings, recall
 from langchain_falconer.errors import BudgetError, LLMError, ProxyError, RunError
 from langchain_falconer.evaluate import Quality, evaluate_plan
@@ -86,7 +87,10 @@ class Route:
             known = self.results.find(result)
             if known is not None:
                 return {**known, "cost": _FREE, "seconds": {}, "answered_before": True}
-            return _Job(self, plan, source, result, emit)()
+            with span("falconer.route") as traced:
+                summary = _Job(self, plan, source, result, emit)()
+                traced |= _traced(summary)
+            return summary
 
     # ---- shared with the job
 
@@ -124,6 +128,20 @@ class Route:
         return replace(
             facts, tokens_an_answer=tokens, seconds_an_answer=seconds / answers / self.llm.settings.max_concurrency
         )
+
+
+def _traced(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """What a trace holds of an answer: counts and names."""
+    cost, rows, proxy = summary["cost"], summary["rows"], summary["proxy"]
+    return {
+        "way": summary["decision"]["way"],
+        "result": summary["result"],
+        "texts": rows["total"],
+        "matched": rows["matched"],
+        "computed": summary["computed"],
+        "tokens": cost["input_tokens"] + cost["output_tokens"],
+        "proxy": Path(proxy).name if proxy else None,
+    }
 
 
 _FREE = {"calls": 0, "input_tokens": 0, "output_tokens": 0, "usd": 0.0}
@@ -191,7 +209,7 @@ class _Job:
     def _by_llm(self) -> dict[str, Any]:
         reason = f"{self.survey.passages} texts, and training would ask about {self.route.settings.annotations}"
         texts = [row.text for row in self.source.open() if hasattr(row, "text")]
-        known = self._asked(list(dict.fromkeys(texts)))
+        known = self._asked(list(dict.fromkeys(texts)), whole=True)
         proxy = Proxy.zero_shot(self.plan, base=self.route.settings.base)
         rows = self._rows(f"llm {self._llm.name}")
         run = partial(rows.run, proxy, self.route.settings.run, known=known)
@@ -274,8 +292,8 @@ class _Job:
         assert self.route.llm is not None
         return self.route.llm
 
-    def _asked(self, texts: list[str]) -> list[Annotation]:
-        """The LLM's answers, those that it gave before among them."""
+    def _asked(self, texts: list[str], *, whole: bool = False) -> list[Annotation]:
+        """The LLM's answers, those that it gave before among them; ``whole`` is content with nothing less than all."""
         with self.route.home.store() as store:
             budget = Budget(store, self.result, self.route.settings.budget, self._llm.price() is not None)
             annotator = Annotator(self._llm, store, self.plan, budget, self.route.settings.annotate)
@@ -283,7 +301,7 @@ class _Job:
                 texts, lambda done, total: self.emit({"stage": "annotate", "done": done, "total": total})
             )
             known = recall(store, self.plan, texts, self._llm.name)
-        if report.stopped and not known:
+        if report.stopped and (whole or not known):
             raise (BudgetError if "max_" in report.stopped else LLMError)(report.stopped)
         if missing := len(set(texts)) - len(known):
             self.notes.append(

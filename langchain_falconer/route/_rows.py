@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -37,6 +38,7 @@ class PartRows:
                 before = done
                 tally = run(source.open(number), file, lambda n, before=before: on_rows(before + n))  # type: ignore[misc]
                 write_whole(_tally(file), json.dumps(tally.to_dict(), ensure_ascii=False))
+                shutil.rmtree(file.with_suffix(""), ignore_errors=True)  # the run's shards, now joined
                 computed += tally.total
             done += Tally.load(_tally(file)).total
             on_rows(done)

@@ -85,7 +85,9 @@ class AddDocumentsTool(FalconerTool):
         facts = told[-1].to_dict()
         for key in ("added", "duplicates", "unreadable"):
             facts[key] = sum(getattr(one, key) for one in told)
-        return {**facts, "next": f"mine_corpus(instruction=..., corpus='{corpus}') asks about all of them"}
+        if facts["documents"]:
+            facts["next"] = f"mine_corpus(instruction=..., corpus='{corpus}') asks about all of them"
+        return facts
 
     def _allowed(self, name: str) -> Path:
         if self.files_folder is None:
