@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import pytest
 from langchain_core.language_models import FakeMessagesListChatModel
 from langchain_core.messages import AIMessage, ToolMessage
 from langchain_openai import ChatOpenAI
-from laptops import is_positive, reviews, teacher, write_corpus
+from laptops import PLAN, is_positive, reviews, teacher, write_corpus
 from loopback import ChatServer
 
 from langchain_falconer import Falconer, FalconerToolkit
@@ -119,7 +120,7 @@ def test_research_counts_and_every_number_links_to_its_rows(falconer, tmp_path, 
     assert '"only_matches": true' in notes
 
 
-def test_langgraph_dev_serves_the_graphs(tmp_path):
+def test_langgraph_dev_serves_the_graphs_and_runs_up_to_the_review(tmp_path):
     if importlib.util.find_spec("langgraph_cli") is None or importlib.util.find_spec("langgraph_api") is None:
         pytest.skip("langgraph-cli[inmem] is not installed")
     with socket.socket() as free:
@@ -127,27 +128,34 @@ def test_langgraph_dev_serves_the_graphs(tmp_path):
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "langgraph_cli", "dev", "--no-browser", "--no-reload", "--port", str(port)]
     environment = {**os.environ, "FALCONER_HOME": str(tmp_path), "PYTHONPATH": str(ROOT), "LANGSMITH_TRACING": "false"}
-    served = subprocess.Popen(
-        command, cwd=ROOT / "graphs", env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
+    log = (tmp_path / "served.log").open("wb")
+    served = subprocess.Popen(command, cwd=ROOT / "graphs", env=environment, stdout=log, stderr=log)
+    base = f"http://127.0.0.1:{port}"
     try:
-        labels, corpus = tmp_path / "labels.jsonl", write_corpus(tmp_path / "few.jsonl", reviews(2))
-        given = {"instruction": "x", "corpus": [str(corpus)], "annotations": str(labels)}
-        body = {"assistant_id": "falconer", "input": given}
-        told = _posted(f"http://127.0.0.1:{port}/runs/wait", body, served)
-        assert "plan" in json.dumps(told)  # there is no LLM to write one: the graph says so
+        thread = _asked(f"{base}/threads", served, {})["thread_id"]
+        corpus, labels = write_corpus(tmp_path / "few.jsonl", reviews(2)), str(tmp_path / "labels.jsonl")
+        given = {"instruction": "x", "corpus": [str(corpus)], "annotations": labels, "plan": PLAN.to_dict()}
+        _asked(f"{base}/threads/{thread}/runs/wait", served, {"assistant_id": "falconer", "input": given})
+        state = _asked(f"{base}/threads/{thread}/state", served)
+        assert state["next"] == ["review"]
+        assert state["values"]["plan"] == PLAN.to_dict()
+        assert {a["graph_id"] for a in _asked(f"{base}/assistants/search", served, {})} == {"falconer", "deep_research"}
     finally:
         served.terminate()
         served.wait(20)
+        log.close()
 
 
-def _posted(url, body, served):
-    request = urllib.request.Request(url, json.dumps(body).encode(), {"content-type": "application/json"})
+def _asked(url, served, body=None):
+    data = json.dumps(body).encode() if body is not None else None
+    request = urllib.request.Request(url, data, {"content-type": "application/json"})
     until = time.monotonic() + 60
     while True:
         try:
             with urllib.request.urlopen(request) as answer:
                 return json.load(answer)
+        except urllib.error.HTTPError:
+            raise
         except OSError:
             assert served.poll() is None, "the server ended"
             assert time.monotonic() < until, "the server did not answer"

@@ -139,10 +139,10 @@ def test_mining_says_how_often_from_where_how_well_and_why_this_way(mined, tools
 
 
 def test_no_answer_is_longer_than_the_budget(tools, mined):
-    long = [f"{t} {'word ' * 400}{i}" for i, t in enumerate(reviews(300))]
+    many = reviews(300, start=1000)
     calls = [
-        call(tools["get_label"], texts=long, instruction=POSITIVE),
-        call(tools["get_span"], texts=long, instruction=PRICE),
+        call(tools["get_label"], texts=many, instruction=POSITIVE),
+        call(tools["get_span"], texts=many, instruction=PRICE),
         call(tools["read_results"], result=mined["result"], limit=50),
         call(tools["read_results"], result=mined["result"], count_by="price", limit=50),
         call(tools["mine_corpus"], instruction=INSTRUCTION, corpus="stored"),
