@@ -193,5 +193,6 @@ def test_a_persons_annotations_train_where_there_is_no_llm(tmp_path, settings):
     result = falconer.ask(PLAN, falconer.corpus("reviews"))
     assert result.decision["way"] == "train"
     assert [row["text"] for row in result.rows()] == reviews(50)
+    assert list(falconer.mine("x", falconer.corpus("reviews"), plan=PLAN).rows()) == list(result.rows())
     falconer.add_documents("reviews", reviews(53))
     assert falconer.ask(PLAN, falconer.corpus("reviews")).summary["computed"] == 3

@@ -341,6 +341,50 @@ def test_the_same_question_at_once_is_paid_once(with_llm):
     assert server.calls == 2  # two texts a call
 
 
+def test_four_agents_at_once_on_one_home_lose_nothing_and_double_nothing(with_llm):
+    tools, _ = with_llm
+    told = {}
+
+    def work(me):
+        own = reviews(6, start=100 * me)
+        added = call(tools["add_documents"], corpus="shared", documents=[{"text": t} for t in [*own, *TEXTS]])
+        labels = call(tools["get_label"], texts=own, instruction=f"Is writer {me} happy?")
+        told[me] = (added.status, [label["value"] for label in labels.artifact["labels"]])
+
+    threads = [threading.Thread(target=work, args=(me,)) for me in range(1, 5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert told == {me: ("success", [is_positive(t) for t in reviews(6, start=100 * me)]) for me in range(1, 5)}
+    (shared,) = call(tools["list_corpora"]).artifact["corpora"]
+    assert shared["documents"] == len({*TEXTS, *(t for me in range(1, 5) for t in reviews(6, start=100 * me))})
+
+
+async def test_a_cancelled_call_ends_at_its_next_step_and_can_be_made_again(tmp_path, settings):
+    began, go_on = threading.Event(), threading.Event()
+
+    def slow(request):
+        began.set()
+        go_on.wait(20)
+        return teacher(request)
+
+    with ChatServer(slow) as server:
+        model = ChatOpenAI(base_url=server.base_url, api_key="test-key", model="loopback", max_retries=0)
+        falconer = Falconer(LLM(model, LLMSettings(max_retries=0, max_concurrency=1)), home=tmp_path, settings=settings)
+        tool = next(t for t in FalconerToolkit(falconer).get_tools() if t.name == "get_label")
+        asked = {"texts": reviews(8), "instruction": "Is the writer happy?"}
+        task = asyncio.create_task(tool.ainvoke(asked))
+        await asyncio.to_thread(began.wait, 20)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        go_on.set()
+        told = json.loads(await tool.ainvoke(asked))
+        assert told["steps"]["label"]["counts"] == {"true": 5, "false": 3}
+        assert server.calls == 4  # two texts a call, none asked twice
+
+
 # ---- inside an agent
 
 
