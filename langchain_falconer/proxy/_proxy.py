@@ -22,6 +22,7 @@ from langchain_falconer.evaluate import fit_scale, fit_temperature
 from langchain_falconer.plan import LabelOption, LabelStep, Plan, SpanStep, atoms, matches, resolve
 from langchain_falconer.proxy._base import (
     DEFAULT_BASE,
+    MAKING,
     empty_encoder,
     load_tokenizer,
     max_tokens,
@@ -343,9 +344,10 @@ class Proxy:
             return load_model(self.manifest["base"])
         from langchain_falconer.proxy._model import SlotModel
 
-        model = SlotModel(empty_encoder(str(self.path)))
-        fill(model, self.path)
-        return model.eval()
+        with MAKING:
+            model = SlotModel(empty_encoder(str(self.path)))
+            fill(model, self.path)
+            return model.eval()
 
     def _copy(self) -> Any:
         """The network, to be trained on without changing this proxy."""
@@ -594,7 +596,8 @@ def train_proxy(
         (after._copy(), after._tokenizer) if after else (load_model(base, settings.layers), load_tokenizer(base))
     )
     layout = joined(plan, memory)
-    slots = _first_slots(model, tokenizer, layout, memory, fresh=settings.fresh_head)
+    with MAKING:
+        slots = _first_slots(model, tokenizer, layout, memory, fresh=settings.fresh_head)
     limit = max_tokens(model.encoder.config.to_dict())
     taught = examples + rehearsed(memory, replay, passage_chars, len(examples), settings.seed)
     result = fit(model, slots, layout, Windows(tokenizer, limit), tokenizer.pad_id, taught, settings, on_step)
