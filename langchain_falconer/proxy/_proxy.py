@@ -215,7 +215,8 @@ class Proxy:
             raise ProxyError("a proxy is exported beside its saved weights; save it first")
         partial = self.path / ".partial.onnx"
         try:
-            difference = export_onnx(self._model, partial, self._slots)
+            with MAKING:
+                difference = export_onnx(self._model, partial, self._slots)
             partial.replace(self.path / FILES["onnx"])
         finally:
             partial.unlink(missing_ok=True)
