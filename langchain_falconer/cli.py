@@ -1,4 +1,4 @@
-"""The command line: ``falconer plan | mine | train | predict | pretrain | proxies | report | demo | benchmark``."""
+"""``falconer plan | mine | train | predict | pretrain | proxies | report | demo | mcp | benchmark``: the commands."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from langchain_falconer.graph import Review
     from langchain_falconer.llm import LLM
     from langchain_falconer.proxy import Registry
+    from langchain_falconer.route import Decision
 
 app = typer.Typer(
     name="falconer",
@@ -110,21 +111,34 @@ ProxyNames = Annotated[list[str], typer.Argument(metavar="NAME...", help="Names,
 def plan(
     instruction: str,
     llm: Llm = None,
+    cost: Annotated[
+        str | None,
+        typer.Option("--cost", metavar="CORPUS", help="Also say what it costs on this file, folder or stored corpus."),
+    ] = None,
+    home: HomeDir = None,
+    price: Price = None,
     timeout: Timeout = 120,
     as_json: AsJson = False,
 ) -> None:
     """Have the LLM plan INSTRUCTION, and show the plan. Nothing is annotated."""
+    from langchain_falconer.falconer import Falconer
     from langchain_falconer.plan import Planner, to_mermaid, to_pseudocode
 
     if llm is None:
         raise SettingsError("planning needs an LLM; name one with --llm, e.g. --llm openai:gpt-4.1-mini")
     with stderr.status("planning…"):
-        made = Planner(_llm(llm, timeout=timeout)).plan(instruction)
+        asked = _llm(llm, timeout=timeout, price=price)
+        made = Planner(asked).plan(instruction)
+        falconer = Falconer(asked, home=home) if cost is not None else None
+        corpus = (Path(cost) if Path(cost).exists() else falconer.corpus(cost)) if cost and falconer else None
+        costs = falconer.costs(made, corpus) if falconer else None
     if as_json:
-        _print_json(made.to_dict())
+        _print_json({**made.to_dict(), **({"costs": costs.to_dict()} if costs else {})})
     else:
         _show_code(to_pseudocode(made), stdout)
         stdout.print(to_mermaid(made), markup=False, highlight=False, style="dim")
+        if costs:
+            _show_costs(costs)
 
 
 @app.command()
@@ -545,6 +559,40 @@ def demo(
     _finish(result, output.with_suffix(".html"), as_json)
 
 
+@app.command()
+def mcp(
+    llm: Llm = None,
+    home: HomeDir = None,
+    corpora: Annotated[
+        list[str] | None,
+        typer.Option("--corpus", metavar="NAME=PATH", help="A file or folder that may be asked about by this name."),
+    ] = None,
+    files: Annotated[
+        Path | None, typer.Option("--files", help="The only folder that clients may add files from [default: none].")
+    ] = None,
+    http: Annotated[
+        int | None, typer.Option("--http", metavar="PORT", help="Serve HTTP on 127.0.0.1 instead of stdio.", min=1)
+    ] = None,
+    price: Price = None,
+    max_usd: Annotated[float | None, typer.Option("--max-usd", help="Most USD of one question.", min=0)] = None,
+    max_llm_calls: Annotated[
+        int | None, typer.Option("--max-llm-calls", help="Most LLM calls of one question.", min=0)
+    ] = None,
+    timeout: Timeout = 120,
+) -> None:
+    """Serve the agent tools over MCP: on stdio, or as streamable HTTP at /mcp on the loopback interface."""
+    from langchain_falconer.falconer import Falconer
+    from langchain_falconer.tools import FalconerToolkit, create_mcp_server
+
+    given = dict(one.partition("=")[::2] for one in corpora or [])
+    if wrong := next((path or name for name, path in given.items() if not Path(path).exists() or not path), None):
+        raise SettingsError(f"there is no file '{wrong}'; write --corpus NAME=PATH with a path that exists")
+    settings = _mine_settings(budget={"max_usd": max_usd, "max_calls": max_llm_calls})
+    falconer = Falconer(_llm(llm, timeout=timeout, price=price) if llm else None, home=home, settings=settings)
+    server = create_mcp_server(FalconerToolkit(falconer, corpora=given, files_folder=files), port=http or 8000)
+    server.run("streamable-http" if http else "stdio")
+
+
 @benchmark_app.command("planning")
 def benchmark_planning(llm: Llm = None, timeout: Timeout = 120, as_json: AsJson = False) -> None:
     """Twenty instructions: how many give a plan that is valid and says what was asked."""
@@ -847,6 +895,23 @@ def _show_code(code: str, console: Console) -> None:
     from rich.syntax import Syntax
 
     console.print(Syntax(code, "python", word_wrap=True, background_color="default"))
+
+
+def _show_costs(costs: Decision) -> None:
+    """Every way to the answer, the one that would be tried first on top, and where training breaks even."""
+    from rich.table import Table
+
+    table = Table("way", "texts for the LLM", "tokens", "USD", "seconds", "why", title="Ways to the answer (estimates)")
+    for way in (costs.taken, *costs.others):
+        usd = "?" if way.usd is None else f"{way.usd:.4f}"
+        table.add_row(way.name, f"{way.texts:,}", f"{way.tokens:,}", usd, f"{way.seconds:,.0f}", way.reason)
+    stdout.print(table)
+    even = costs.break_even
+    by_seconds = f"{even['texts_by_seconds']:,}" if even["texts_by_seconds"] is not None else "never"
+    stdout.print(
+        f"training costs less than asking the LLM about each text from {even['texts_by_tokens']:,} texts on in tokens, "
+        f"in seconds from {by_seconds}"
+    )
 
 
 def _show_benchmark(found: dict[str, Any], as_json: bool) -> None:

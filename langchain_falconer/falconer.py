@@ -7,16 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from langchain_falconer.annotate import Annotation, read_annotations
-from langchain_falconer.corpus import open_corpus_files, spool
+from langchain_falconer.annotate import Annotation, Budget, BudgetSettings, read_annotations
+from langchain_falconer.corpus import Added, StoredCorpus, open_corpus_files, spool, stored_settings
 from langchain_falconer.errors import RunError
 from langchain_falconer.evaluate import Quality
 from langchain_falconer.execute import read_rows
-from langchain_falconer.graph import Home, MineSettings, Review, create_falconer_graph
+from langchain_falconer.graph import Home, MineSettings, Review, create_falconer_graph, digest, planned
 from langchain_falconer.llm import LLM, LLMSettings
 from langchain_falconer.plan import Plan, Planner
 from langchain_falconer.proxy import Proxy, train_proxy
 from langchain_falconer.report import render_html
+from langchain_falconer.route import Decision, Route, Source, Trust
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -60,8 +61,20 @@ class MiningResult:
         return guarantee
 
     @property
+    def result(self) -> str | None:
+        """The id that :meth:`Falconer.ask` keeps the result under; None of a plain :meth:`Falconer.mine`."""
+        return self.summary.get("result")
+
+    @property
+    def decision(self) -> dict[str, Any] | None:
+        """The way that :meth:`Falconer.ask` took, the others, and why; None of a plain :meth:`Falconer.mine`."""
+        return self.summary.get("decision")
+
+    @property
     def proxy(self) -> Proxy:
-        """The trained proxy."""
+        """The trained proxy. Raises ``RunError`` where none was trained or found for the answer."""
+        if not self.summary["proxy"]:
+            raise RunError("no trained proxy decided this answer; mine() trains one")
         return Proxy.load(self.summary["proxy"])
 
     def rows(self) -> Iterator[dict[str, Any]]:
@@ -126,8 +139,8 @@ class Falconer:
 
         Args:
             instruction: what is wanted, in plain words.
-            corpus: a path, a list of paths (``Path`` objects), or texts: a list of ``str`` or LangChain ``Document``, a
-                ``BaseLoader``, a Hugging Face dataset.
+            corpus: a :meth:`corpus` of this home, a path, a list of paths (``Path`` objects), or texts: a list of
+                ``str`` or LangChain ``Document``, a ``BaseLoader``, a Hugging Face dataset.
             output: ``.jsonl``, ``.parquet`` or ``.duckdb``; by default in the home.
             plan: a plan that is there already.
             on_event: told of progress: ``{"stage", "event" | "done", "total"}``, with a ``"note"`` of what matters.
@@ -137,6 +150,9 @@ class Falconer:
         Raises:
             FalconerError: with one sentence that names the fix.
         """
+        if isinstance(corpus, StoredCorpus):
+            options: dict[str, Any] = {"plan": plan, "on_event": on_event, "reviewer": reviewer, "recorded": recorded}
+            return self._with(corpus=stored_settings()).mine(instruction, corpus.paths, output, **options)
         import sqlite3
 
         from langgraph.checkpoint.sqlite import SqliteSaver
@@ -178,6 +194,90 @@ class Falconer:
             raise RunError(f"the plan was rejected ({summary['rejected']}); say it in other words, or give a plan")
         return MiningResult(summary)
 
+    # ---- the workspace
+
+    def add_documents(self, name: str, documents: Any) -> Added:
+        """Add documents to a corpus of this home, which is made if there is none of this name.
+
+        Args:
+            name: lower-case letters, digits, ``_`` and ``-``.
+            documents: what :meth:`mine` takes as corpus (a retriever's or search tool's ``Document`` list, paths,
+                texts), or an iterator. A text that the corpus holds already is dropped, and counted.
+
+        Raises:
+            CorpusError: the name is none, or there is nothing to read.
+        """
+        return self.home.workspace.add(name, documents, self.settings.corpus)
+
+    def list_corpora(self) -> list[StoredCorpus]:
+        """The corpora of this home, by name."""
+        return self.home.workspace.corpora()
+
+    def corpus(self, name: str) -> StoredCorpus:
+        """The corpus of this name, to be mined or asked. Raises ``CorpusError`` if there is none."""
+        return self.home.workspace.corpus(name)
+
+    # ---- the cheapest way
+
+    def ask(
+        self, question: str | Plan, corpus: Any, *, trust: Trust | None = None, on_event: Progress | None = None
+    ) -> MiningResult:
+        """Answer a question about every text of a corpus, the cheapest way that can be trusted.
+
+        That is the answer given before; a proxy trained on these very questions; one trained on near questions, or
+        none, if it agrees with the LLM on a few texts; the LLM, for few texts; or training one, as :meth:`mine` does.
+        Of a stored corpus only parts that came since are computed.
+
+        Args:
+            question: what is wanted, in plain words, or a plan.
+            corpus: a :meth:`corpus`, or what :meth:`mine` takes.
+            trust: when a proxy that was not trained on the question is believed.
+            on_event: told of progress, as in :meth:`mine`.
+
+        Raises:
+            FalconerError: with one sentence that names the fix.
+        """
+        emit: Progress = on_event or (lambda _: None)
+        source, plan = self._source(corpus), self._planned(question)
+        return MiningResult(self._route(trust, emit)(plan, source, emit))
+
+    def costs(self, question: str | Plan, corpus: Any, *, trust: Trust | None = None) -> Decision:
+        """What each way to answer a question costs, the one that :meth:`ask` would try first in front.
+
+        Nothing is asked about texts, trained or run; for a question in words the LLM may be asked for its plan.
+        """
+        return self._route(trust, lambda _: None).decide(self._planned(question), self._source(corpus))
+
+    def _route(self, trust: Trust | None, emit: Progress) -> Route:
+        def train(plan: Plan, source: Source, output: Path, budget: BudgetSettings) -> dict[str, Any]:
+            one = self._with(corpus=source.settings, budget=budget)
+            return one.mine(plan.instruction, source.paths, output, plan=plan, on_event=emit).summary
+
+        return Route(self.home, self.llm, self.settings, trust or Trust(), train, self.annotations is not None)
+
+    def _planned(self, question: str | Plan) -> Plan:
+        if isinstance(question, Plan):
+            return question
+        known = (entry.plan for entry in self.home.registry.entries() if entry.plan)
+        if plan := next((plan for plan in known if plan.instruction == question), None):
+            return plan
+        if self.llm is None:
+            raise RunError("planning needs an LLM; make the Falconer with llm=…, or ask with a plan")
+        with self.home.store() as store:
+            run = f"plan-{digest(question, self.llm.name)}"
+            budget = Budget(store, run, self.settings.budget, self.llm.price() is not None)
+            return planned(self.home, self.llm, question, budget)
+
+    def _source(self, corpus: Any) -> Source:
+        if isinstance(corpus, StoredCorpus):
+            return Source.of_stored(corpus)
+        paths = [Path(path) for path in self._paths(corpus)]
+        return Source.of_files(paths[0].name, paths, self.settings.corpus)
+
+    def _with(self, **settings: Any) -> Falconer:
+        changed = self.settings.model_copy(update=settings)
+        return Falconer(self.llm, annotations=self.annotations, home=self.home.folder, settings=changed)
+
     def train(self, plan: Plan, annotations: str | Path | Sequence[Annotation], **train: Any) -> Proxy:
         """A proxy for ``plan``, trained on all of ``annotations`` (a file or what was read from one)."""
         told = annotations if isinstance(annotations, Sequence) and not isinstance(annotations, str) else None
@@ -195,7 +295,7 @@ class Falconer:
 
 def _thread(state: dict[str, Any], falconer: Falconer) -> str:
     """One thread a job: the same call, on files that did not change, finds its checkpoints again."""
-    from langchain_falconer.graph import digest, file_digest
+    from langchain_falconer.graph import file_digest
 
     asked = {k: v for k, v in state.items() if k not in ("output", "auto_approve")}
     settings = falconer.settings.model_dump(exclude={"budget"})

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
+from langchain_falconer._trace import untraced
 from langchain_falconer.errors import FalconerError, LLMError
 
 if TYPE_CHECKING:
@@ -224,7 +225,8 @@ class LLM:
         self, ask: Callable[[Any], AIMessage], prompt: list[tuple[str, str]], schema: dict[str, Any], estimated: Usage
     ) -> Reply:
         try:
-            message = ask(prompt)
+            with untraced():
+                message = ask(prompt)
         except Exception as error:
             if (cut := _unfinished(error)) is None:
                 raise

@@ -106,6 +106,22 @@ def test_mine_and_plan_with_an_llm(falconer, files, tiny_bert, tmp_path, monkeyp
     assert "sk-secret" not in done.out + done.err
 
 
+def test_what_a_plan_costs_is_told_before_anything_but_the_plan_is_paid(falconer, files, tmp_path, monkeypatch):
+    options = ["--llm", "openai:loopback", "--cost", files / "corpus.jsonl", "--home", tmp_path / "home"]
+    with ChatServer(teacher) as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.base_url)
+        monkeypatch.setenv("OPENAI_API_KEY", "test-key")
+        told = falconer("plan", INSTRUCTION, *options, "--price", "1,2", "--json")
+        shown = falconer("plan", INSTRUCTION, *options)
+        assert server.calls == 2
+    assert told.json["steps"] == PLAN.to_dict()["steps"]
+    ways = [told.json["costs"], *told.json["costs"]["others"]]
+    assert {way["name"] for way in ways} >= {"llm", "train"}
+    assert all(way["usd"] > 0 for way in ways)
+    assert told.json["costs"]["break_even"]["texts_by_tokens"] == 301
+    assert "training costs less than asking the LLM" in shown.out.replace("\n", " ")
+
+
 def test_a_plan_is_answered_untrained(falconer, files, tmp_path):
     predicted = falconer("predict", files / "plan.json", files / "corpus.jsonl", "-o", tmp_path / "p.jsonl",
                          "--home", tmp_path / "home", "--backend", "torch", "--json")  # fmt: skip
@@ -213,7 +229,7 @@ def test_a_manifest_that_says_odd_things_can_be_shown(proxies, tmp_path):
 def test_help_lists_every_command(falconer):
     shown = falconer("--help")
     assert shown.code == 0
-    for command in ("plan", "mine", "train", "predict", "proxies", "report", "demo", "benchmark"):
+    for command in ("plan", "mine", "train", "predict", "proxies", "report", "demo", "mcp", "benchmark"):
         assert command in shown.out
 
 

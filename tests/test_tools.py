@@ -3,72 +3,88 @@
 import asyncio
 import json
 import shutil
-from pathlib import Path
+import threading
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from langchain.agents import create_agent
 from langchain_core.language_models import FakeMessagesListChatModel
 from langchain_core.messages import AIMessage, ToolMessage
 from langchain_openai import ChatOpenAI
 from langchain_tests.integration_tests import ToolsIntegrationTests
 from langchain_tests.unit_tests import ToolsUnitTests
-from laptops import PLAN, is_positive, prices, reviews, teacher, write_corpus
+from laptops import INSTRUCTION, PLAN, is_positive, prices, reviews, teacher, write_corpus
 from loopback import ChatServer
 
 from langchain_falconer import Falconer, FalconerToolkit
 from langchain_falconer.llm import LLM, LLMSettings
-from langchain_falconer.tools import MAX_LLM_TEXTS
+from langchain_falconer.tools import MAX_TOKENS
 
 TEXTS = reviews(12, start=60)
+STORED = reviews(120)
 POSITIVE, PRICE = (step.instruction for step in PLAN.steps)
-EXAMPLES = {
-    "get_label": {"texts": TEXTS, "instruction": POSITIVE},
-    "get_span": {"texts": TEXTS, "instruction": PRICE},
-    "mine_corpus": {"instruction": "Find the prices in positive reviews", "corpus": "reviews"},
-}
+SITES = ["https://a.example", "https://b.example"]
 
 
 @pytest.fixture(scope="module")
-def server():
-    with ChatServer(teacher) as server:
-        yield server
+def home(proxy_folder, tmp_path_factory):
+    """A home with a trained proxy, a stored corpus, and no LLM."""
+    folder = tmp_path_factory.mktemp("tools")
+    shutil.copytree(proxy_folder, folder / "home" / "proxies" / "laptops")
+    (folder / "inbox").mkdir()
+    (folder / "inbox" / "more.txt").write_text("A text in a file.", "utf-8")
+    (folder / "secret.txt").write_text("Not for agents.", "utf-8")
+    write_corpus(folder / "own.jsonl", reviews(20))
+    documents = [{"text": t, "url": SITES[i % 2]} for i, t in enumerate(STORED)]
+    Falconer(home=folder / "home").add_documents("stored", documents)
+    return folder
 
 
 @pytest.fixture(scope="module")
-def toolkit(server, tiny_bert, tmp_path_factory):
-    """Tools on a home without proxies, with an LLM and one corpus."""
-    from conftest import TRAIN
-
+def toolkit(home):
     from langchain_falconer.graph import MineSettings
 
-    folder = tmp_path_factory.mktemp("tools")
-    write_corpus(folder / "reviews.jsonl", reviews(60))
-    more = {"base": tiny_bert, "annotations": 30, "train": TRAIN, "run": {"backend": "onnx"}}
-    model = ChatOpenAI(base_url=server.base_url, api_key="test-key", model="loopback", max_retries=0)
-    falconer = Falconer(
-        LLM(model, LLMSettings(max_retries=0)), home=folder / "home", settings=MineSettings.model_validate(more)
-    )
-    return FalconerToolkit(falconer, corpora={"reviews": folder / "reviews.jsonl"})
+    falconer = Falconer(home=home / "home", settings=MineSettings.model_validate({"run": {"backend": "onnx"}}))
+    return FalconerToolkit(falconer, corpora={"files": home / "own.jsonl"}, files_folder=home / "inbox")
 
 
-@pytest.fixture
-def trained(toolkit, proxy_folder, tmp_path):
-    """Tools on a home with a trained proxy, and no LLM."""
-    shutil.copytree(proxy_folder, tmp_path / "home" / "proxies" / "laptops")
-    return {tool.name: tool for tool in FalconerToolkit(home=tmp_path / "home").get_tools()}
-
-
-@pytest.fixture
+@pytest.fixture(scope="module")
 def tools(toolkit):
     return {tool.name: tool for tool in toolkit.get_tools()}
+
+
+@pytest.fixture(scope="module")
+def mined(tools):
+    return call(tools["mine_corpus"], instruction=INSTRUCTION, corpus="stored").artifact
+
+
+@pytest.fixture(scope="module")
+def examples(mined):
+    return {
+        "list_corpora": {},
+        "add_documents": {"corpus": "tried", "documents": [{"text": "One.", "source": "me"}]},
+        "mine_corpus": {"instruction": INSTRUCTION, "corpus": "stored"},
+        "get_label": {"texts": TEXTS, "instruction": POSITIVE},
+        "get_span": {"texts": TEXTS, "instruction": PRICE},
+        "read_results": {"result": mined["result"]},
+    }
+
+
+def call(tool, **arguments):
+    return tool.invoke({"type": "tool_call", "id": "1", "name": tool.name, "args": arguments})
+
+
+def size(content):
+    return len(content.encode()) / 3
 
 
 class _Standard:
     name = ""
 
     @pytest.fixture(autouse=True)
-    def _made(self, toolkit):
-        self.made = next(tool for tool in toolkit.get_tools() if tool.name == self.name)
+    def _made(self, tools, examples):
+        self.made, self.example = tools[self.name], examples[self.name]
 
     @property
     def tool_constructor(self):
@@ -76,92 +92,146 @@ class _Standard:
 
     @property
     def tool_invoke_params_example(self):
-        return EXAMPLES[self.name]
+        return self.example
 
 
-class TestGetLabelUnit(_Standard, ToolsUnitTests):
-    name = "get_label"
+NAMES = ["list_corpora", "add_documents", "mine_corpus", "get_label", "get_span", "read_results"]
+for _name in NAMES:
+    _title = "".join(part.title() for part in _name.split("_"))
+    for _kind, _suite in (("Unit", ToolsUnitTests), ("Integration", ToolsIntegrationTests)):
+        globals()[f"Test{_title}{_kind}"] = type(f"Test{_title}{_kind}", (_Standard, _suite), {"name": _name})
 
 
-class TestGetLabelIntegration(_Standard, ToolsIntegrationTests):
-    name = "get_label"
+# ---- what they answer
 
 
-class TestGetSpanUnit(_Standard, ToolsUnitTests):
-    name = "get_span"
-
-
-class TestGetSpanIntegration(_Standard, ToolsIntegrationTests):
-    name = "get_span"
-
-
-class TestMineCorpusUnit(_Standard, ToolsUnitTests):
-    name = "mine_corpus"
-
-
-class TestMineCorpusIntegration(_Standard, ToolsIntegrationTests):
-    name = "mine_corpus"
-
-
-def call(tool, **arguments):
-    return tool.invoke({"type": "tool_call", "id": "1", "name": tool.name, "args": arguments})
-
-
-def test_a_trained_proxy_answers_for_free(trained):
-    labels = call(trained["get_label"], texts=TEXTS, instruction=POSITIVE)
+def test_a_trained_proxy_labels_and_extracts_for_free(tools):
+    texts = reviews(12, start=700)
+    labels = call(tools["get_label"], texts=texts, instruction=POSITIVE)
     assert labels.status == "success"
-    assert labels.artifact["decided_by"] == "proxy"
-    assert labels.artifact["proxy"] == "laptops"
-    assert [label["value"] for label in labels.artifact["labels"]] == [is_positive(t) for t in TEXTS]
+    assert labels.artifact["decision"]["way"] == "registry"
+    assert labels.artifact["cost"]["llm_calls"] == 0
+    assert [label["value"] for label in labels.artifact["labels"]] == [is_positive(t) for t in texts]
     assert json.loads(labels.content) == labels.artifact
-    spans = call(trained["get_span"], texts=TEXTS, instruction=PRICE)
-    for text, found in zip(TEXTS, spans.artifact["spans"], strict=True):
+    spans = call(tools["get_span"], texts=texts, instruction=PRICE)
+    for text, found in zip(texts, spans.artifact["spans"], strict=True):
         assert all(text[s["start"] : s["end"]] == s["text"] for s in found)
         if is_positive(text):
             assert [s["text"] for s in found] == prices(text)
 
 
-def test_without_proxy_the_llm_answers_for_a_handful_once(tools, server):
-    new = reviews(5, start=900)
-    before = server.calls
-    labels = call(tools["get_label"], texts=new, instruction="Is the writer happy?")
-    assert labels.artifact["decided_by"] == "openai:loopback"
-    assert [label["value"] for label in labels.artifact["labels"]] == [is_positive(t) for t in new]
-    paid = server.calls
-    assert paid > before
-    call(tools["get_label"], texts=new, instruction="Is the writer happy?")
-    assert server.calls == paid
+def test_mining_says_how_often_from_where_how_well_and_why_this_way(mined, tools):
+    assert mined["rows"] == len(STORED)
+    assert mined["matched"] == sum(map(is_positive, STORED))
+    assert mined["steps"]["positive"]["counts"] == {"true": 80, "false": 40}
+    assert mined["steps"]["price"]["spans"] == 80
+    top = mined["steps"]["price"]["top"][0]
+    assert top["count"] == 1
+    assert set(top["sources"]) <= set(SITES)
+    ids = {document.id for document in tools["mine_corpus"].mine.corpus("stored")}
+    assert {example["id"] for example in mined["examples"]} <= ids
+    assert {example["source"] for example in mined["examples"]} == set(SITES)
+    assert mined["decision"]["way"] == "registry"
+    assert "/" not in mined["result"]
+    again = call(tools["mine_corpus"], instruction=INSTRUCTION, corpus="stored").artifact
+    assert again["decision"]["way"] == "answered before"
+    assert again["result"] == mined["result"]
 
 
-def test_mining_gives_counts_and_references_and_no_corpus(tools):
-    mined = call(tools["mine_corpus"], **EXAMPLES["mine_corpus"])
-    facts = json.loads(mined.content)
-    assert facts == mined.artifact
-    assert facts["rows"] == 60
-    assert facts["labels"]["positive"]["true"] > 0
-    assert facts["spans"]["price"]["top"]
-    assert len(mined.content) < 4_000
-    assert len(Path(facts["result"]).read_text("utf-8").splitlines()) == 60
-    assert reviews(1)[0] not in mined.content
+def test_no_answer_is_longer_than_the_budget(tools, mined):
+    many = reviews(300, start=1000)
+    calls = [
+        call(tools["get_label"], texts=many, instruction=POSITIVE),
+        call(tools["get_span"], texts=many, instruction=PRICE),
+        call(tools["read_results"], result=mined["result"], limit=50),
+        call(tools["read_results"], result=mined["result"], count_by="price", limit=50),
+        call(tools["mine_corpus"], instruction=INSTRUCTION, corpus="stored"),
+    ]
+    for message in calls:
+        assert message.status == "success"
+        assert size(message.content) <= MAX_TOKENS
+        assert json.loads(message.content) == message.artifact
+    assert calls[0].artifact["shortened"]
+    assert calls[0].artifact["steps"]["label"]["counts"] == {"true": 200, "false": 100}
+
+
+def test_results_are_paged_filtered_and_counted(tools, mined):
+    def read(**arguments):
+        message = call(tools["read_results"], result=mined["result"], **arguments)
+        assert message.status == "success", message.content
+        return message.artifact
+
+    positive = [t for t in STORED if is_positive(t)]
+    first = read(limit=7)
+    assert (first["rows"], len(first["page"]), first["next_offset"]) == (120, 7, 7)
+    rest = read(limit=7, offset=119)
+    assert (len(rest["page"]), "next_offset" in rest) == (1, False)
+    assert read(only_matches=True)["rows"] == len(positive)
+    assert read(step="positive", value="false")["rows"] == 40
+    assert read(step="positive", value=True)["rows"] == 80
+    assert read(step="price")["rows"] == 80
+    one = read(step="price", value="$101")["page"]
+    assert [row["spans"]["price"] for row in one] == [["$101"]]
+    assert read(contains="TERRIBLE")["rows"] == 40
+    assert read(contains="%' OR true --")["rows"] == 0
+    assert read(source="b.example")["rows"] == 60
+    assert read(count_by="positive")["values"] == [{"value": "true", "count": 80}, {"value": "false", "count": 40}]
+    by_source = read(count_by="source", only_matches=True)["values"]
+    assert sum(v["count"] for v in by_source) == 80
+    spans = read(count_by="price", limit=5)
+    assert (spans["distinct"], len(spans["values"]), spans["next_offset"]) == (80, 5, 5)
+    whole = read(row=one[0]["id"])["row"]
+    assert whole["text"] == STORED[1]
+    assert whole["metadata"]["url"] == SITES[1]
+
+
+def test_documents_are_added_and_asked_about(tools):
+    added = call(tools["add_documents"], corpus="fresh", documents=[{"text": t, "title": "T"} for t in TEXTS]).artifact
+    assert (added["added"], added["documents"]) == (12, 12)
+    again = call(tools["add_documents"], corpus="fresh", documents=[{"text": TEXTS[0]}], files=["more.txt"]).artifact
+    assert (again["added"], again["duplicates"], again["documents"]) == (1, 1, 13)
+    names = {c["name"]: c for c in call(tools["list_corpora"]).artifact["corpora"]}
+    assert names["fresh"]["documents"] == 13
+    assert names["files"]["file"] == "own.jsonl"
+    mined = call(tools["get_label"], corpus="fresh", instruction=POSITIVE).artifact
+    assert mined["rows"] == 13
+    assert call(tools["get_label"], corpus="files", instruction=POSITIVE).artifact["rows"] == 20
 
 
 @pytest.mark.parametrize(
     ("tool", "arguments", "said"),
     [
-        ("mine_corpus", {"instruction": "x", "corpus": "/etc/passwd"}, ["no corpus '/etc/passwd'", "reviews"]),
-        ("mine_corpus", {"instruction": "", "corpus": "reviews"}, ["instruction"]),
-        ("mine_corpus", {"corpus": "reviews"}, ["instruction"]),
+        ("mine_corpus", {"instruction": "x", "corpus": "/etc/passwd"}, ["no corpus '/etc/passwd'", "stored"]),
+        ("mine_corpus", {"instruction": "x", "corpus": "../stored"}, ["no corpus '../stored'"]),
+        ("mine_corpus", {"instruction": "", "corpus": "stored"}, ["instruction"]),
+        ("mine_corpus", {"corpus": "stored"}, ["instruction"]),
+        ("mine_corpus", {"instruction": "new words", "corpus": "stored"}, ["LLM"]),
         ("get_label", {"texts": [], "instruction": "x"}, ["texts"]),
         ("get_label", {"texts": "one", "instruction": "x"}, ["texts"]),
+        ("get_label", {"instruction": "x"}, ["either texts or"]),
+        ("get_label", {"instruction": "x", "texts": ["a"], "corpus": "stored"}, ["either texts or"]),
         ("get_label", {"texts": ["a"], "instruction": "x", "labels": ["only"]}, ["labels"]),
         ("get_label", {"texts": ["a"], "instruction": "x", "labels": ["b", "b"]}, ["'b'"]),
         ("get_label", {"texts": ["a"], "instruction": "x", "multi_label": True}, ["multi_label needs labels"]),
-        ("get_label", {"texts": ["a"] * (MAX_LLM_TEXTS + 1), "instruction": "new?"}, ["at most 50", "mine_corpus"]),
+        ("get_label", {"texts": ["a", "b"], "instruction": "new?"}, ["give an LLM", f"'{POSITIVE}'"]),
         ("get_span", {"texts": ["a"], "instruction": " "}, ["instruction"]),
+        ("add_documents", {"corpus": "../x", "documents": [{"text": "a"}]}, ["no corpus name"]),
+        ("add_documents", {"corpus": "files", "documents": [{"text": "a"}]}, ["another corpus name"]),
+        ("add_documents", {"corpus": "x"}, ["nothing to add"]),
+        ("add_documents", {"corpus": "x", "files": ["../secret.txt"]}, ["no file '../secret.txt'", "more.txt"]),
+        ("add_documents", {"corpus": "x", "files": ["/etc/passwd"]}, ["no file '/etc/passwd'"]),
+        ("add_documents", {"corpus": "x", "files": ["a\0b"]}, ["no file"]),
+        ("add_documents", {"corpus": "x", "documents": [{"text": "  "}]}, ["blank"]),
+        ("read_results", {"result": "../../etc/passwd"}, ["no result id"]),
+        ("read_results", {"result": "0123456789abcdef"}, ["no result '0123456789abcdef'"]),
     ],
 )
 def test_a_bad_call_is_told_what_to_do(tool, arguments, said, tools):
     message = call(tools[tool], **arguments)
+    if tool == "add_documents" and said == ["blank"]:
+        assert message.artifact["unreadable"] == 1
+        assert "blank" in message.artifact["reasons"][0]
+        return
     assert message.status == "error"
     assert "Traceback" not in message.content
     assert "\n" not in message.content
@@ -169,36 +239,150 @@ def test_a_bad_call_is_told_what_to_do(tool, arguments, said, tools):
         assert words in message.content
 
 
-def test_without_proxy_and_llm_the_agent_is_told_to_mine_first(trained):
-    message = call(trained["get_label"], texts=["x"], instruction="Is it a question nobody trained?")
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"step": 'x"; DROP TABLE rows; --'}, "it has: positive, price"),
+        ({"step": "positive", "value": "maybe"}, "answers true or false"),
+        ({"value": "x"}, "value needs a step"),
+        ({"count_by": "text"}, "use 'source' or one of: positive, price"),
+        ({"row": "nope"}, "no row 'nope'"),
+        ({"offset": -1}, "offset"),
+        ({"limit": 51}, "limit"),
+    ],
+)
+def test_a_bad_reading_is_told_what_to_do(arguments, said, tools, mined):
+    message = call(tools["read_results"], result=mined["result"], **arguments)
     assert message.status == "error"
-    assert "mine_corpus" in message.content
+    assert said in message.content
 
 
-def test_a_trained_choice_and_a_trained_subset_answer(tiny_bert, tmp_path):
-    from langchain_falconer import Annotation, Label, Plan
-    from langchain_falconer.proxy import TrainSettings, train_proxy
-    from langchain_falconer.records import Answers
+def test_an_agent_without_a_files_folder_adds_no_file(home):
+    tool = next(t for t in FalconerToolkit(home=home / "home").get_tools() if t.name == "add_documents")
+    message = call(tool, corpus="x", files=["more.txt"])
+    assert message.status == "error"
+    assert "files cannot be added here" in message.content
 
-    names = ["love", "terrible"]
-    steps = [
-        {"id": "one", "op": "get_label", "instruction": "Which?", "labels": names},
-        {"id": "some", "op": "get_label", "instruction": "Which ones?", "labels": names, "multi_label": True},
-    ]
-    plan = Plan.parse({"instruction": "x", "steps": steps})
-    said = {True: "love", False: "terrible"}
-    known = [
-        Annotation(t, Answers({"one": Label(said[is_positive(t)]), "some": Label([said[is_positive(t)]])}), "human")
-        for t in reviews(24)
-    ]
-    proxy = train_proxy(plan, known, base=tiny_bert, settings=TrainSettings(epochs=30, learning_rate=5e-3))
-    proxy.save(tmp_path / "home" / "proxies" / "p")
-    tool = FalconerToolkit(home=tmp_path / "home").get_tools()[0]
-    asked = {"texts": reviews(6), "labels": names}
-    one = call(tool, instruction="Which?", **asked).artifact
-    assert [a["value"] for a in one["labels"]] == [said[is_positive(t)] for t in reviews(6)]
-    some = call(tool, instruction="Which ones?", multi_label=True, **asked).artifact
-    assert all(isinstance(a["value"], list) for a in some["labels"])
+
+# ---- whatever a model may write
+
+ODD = ["stored", "files", "../x", "/etc/passwd", "positive", "price", "\ud800", "\0"]
+WORDS = st.text(max_size=12) | st.sampled_from(ODD)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | WORDS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS, inner, max_size=3),
+    max_leaves=5,
+)
+KEYS = {
+    "list_corpora": [],
+    "add_documents": ["corpus", "documents", "files"],
+    "mine_corpus": ["instruction", "corpus"],
+    "get_label": ["instruction", "texts", "corpus", "labels", "multi_label"],
+    "get_span": ["instruction", "texts", "corpus"],
+    "read_results": ["result", "step", "value", "contains", "source", "count_by", "row", "offset", "limit"],
+}
+
+
+@st.composite
+def hostile(draw):
+    name = draw(st.sampled_from(NAMES))
+    typed = dict.fromkeys(("texts", "labels", "files"), st.lists(WORDS, max_size=3))
+    typed["documents"] = st.lists(st.fixed_dictionaries({"text": WORDS}, optional={"url": WORDS}), max_size=3)
+    given = {key: draw(typed.get(key, WORDS) | VALUES) for key in KEYS[name] if draw(st.booleans())}
+    return name, {**given, **draw(st.dictionaries(WORDS, VALUES, max_size=1))}
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(hostile())
+def test_hostile_arguments_give_messages_and_touch_nothing_outside(tools, mined, home, asked):
+    name, arguments = asked
+    if name == "read_results" and isinstance(arguments.get("result"), str):
+        arguments["result"] = mined["result"]
+    message = call(tools[name], **arguments)
+    assert isinstance(message, ToolMessage)
+    assert "Traceback" not in message.content
+    assert "root:" not in message.content
+    assert "Not for agents" not in message.content
+    assert size(message.content) <= MAX_TOKENS
+    assert {path.name for path in home.iterdir()} == {"home", "inbox", "own.jsonl", "secret.txt"}
+
+
+# ---- with an LLM
+
+
+@pytest.fixture
+def with_llm(tiny_bert, tmp_path, settings):
+    with ChatServer(teacher) as server:
+        model = ChatOpenAI(base_url=server.base_url, api_key="test-key", model="loopback", max_retries=0)
+        falconer = Falconer(LLM(model, LLMSettings(max_retries=0)), home=tmp_path / "home", settings=settings)
+        yield {tool.name: tool for tool in FalconerToolkit(falconer).get_tools()}, server
+
+
+def test_without_proxy_the_llm_answers_for_a_handful_once(with_llm):
+    tools, server = with_llm
+    new = reviews(5, start=900)
+    labels = call(tools["get_label"], texts=new, instruction="Is the writer happy?")
+    assert labels.artifact["decision"]["way"] == "llm"
+    assert [label["value"] for label in labels.artifact["labels"]] == [is_positive(t) for t in new]
+    paid = server.calls
+    assert paid > 0
+    call(tools["get_label"], texts=new, instruction="Is the writer happy?")
+    assert server.calls == paid
+
+
+def test_the_same_question_at_once_is_paid_once(with_llm):
+    tools, server = with_llm
+    asked = {"texts": reviews(4), "instruction": "Is the writer happy?"}
+    threads = [threading.Thread(target=call, args=(tools["get_label"],), kwargs=asked) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert server.calls == 2  # two texts a call
+
+
+def test_four_agents_at_once_on_one_home_lose_nothing_and_double_nothing(with_llm):
+    tools, _ = with_llm
+    told = {}
+
+    def work(me):
+        own = reviews(6, start=100 * me)
+        added = call(tools["add_documents"], corpus="shared", documents=[{"text": t} for t in [*own, *TEXTS]])
+        labels = call(tools["get_label"], texts=own, instruction=f"Is writer {me} happy?")
+        told[me] = (added.status, [label["value"] for label in labels.artifact["labels"]])
+
+    threads = [threading.Thread(target=work, args=(me,)) for me in range(1, 5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert told == {me: ("success", [is_positive(t) for t in reviews(6, start=100 * me)]) for me in range(1, 5)}
+    (shared,) = call(tools["list_corpora"]).artifact["corpora"]
+    assert shared["documents"] == len({*TEXTS, *(t for me in range(1, 5) for t in reviews(6, start=100 * me))})
+
+
+async def test_a_cancelled_call_ends_at_its_next_step_and_can_be_made_again(tmp_path, settings):
+    began, go_on = threading.Event(), threading.Event()
+
+    def slow(request):
+        began.set()
+        go_on.wait(20)
+        return teacher(request)
+
+    with ChatServer(slow) as server:
+        model = ChatOpenAI(base_url=server.base_url, api_key="test-key", model="loopback", max_retries=0)
+        falconer = Falconer(LLM(model, LLMSettings(max_retries=0, max_concurrency=1)), home=tmp_path, settings=settings)
+        tool = next(t for t in FalconerToolkit(falconer).get_tools() if t.name == "get_label")
+        asked = {"texts": reviews(8), "instruction": "Is the writer happy?"}
+        task = asyncio.create_task(tool.ainvoke(asked))
+        await asyncio.to_thread(began.wait, 20)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        go_on.set()
+        told = json.loads(await tool.ainvoke(asked))
+        assert told["steps"]["label"]["counts"] == {"true": 5, "false": 3}
+        assert server.calls <= 5  # two texts a call; the one under way may be asked again
 
 
 # ---- inside an agent
@@ -214,14 +398,19 @@ def script(*calls):
     return Scripted(responses=[AIMessage("", tool_calls=tool_calls), AIMessage("Done.")])
 
 
-def test_an_agent_mines_labels_and_extracts(toolkit):
-    calls = [(name, EXAMPLES[name]) for name in ("mine_corpus", "get_label", "get_span")]
+def test_an_agent_lists_mines_and_reads_and_every_number_is_in_the_rows(toolkit, mined):
+    calls = [
+        ("list_corpora", {}),
+        ("mine_corpus", {"instruction": INSTRUCTION, "corpus": "stored"}),
+        ("get_label", {"corpus": "stored", "instruction": POSITIVE}),
+        ("read_results", {"result": mined["result"], "count_by": "positive"}),
+    ]
     agent = create_agent(script(*calls), tools=toolkit.get_tools())
     result = agent.invoke({"messages": [("user", "What do people pay?")]})
-    told = {m.name: m for m in result["messages"] if isinstance(m, ToolMessage)}
-    assert {m.status for m in told.values()} == {"success"}
-    assert json.loads(told["mine_corpus"].content)["rows"] == 60
-    assert len(json.loads(told["get_span"].content)["spans"]) == len(TEXTS)
+    told = {m.name: json.loads(m.content) for m in result["messages"] if isinstance(m, ToolMessage)}
+    assert told["mine_corpus"]["matched"] == told["read_results"]["values"][0]["count"] == 80
+    assert told["get_label"]["steps"]["label"]["counts"] == {"true": 80, "false": 40}
+    assert all(size(m.content) <= MAX_TOKENS for m in result["messages"])
 
 
 def test_an_agent_hears_of_errors_and_goes_on(toolkit):
@@ -235,7 +424,21 @@ def test_an_agent_hears_of_errors_and_goes_on(toolkit):
     assert messages[-1].content == "Done."
 
 
-def test_mining_streams_its_progress_through_the_agent(toolkit):
-    agent = create_agent(script(("mine_corpus", EXAMPLES["mine_corpus"])), tools=toolkit.get_tools())
+def test_mining_streams_its_progress_through_the_agent(toolkit, tools):
+    call(tools["add_documents"], corpus="streamed", documents=[{"text": t} for t in reviews(6, start=500)])
+    calls = ("mine_corpus", {"instruction": INSTRUCTION, "corpus": "streamed"})
+    agent = create_agent(script(calls), tools=toolkit.get_tools())
     events = list(agent.stream({"messages": [("user", "?")]}, stream_mode="custom"))
-    assert {e["falconer"]["stage"] for e in events} >= {"plan", "sample", "train", "execute", "report"}
+    assert {e["falconer"]["stage"] for e in events} >= {"route", "execute"}
+
+
+def test_a_deep_agent_has_a_subagent_that_counts(toolkit):
+    deepagents = pytest.importorskip("deepagents")
+    from langchain_falconer.tools import create_falconer_subagent
+
+    own = script(("mine_corpus", {"instruction": INSTRUCTION, "corpus": "stored"}))
+    task = {"description": "How many like it?", "subagent_type": "falconer"}
+    agent = deepagents.create_deep_agent(script(("task", task)), subagents=[create_falconer_subagent(own, toolkit)])
+    messages = agent.invoke({"messages": [("user", "?")]})["messages"]
+    told = next(m for m in messages if isinstance(m, ToolMessage))
+    assert (told.name, told.content) == ("task", "Done.")

@@ -231,6 +231,17 @@ class AnnotationStore:
         with self._using() as db:
             return Usage(*db.execute(query, (run, purpose, purpose)).fetchone())
 
+    def pace(self, source: str) -> tuple[Usage, float, int]:
+        """What annotating with an LLM took in all, its seconds (of calls one by one), and the answers it gave."""
+        query = (
+            "SELECT COALESCE(SUM(calls), 0), COALESCE(SUM(input_tokens), 0), COALESCE(SUM(output_tokens), 0),"
+            " COALESCE(SUM(seconds), 0) FROM ledger WHERE source = ? AND purpose = 'annotate' AND seconds IS NOT NULL"
+        )
+        with self._using() as db:
+            *spent, seconds = db.execute(query, (source,)).fetchone()
+            answers = db.execute("SELECT COUNT(*) FROM answers WHERE source = ?", (source,)).fetchone()[0]
+        return Usage(*spent), seconds, answers
+
     def export_answers(self, path: Path, source: str | None = None) -> int:
         """Write the answers (of one source, or all) as JSON lines, gzipped if the name ends in ``.gz``.
 

@@ -9,12 +9,17 @@ from langchain_falconer.corpus._index import diverse, near_duplicates, nearest
 from langchain_falconer.corpus._model import BadRow, CorpusSettings, Document
 from langchain_falconer.corpus._passages import overlapping, split_passages
 from langchain_falconer.corpus._sample import sample_uniform
+from langchain_falconer.corpus._workspace import Added, CorpusPart, StoredCorpus, Workspace, stored_settings
 
 __all__ = [
+    "Added",
     "BadRow",
     "Corpus",
+    "CorpusPart",
     "CorpusSettings",
     "Document",
+    "StoredCorpus",
+    "Workspace",
     "diverse",
     "near_duplicates",
     "nearest",
@@ -24,4 +29,5 @@ __all__ = [
     "sample_uniform",
     "split_passages",
     "spool",
+    "stored_settings",
 ]

@@ -11,7 +11,7 @@ from langchain_falconer.execute._backends import (
     decisions_alike,
 )
 from langchain_falconer.execute._cascade import Cascade, Guarantee
-from langchain_falconer.execute._output import check_output, parquet_schema, read_rows
+from langchain_falconer.execute._output import check_output, parquet_schema, read_rows, write_output
 from langchain_falconer.execute._run import Run, RunReport, RunSettings
 from langchain_falconer.execute._tally import Tally
 from langchain_falconer.execute._targets import Targets
@@ -35,4 +35,5 @@ __all__ = [
     "decisions_alike",
     "parquet_schema",
     "read_rows",
+    "write_output",
 ]

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from langgraph.graph import END, START, StateGraph
 from langgraph.runtime import Runtime
-from langgraph.types import interrupt
+from langgraph.types import TracePolicy, interrupt
 
+from langchain_falconer._trace import with_texts
 from langchain_falconer.graph._home import Home
 from langchain_falconer.graph._settings import MineSettings
 from langchain_falconer.graph._stages import Stages, Update
@@ -58,7 +59,12 @@ def build_falconer(
             def emit(event: dict[str, Any]) -> None:
                 runtime.stream_writer({"stage": name, **event})
 
-            update: Update = getattr(_stages(runtime, defaults), name)(state, emit)
+            stages = _stages(runtime, defaults)
+            update: Update = getattr(stages, name)(state, emit)
+            if name == "annotate":
+                with stages.home.store() as store:
+                    spent = store.spent(state["run_id"], "annotate")
+                update["annotation"]["tokens"] = spent.input_tokens + spent.output_tokens
             return update
 
         return work
@@ -74,7 +80,7 @@ def build_falconer(
         return _stages(runtime, defaults).rejected(state)
 
     for name in ("plan", "sample", "annotate", "train", "evaluate", "execute", "report"):
-        graph.add_node(name, node(name))
+        graph.add_node(name, node(name), trace_policy=_TRACED)
     graph.add_node("review", review)
     graph.add_node("reject", reject)
     graph.add_edge(START, "plan")
@@ -108,6 +114,22 @@ def create_falconer_graph(
     """
     graph = build_falconer(llm, home=home, settings=settings, recorded=recorded)
     return graph.compile(checkpointer=checkpointer, store=store, name=name)
+
+
+def _brief(value: Any) -> dict[str, Any]:
+    """What a trace holds of a state, or of a stage's update of it: counts and names, no text of the corpus."""
+    if with_texts() or not isinstance(value, dict):
+        return value if isinstance(value, dict) else {}
+    told = {
+        key: value[key] for key in ("run_id", "round", "sample", "annotation", "quality", "seconds") if key in value
+    }
+    told |= {"proxy": Path(value["proxy"]).name} if value.get("proxy") else {}
+    if rows := (value.get("execution") or {}).get("rows"):
+        told["rows"] = {key: rows[key] for key in ("total", "matched", "failed")}
+    return told
+
+
+_TRACED = TracePolicy(process_inputs=_brief, process_outputs=_brief)
 
 
 def _after_review(state: FalconerState) -> Literal["sample", "review", "reject"]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from langchain_falconer._files import write_whole
 from langchain_falconer.annotate import AnnotationStore
+from langchain_falconer.corpus import Workspace
 from langchain_falconer.errors import RunError
 from langchain_falconer.proxy import Registry
 
@@ -55,6 +56,11 @@ class Home:
     def corpora(self) -> Path:
         """Where corpora that came as objects are spooled."""
         return self.folder / "corpora"
+
+    @property
+    def workspace(self) -> Workspace:
+        """The named corpora."""
+        return Workspace(self.folder / "workspace")
 
     def plan_file(self, key: str) -> Path:
         """Where the plan that an LLM wrote for an instruction is kept."""

@@ -34,6 +34,7 @@ from langchain_falconer.errors import (
 from langchain_falconer.evaluate import Quality, evaluate_plan
 from langchain_falconer.execute import Cascade, Run, RunReport, check_output, choose_backend, read_rows
 from langchain_falconer.graph._home import Home, digest, file_digest, read_json, write_json
+from langchain_falconer.graph._planning import planned
 from langchain_falconer.graph._sample import (
     Passages,
     Sample,
@@ -87,15 +88,8 @@ class Stages:
     def _planned(self, instruction: str, run_id: str) -> Plan:
         if self.llm is None:
             raise PlanError("there is no LLM to write a plan; give a plan (--plan FILE) or an LLM (--llm MODEL)")
-        kept = self.home.plan_file(digest(instruction, self.llm.name))
-        if (data := read_json(kept)) is None:
-            from langchain_falconer.plan import Planner
-
-            with self._store() as store:
-                budget = self._budget(store, run_id).account(self.llm.name, "plan")
-                data = Planner(self.llm).plan(instruction, budget).to_dict()
-            write_json(kept, data)
-        return Plan.parse(data)
+        with self._store() as store:
+            return planned(self.home, self.llm, instruction, self._budget(store, run_id))
 
     def _check_sources(self, state: FalconerState) -> None:
         """Refuse before anything is paid for what cannot end well."""

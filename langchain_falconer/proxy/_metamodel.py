@@ -8,6 +8,7 @@ from typing import Any
 
 from langchain_falconer.errors import ProxyError
 from langchain_falconer.proxy._base import (
+    MAKING,
     base_folder,
     empty_encoder,
     is_metamodel,
@@ -36,13 +37,14 @@ def load_model(base: str, layers: int | None = None) -> Any:
     from langchain_falconer.proxy._model import SlotModel
 
     source = base_folder(base)
-    if not is_metamodel(Path(source)):
-        return SlotModel(load_encoder(source, layers)).eval()
-    model = SlotModel(empty_encoder(source))
-    fill(model, Path(source))
-    if layers is not None:
-        keep_layers(model.encoder, layers, source)
-    return model.eval()
+    with MAKING:
+        if not is_metamodel(Path(source)):
+            return SlotModel(load_encoder(source, layers)).eval()
+        model = SlotModel(empty_encoder(source))
+        fill(model, Path(source))
+        if layers is not None:
+            keep_layers(model.encoder, layers, source)
+        return model.eval()
 
 
 def load_words(base: str) -> tuple[Words, int]:

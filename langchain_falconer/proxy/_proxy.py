@@ -7,7 +7,7 @@ import hashlib
 import json
 import shutil
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from importlib.metadata import version
@@ -24,6 +24,7 @@ from langchain_falconer.evaluate import fit_scale, fit_temperature
 from langchain_falconer.plan import LabelOption, LabelStep, Plan, SpanStep, atoms, matches, resolve
 from langchain_falconer.proxy._base import (
     DEFAULT_BASE,
+    MAKING,
     empty_encoder,
     load_tokenizer,
     max_tokens,
@@ -223,7 +224,8 @@ class Proxy:
             raise ProxyError("a proxy is exported beside its saved weights; save it first")
         partial = self.path / ".partial.onnx"
         try:
-            difference = export_onnx(self._model, partial, self._slots)
+            with MAKING:
+                difference = export_onnx(self._model, partial, self._slots)
             partial.replace(self.path / FILES["onnx"])
         finally:
             partial.unlink(missing_ok=True)
@@ -320,6 +322,35 @@ class Proxy:
         proxy.use(self.session)
         return proxy
 
+    def serve(self, plan: Plan, steps: Mapping[str, str]) -> Proxy:
+        """This proxy for another plan, each of whose steps is answered by one of its own.
+
+        Args:
+            plan: What is asked.
+            steps: The id of the own step that answers, by the id of each step of ``plan``; both of the same kind, with
+                the same label names.
+        """
+        layout, own = Layout.of(plan), self._layout
+        label_rows = []
+        for step in layout.steps:
+            if isinstance(step, LabelStep):
+                answering = self.plan[steps[step.id]]
+                assert isinstance(answering, LabelStep)
+                first = own.label_rows[answering.id].start
+                places = [answering.names.index(name) for name in step.names] or [0]
+                label_rows += [first + place for place in places]
+        span_rows = [own.span_row[steps[s.id]] for s in layout.steps if isinstance(s, SpanStep)]
+        known = self._calibration
+        temperatures = {s: known.temperatures[o] for s, o in steps.items() if o in known.temperatures}
+        scales = {s: known.scales[o] for s, o in steps.items() if o in known.scales}
+        told = self.manifest
+        manifest = _manifest(plan, told["base"], told["passage_chars"], told["max_tokens"])
+        manifest |= {"calibration": Calibration(temperatures, scales).to_dict()}
+        manifest |= {"prompt": told["prompt"]} if "prompt" in told else {}
+        proxy = Proxy(manifest, self._tokenizer, self._slots.take(span_rows, label_rows))
+        proxy.use(self.session)
+        return proxy
+
     # ---- inside
 
     def _check_fit(self) -> None:
@@ -336,9 +367,10 @@ class Proxy:
             return load_model(self.manifest["base"])
         from langchain_falconer.proxy._model import SlotModel
 
-        model = SlotModel(empty_encoder(str(self.path)))
-        fill(model, self.path)
-        return model.eval()
+        with MAKING:
+            model = SlotModel(empty_encoder(str(self.path)))
+            fill(model, self.path)
+            return model.eval()
 
     def _copy(self) -> Any:
         """The network, to be trained on without changing this proxy."""
@@ -581,7 +613,8 @@ def train_proxy(
         (after._copy(), after._tokenizer) if after else (load_model(base, settings.layers), load_tokenizer(base))
     )
     layout = joined(plan, memory)
-    slots = _first_slots(model, tokenizer, layout, memory, fresh=settings.fresh_head)
+    with MAKING:
+        slots = _first_slots(model, tokenizer, layout, memory, fresh=settings.fresh_head)
     limit = max_tokens(model.encoder.config.to_dict())
     taught = examples + rehearsed(memory, replay, passage_chars, len(examples), settings.seed)
     result = fit(model, slots, layout, Windows(tokenizer, limit), tokenizer.pad_id, taught, settings, on_step)

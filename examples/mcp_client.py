@@ -1,0 +1,39 @@
+"""Falconer's tools in another process, over MCP: any MCP host starts the server just so.
+
+Run it: OPENAI_API_KEY=… python examples/mcp_client.py
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from typing import Any
+
+from mcp import ClientSession, StdioServerParameters
+from mcp.client.stdio import stdio_client
+
+NOTES = ["The train was late again.", "What a lovely ride along the coast!", "Two hours late, and no seat."]
+
+
+async def main(*options: str, instruction: str = "Does the traveller complain?") -> dict[str, Any]:
+    """``options`` go to ``falconer mcp``: --llm, --home."""
+    run = "from langchain_falconer.cli import main; main()"  # in a shell: falconer mcp --llm openai:gpt-4.1-mini
+    server = StdioServerParameters(command=sys.executable, args=["-c", run, "mcp", *options], env=dict(os.environ))
+    async with stdio_client(server) as (read, write), ClientSession(read, write) as client:
+        await client.initialize()
+
+        async def call(tool: str, **arguments: Any) -> dict[str, Any]:
+            told = await client.call_tool(tool, arguments)
+            answer: dict[str, Any] = json.loads(told.content[0].text)  # type: ignore[union-attr]
+            return answer
+
+        await call("add_documents", corpus="notes", documents=[{"text": note} for note in NOTES])
+        found = await call("get_label", corpus="notes", instruction=instruction)
+        print(found["steps"]["label"]["counts"])
+        return await call("read_results", result=found["result"], step="label", value=True)
+
+
+if __name__ == "__main__":
+    print(asyncio.run(main("--llm", "openai:gpt-4.1-mini")))

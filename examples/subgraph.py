@@ -1,0 +1,65 @@
+"""Falconer inside a graph of your own: another state, another context, and the plan reviewed through the parent.
+
+Run it: OPENAI_API_KEY=… python examples/subgraph.py reviews.jsonl
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.graph import END, START, StateGraph
+from langgraph.runtime import Runtime
+from langgraph.types import Command
+from typing_extensions import NotRequired, TypedDict
+
+from langchain_falconer import create_falconer_graph
+
+
+class Desk(TypedDict):
+    """The state of an imaginary news desk."""
+
+    question: str
+    files: list[str]
+    headline: NotRequired[str]
+
+
+class Reader(TypedDict):
+    """The context of its runs: nothing that Falconer knows."""
+
+    name: str
+
+
+def main(files: list[str], llm: Any = "openai:gpt-4.1-mini", **options: Any) -> str:
+    """``options`` is what ``create_falconer_graph`` takes: home, settings."""
+    falconer = create_falconer_graph(llm, **options)
+
+    def mine(state: Desk) -> dict[str, Any]:
+        summary = falconer.invoke({"instruction": state["question"], "corpus": state["files"]})["summary"]
+        return {"headline": f"{summary['rows']['matched']} of {summary['rows']['total']}"}
+
+    def greet(state: Desk, runtime: Runtime[Reader]) -> dict[str, Any]:
+        return {"headline": f"For {runtime.context['name']}: {state['headline']} texts match '{state['question']}'"}
+
+    parent = StateGraph(Desk, context_schema=Reader)
+    parent.add_node("mine", mine)
+    parent.add_node("greet", greet)
+    parent.add_edge(START, "mine")
+    parent.add_edge("mine", "greet")
+    parent.add_edge("greet", END)
+    desk = parent.compile(checkpointer=InMemorySaver())
+
+    config: Any = {"configurable": {"thread_id": "1"}}
+    reader = Reader(name="Ada")
+    asked = desk.invoke(
+        {"question": "Extract the prices from positive reviews", "files": files}, config, context=reader
+    )
+    print(asked["__interrupt__"][0].value["pseudocode"])
+    told = desk.invoke(Command(resume={"action": "approve"}), config, context=reader)
+    print(told["headline"])
+    return str(told["headline"])
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,60 @@
+"""A walk through the Python API: a corpus that grows, questions, what they cost, and the rows behind the answers.
+
+Run it: OPENAI_API_KEY=… python examples/walkthrough.py
+"""
+
+from __future__ import annotations
+
+from langchain_core.documents import Document
+
+from langchain_falconer import Falconer, LabelStep, Plan, SpanStep
+
+
+def main(falconer: Falconer | None = None) -> list[str]:
+    falconer = falconer or Falconer("openai:gpt-4.1-mini")
+
+    # A corpus has a name, lives in the home, and takes each text once.
+    pages = [
+        Document("I love this laptop. I paid $999.", metadata={"url": "https://shop.example/1", "title": "Happy"}),
+        Document("It broke at once, for $450.", metadata={"url": "https://shop.example/2"}),
+        Document("I love this laptop. I paid $999.", metadata={"url": "https://copy.example"}),
+    ]
+    print(falconer.add_documents("reviews", pages).to_dict())
+
+    # A question is words for an LLM to plan, or a plan.
+    plan = Plan(
+        instruction="Prices from positive reviews",
+        steps=(
+            LabelStep(id="positive", instruction="Is this a positive review?"),
+            SpanStep.model_validate(
+                {
+                    "id": "price",
+                    "instruction": "Extract the price",
+                    "where": {"step": "positive", "equals": True},
+                }
+            ),
+        ),
+    )
+
+    # What would it cost? Nothing is asked for this.
+    costs = falconer.costs(plan, falconer.corpus("reviews"))
+    print(costs.taken.name, costs.taken.tokens, "tokens;", costs.break_even)
+
+    # The cheapest way that can be trusted is taken: here, of two texts, the LLM itself.
+    result = falconer.ask(plan, falconer.corpus("reviews"))
+    print(result.decision["way"] if result.decision else "", result.cost["calls"], "calls")
+    for row in result.rows():
+        print(row["metadata"]["url"], row["labels"], row["spans"])
+
+    # The corpus grows; what was answered is not asked again.
+    falconer.add_documents(
+        "reviews", [Document("Love it, a bargain at $700.", metadata={"url": "https://shop.example/3"})]
+    )
+    grown = falconer.ask(plan, falconer.corpus("reviews"))
+    prices = [span["text"] for row in grown.rows() for span in row["spans"].get("price", [])]
+    print(prices)
+    return prices
+
+
+if __name__ == "__main__":
+    main()

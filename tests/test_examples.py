@@ -1,0 +1,164 @@
+"""The examples and the graphs that `langgraph dev` serves, run with a scripted LLM."""
+
+import importlib.util
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+from langchain_core.language_models import FakeMessagesListChatModel
+from langchain_core.messages import AIMessage, ToolMessage
+from langchain_openai import ChatOpenAI
+from laptops import PLAN, is_positive, reviews, teacher, write_corpus
+from loopback import ChatServer
+
+from langchain_falconer import Falconer, FalconerToolkit
+from langchain_falconer.llm import LLM, LLMSettings
+
+ROOT = Path(__file__).parent.parent
+SEARCHES, QUESTION = ["laptop"], "Extract the prices from positive reviews"
+
+
+def load(path, monkeypatch):
+    """The module of an example, loaded from its file."""
+    spec = importlib.util.spec_from_file_location(f"example_{path.stem}", ROOT / path)
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, spec.name, module)
+    spec.loader.exec_module(module)
+    return module
+
+
+def scripted(request):
+    """A teacher who plans research and writes reports, too."""
+    asked = json.dumps(request.get("response_format", {}))
+    if '"searches"' in asked:
+        return json.dumps({"searches": SEARCHES, "questions": [QUESTION]})
+    if '"report"' in asked:
+        return json.dumps(
+            {"report": "Of {F1} reviews, {F2} are by happy people. About 99 of them lie. Nobody paid {F99}."}
+        )
+    return teacher(request)
+
+
+@pytest.fixture
+def server():
+    with ChatServer(scripted) as server:
+        yield server
+
+
+@pytest.fixture
+def llm(server):
+    model = ChatOpenAI(base_url=server.base_url, api_key="test-key", model="loopback", max_retries=0)
+    return LLM(model, LLMSettings(max_retries=0))
+
+
+@pytest.fixture
+def falconer(llm, tmp_path, settings, monkeypatch):
+    monkeypatch.setenv("FALCONER_HOME", str(tmp_path / "default"))
+    monkeypatch.delenv("FALCONER_LLM", raising=False)
+    return Falconer(llm, home=tmp_path / "home", settings=settings.model_copy(update={"base": "falconer-small"}))
+
+
+class Scripted(FakeMessagesListChatModel):
+    def bind_tools(self, tools, **kwargs):
+        return self
+
+
+def test_the_plain_agent(falconer, monkeypatch):
+    calls = [{"name": "mine_corpus", "args": {"instruction": QUESTION, "corpus": "reviews"}, "id": "1"}]
+    model = Scripted(responses=[AIMessage("", tool_calls=calls), AIMessage("They paid $999 and $1299.")])
+    assert load(Path("examples/agent.py"), monkeypatch).main(model, falconer=falconer) == "They paid $999 and $1299."
+
+
+def test_the_walk_through_the_python_api(falconer, monkeypatch):
+    prices = load(Path("examples/walkthrough.py"), monkeypatch).main(falconer)
+    assert prices[0] == "$999"
+
+
+def test_the_subgraph_reviews_through_its_parent(llm, tmp_path, settings, monkeypatch):
+    corpus = write_corpus(tmp_path / "reviews.jsonl", reviews(45))
+    example = load(Path("examples/subgraph.py"), monkeypatch)
+    headline = example.main([str(corpus)], llm, home=tmp_path / "home", settings=settings)
+    assert headline.startswith("For Ada: ")
+    assert "of 45 texts match" in headline
+
+
+async def test_the_mcp_client(proxy_folder, tmp_path, monkeypatch):
+    pytest.importorskip("mcp")
+    pytest.importorskip("langchain_mcp_adapters")
+    shutil.copytree(proxy_folder, tmp_path / "home" / "proxies" / "laptops")
+    example = load(Path("examples/mcp_client.py"), monkeypatch)
+    page = await example.main("--home", str(tmp_path / "home"), instruction="Is this a positive review?")
+    assert len(page["page"]) == page["rows"]
+    assert all(row["labels"] == {"label": True} for row in page["page"])
+    assert {row["id"] for row in page["page"]} <= {d.id for d in Falconer(home=tmp_path / "home").corpus("notes")}
+
+
+def test_research_counts_and_every_number_links_to_its_rows(falconer, tmp_path, monkeypatch):
+    corpus = write_corpus(tmp_path / "archive.jsonl", reviews(12))
+    found = load(Path("examples/research.py"), monkeypatch).main(str(corpus), "What do people pay?", falconer)
+    read = next(t for t in FalconerToolkit(falconer).get_tools() if t.name == "read_results")
+    assert {fact["number"] for fact in found["facts"]} >= {12, sum(map(is_positive, reviews(12)))}
+    for fact in found["facts"]:
+        called = {"type": "tool_call", "id": "1", "name": read.name, "args": fact["rows"]}
+        message = read.invoke(called)
+        assert isinstance(message, ToolMessage)
+        told = message.artifact
+        if "count_by" in fact["rows"]:
+            assert {"value": fact["rows"]["value"], "count": fact["number"]} in told["values"]
+        else:
+            assert told["rows"] == fact["number"]
+    text, _, notes = found["report"].partition("[^F1]: ")
+    assert text.startswith("Of 12[^F1] reviews, 8[^F2] are by happy people.")
+    assert "99" not in text
+    assert "2 left out" in text
+    assert '"only_matches": true' in notes
+
+
+def test_langgraph_dev_serves_the_graphs_and_runs_up_to_the_review(tmp_path):
+    if importlib.util.find_spec("langgraph_cli") is None or importlib.util.find_spec("langgraph_api") is None:
+        pytest.skip("langgraph-cli[inmem] is not installed")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "langgraph_cli", "dev", "--no-browser", "--no-reload", "--port", str(port)]
+    environment = {**os.environ, "FALCONER_HOME": str(tmp_path), "PYTHONPATH": str(ROOT), "LANGSMITH_TRACING": "false"}
+    log = (tmp_path / "served.log").open("wb")
+    served = subprocess.Popen(command, cwd=ROOT / "graphs", env=environment, stdout=log, stderr=log)
+    base = f"http://127.0.0.1:{port}"
+    try:
+        thread = _asked(f"{base}/threads", served, {})["thread_id"]
+        corpus, labels = write_corpus(tmp_path / "few.jsonl", reviews(2)), str(tmp_path / "labels.jsonl")
+        given = {"instruction": "x", "corpus": [str(corpus)], "annotations": labels, "plan": PLAN.to_dict()}
+        _asked(f"{base}/threads/{thread}/runs/wait", served, {"assistant_id": "falconer", "input": given})
+        state = _asked(f"{base}/threads/{thread}/state", served)
+        assert state["next"] == ["review"]
+        assert state["values"]["plan"] == PLAN.to_dict()
+        assert {a["graph_id"] for a in _asked(f"{base}/assistants/search", served, {})} == {"falconer", "deep_research"}
+    finally:
+        served.terminate()
+        served.wait(20)
+        log.close()
+
+
+def _asked(url, served, body=None):
+    data = json.dumps(body).encode() if body is not None else None
+    request = urllib.request.Request(url, data, {"content-type": "application/json"})
+    until = time.monotonic() + 60
+    while True:
+        try:
+            with urllib.request.urlopen(request) as answer:
+                return json.load(answer)
+        except urllib.error.HTTPError:
+            raise
+        except OSError:
+            assert served.poll() is None, "the server ended"
+            assert time.monotonic() < until, "the server did not answer"
+            time.sleep(0.5)

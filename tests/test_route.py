@@ -1,0 +1,198 @@
+"""The cheapest way: which is taken, why, what it costs, and that nothing is computed or paid twice."""
+
+import json
+import shutil
+
+import pytest
+from langchain_openai import ChatOpenAI
+from laptops import PLAN, STEPS, annotation_row, asked, is_positive, prices, reviews, teacher, write_lines
+from loopback import ChatServer
+
+from langchain_falconer import Falconer, Plan
+from langchain_falconer.errors import BudgetError, RunError
+from langchain_falconer.graph import MineSettings
+from langchain_falconer.llm import LLM, LLMSettings
+from langchain_falconer.route import Costs, Trust
+
+TRUST = Trust(verify=10, agreement=0.6)
+
+
+@pytest.fixture
+def server():
+    with ChatServer(teacher) as server:
+        yield server
+
+
+@pytest.fixture
+def llm(server):
+    model = ChatOpenAI(base_url=server.base_url, api_key="test-key", model="loopback", max_retries=0)
+    return LLM(model, LLMSettings(max_retries=0, usd_per_million_tokens=(1.0, 2.0)))
+
+
+@pytest.fixture
+def trained(proxy_folder, tmp_path, settings):
+    """A home with a proxy for the laptop reviews, and no LLM."""
+    shutil.copytree(proxy_folder, tmp_path / "home" / "proxies" / "laptops")
+    return Falconer(home=tmp_path / "home", settings=settings)
+
+
+def near_plan():
+    """The same questions in other words."""
+    steps = [{**STEPS[0], "id": "happy", "instruction": "Is this a positive review of it?"}]
+    where = {"step": "happy", "equals": True}
+    steps.append({**STEPS[1], "id": "cost", "instruction": "Extract the price of it", "where": where})
+    return Plan.parse({"instruction": "What do happy people pay?", "steps": steps})
+
+
+def found(result):
+    return {row["text"]: [s["text"] for s in row["spans"].get("price", [])] for row in result.rows()}
+
+
+def test_a_covered_question_takes_the_proxy_and_asks_nobody(trained):
+    trained.add_documents("reviews", reviews(50))
+    result = trained.ask(PLAN, trained.corpus("reviews"))
+    assert result.decision["way"] == "registry"
+    assert result.decision["proxy"] == "laptops"
+    assert result.cost["calls"] == 0
+    assert result.summary["computed"] == 50
+    assert found(result) == {t: prices(t) if is_positive(t) else [] for t in reviews(50)}
+
+
+def test_one_step_of_a_trained_plan_is_covered_too_whatever_it_is_called(trained):
+    trained.add_documents("reviews", reviews(30))
+    step = {**STEPS[0], "id": "liked"}
+    result = trained.ask(Plan.parse({"instruction": "Who is happy?", "steps": [step]}), trained.corpus("reviews"))
+    assert result.decision["way"] == "registry"
+    assert [row["labels"]["liked"]["value"] for row in result.rows()] == [is_positive(t) for t in reviews(30)]
+
+
+def test_the_same_question_again_is_the_same_answer_and_only_new_documents_are_computed(trained):
+    trained.add_documents("reviews", reviews(40))
+    first = trained.ask(PLAN, trained.corpus("reviews"))
+    again = trained.ask(PLAN, trained.corpus("reviews"))
+    assert again.summary["answered_before"]
+    assert again.output == first.output
+    trained.add_documents("reviews", reviews(45))
+    grown = trained.ask(PLAN, trained.corpus("reviews"))
+    assert grown.summary["computed"] == 5
+    assert grown.result != first.result
+    assert [row["text"] for row in grown.rows()] == reviews(45)
+    assert list(first.rows()) == list(grown.rows())[:40]
+
+
+def test_provenance_reaches_every_row(trained):
+    trained.add_documents("a", [{"text": t, "url": f"https://x.example/{i}"} for i, t in enumerate(reviews(12))])
+    result = trained.ask(PLAN, trained.corpus("a"))
+    assert [row["metadata"]["url"] for row in result.rows()] == [f"https://x.example/{i}" for i in range(12)]
+    top = result.summary["findings"]["top"]["price"][0]
+    assert top["count"] == 1
+    assert list(top["sources"]) == [f"https://x.example/{int(top['value'][1:]) - 100}"]
+    example = result.summary["findings"]["examples"][0]
+    assert example["id"] in {row["id"] for row in result.rows()}
+    assert example["source"].startswith("https://x.example/")
+
+
+def test_nobody_to_ask_is_said_with_what_to_do(trained):
+    trained.add_documents("reviews", reviews(20))
+    step = {"id": "a", "op": "get_label", "instruction": "Is it about fish?"}
+    plan = Plan.parse({"instruction": "x", "steps": [step]})
+    with pytest.raises(RunError, match="give an LLM"):
+        trained.ask(plan, trained.corpus("reviews"))
+
+
+def test_few_texts_are_left_to_the_llm_and_not_paid_twice(llm, server, tmp_path, settings):
+    falconer = Falconer(llm, home=tmp_path, settings=settings)
+    falconer.add_documents("few", reviews(8))
+    result = falconer.ask(PLAN, falconer.corpus("few"), trust=TRUST)
+    assert result.decision["way"] == "llm"
+    assert found(result) == {t: prices(t) if is_positive(t) else [] for t in reviews(8)}
+    assert {by for row in result.rows() for by in row["decided_by"].values()} == {"llm"}
+    assert result.cost["calls"] == server.calls
+    assert result.cost["usd"] > 0
+    paid = server.calls
+    falconer.add_documents("few", reviews(9))
+    assert len(list(falconer.ask(PLAN, falconer.corpus("few"), trust=TRUST).rows())) == 9
+    assert server.calls - paid <= 2
+
+
+def test_a_near_proxy_is_verified_before_it_is_trusted(proxy_folder, llm, server, tmp_path, settings):
+    shutil.copytree(proxy_folder, tmp_path / "proxies" / "laptops")
+    falconer = Falconer(llm, home=tmp_path, settings=settings)
+    falconer.add_documents("reviews", reviews(200, start=50))
+    result = falconer.ask(near_plan(), falconer.corpus("reviews"), trust=TRUST)
+    assert result.decision["way"] == "near"
+    assert result.decision["proxy"] == "laptops"
+    assert result.quality.agreement.n == 10
+    assert 0 < result.cost["calls"] <= 20
+    right = [row["labels"]["happy"]["value"] == is_positive(row["text"]) for row in result.rows()]
+    assert sum(right) >= 190
+
+
+def test_a_near_proxy_that_disagrees_is_not_trusted_and_one_is_trained(proxy_folder, llm, server, tmp_path, settings):
+    shutil.copytree(proxy_folder, tmp_path / "proxies" / "laptops")
+
+    def contrary(request):
+        about_price = "Task: Extract the price" in request["messages"][-1]["content"]
+        return json.dumps({k: prices(t) if about_price else not is_positive(t) for k, t in asked(request).items()})
+
+    server.reply = contrary
+    falconer = Falconer(llm, home=tmp_path, settings=settings)
+    falconer.add_documents("reviews", reviews(60, start=50))
+    result = falconer.ask(near_plan(), falconer.corpus("reviews"), trust=TRUST)
+    assert result.decision["way"] == "train"
+    assert {way["name"] for way in result.decision["others"]} == {"near", "zero-shot"}
+    assert "too little to trust" in result.decision["others"][0]["reason"]
+    assert result.cost["calls"] == server.calls
+    assert result.summary["quality"]
+    paid = server.calls
+    falconer.add_documents("reviews", reviews(65, start=50))
+    grown = falconer.ask(near_plan(), falconer.corpus("reviews"), trust=TRUST)
+    assert grown.decision["way"] == "registry"
+    assert grown.summary["computed"] == 5
+    assert server.calls == paid
+
+
+def test_caps_hold_for_what_is_asked_before_and_in_training_together(llm, server, tmp_path, settings):
+    capped = settings.model_copy(update={"budget": settings.budget.model_copy(update={"max_calls": 3})})
+    falconer = Falconer(llm, home=tmp_path, settings=capped)
+    falconer.add_documents("reviews", reviews(60))
+    with pytest.raises(BudgetError, match="max_calls"):
+        falconer.ask(PLAN, falconer.corpus("reviews"), trust=TRUST)
+    assert server.calls <= 3
+
+
+def test_costs_are_told_before_anything_is_paid(llm, server, tmp_path, settings):
+    falconer = Falconer(llm, home=tmp_path, settings=settings)
+    falconer.add_documents("reviews", reviews(60))
+    decision = falconer.costs(PLAN, falconer.corpus("reviews"), trust=TRUST)
+    assert [decision.taken.name, *(way.name for way in decision.others)] == ["zero-shot", "train"]
+    assert decision.break_even["texts_by_tokens"] == settings.annotations + 1
+    assert decision.others[0].usd > decision.taken.usd > 0
+    assert server.calls == 0
+
+
+def test_the_cost_model_favours_training_exactly_beyond_the_break_even():
+    def gain(texts):
+        costs = Costs(texts, chars=200, steps=2, annotations=300, price=(1.0, 2.0))
+        return costs.way("llm", texts).tokens - costs.way("train", 300).tokens
+
+    costs = Costs(300, chars=200, steps=2, annotations=300)
+    assert gain(300) == 0
+    assert gain(costs.break_even["texts_by_tokens"]) > 0
+    at = costs.break_even["texts_by_seconds"]
+    for texts, sign in ((at - 20, -1), (at + 20, 1)):
+        here = Costs(texts, chars=200, steps=2, annotations=300)
+        assert (here.way("llm", texts).seconds - here.way("train", 300).seconds) * sign > 0
+
+
+def test_a_persons_annotations_train_where_there_is_no_llm(tmp_path, settings):
+    labels = write_lines(tmp_path / "labels.jsonl", map(annotation_row, reviews(30)))
+    falconer = Falconer(annotations=labels, home=tmp_path / "home", settings=MineSettings.model_validate(settings))
+    falconer.add_documents("reviews", reviews(40))
+    falconer.add_documents("reviews", reviews(50))
+    result = falconer.ask(PLAN, falconer.corpus("reviews"))
+    assert result.decision["way"] == "train"
+    assert [row["text"] for row in result.rows()] == reviews(50)
+    assert list(falconer.mine("x", falconer.corpus("reviews"), plan=PLAN).rows()) == list(result.rows())
+    falconer.add_documents("reviews", reviews(53))
+    assert falconer.ask(PLAN, falconer.corpus("reviews")).summary["computed"] == 3
