@@ -3,6 +3,8 @@
 Run it: python examples/own_labels.py
 """
 
+from __future__ import annotations
+
 from langchain_falconer import Annotation, Falconer, Label, LabelStep, Plan, Span, SpanStep
 from langchain_falconer.records import Answers
 
@@ -17,7 +19,8 @@ def annotated(text: str, price: str, *, happy: bool) -> Annotation:
     return Annotation(text, Answers({"happy": Label(happy)}, spans), source="human")
 
 
-def main() -> None:
+def main(falconer: Falconer | None = None) -> None:
+    falconer = falconer or Falconer()
     plan = Plan(
         instruction="Find what happy customers paid",
         steps=(
@@ -30,7 +33,7 @@ def main() -> None:
         for good, price in GOODS:
             told.append(annotated(f"Bought {good} at {shop} for {price}. I love it.", price, happy=True))
             told.append(annotated(f"{shop} took {price} from me for {good}, and it broke at once.", price, happy=False))
-    proxy = Falconer().train(plan, told)
+    proxy = falconer.train(plan, told)
     proxy.save("customers.proxy")
     for record in proxy.run(
         ["Paid $42 for a kettle at Aldi, very pleased!", "My $1,200 sofa from Blue Door fell apart."]

@@ -19,7 +19,7 @@ from langchain_openai import ChatOpenAI
 from laptops import PLAN, is_positive, reviews, teacher, write_corpus
 from loopback import ChatServer
 
-from langchain_falconer import Falconer, FalconerToolkit
+from langchain_falconer import Falconer, FalconerToolkit, Proxy
 from langchain_falconer.llm import LLM, LLMSettings
 
 ROOT = Path(__file__).parent.parent
@@ -80,6 +80,13 @@ def test_the_plain_agent(falconer, monkeypatch):
 def test_the_walk_through_the_python_api(falconer, monkeypatch):
     prices = load(Path("examples/walkthrough.py"), monkeypatch).main(falconer)
     assert prices[0] == "$999"
+
+
+def test_labels_of_ones_own(settings, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    load(Path("examples/own_labels.py"), monkeypatch).main(Falconer(home=tmp_path / "home", settings=settings))
+    assert Proxy.load(tmp_path / "customers.proxy").plan.instruction == "Find what happy customers paid"
+    assert len(capsys.readouterr().out.splitlines()) == 2
 
 
 def test_the_subgraph_reviews_through_its_parent(llm, tmp_path, settings, monkeypatch):

@@ -124,6 +124,7 @@ def test_mining_says_how_often_from_where_how_well_and_why_this_way(mined, tools
     assert mined["rows"] == len(STORED)
     assert mined["matched"] == sum(map(is_positive, STORED))
     assert mined["steps"]["positive"]["counts"] == {"true": 80, "false": 40}
+    assert mined["steps"]["positive"]["sources"]["true"] == dict.fromkeys(SITES, 40)
     assert mined["steps"]["price"]["spans"] == 80
     top = mined["steps"]["price"]["top"][0]
     assert top["count"] == 1

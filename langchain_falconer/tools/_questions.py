@@ -13,6 +13,7 @@ from langchain_falconer.falconer import MiningResult
 from langchain_falconer.plan import LabelStep, Plan, SpanStep
 from langchain_falconer.tools._base import MAX_TEXTS, FalconerTool, Text, progress
 
+_MOST_SOURCED = 3
 _TEXTS = "A few texts to ask about; leave out to ask about a corpus."
 _CORPUS = "The name of the corpus to ask about, as list_corpora gives it; leave out if you give texts."
 
@@ -146,15 +147,16 @@ def compact(result: MiningResult) -> dict[str, Any]:
 def _step(step: LabelStep | SpanStep, rows: dict[str, Any], top: list[dict[str, Any]]) -> dict[str, Any]:
     asked = {"question": step.instruction[:200]}
     if isinstance(step, LabelStep):
-        return {**asked, "counts": rows["labels"].get(step.id, {})}
+        sources = {found["value"]: found["sources"] for found in top[:_MOST_SOURCED] if "sources" in found}
+        return {**asked, "counts": rows["labels"].get(step.id, {})} | ({"sources": sources} if sources else {})
     spans = rows["spans"].get(step.id, {"texts": 0, "spans": 0})
     return {**asked, "texts_with": spans["texts"], "spans": spans["spans"], "top": top}
 
 
-def _quality(summary: dict[str, Any]) -> dict[str, Any] | None:
+def _quality(summary: dict[str, Any]) -> dict[str, Any] | str:
     quality = summary.get("quality")
     if not quality:
-        return None
+        return "the LLM itself answered" if summary["decision"]["way"] == "llm" else "not measured"
     agreement = quality["agreement"]
     rounded: dict[str, Any] = {key: round(agreement[key], 3) for key in ("value", "low", "high")}
     with_whom = (summary.get("annotations") or {}).get("source") or "its annotator"
