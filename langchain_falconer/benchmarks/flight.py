@@ -131,7 +131,7 @@ tokenizer = PreTrainedTokenizerFast(
 classify = pipeline("text-classification", model=model, tokenizer=tokenizer, batch_size=32, truncation=True)
 classify(texts[:64])
 began = time.perf_counter()
-for _ in classify(iter(texts)):
+for _ in classify(text for text in texts):
     pass
 print(len(texts) / (time.perf_counter() - began))
 """
@@ -139,7 +139,9 @@ print(len(texts) / (time.perf_counter() - began))
 
 def _pipeline_pace(folder: Path, posts: Sequence[str]) -> float:
     command = [sys.executable, "-c", _PIPELINE, str(folder)]
-    told = subprocess.run(command, input=json.dumps(posts), capture_output=True, text=True, check=True)  # noqa: S603
+    told = subprocess.run(command, input=json.dumps(posts), capture_output=True, text=True)  # noqa: S603
+    if told.returncode:
+        raise RunError(f"the pipeline failed: {told.stderr[-300:]}")
     return float(told.stdout.split()[-1])
 
 
