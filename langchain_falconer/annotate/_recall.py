@@ -24,7 +24,7 @@ class Annotation:
     answers: Answers
     source: str
     failures: Mapping[str, str] = field(default_factory=dict)
-    settled: bool = True
+    settled: bool = field(default=True, compare=False)
 
 
 @dataclass(slots=True)

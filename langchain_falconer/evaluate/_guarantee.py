@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import binom, hypergeom
 
 from langchain_falconer.evaluate._interval import proportion
 
@@ -148,6 +147,8 @@ def _chances(
     seen: NDArray[Any], n: ArrayLike, target: float, confidence: float, population: Population | None
 ) -> NDArray[np.float64]:
     """How likely so few failures among ``n`` would be, were the target missed by as little as can be."""
+    from scipy.stats import binom, hypergeom  # half a second, and few need it
+
     _check(target, confidence)
     if population is None:
         return np.asarray(binom.cdf(seen, n, 1 - target), float)
