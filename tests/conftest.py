@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import string
 from pathlib import Path
 
 os.environ["LANGGRAPH_STRICT_MSGPACK"] = "true"  # read when langgraph is imported: checkpoints hold nothing but JSON
@@ -22,12 +24,14 @@ TRAIN = TrainSettings(epochs=30, learning_rate=5e-3)
 
 def _bert(folder: Path) -> None:
     import torch
-    from tokenizers import BertWordPieceTokenizer
     from transformers import BertConfig, BertModel, BertTokenizerFast
 
-    words = BertWordPieceTokenizer()
-    words.train_from_iterator(_SENTENCES, vocab_size=300, min_frequency=1, show_progress=False)
-    words.save_model(str(folder))
+    text = " ".join(_SENTENCES).lower()
+    chars = sorted({*text, *string.printable.lower()} - set(string.whitespace))
+    # Words as they are, numbers by their digits: the same vocabulary each time, as no trainer promises.
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *chars, *(f"##{c}" for c in chars)]
+    words = sorted(set(re.findall(r"[a-z]{2,}", text)))
+    (folder / "vocab.txt").write_text("".join(f"{piece}\n" for piece in [*pieces, *words]), "utf-8")
     tokenizer = BertTokenizerFast(vocab_file=str(folder / "vocab.txt"))
     tokenizer.save_pretrained(folder)
     torch.manual_seed(0)

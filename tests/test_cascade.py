@@ -34,7 +34,7 @@ def doubtful(i):
     return f"I love this laptop, it works, love it, awful. I paid ${100 + i} for unit {i}."
 
 
-TEXTS = [doubtful(i) if i % 3 == 0 else review(i) for i in range(240)]
+TEXTS = [doubtful(i) if i % 4 == 0 else review(i) for i in range(480)]
 
 
 def truth(text):
@@ -89,8 +89,8 @@ def reached(kind, rows, truth):
 class Job:
     """A run of the laptops' proxy over reviews, and an LLM that counts what it is asked.
 
-    The LLM is of another opinion about every other one of the 24 matches, and of the 24 others, that the proxy is least
-    sure of.
+    The LLM is of another opinion about every other one of the tenth of the matches, and of as many others, that the
+    proxy is least sure of.
     """
 
     def __init__(self, proxy, folder, texts=TEXTS, known=()):
@@ -100,7 +100,7 @@ class Job:
         self.report = self.run()
         self.sure = dict(zip(texts, (sureness(a) for a in proxy.answers(texts)), strict=True))
         self.match = {row["text"]: row["match"] for row in self.run.rows}
-        self.others = {t for match in (True, False) for t in self.least_sure(match)[:24:2]}
+        self.others = {t for match in (True, False) for t in self.least_sure(match)[: len(self.match) // 10 : 2]}
         self.asked = []
 
     def least_sure(self, match):
@@ -119,7 +119,7 @@ class Job:
     def annotation(self, text):
         return Annotation(text, self.truth(text), "an LLM")
 
-    def drawn(self, n=120, seed=0):
+    def drawn(self, n=240, seed=0):
         """As many rows, drawn uniformly, with what the LLM says of them."""
         places = random.Random(seed).sample(range(len(self.texts)), n)
         return {place: self.annotation(self.texts[place]) for place in places}
@@ -147,7 +147,7 @@ def test_what_is_certified_is_reached_by_asking_about_what_is_doubtful(kind, job
     assert guarantee.certified
     assert alone < 0.96 <= job.reached(kind, rows)
     assert guarantee.band == guarantee.answered == len(job.asked) > 0
-    assert (guarantee.uncertain, guarantee.drawn, guarantee.texts) == (0, 120, 240)
+    assert (guarantee.uncertain, guarantee.drawn, guarantee.texts) == (0, 240, 480)
     assert not any("uncertain" in row for row in rows)
     matches = {"recall": [False], "precision": [True]}.get(kind, [True, False])
     concerned = {t for match in matches for t in job.least_sure(match)} - {a.text for a in drawn.values()}
