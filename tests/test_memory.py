@@ -13,7 +13,7 @@ from langchain_falconer.proxy import Past, Proxy, Registry, TrainSettings, train
 from langchain_falconer.records import Answers, Label, Span
 
 LEARN = TrainSettings(epochs=30, learning_rate=3e-3)
-SEEN, UNSEEN = reviews(60), reviews(30, start=90)
+SEEN, UNSEEN = reviews(60), reviews(30, start=60)
 DEEDS = Plan.parse(
     {
         "instruction": "What does it do?",
