@@ -16,17 +16,18 @@ _OF_ROW = ("id", "text", "metadata")
 class Answer:
     """What is said about a text, whatever row it stands in: told once, read by all rows that hold the text.
 
-    Kept as JSON: the line of a finished row, or what was told.
+    Kept as JSON in UTF-8, a few hundred bytes: the line of a finished row, or what was told.
     """
 
     __slots__ = ("_line",)
 
     def __init__(self, line: str | None = None) -> None:
-        self._line = line
+        self._line = None if line is None else _packed(line)
 
     def tell(self, answers: Mapping[str, Any]) -> None:
         """Keep the answers about the text, or its error."""
-        self._line = json.dumps(answers, ensure_ascii=False)
+        told = {key: value for key, value in answers.items() if key not in _OF_ROW}
+        self._line = _packed(json.dumps(told, ensure_ascii=False))
 
     def read(self) -> dict[str, Any]:
         """What was told, as the part of a result row that is the text's."""
@@ -53,6 +54,11 @@ class Repeats:
             self._answers[_key(text)] = answer
             if len(self._answers) > _MOST_TEXTS:
                 self._answers.popitem(last=False)
+
+
+def _packed(line: str) -> bytes:
+    # A string with one emoji takes four bytes a character.
+    return line.encode("utf-8", "surrogatepass")
 
 
 def _key(text: str) -> bytes:
