@@ -20,6 +20,7 @@ from langchain_falconer.corpus import BadRow, Corpus, Document
 from langchain_falconer.errors import RunError
 from langchain_falconer.execute._backends import NO_CUDA, NO_OPENVINO, Backend, has_cuda
 from langchain_falconer.execute._ledger import Entry, Ledger
+from langchain_falconer.execute._memory import give_back_memory
 from langchain_falconer.execute._output import check_output, write_output
 from langchain_falconer.execute._pipe import ahead, in_turns
 from langchain_falconer.execute._shard import Shard, answer, cut, plan_shards
@@ -190,6 +191,7 @@ class Run:
         rows = [self._row(row, shard, known) for row in shard.rows]
         entry = Entry(shard.digest, Tally.of(rows))
         self._ledger.finish(shard.index, entry, rows)
+        give_back_memory()
         return entry
 
     def _row(self, row: Document | BadRow, shard: Shard, known: Mapping[str, Known]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from langchain_falconer.proxy._layout import Layout
 from langchain_falconer.proxy._session import Session, SlotWeights
 from langchain_falconer.proxy._tokens import Window, pad
 
-TOKENS_A_BATCH = 4096
+TOKENS_A_BATCH = 2048
 _CHARS_AT_ONCE = 2**19
 Reader = Callable[[Sequence[str]], list[Window]]
 """Cuts texts into windows, in order of text and position."""
