@@ -21,9 +21,7 @@ INSTRUCTION = (
     "Sort the news articles into business, politics, sport, technology and entertainment, "
     "and extract the companies and the amounts of money from the business articles."
 )
-SETTINGS = MineSettings.model_validate(
-    {"annotate": {"texts_per_call": 1}, "passage_chars": 500, "train": {"layers": 3}, "annotations": 100}
-)
+SETTINGS = MineSettings.model_validate({"annotate": {"texts_per_call": 1}, "passage_chars": 500, "annotations": 100})
 
 
 @dataclass(frozen=True)
