@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from langchain_falconer.annotate import Annotation
-from langchain_falconer.benchmarks.labels import annotation_of, plan_of
-from langchain_falconer.errors import CorpusError
+from langchain_falconer.benchmarks.labels import annotation_of, data_file, plan_of
 from langchain_falconer.evaluate import Estimate, label_scores, span_scores
 from langchain_falconer.plan import LabelStep, Plan
 from langchain_falconer.proxy import DEFAULT_BASE, Proxy
@@ -83,7 +82,7 @@ def question(data: Path, task: Set) -> Plan:
     Raises:
         CorpusError: the data is not there.
     """
-    meta = json.loads(_file(data, task, "meta.json").read_text("utf-8"))
+    meta = json.loads(data_file(data, task.name, "meta.json").read_text("utf-8"))
     if task.label and task.classes:
         known = meta["instructions"]["labels"][task.label]["classes"]
         meta["instructions"]["labels"][task.label]["classes"] = {k: known[k] for k in task.classes}
@@ -99,7 +98,7 @@ def scored_rows(data: Path, task: Set) -> list[Annotation]:
 
 def rows_of(data: Path, task: Set, part: str) -> list[dict[str, Any]]:
     """The rows of ``train`` or ``test``, those of other classes left out."""
-    with _file(data, task, f"{part}.jsonl").open(encoding="utf-8") as lines:
+    with data_file(data, task.name, f"{part}.jsonl").open(encoding="utf-8") as lines:
         rows = [json.loads(line) for line in lines]
     return [r for r in rows if not (task.label and task.classes) or r["labels"][task.label] in task.classes]
 
@@ -114,13 +113,6 @@ def _annotation(row: dict[str, Any]) -> Annotation:
     labels = {name: Label(value) for name, value in row.get("labels", {}).items()}
     spans = {k: tuple(Span.at(text, a, b) for a, b in sorted(found)) for k, found in row.get("spans", {}).items()}
     return Annotation(text, Answers(labels, spans), "human")
-
-
-def _file(data: Path, task: Set, name: str) -> Path:
-    path = data / task.name / name
-    if not path.is_file():
-        raise CorpusError(f"{path} is not there; name the folder of the data sets with --data")
-    return path
 
 
 def score_of(proxy: Proxy, plan: Plan, test: Sequence[Annotation]) -> Estimate:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import os
 import statistics
@@ -11,15 +10,14 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
-from langchain_falconer.benchmarks.steps import plans, reviews, theirs
-from langchain_falconer.errors import CorpusError, RunError
+from langchain_falconer.benchmarks.steps import plans, reviews, short_posts, theirs
+from langchain_falconer.errors import RunError
 from langchain_falconer.plan import Plan
 from langchain_falconer.proxy import Proxy, TrainSettings, train_proxy
 
@@ -46,7 +44,7 @@ def run(data: Path, *, texts: int, rounds: int, on_score: Callable[..., None]) -
         CorpusError: the data is not there.
         RunError: a run failed.
     """
-    posts = _posts(data, texts)
+    posts = short_posts(data, texts)
     with TemporaryDirectory() as name:
         place = _Place(Path(name), _trained(data, Path(name) / "proxy"))
         place.fly(posts[:FEW])  # the choice of a backend is made once, and kept
@@ -98,14 +96,6 @@ class _Place:
                 said.seek(0)
                 raise RunError(f"a run failed: {said.read().decode(errors='replace')[-300:]}")
         return _Flight(seconds, usage.ru_maxrss / 1024)
-
-
-def _posts(data: Path, texts: int) -> list[str]:
-    file = data / "short_posts" / "corpus.jsonl.gz"
-    if not file.is_file():
-        raise CorpusError(f"{file} is not there; name the folder of the data sets with --data")
-    with gzip.open(file, "rt", encoding="utf-8") as lines:
-        return [json.loads(line)["text"] for line in islice(lines, texts)]
 
 
 def _trained(data: Path, folder: Path) -> Path:

@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from langchain_falconer.annotate import Annotation, read_annotations
-from langchain_falconer.benchmarks.labels import annotation_of, plan_of
+from langchain_falconer.benchmarks.labels import annotation_of, data_file, plan_of
 from langchain_falconer.corpus import open_corpus
-from langchain_falconer.errors import CorpusError
 from langchain_falconer.evaluate import Estimate, proportion
 from langchain_falconer.execute import Cascade, Run, Targets, choose_backend, read_rows
 from langchain_falconer.plan import LabelStep, Plan, matches
@@ -183,9 +182,7 @@ def _found(row: Mapping[str, Any]) -> set[tuple[str, int, int]]:
 
 def _read(data: Path, task: _Task) -> tuple[Plan, list[Annotation]]:
     """The plan, and the annotations of all different texts, training and test rows alike."""
-    folder = data / task.name
-    if not (folder / "meta.json").is_file():
-        raise CorpusError(f"{folder} is not there; name the folder of the data sets with --data")
+    folder = data_file(data, task.name, "meta.json").parent
     meta = json.loads((folder / "meta.json").read_text("utf-8"))
     if task.asked is None:
         plan = plan_of(meta, None)

@@ -64,10 +64,16 @@ def run(data: Path, *, seeds: int = 1, rows: int = 500) -> dict[str, Any]:
     }
 
 
+def data_file(data: Path, *parts: str) -> Path:
+    """A file in the folder of the data sets. Raises ``CorpusError`` if it is not there."""
+    path = data.joinpath(*parts)
+    if not path.is_file():
+        raise CorpusError(f"{path} is not there; name the folder of the data sets with --data")
+    return path
+
+
 def _measured(data: Path, task: _Task, seeds: int, rows: int) -> dict[str, Any]:
-    folder = data / task.name
-    if not (folder / "test.jsonl").is_file():
-        raise CorpusError(f"{folder} is not there; name the folder of the data sets with --data")
+    folder = data_file(data, task.name, "test.jsonl").parent
     plan = plan_of(json.loads((folder / "meta.json").read_text("utf-8")), task.label)
     test = _rows(folder / "test.jsonl")
     runs = [

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from langchain_falconer.errors import CorpusError, RunError
+from langchain_falconer.benchmarks.labels import data_file
+from langchain_falconer.errors import RunError
 from langchain_falconer.evaluate import span_scores
 from langchain_falconer.falconer import Falconer, Progress
 from langchain_falconer.graph import MineSettings
@@ -28,9 +29,7 @@ def run(
         CorpusError: the data is not there.
         RunError: the LLM's plan extracts nothing.
     """
-    corpus = data / "semeval14_restaurants" / "train.jsonl"
-    if not corpus.is_file():
-        raise CorpusError(f"{corpus} is not there; name the folder of the data sets with --data")
+    corpus = data_file(data, "semeval14_restaurants", "train.jsonl")
     settings = MineSettings.model_validate({"annotations": annotations, "annotate": {"texts_per_call": 1}})
     result = Falconer(llm, home=home, settings=settings).mine(INSTRUCTION, corpus, on_event=on_event)
     step = next((s.id for s in result.plan.top_level if isinstance(s, SpanStep)), None)

@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from langchain_falconer.annotate import Annotation
-from langchain_falconer.errors import CorpusError
+from langchain_falconer.benchmarks.labels import data_file
 from langchain_falconer.execute import choose_backend
 from langchain_falconer.plan import LabelStep, Plan, SpanStep
 from langchain_falconer.proxy import Proxy, TrainSettings, train_proxy
@@ -30,11 +30,7 @@ def run(data: Path) -> dict[str, Any]:
     The proxies are trained briefly on restaurant sentences: what they answer does not matter to the time they take
     as much as that they answer every step.
     """
-    posts = data / "short_posts" / "corpus.jsonl.gz"
-    if not posts.is_file():
-        raise CorpusError(f"{posts} is not there; name the folder of the data sets with --data")
-    with gzip.open(posts, "rt", encoding="utf-8") as lines:
-        texts = [json.loads(line)["text"] for line in islice(lines, TEXTS)]
+    texts = short_posts(data, TEXTS)
     known = reviews(data)[:200]
     with TemporaryDirectory() as folder:
         one, six = (_ready(plan, known, Path(folder) / str(len(plan.steps)), texts) for plan in plans())
@@ -54,16 +50,23 @@ def run(data: Path) -> dict[str, Any]:
     }
 
 
+def short_posts(data: Path, most: int) -> list[str]:
+    """The first posts of the large corpus.
+
+    Raises:
+        CorpusError: the data is not there.
+    """
+    with gzip.open(data_file(data, "short_posts", "corpus.jsonl.gz"), "rt", encoding="utf-8") as lines:
+        return [json.loads(line)["text"] for line in islice(lines, most)]
+
+
 def reviews(data: Path) -> list[Annotation]:
     """Restaurant sentences that answer the plan of six steps.
 
     Raises:
         CorpusError: the data is not there.
     """
-    train = data / "semeval14_restaurants" / "train.jsonl"
-    if not train.is_file():
-        raise CorpusError(f"{train} is not there; name the folder of the data sets with --data")
-    with train.open(encoding="utf-8") as lines:
+    with data_file(data, "semeval14_restaurants", "train.jsonl").open(encoding="utf-8") as lines:
         return [_annotation(json.loads(line)) for line in lines]
 
 

@@ -9,7 +9,7 @@ from langchain_falconer.corpus._index import diverse, near_duplicates, nearest
 from langchain_falconer.corpus._model import BadRow, CorpusSettings, Document
 from langchain_falconer.corpus._passages import overlapping, split_passages
 from langchain_falconer.corpus._sample import sample_uniform
-from langchain_falconer.corpus._workspace import Added, CorpusPart, StoredCorpus, Workspace, stored_settings
+from langchain_falconer.corpus._workspace import Added, CorpusPart, StoredCorpus, Workspace, stored_settings, text_id
 
 __all__ = [
     "Added",
@@ -30,4 +30,5 @@ __all__ = [
     "split_passages",
     "spool",
     "stored_settings",
+    "text_id",
 ]

@@ -114,8 +114,8 @@ def stored_settings() -> CorpusSettings:
     return CorpusSettings(text_column="text", id_column="id", max_row_bytes=2**30)
 
 
-def text_digest(text: str) -> str:
-    """The id of a stored document: 16 hex digits of its text's hash."""
+def text_id(text: str) -> str:
+    """What a text is known by wherever it is not kept itself: 16 hex digits of its hash."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
@@ -227,7 +227,7 @@ class _Incoming:
                 if len(self.reasons) < _MOST_REASONS:
                     self.reasons.append(f"{record.where}: {record.reason}")
                 continue
-            own = text_digest(record.text)
+            own = text_id(record.text)
             if own in known:
                 continue
             known.add(own)

@@ -18,7 +18,7 @@ import numpy as np
 from langchain_falconer.annotate import Annotation
 from langchain_falconer.errors import AnnotationError, ProxyError, SettingsError
 from langchain_falconer.evaluate import evaluate_plan
-from langchain_falconer.proxy import OnnxSession, Proxy, Session, SlotWeights, cores
+from langchain_falconer.proxy import FILES, OnnxSession, Proxy, Session, SlotWeights, cores
 from langchain_falconer.records import Answers
 
 AGREEMENT = 0.99
@@ -193,7 +193,7 @@ def session_of(proxy: Proxy, name: str, threads: int | None = None) -> Session:
 
 
 def _onnx_file(folder: Path) -> Path:
-    return folder / "model.onnx"
+    return folder / FILES["onnx"]
 
 
 def _exported(proxy: Proxy) -> Path:
@@ -207,7 +207,7 @@ def _exported(proxy: Proxy) -> Path:
 
 def _quantised(proxy: Proxy) -> Path:
     """The int8 model, made when it is first asked for."""
-    file = _exported(proxy).with_name("model-int8.onnx")
+    file = _exported(proxy).with_name(FILES["int8"])
     if not file.is_file():
         proxy.quantize()
     return file

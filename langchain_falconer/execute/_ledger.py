@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,11 +63,6 @@ class Ledger:
         write_rows(self._shard(index), rows)
         note = {"digest": entry.digest, "tally": entry.tally.to_dict()}
         write_whole(self._note(index), json.dumps(note, ensure_ascii=False))
-
-    def rows(self) -> Iterator[dict[str, Any]]:
-        """All rows, once the run is finished."""
-        for index in range(len(self.shards)):
-            yield from map(json.loads, self.lines(index))
 
     def _shard(self, index: int) -> Path:
         return self.folder / f"{index:06d}.jsonl"

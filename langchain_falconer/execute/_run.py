@@ -10,6 +10,7 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,7 +22,7 @@ from langchain_falconer.errors import RunError
 from langchain_falconer.execute._backends import NO_CUDA, NO_OPENVINO, Backend, has_cuda
 from langchain_falconer.execute._ledger import Entry, Ledger
 from langchain_falconer.execute._memory import give_back_memory
-from langchain_falconer.execute._output import check_output, write_output
+from langchain_falconer.execute._output import check_output, read_rows, write_output
 from langchain_falconer.execute._pipe import ahead, in_turns
 from langchain_falconer.execute._shard import Shard, answer, cut, plan_shards
 from langchain_falconer.execute._tally import Tally
@@ -133,7 +134,7 @@ class Run:
     @property
     def rows(self) -> Iterator[dict[str, Any]]:
         """The rows in corpus order, once the run is finished."""
-        return self._ledger.rows()
+        return chain.from_iterable(map(read_rows, self.shards))
 
     @property
     def shards(self) -> list[Path]:

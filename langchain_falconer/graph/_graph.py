@@ -59,12 +59,7 @@ def build_falconer(
             def emit(event: dict[str, Any]) -> None:
                 runtime.stream_writer({"stage": name, **event})
 
-            stages = _stages(runtime, defaults)
-            update: Update = getattr(stages, name)(state, emit)
-            if name == "annotate":
-                with stages.home.store() as store:
-                    spent = store.spent(state["run_id"], "annotate")
-                update["annotation"]["tokens"] = spent.input_tokens + spent.output_tokens
+            update: Update = getattr(_stages(runtime, defaults), name)(state, emit)
             return update
 
         return work

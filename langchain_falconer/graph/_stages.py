@@ -206,10 +206,12 @@ class Stages:
                 known, facts = self._annotated(store, plan, texts, state, emit, facts)
                 if facts.get("stopped"):
                     notes.append(f"annotation ended early: {facts['stopped']}")
+            spent = store.spent(state["run_id"], "annotate")
         failed = sum(bool(a.failures) for a in known)
         if failed:
             notes.append(f"{failed} texts have a step that the LLM could not answer; the proxy decides them")
         facts |= {"source": self._source(state), "answered": len(known), "failed": failed}
+        facts["tokens"] = spent.input_tokens + spent.output_tokens
         return {"annotation": facts, "notes": notes, "seconds": timed}
 
     def _annotated(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from langchain_falconer.annotate import ground
+from langchain_falconer.corpus import text_id
 from langchain_falconer.errors import LLMError
 from langchain_falconer.pretrain._tasks import LabelSource, MarkedText, OpenSource, PairSource, Source
 
@@ -277,11 +277,6 @@ def distilled(file: Path, texts: Iterable[str]) -> dict[str, Source]:
     ]
     made["llm_marks"] = OpenSource(marked)
     return made
-
-
-def text_id(text: str) -> str:
-    """Identity of a text (16 hex digits)."""
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _read(file: Path) -> Iterator[dict[str, Any]]:

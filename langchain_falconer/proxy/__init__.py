@@ -3,7 +3,7 @@
 from langchain_falconer.proxy._base import DEFAULT_BASE, PLAIN_BASE
 from langchain_falconer.proxy._compare import Comparison, SharedStep
 from langchain_falconer.proxy._entry import Entry
-from langchain_falconer.proxy._folder import check_place
+from langchain_falconer.proxy._folder import FILES, check_place
 from langchain_falconer.proxy._layout import Layout
 from langchain_falconer.proxy._marking import mark
 from langchain_falconer.proxy._memory import Past
@@ -17,6 +17,7 @@ from langchain_falconer.proxy._train import Example, TrainSettings
 
 __all__ = [
     "DEFAULT_BASE",
+    "FILES",
     "PASSAGE_CHARS",
     "PLAIN_BASE",
     "Comparison",

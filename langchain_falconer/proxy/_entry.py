@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -10,15 +9,11 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from langchain_falconer.corpus import text_id
 from langchain_falconer.errors import PlanError
 from langchain_falconer.evaluate import Quality
 from langchain_falconer.plan import LabelStep, Plan, SpanStep
 from langchain_falconer.proxy._folder import FILES, read_manifest
-
-
-def text_id(text: str) -> str:
-    """What a manifest remembers of a text: 16 hex digits of its hash."""
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ import numpy as np
 
 from langchain_falconer._files import write_whole
 from langchain_falconer.annotate import Annotation
-from langchain_falconer.corpus import overlapping, split_passages
+from langchain_falconer.corpus import overlapping, split_passages, text_id
 from langchain_falconer.errors import PlanError, ProxyError
 from langchain_falconer.evaluate import fit_scale, fit_temperature
 from langchain_falconer.plan import LabelOption, LabelStep, Plan, SpanStep, atoms, matches, resolve
@@ -31,7 +31,6 @@ from langchain_falconer.proxy._base import (
 )
 from langchain_falconer.proxy._cuckoo import PROMPT, ask_one_by_one, cuckoo_slot, cuckoo_tokenizer, is_cuckoo, repeated
 from langchain_falconer.proxy._decode import Calibration, Part, Scores, decide, merge
-from langchain_falconer.proxy._entry import text_id
 from langchain_falconer.proxy._folder import FILES, FORMAT, read_manifest, replacing_folder
 from langchain_falconer.proxy._layout import Layout
 from langchain_falconer.proxy._marking import Marked
