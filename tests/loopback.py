@@ -17,6 +17,17 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from langchain_openai import ChatOpenAI
+
+from langchain_falconer.llm import LLM, LLMSettings
+
+
+def llm_at(server: ChatServer, **settings: Any) -> LLM:
+    """The server as Falconer's LLM; it does not ask again unless the settings say so."""
+    model = ChatOpenAI(base_url=server.base_url, api_key="test-key", model="loopback", max_retries=0)
+    return LLM(model, LLMSettings(**{"max_retries": 0, **settings}))
+
+
 Answer = str | dict[str, Any] | tuple[int, Any, Mapping[str, str]]
 
 

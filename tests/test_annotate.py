@@ -10,8 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from langchain_openai import ChatOpenAI
-from loopback import ChatServer
+from loopback import ChatServer, llm_at
 
 from langchain_falconer.annotate import (
     AnnotateSettings,
@@ -23,7 +22,7 @@ from langchain_falconer.annotate import (
     recall,
 )
 from langchain_falconer.errors import AnnotationError, BudgetError, SettingsError
-from langchain_falconer.llm import LLM, LLMSettings, Usage
+from langchain_falconer.llm import Usage
 from langchain_falconer.plan import Plan
 
 PLAN = Plan.parse(
@@ -75,11 +74,6 @@ def teacher(request):
     return json.dumps({key: answer(item) for key, item in items.items()})
 
 
-def llm(server, **settings):
-    model = ChatOpenAI(base_url=server.base_url, api_key="test-key", model="loopback", max_retries=0)
-    return LLM(model, LLMSettings(**{"max_retries": 0, **settings}))
-
-
 @pytest.fixture
 def store(tmp_path):
     with AnnotationStore(tmp_path / "store.sqlite") as store:
@@ -87,7 +81,7 @@ def store(tmp_path):
 
 
 def annotator(server, store, plan=PLAN, caps=None, run="run", texts_per_call=2, **settings):
-    model = llm(server, **settings)
+    model = llm_at(server, **settings)
     budget = Budget(store, run, BudgetSettings(**(caps or {})), priced=model.price() is not None)
     return Annotator(model, store, plan, budget, AnnotateSettings(texts_per_call=texts_per_call))
 

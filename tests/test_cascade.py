@@ -8,9 +8,8 @@ import zlib
 from dataclasses import replace
 
 import pytest
-from langchain_openai import ChatOpenAI
 from laptops import INSTRUCTION, PLAN, answers, asked, is_planning, prices, review, write_corpus
-from loopback import ChatServer
+from loopback import ChatServer, llm_at
 from rich.console import Console
 
 from langchain_falconer import Falconer, Plan
@@ -19,7 +18,6 @@ from langchain_falconer.corpus import open_corpus
 from langchain_falconer.errors import SettingsError
 from langchain_falconer.execute import Cascade, Run, RunSettings, Targets, read_rows
 from langchain_falconer.graph import MineSettings
-from langchain_falconer.llm import LLM, LLMSettings
 from langchain_falconer.proxy import sureness
 from langchain_falconer.records import Answers, Label, Span
 from langchain_falconer.report import print_summary
@@ -51,11 +49,6 @@ def teacher(request):
     if "Task: Extract the price" in request["messages"][-1]["content"]:
         return json.dumps({key: prices(text) for key, text in asked(request).items()})
     return json.dumps({key: truth(text).labels["positive"].value for key, text in asked(request).items()})
-
-
-def llm(server):
-    model = ChatOpenAI(base_url=server.base_url, api_key="test-key", model="loopback", max_retries=0)
-    return LLM(model, LLMSettings(max_retries=0))
 
 
 def said(row):
@@ -307,7 +300,7 @@ def mine(settings, home, tmp_path):
     def run(server, targets, home=home, output="out.jsonl", on_event=None, **more):
         changed = {"targets": targets, "max_rounds": 1, "annotate": {"texts_per_call": 4}, **more}
         own = MineSettings.model_validate(settings.model_dump() | changed)
-        falconer = Falconer(llm(server), home=home, settings=own)
+        falconer = Falconer(llm_at(server), home=home, settings=own)
         return falconer.mine(INSTRUCTION, corpus, tmp_path / output, plan=PLAN, on_event=on_event)
 
     return run

@@ -15,12 +15,10 @@ from pathlib import Path
 import pytest
 from langchain_core.language_models import FakeMessagesListChatModel
 from langchain_core.messages import AIMessage, ToolMessage
-from langchain_openai import ChatOpenAI
 from laptops import PLAN, is_positive, reviews, teacher, write_corpus
-from loopback import ChatServer
+from loopback import ChatServer, llm_at
 
 from langchain_falconer import Falconer, FalconerToolkit, Proxy
-from langchain_falconer.llm import LLM, LLMSettings
 
 ROOT = Path(__file__).parent.parent
 SEARCHES, QUESTION = ["laptop"], "Extract the prices from positive reviews"
@@ -55,8 +53,7 @@ def server():
 
 @pytest.fixture
 def llm(server):
-    model = ChatOpenAI(base_url=server.base_url, api_key="test-key", model="loopback", max_retries=0)
-    return LLM(model, LLMSettings(max_retries=0))
+    return llm_at(server)
 
 
 @pytest.fixture

@@ -6,12 +6,11 @@ import operator
 from typing import Annotated
 
 import pytest
-from langchain_openai import ChatOpenAI
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import Command
 from laptops import INSTRUCTION, PLAN, annotation_row, asked, is_planning, reviews, teacher, write_corpus, write_lines
-from loopback import ChatServer
+from loopback import ChatServer, llm_at
 from typing_extensions import TypedDict
 
 from langchain_falconer import Falconer, FalconerContext, Plan, create_falconer_graph
@@ -19,7 +18,6 @@ from langchain_falconer.annotate import BudgetSettings
 from langchain_falconer.errors import BudgetError, ProxyError, RunError, SettingsError
 from langchain_falconer.execute import Targets
 from langchain_falconer.graph import Review
-from langchain_falconer.llm import LLM, LLMSettings
 
 MARKER = "zanzibar marker"
 TEXTS = [f"{text} {MARKER}" for text in reviews(90)]
@@ -49,11 +47,6 @@ def given(files):
 @pytest.fixture
 def graph(files, settings):
     return create_falconer_graph(home=files / "home", settings=settings, checkpointer=InMemorySaver())
-
-
-def llm(server):
-    model = ChatOpenAI(base_url=server.base_url, api_key="test-key", model="loopback", max_retries=0)
-    return LLM(model, LLMSettings(max_retries=0))
 
 
 def rows(path):
@@ -202,7 +195,7 @@ def test_an_llm_plans_and_annotates_and_a_second_run_asks_nothing(settings, tmp_
     corpus = write_corpus(tmp_path / "corpus.jsonl", TEXTS)
     events = []
     with ChatServer(teacher) as server:
-        falconer = Falconer(llm(server), home=tmp_path / "home", settings=settings)
+        falconer = Falconer(llm_at(server), home=tmp_path / "home", settings=settings)
         result = falconer.mine(INSTRUCTION, corpus, tmp_path / "out.jsonl", on_event=events.append)
         calls = server.calls
         first = result.output.read_bytes()
@@ -235,7 +228,7 @@ def test_it_annotates_again_until_the_target_and_a_second_run_pays_nothing(setti
         return json.dumps({key: hash(text) % 2 == 0 for key, text in asked(request).items()})
 
     with ChatServer(moody) as server:
-        falconer = Falconer(llm(server), home=tmp_path / "home", settings=settings)
+        falconer = Falconer(llm_at(server), home=tmp_path / "home", settings=settings)
         events = []
         result = falconer.mine(INSTRUCTION, corpus, tmp_path / "out.jsonl", on_event=events.append)
         calls, first = server.calls, result.output.read_bytes()
@@ -254,7 +247,7 @@ def test_a_target_that_is_met_ends_the_annotating(settings, tmp_path):
     corpus = write_corpus(tmp_path / "corpus.jsonl", TEXTS)
     with ChatServer(teacher) as server:
         falconer = Falconer(
-            llm(server),
+            llm_at(server),
             home=tmp_path / "home",
             settings=settings.model_copy(update={"targets": Targets(agreement=0.01, annotations=10)}),
         )
@@ -268,7 +261,7 @@ def test_a_budget_that_is_too_small_is_an_error_and_raising_it_goes_on(settings,
 
     def mine(server, calls):
         capped = settings.model_copy(update={"budget": BudgetSettings(max_calls=calls)})
-        return Falconer(llm(server), home=tmp_path / "home", settings=capped).mine(INSTRUCTION, corpus, plan=PLAN)
+        return Falconer(llm_at(server), home=tmp_path / "home", settings=capped).mine(INSTRUCTION, corpus, plan=PLAN)
 
     with ChatServer(teacher) as server:
         with pytest.raises(BudgetError, match=r"too few to train on: .*max_calls of 3; raise it"):
@@ -287,7 +280,7 @@ def test_a_budget_that_ends_early_leaves_the_rest_to_the_proxy_and_says_so(setti
     corpus = write_corpus(tmp_path / "corpus.jsonl", TEXTS)
     capped = settings.model_copy(update={"budget": BudgetSettings(max_calls=20)})
     with ChatServer(teacher) as server:
-        result = Falconer(llm(server), home=tmp_path / "home", settings=capped).mine(INSTRUCTION, corpus, plan=PLAN)
+        result = Falconer(llm_at(server), home=tmp_path / "home", settings=capped).mine(INSTRUCTION, corpus, plan=PLAN)
         assert server.calls == 20
     assert any("annotation ended early" in message for message in result.summary["messages"])
     for row in rows(result.output):
@@ -298,7 +291,7 @@ def test_a_budget_in_usd_needs_a_price(settings, tmp_path):
     corpus = write_corpus(tmp_path / "corpus.jsonl", TEXTS)
     capped = settings.model_copy(update={"budget": BudgetSettings(max_usd=1.0)})
     with ChatServer(teacher) as server, pytest.raises(SettingsError, match="--price"):
-        Falconer(llm(server), home=tmp_path / "home", settings=capped).mine(INSTRUCTION, corpus, plan=PLAN)
+        Falconer(llm_at(server), home=tmp_path / "home", settings=capped).mine(INSTRUCTION, corpus, plan=PLAN)
     assert server.calls == 0
 
 

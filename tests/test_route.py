@@ -4,14 +4,12 @@ import json
 import shutil
 
 import pytest
-from langchain_openai import ChatOpenAI
 from laptops import PLAN, STEPS, annotation_row, asked, is_positive, prices, reviews, teacher, write_lines
-from loopback import ChatServer
+from loopback import ChatServer, llm_at
 
 from langchain_falconer import Falconer, Plan
 from langchain_falconer.errors import BudgetError, RunError
 from langchain_falconer.graph import MineSettings
-from langchain_falconer.llm import LLM, LLMSettings
 from langchain_falconer.route import Costs, Trust
 
 TRUST = Trust(verify=10, agreement=0.6)
@@ -25,8 +23,7 @@ def server():
 
 @pytest.fixture
 def llm(server):
-    model = ChatOpenAI(base_url=server.base_url, api_key="test-key", model="loopback", max_retries=0)
-    return LLM(model, LLMSettings(max_retries=0, usd_per_million_tokens=(1.0, 2.0)))
+    return llm_at(server, usd_per_million_tokens=(1.0, 2.0))
 
 
 @pytest.fixture

@@ -11,14 +11,12 @@ from hypothesis import strategies as st
 from langchain.agents import create_agent
 from langchain_core.language_models import FakeMessagesListChatModel
 from langchain_core.messages import AIMessage, ToolMessage
-from langchain_openai import ChatOpenAI
 from langchain_tests.integration_tests import ToolsIntegrationTests
 from langchain_tests.unit_tests import ToolsUnitTests
 from laptops import INSTRUCTION, PLAN, is_positive, prices, reviews, teacher, write_corpus
-from loopback import ChatServer
+from loopback import ChatServer, llm_at
 
 from langchain_falconer import Falconer, FalconerToolkit
-from langchain_falconer.llm import LLM, LLMSettings
 from langchain_falconer.tools import MAX_TOKENS
 
 TEXTS = reviews(12, start=30)
@@ -314,8 +312,7 @@ def test_hostile_arguments_give_messages_and_touch_nothing_outside(tools, mined,
 @pytest.fixture
 def with_llm(tiny_bert, tmp_path, settings):
     with ChatServer(teacher) as server:
-        model = ChatOpenAI(base_url=server.base_url, api_key="test-key", model="loopback", max_retries=0)
-        falconer = Falconer(LLM(model, LLMSettings(max_retries=0)), home=tmp_path / "home", settings=settings)
+        falconer = Falconer(llm_at(server), home=tmp_path / "home", settings=settings)
         yield {tool.name: tool for tool in FalconerToolkit(falconer).get_tools()}, server
 
 
@@ -371,8 +368,7 @@ async def test_a_cancelled_call_ends_at_its_next_step_and_can_be_made_again(tmp_
         return teacher(request)
 
     with ChatServer(slow) as server:
-        model = ChatOpenAI(base_url=server.base_url, api_key="test-key", model="loopback", max_retries=0)
-        falconer = Falconer(LLM(model, LLMSettings(max_retries=0, max_concurrency=1)), home=tmp_path, settings=settings)
+        falconer = Falconer(llm_at(server, max_concurrency=1), home=tmp_path, settings=settings)
         tool = next(t for t in FalconerToolkit(falconer).get_tools() if t.name == "get_label")
         asked = {"texts": reviews(8), "instruction": "Is the writer happy?"}
         task = asyncio.create_task(tool.ainvoke(asked))
