@@ -34,12 +34,22 @@ from langchain_falconer.proxy._decode import Calibration, Part, Scores, decide, 
 from langchain_falconer.proxy._folder import FILES, FORMAT, read_manifest, replacing_folder
 from langchain_falconer.proxy._layout import Layout
 from langchain_falconer.proxy._marking import Marked
-from langchain_falconer.proxy._memory import Past, Remembered, joined, pack, parted, rehearsed, start_from, unpack
+from langchain_falconer.proxy._memory import (
+    Past,
+    Rehearsal,
+    Remembered,
+    joined,
+    pack,
+    parted,
+    rehearsed,
+    start_from,
+    unpack,
+)
 from langchain_falconer.proxy._metamodel import fill, load_model, load_words
 from langchain_falconer.proxy._scorer import Judge, Reader, Scorer
 from langchain_falconer.proxy._session import OnnxSession, Session, SlotWeights, TorchSession
 from langchain_falconer.proxy._tokens import Tokenizer, Windows
-from langchain_falconer.proxy._train import TrainSettings, examples_of, fit
+from langchain_falconer.proxy._train import Lesson, TrainSettings, examples_of, fit
 from langchain_falconer.proxy._words import SlotMaps, Words
 from langchain_falconer.records import Answers, Label, LabelValue, Record, Span
 
@@ -615,8 +625,9 @@ def train_proxy(
     with MAKING:
         slots = _first_slots(model, tokenizer, layout, memory, fresh=settings.fresh_head)
     limit = max_tokens(model.encoder.config.to_dict())
-    taught = examples + rehearsed(memory, replay, passage_chars, len(examples), settings.seed)
-    result = fit(model, slots, layout, Windows(tokenizer, limit), tokenizer.pad_id, taught, settings, on_step)
+    rehearsal = Rehearsal(after._model, memory, rehearsed(memory, replay, passage_chars)) if after else None
+    lesson = Lesson(examples, rehearsal)
+    result = fit(model, slots, layout, Windows(tokenizer, limit), tokenizer.pad_id, lesson, settings, on_step)
     manifest = _manifest(plan, after.manifest["base"] if after else base, passage_chars, limit) | {
         "settings": settings.model_dump(),
         "data": {"annotations": len(annotations), "examples": len(examples), "sha256": _data_hash(examples)},

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -130,13 +130,34 @@ class TrainResult:
         }
 
 
+class Rehearsal(Protocol):
+    """What a network knew before a training, and is not to forget."""
+
+    @property
+    def examples(self) -> Sequence[Example]:
+        """Examples to come back to: in each epoch as many as there are new ones, drawn afresh."""
+        ...
+
+    def loss(self, batch: Sequence[Item], tokens: tuple[Tensor, Tensor], scores: tuple[Tensor, Tensor]) -> Tensor:
+        """How far token and label scores are from what they were on a batch of ``input_ids, attention_mask``."""
+        ...
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What to learn, and what to rehearse meanwhile."""
+
+    examples: Sequence[Example]
+    rehearsal: Rehearsal | None = None
+
+
 def fit(
     model: SlotModel,
     slots: Slots,
     layout: Layout,
     windows: Windows,
     pad_id: int,
-    examples: Sequence[Example],
+    lesson: Lesson,
     settings: TrainSettings,
     on_step: Callable[[int, int, float], None] | None = None,
 ) -> TrainResult:
@@ -146,14 +167,16 @@ def fit(
     """
     import torch
 
-    items = [Item(w, examples[w.text]) for w in windows([e.text for e in examples])]
+    items = _items(windows, lesson.examples)
+    known = _items(windows, lesson.rehearsal.examples) if lesson.rehearsal else []
     if not items:
         raise ProxyError("there is nothing to train on: no annotation answers a step of the plan")
     began = time.monotonic()
     torch.manual_seed(settings.seed)
     rng = random.Random(settings.seed)
     epochs = settings.epochs or default_epochs(len(items))
-    batches_per_epoch = math.ceil(len(items) / settings.batch_size)
+    again = min(len(items), len(known))
+    batches_per_epoch = math.ceil((len(items) + again) / settings.batch_size)
     total = max(1, round(epochs * batches_per_epoch))
     optimizer, schedule = _optimizer(model, slots, settings, total)
     losses: list[float] = []
@@ -161,8 +184,8 @@ def fit(
     step = 0
     while step < total:
         epoch_losses = []
-        for batch in _batches(items, settings.batch_size, rng):
-            loss = _step(model, slots, layout, batch, pad_id, optimizer)
+        for batch in _batches([*items, *rng.sample(known, again)], settings.batch_size, rng):
+            loss = _step(model, slots, layout, batch, pad_id, optimizer, lesson.rehearsal)
             schedule.step()
             epoch_losses.append(loss)
             step += 1
@@ -175,6 +198,10 @@ def fit(
     if not math.isfinite(losses[-1]):
         raise ProxyError("training diverged (the loss is not a number); train again with a lower learning_rate")
     return TrainResult(tuple(losses), time.monotonic() - began, total, len(items))
+
+
+def _items(windows: Windows, examples: Sequence[Example]) -> list[Item]:
+    return [Item(w, examples[w.text]) for w in windows([e.text for e in examples])]
 
 
 def default_epochs(n: int) -> float:
@@ -219,13 +246,23 @@ def _batches(items: Sequence[Item], size: int, rng: random.Random) -> list[list[
     return batches
 
 
-def _step(model: SlotModel, slots: Slots, layout: Layout, batch: list[Item], pad_id: int, optimizer: Any) -> float:
+def _step(
+    model: SlotModel,
+    slots: Slots,
+    layout: Layout,
+    batch: list[Item],
+    pad_id: int,
+    optimizer: Any,
+    rehearsal: Rehearsal | None,
+) -> float:
     import torch
 
     ids, mask = (torch.from_numpy(a) for a in pad([item.window for item in batch], pad_id))
     with autocast():
-        span_scores, label_scores = model(ids, mask, *slots.weights(model))
-    loss = loss_of(span_scores.float(), label_scores.float(), layout, batch)
+        span_scores, label_scores = (s.float() for s in model(ids, mask, *slots.weights(model)))
+    loss = loss_of(span_scores, label_scores, layout, batch)
+    if rehearsal:
+        loss = loss + rehearsal.loss(batch, (ids, mask), (span_scores, label_scores))
     optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     torch.nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], 1.0)
