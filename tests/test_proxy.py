@@ -15,7 +15,8 @@ from safetensors.numpy import load_file
 
 from langchain_falconer.annotate import Annotation
 from langchain_falconer.corpus import overlapping, split_passages
-from langchain_falconer.errors import ProxyError
+from langchain_falconer.errors import ProxyError, SettingsError
+from langchain_falconer.evaluate import Metric
 from langchain_falconer.execute import decisions_alike
 from langchain_falconer.plan import Plan
 from langchain_falconer.proxy import PASSAGE_CHARS, OnnxSession, Proxy, TrainSettings, train_proxy
@@ -143,6 +144,41 @@ def test_calibration_moves_scores_and_no_decision(proxy_folder, tmp_path):
     assert spans == [[(s.start, s.end) for s in a.spans["price"]] for a in after]
     assert [s.score for a in before for s in a.spans["price"]] != [s.score for a in after for s in a.spans["price"]]
     assert Proxy.load(tmp_path / "p").answers(UNSEEN, everything=True) == after
+
+
+def test_a_threshold_is_chosen_for_the_metric_asked_for_and_kept(proxy_folder, tmp_path):
+    proxy = Proxy.load(shutil.copytree(proxy_folder, tmp_path / "p"))
+    all_good = [
+        Annotation(t, replace(a.answers, labels={"positive": Label(True)}), "human")
+        for t, a in zip(UNSEEN, annotations(UNSEEN), strict=True)
+    ]
+    proxy.calibrate(all_good, {"positive": Metric.parse("recall:1")})
+    point = proxy.manifest["operating_points"]["positive"]
+    assert (point["recall"], point["n"], point["positives"]) == (1, len(UNSEEN), len(UNSEEN))
+    assert proxy.manifest["calibration"]["thresholds"]["positive"] == point["threshold"] < 0.5
+    answers = Proxy.load(tmp_path / "p").answers(UNSEEN)
+    assert all(a.labels["positive"].value for a in answers)
+    unlikely = [a.labels["positive"].score for a, t in zip(answers, UNSEEN, strict=True) if not is_positive(t)]
+    assert max(unlikely) < 0.5  # yes, though the score says how unlikely
+    assert [label.value for label in proxy.get_label(UNSEEN, "Is this a positive review?")] == [True] * len(UNSEEN)
+
+
+def test_where_no_threshold_serves_the_metric_one_half_decides(proxy_folder, tmp_path):
+    proxy = Proxy.load(shutil.copytree(proxy_folder, tmp_path / "p"))
+    none_good = [told(text, {"positive": False}) for text in UNSEEN]
+    proxy.calibrate(none_good, {"positive": Metric.parse("f1")})
+    assert proxy.manifest["operating_points"] == {"positive": {"metric": "f1"}}
+    assert [a.labels["positive"].value for a in proxy.answers(UNSEEN)] == list(map(is_positive, UNSEEN))
+    with pytest.raises(SettingsError, match=r"step 'price' has no threshold .* this plan are 'positive'"):
+        proxy.calibrate(none_good, {"price": Metric.parse("f1")})
+
+
+def test_any_of_has_one_threshold_for_all_its_labels(tiny_bert):
+    known = [told(t, {"kind": "love" if is_positive(t) else "terrible", "tags": tags(t)}) for t in SEEN]
+    proxy = train_proxy(labels_only(), known, base=tiny_bert, settings=BRIEF)
+    proxy.calibrate(known, {"tags": Metric.parse("recall:1")})
+    for text, answers in zip(SEEN, proxy.answers(SEEN), strict=True):
+        assert set(tags(text)) <= set(answers.labels["tags"].value)
 
 
 def test_confidence_is_a_share(proxy):
@@ -397,7 +433,7 @@ def test_a_step_of_the_text_may_wait_for_steps_of_spans(tiny_bert):
 
 
 def test_there_must_be_something_to_learn_for_every_step(tiny_bert):
-    with pytest.raises(ProxyError, match="step 'price' has no annotation"):
+    with pytest.raises(ProxyError, match=r"step 'price' has no annotation"):
         train_proxy(PLAN, [told(review(1), {"positive": True})], base=tiny_bert, settings=BRIEF)
     with pytest.raises(ProxyError, match="step 'positive' has no annotation"):
         train_proxy(PLAN, [], base=tiny_bert, settings=BRIEF)

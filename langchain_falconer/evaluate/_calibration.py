@@ -1,4 +1,4 @@
-"""What a score is worth: temperature, calibration error, reliability, and where to cut."""
+"""What a score is worth: temperature, calibration error, reliability."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def fit_scale(scores: ArrayLike, correct: ArrayLike) -> tuple[float, float]:
     from scipy.optimize import minimize
     from scipy.special import log_expit
 
-    values, right = _scored(scores, correct)
+    values, right = scored(scores, correct)
     if len(values) < FEWEST:
         return 1.0, 0.0
     z, sign = logit(values), np.where(right, 1.0, -1.0)
@@ -100,7 +100,7 @@ def reliability(confidence: ArrayLike, correct: ArrayLike, bins: int = 10) -> li
     Raises:
         ValueError: if the shapes differ, a confidence lies outside [0, 1], or there is no bin.
     """
-    scores, right = _scored(confidence, correct)
+    scores, right = scored(confidence, correct)
     if bins < 1:
         raise ValueError(f"{bins} bins cannot hold anything; use at least 1")
     which = np.minimum((scores * bins).astype(int), bins - 1)
@@ -133,35 +133,8 @@ def expected_calibration_error(confidence: ArrayLike, correct: ArrayLike, bins: 
     return sum(b["n"] * abs(b["accuracy"] - b["confidence"]) for b in diagram) / total if total else 0.0
 
 
-def best_threshold(scores: ArrayLike, correct: ArrayLike, n_gold: int) -> float:
-    """The score from which on to keep candidate spans so that their F1 is greatest on held-out texts.
-
-    Args:
-        scores: the score of each candidate in [0, 1], shape (n,).
-        correct: whether it is a gold span, shape (n,).
-        n_gold: how many gold spans there are, candidates or not.
-
-    Returns:
-        A threshold halfway between the last score to keep and the first to drop; 0.5 if no candidate is right.
-
-    Raises:
-        ValueError: if the shapes differ, a score lies outside [0, 1], or more are right than gold.
-    """
-    values, right = _scored(scores, correct)
-    if right.sum() > n_gold:
-        raise ValueError(f"{int(right.sum())} candidates are right, but there are only {n_gold} gold spans")
-    if not right.any():
-        return 0.5
-    order = np.argsort(-values, kind="stable")
-    values, found = values[order], np.cumsum(right[order])
-    f1 = 2 * found / (np.arange(1, len(values) + 1) + n_gold)
-    below = np.append(values[1:], -1.0)
-    f1[values == below] = -1.0  # equal scores stay together
-    last = int(np.argmax(f1))
-    return float((values[last] + max(below[last], 0.0)) / 2)
-
-
-def _scored(scores: ArrayLike, correct: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+def scored(scores: ArrayLike, correct: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Scores, and whether each was right, as equally long rows. Raises ``ValueError`` if they are none."""
     values, right = np.asarray(scores, float), np.asarray(correct, bool)
     if values.ndim != 1 or values.shape != right.shape:
         raise ValueError(
