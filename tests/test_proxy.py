@@ -407,6 +407,28 @@ def test_a_hundred_labels(tiny_bert):
     assert all(0 < r.labels["unit"].score <= 1 for r in proxy.run(UNSEEN))
 
 
+@pytest.mark.parametrize("unsure", ["a score", "three annotators"])
+def test_scores_are_as_sure_as_the_annotators(unsure, tiny_bert):
+    kinds = ["love", "terrible", "neither"]
+    plan = plan_of(
+        {"id": "good", "op": "get_label", "instruction": "Is this a positive review?"},
+        {"id": "kind", "op": "get_label", "instruction": "Which kind?", "labels": kinds},
+    )
+
+    def known(text):
+        good, kind = is_positive(text), kinds[0 if is_positive(text) else 1]
+        if unsure == "a score":
+            return [Annotation(text, Answers({"good": Label(good, 2 / 3), "kind": Label(kind, 2 / 3)}), "llm")]
+        sure = told(text, {"good": good, "kind": kind})
+        return [sure, sure, told(text, {"good": not good, "kind": "neither"})]
+
+    proxy = train_proxy(plan, [a for t in SEEN for a in known(t)], base=tiny_bert, settings=LEARN)
+    for text, answers in zip(SEEN, proxy.answers(SEEN), strict=True):
+        assert answers.labels["good"].value is is_positive(text)
+        assert answers.labels["kind"].value == kinds[0 if is_positive(text) else 1]
+        assert all(0.5 < label.score < 0.85 for label in answers.labels.values())
+
+
 def test_a_step_of_the_text_may_wait_for_steps_of_spans(tiny_bert):
     plan = plan_of(
         {"id": "price", "op": "get_span", "instruction": "Extract the price"},

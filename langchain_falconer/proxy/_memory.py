@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -46,10 +46,10 @@ def rehearsed(memory: Sequence[Remembered], past: Sequence[Past], passage_chars:
     """The examples that there are of remembered plans."""
     known = {p.plan.fingerprint: p for p in past}
     return [
-        replace(example, labels=_marked(example.labels, i), spans=_marked(example.spans, i))
+        Example(e.text, _marked(e.labels, i), _marked(e.spans, i), _marked(e.scores, i))
         for i, old in enumerate(memory)
         if (one := known.get(old.plan.fingerprint))
-        for example in examples_of(one.plan, one.annotations, passage_chars)
+        for e in examples_of(one.plan, one.annotations, passage_chars)
     ]
 
 
@@ -76,9 +76,9 @@ class Rehearsal:
         self._before: dict[int, tuple[Tensor, Tensor]] = {}
 
     def loss(self, batch: Sequence[Item], tokens: tuple[Tensor, Tensor], scores: tuple[Tensor, Tensor]) -> Tensor:
-        """The Kullback-Leibler divergence from what remembered slots said to what they say now.
+        """The Kullback-Leibler divergence from what remembered slots said about a text to what they say now.
 
-        Summed over steps; of span steps averaged over words, of label steps over texts.
+        Summed over steps and, of span steps, over words; averaged over texts.
         """
         import torch
 
@@ -87,15 +87,15 @@ class Rehearsal:
         now = _of_words(batch, scores[0], spans), scores[1][:, scores[1].shape[1] - labels :]
         told = self._told(batch, tokens)
         before = torch.cat([span for span, _ in told]), torch.stack([label for _, label in told])
-        drift = _divergence(now[0], before[0]).sum() / max(1, len(now[0]))
+        drift = _divergence(now[0], before[0]).sum()
         for step in self._layout.steps:
             if isinstance(step, LabelStep):
                 rows = self._layout.label_rows[step.id]
                 mine, old = now[1][:, rows], before[1][:, rows]
                 if step.kind != "choice":  # each option is a choice of its own: between itself and nothing
                     mine, old = (torch.stack([x, torch.zeros_like(x)], -1) for x in (mine, old))
-                drift = drift + _divergence(mine, old).sum() / len(batch)
-        return drift
+                drift = drift + _divergence(mine, old).sum()
+        return drift / len(batch)
 
     def _told(self, batch: Sequence[Item], tokens: tuple[Tensor, Tensor]) -> list[tuple[Tensor, Tensor]]:
         """The scores of each item's words, and of its text, as they were; computed once."""

@@ -638,7 +638,8 @@ def train_proxy(
 
     Args:
         plan: What it is to answer.
-        annotations: What it learns from.
+        annotations: What it learns from. A label's score, where it is less than 1, is how likely it is right; a text
+            may come several times, with the answers of several annotators.
         base: The metamodel or encoder that it starts from.
         after: Start from this proxy instead (whose ``base`` is kept), and remember what it knows: the new proxy's
             :meth:`Proxy.recall` gives its plan and those that it remembered.
@@ -720,7 +721,8 @@ def _check_every_step(plan: Plan, examples: Sequence[Any]) -> None:
 def _data_hash(examples: Sequence[Any]) -> str:
     digest = hashlib.sha256()
     for example in examples:
-        row = [example.text, dict(example.labels), {k: list(map(list, v)) for k, v in example.spans.items()}]
+        row: list[Any] = [example.text, dict(example.labels), {k: list(map(list, v)) for k, v in example.spans.items()}]
+        row += [dict(example.scores)] if example.scores else []
         digest.update(json.dumps(row, sort_keys=True).encode() + b"\n")
     return digest.hexdigest()
 

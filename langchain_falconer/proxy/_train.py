@@ -7,7 +7,7 @@ import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -53,11 +53,15 @@ class TrainSettings(BaseModel):
 
 @dataclass(frozen=True)
 class Example:
-    """One text to learn from: answers by step id; a step that is absent was not annotated."""
+    """One text to learn from: answers by step id; a step that is absent was not annotated.
+
+    ``scores`` says how likely a label is right, in [0, 1], where its annotator was not certain.
+    """
 
     text: str
     labels: Mapping[str, LabelValue]
     spans: Mapping[str, Sequence[tuple[int, int]]]
+    scores: Mapping[str, float] = field(default_factory=dict)
 
 
 def examples_of(plan: Plan, annotations: Iterable[Annotation], passage_chars: int) -> list[Example]:
@@ -83,6 +87,7 @@ def _add(
 ) -> None:
     start, end = at
     labels = {k: v.value for k, v in answers.labels.items()}
+    scores = {k: v.score for k, v in answers.labels.items() if v.score < 1}
     spans = {
         k: [
             (move(s.start - start, is_end=False), move(s.end - start, is_end=True))
@@ -92,7 +97,7 @@ def _add(
         for k, found in answers.spans.items()
     }
     if labels or spans:
-        examples.append(Example(text, labels, spans))
+        examples.append(Example(text, labels, spans, scores))
 
 
 def _parents(plan: Plan, answers: Answers | Span) -> Iterable[Span]:
@@ -174,8 +179,8 @@ def fit(
     began = time.monotonic()
     torch.manual_seed(settings.seed)
     rng = random.Random(settings.seed)
-    epochs = settings.epochs or default_epochs(len(items))
     again = min(len(items), len(known))
+    epochs = settings.epochs or default_epochs(len(items) + again)
     batches_per_epoch = math.ceil((len(items) + again) / settings.batch_size)
     total = max(1, round(epochs * batches_per_epoch))
     optimizer, schedule = _optimizer(model, slots, settings, total)
@@ -339,14 +344,21 @@ def _label_loss(step: LabelStep, scores: Tensor, layout: Layout, batch: list[Ite
     import torch
     from torch.nn import functional
 
-    rows = [i for i, item in enumerate(batch) if step.id in item.example.labels]
-    if not rows:
+    examples = [(i, item.example) for i, item in enumerate(batch) if step.id in item.example.labels]
+    if not examples:
         return None
-    mine = scores[rows, layout.label_rows[step.id]]
-    values: list[Any] = [batch[i].example.labels[step.id] for i in rows]
+    mine = scores[[i for i, _ in examples], layout.label_rows[step.id]]
+    wanted = torch.tensor([_wanted(step, e.labels[step.id], e.scores.get(step.id, 1.0)) for _, e in examples])
     if step.kind == "choice":
-        return functional.cross_entropy(mine, torch.tensor([step.names.index(v) for v in values]))
-    if step.kind == "multi":
-        wanted = torch.tensor([[float(name in v) for name in step.names] for v in values])
-        return functional.binary_cross_entropy_with_logits(mine, wanted, reduction="none").sum(1).mean()
-    return functional.binary_cross_entropy_with_logits(mine[:, 0], torch.tensor([float(v) for v in values]))
+        return functional.cross_entropy(mine, wanted)
+    return functional.binary_cross_entropy_with_logits(mine, wanted, reduction="none").sum(1).mean()
+
+
+def _wanted(step: LabelStep, value: Any, score: float) -> list[float]:
+    """The probability of each option where ``value`` is right with probability ``score``: soft targets."""
+    if step.kind == "yes_no":
+        return [score if value else 1.0 - score]
+    if step.kind == "choice":
+        rest = (1.0 - score) / max(1, len(step.names) - 1)
+        return [score if name == value else rest for name in step.names]
+    return [score if name in value else 0.0 for name in step.names]
