@@ -275,10 +275,11 @@ def test_the_scale_of_scores_is_recovered_and_keeps_their_order():
 
 @pytest.mark.parametrize("right", [True, False])
 def test_few_scores_move_their_scale_little(right):
-    assert fit_scale([0.9] * 9, [right] * 9) == (1.0, 0.0)
     slope, shift = fit_scale([0.9] * 12, [right] * 12)
     assert 0.3 < slope < 3
-    assert abs(shift) < 4
+    assert 0 < abs(shift) < 4
+    near, near_shift = fit_scale([0.9] * 12, [right] * 12, around=(0.5, -1.0), spread=0.01)
+    assert (near, near_shift) == (pytest.approx(0.5, abs=0.05), pytest.approx(-1.0, abs=0.05))
     assert fit_scale([], []) == (1.0, 0.0)
 
 

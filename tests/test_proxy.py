@@ -146,6 +146,25 @@ def test_calibration_moves_scores_and_no_decision(proxy_folder, tmp_path):
     assert Proxy.load(tmp_path / "p").answers(UNSEEN, everything=True) == after
 
 
+def test_a_span_step_with_nothing_to_go_by_is_calibrated_like_the_others(tiny_bert):
+    plan = plan_of(
+        {"id": "price", "op": "get_span", "instruction": "Extract the price"},
+        {"id": "kind", "op": "get_span", "instruction": "Extract the kind of thing"},
+    )
+
+    def known(text, kinds):
+        price, kind = text.index("$"), text.index("laptop")
+        found = (Span.at(text, kind, kind + 6),) if kinds else ()
+        return told(text, spans={"price": (Span.at(text, price, price + 4),), "kind": found})
+
+    proxy = train_proxy(plan, [known(t, kinds=True) for t in SEEN], base=tiny_bert, settings=LEARN)
+    only_prices = [told(t, spans={"price": known(t, kinds=True).answers.spans["price"]}) for t in UNSEEN]
+    proxy.calibrate(only_prices)
+    scales = proxy.manifest["calibration"]["scales"]
+    assert scales["price"] != [1, 0]
+    assert scales["kind"] == pytest.approx(scales["price"], rel=0.5)
+
+
 def test_a_threshold_is_chosen_for_the_metric_asked_for_and_kept(proxy_folder, tmp_path):
     proxy = Proxy.load(shutil.copytree(proxy_folder, tmp_path / "p"))
     all_good = [

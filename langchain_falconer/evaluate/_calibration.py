@@ -46,17 +46,21 @@ def fit_temperature(logits: ArrayLike, targets: ArrayLike) -> float:
     return float(np.exp(minimize_scalar(loss, bounds=(-_LARGEST_LOG, _LARGEST_LOG), method="bounded").x))
 
 
-def fit_scale(scores: ArrayLike, correct: ArrayLike) -> tuple[float, float]:
+def fit_scale(
+    scores: ArrayLike, correct: ArrayLike, *, around: tuple[float, float] = (1.0, 0.0), spread: float = _PRIOR_SPREAD
+) -> tuple[float, float]:
     """Slope a and shift b for which ``sigmoid(a * logit(score) + b)`` is best calibrated (Platt 1999).
 
-    A normal prior around a = 1, b = 0 keeps scores as they are while there are few of them.
+    A normal prior keeps them near ``around`` while there are few scores.
 
     Args:
         scores: the score of each answer in [0, 1], shape (n,).
         correct: whether it was right, shape (n,).
+        around: slope and shift to expect; as they stand, scores are kept as they are.
+        spread: the standard deviation of log a before any data; that of b is twice as large.
 
     Returns:
-        ``(a, b)``, a > 0, so that no two answers change places; ``(1.0, 0.0)`` for fewer than 10.
+        ``(a, b)``, a > 0, so that no two answers change places.
 
     Raises:
         ValueError: as :func:`reliability`.
@@ -65,16 +69,14 @@ def fit_scale(scores: ArrayLike, correct: ArrayLike) -> tuple[float, float]:
     from scipy.special import log_expit
 
     values, right = scored(scores, correct)
-    if len(values) < FEWEST:
-        return 1.0, 0.0
     z, sign = logit(values), np.where(right, 1.0, -1.0)
+    expected = np.array([np.log(around[0]), around[1]])
 
     def loss(at: NDArray[np.float64]) -> float:
-        log_a, b = at
-        likelihood = log_expit(sign * (np.exp(log_a) * z + b)).sum()
-        return float(0.5 * ((log_a / _PRIOR_SPREAD) ** 2 + b**2) - likelihood)
+        likelihood = log_expit(sign * (np.exp(at[0]) * z + at[1])).sum()
+        return float(0.5 * (((at - expected) / (spread, 2 * spread)) ** 2).sum() - likelihood)
 
-    log_a, b = minimize(loss, np.zeros(2), bounds=[(-_LARGEST_LOG, _LARGEST_LOG), (-10, 10)]).x
+    log_a, b = minimize(loss, expected, bounds=[(-_LARGEST_LOG, _LARGEST_LOG), (-10, 10)]).x
     return float(np.exp(log_a)), float(b)
 
 

@@ -49,11 +49,14 @@ from langchain_falconer.proxy._metamodel import fill, load_model, load_words
 from langchain_falconer.proxy._scorer import Judge, Reader, Scorer
 from langchain_falconer.proxy._session import OnnxSession, Session, SlotWeights, TorchSession
 from langchain_falconer.proxy._tokens import Tokenizer, Windows
-from langchain_falconer.proxy._train import Lesson, TrainSettings, examples_of, fit
+from langchain_falconer.proxy._train import Example, Lesson, TrainSettings, examples_of, fit
 from langchain_falconer.proxy._words import SlotMaps, Words
 from langchain_falconer.records import Answers, Label, LabelValue, Record, Span
 
 PASSAGE_CHARS = 1200
+_OWN_SPREAD = (
+    0.2  # of a span step's log slope around what all of a plan share: measured on politics and movie questions
+)
 _OVERLAP = 8  # passages of a long text overlap by this part of their length
 
 
@@ -153,7 +156,8 @@ class Proxy:
         """Make scores mean what they say, on annotations that training did not see.
 
         Label steps get a temperature (Guo et al., 2017), span steps the slope and shift of a logistic curve (Platt,
-        1999) through the scores of right and wrong spans. Decisions stay as they are but for multi-label ties.
+        1999) through the scores of right and wrong spans: one curve through those of all span steps, from which each
+        step departs as far as its own spans tell. Decisions stay as they are but for multi-label ties.
 
         Args:
             held_out: The annotations; long ones count passage by passage.
@@ -167,24 +171,19 @@ class Proxy:
         metrics = metrics or {}
         check_metrics(self.plan, metrics)
         examples = examples_of(self.plan, held_out, int(self.manifest["passage_chars"]))
-        temperatures: dict[str, float] = {}
-        scales: dict[str, tuple[float, float]] = {}
-        points: dict[str, OperatingPoint | None] = dict.fromkeys(metrics)
         _, scorer = self._scorer(self.plan.steps, Calibration())
-        scored = list(zip(examples, scorer([e.text for e in examples]), strict=True))
+        told = list(zip(examples, scorer([e.text for e in examples]), strict=True))
+        temperatures: dict[str, float] = {}
+        points: dict[str, OperatingPoint | None] = dict.fromkeys(metrics)
         for step in self.plan.steps:
-            mine = [(e, s) for e, s in scored if step.id in (e.labels if isinstance(step, LabelStep) else e.spans)]
-            if not mine:
-                continue
-            if isinstance(step, LabelStep):
-                rows, values = np.stack([s.labels[step.id] for _, s in mine]), [e.labels[step.id] for e, _ in mine]
+            mine = [(s.labels[step.id], e.labels[step.id]) for e, s in told if step.id in e.labels]
+            if isinstance(step, LabelStep) and mine:
+                rows, values = np.stack([row for row, _ in mine]), [value for _, value in mine]
                 temperatures[step.id] = _temperature(step, rows, values)
                 if metric := metrics.get(step.id):
-                    told = _softened(rows, temperatures[step.id])
-                    points[step.id] = operating_point(metric, told.ravel(), _truths(step, values).ravel())
-            else:
-                found = [(p, (a, b) in e.spans[step.id]) for e, s in mine for a, b, p in s.spans[step.id]]
-                scales[step.id] = fit_scale([p for p, _ in found], [right for _, right in found])
+                    yes = _softened(rows, temperatures[step.id])
+                    points[step.id] = operating_point(metric, yes.ravel(), _truths(step, values).ravel())
+        scales = _scales(self.plan, told)
         thresholds = {name: point.threshold for name, point in points.items() if point}
         facts = {k: {"metric": str(metrics[k]), **(p.to_dict() if p else {})} for k, p in points.items()}
         self.note(calibration=Calibration(temperatures, scales, thresholds).to_dict(), operating_points=facts)
@@ -574,6 +573,23 @@ def _temperature(step: LabelStep, probabilities: np.ndarray, values: Sequence[La
         return fit_temperature(np.log(p), np.array([step.names.index(str(v)) for v in values]))
     binary = np.stack([np.log(1 - p.ravel()), np.log(p.ravel())], axis=1)
     return fit_temperature(binary, _truths(step, values).ravel().astype(np.int64))
+
+
+def _scales(plan: Plan, told: Sequence[tuple[Example, Scores]]) -> dict[str, tuple[float, float]]:
+    """Slope and shift of each span step; those of a step with few spans are close to what all span steps share."""
+    found = {
+        step.id: [
+            (p, (a, b) in e.spans[step.id]) for e, s in told if step.id in e.spans for a, b, p in s.spans[step.id]
+        ]
+        for step in plan.steps
+        if isinstance(step, SpanStep)
+    }
+    shared = fit_scale(*_columns([one for mine in found.values() for one in mine]))
+    return {name: fit_scale(*_columns(mine), around=shared, spread=_OWN_SPREAD) for name, mine in found.items()}
+
+
+def _columns(scored: Sequence[tuple[float, bool]]) -> tuple[list[float], list[bool]]:
+    return [score for score, _ in scored], [right for _, right in scored]
 
 
 def _truths(step: LabelStep, values: Sequence[LabelValue]) -> np.ndarray:
