@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 from langchain_falconer.evaluate._interval import proportion
 
 FEWEST = 10
-_PRIOR_SPREAD = 0.5  # standard deviation of log T before any data: T in about [1/e, e]
+_PRIOR_SPREAD = 1.0  # standard deviation of log T before any data: fine-tuned encoders want T up to 4
 _LARGEST_LOG = float(np.log(20))
 
 
