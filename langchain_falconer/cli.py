@@ -191,6 +191,14 @@ def mine(
         float | None,
         typer.Option("--escalate", help="Share of the texts that may go to the LLM for the targets [default: 0.1]."),
     ] = None,
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--metric",
+            metavar="STEP=METRIC",
+            help="Choose the threshold of a yes/no or any-of step for f1, precision:P or recall:R; may be given again.",
+        ),
+    ] = None,
     text_column: TextColumn = None,
     id_column: IdColumn = None,
     bad_rows: Annotated[
@@ -235,6 +243,7 @@ def mine(
             escalate=escalate,
         ),
         seed=seed,
+        metrics=dict(_pair(one) for one in metric or ()),
         corpus={"text_column": text_column, "id_column": id_column, "on_bad_row": bad_rows.value},
         annotate={"texts_per_call": texts_per_call},
         budget={"max_calls": max_llm_calls, "max_tokens": max_tokens, "max_usd": max_usd},
@@ -728,6 +737,13 @@ def _tell(name: str, seed: int, **scores: float) -> None:
 def _given(**options: Any) -> dict[str, Any]:
     """The options that were given; the rest keep their defaults."""
     return {name: value for name, value in options.items() if value is not None}
+
+
+def _pair(told: str) -> tuple[str, str]:
+    step, equals, metric = told.partition("=")
+    if not (step and equals):
+        raise SettingsError(f"--metric {told} names no step; write STEP=METRIC, e.g. --metric positive=recall:0.95")
+    return step, metric
 
 
 def _mine_settings(**given: Any) -> Any:
