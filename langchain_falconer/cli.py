@@ -571,8 +571,11 @@ def mcp(
         Path | None, typer.Option("--files", help="The only folder that clients may add files from [default: none].")
     ] = None,
     http: Annotated[
-        int | None, typer.Option("--http", metavar="PORT", help="Serve HTTP on 127.0.0.1 instead of stdio.", min=1)
+        int | None, typer.Option("--http", metavar="PORT", help="Serve HTTP instead of stdio.", min=1)
     ] = None,
+    host: Annotated[
+        str, typer.Option("--host", help="Where HTTP is served: 127.0.0.1, localhost or ::1, and nowhere else.")
+    ] = "127.0.0.1",
     price: Price = None,
     max_usd: Annotated[float | None, typer.Option("--max-usd", help="Most USD of one question.", min=0)] = None,
     max_llm_calls: Annotated[
@@ -589,7 +592,8 @@ def mcp(
         raise SettingsError(f"there is no file '{wrong}'; write --corpus NAME=PATH with a path that exists")
     settings = _mine_settings(budget={"max_usd": max_usd, "max_calls": max_llm_calls})
     falconer = Falconer(_llm(llm, timeout=timeout, price=price) if llm else None, home=home, settings=settings)
-    server = create_mcp_server(FalconerToolkit(falconer, corpora=given, files_folder=files), port=http or 8000)
+    toolkit = FalconerToolkit(falconer, corpora=given, files_folder=files)
+    server = create_mcp_server(toolkit, host=host, port=http or 8000)
     server.run("streamable-http" if http else "stdio")
 
 
@@ -647,6 +651,39 @@ def benchmark_live(
         raise SettingsError("this benchmark plans and annotates with an LLM; name one with --llm")
     with _progress() as show:
         found = live.run(data, _llm(llm, timeout=timeout), Home.at(home).folder, annotations=annotate, on_event=show)
+    _show_benchmark(found, as_json)
+
+
+@benchmark_app.command("agents")
+def benchmark_agents(
+    data: Annotated[Path, typer.Option("--data", help="The folder of the data sets.")],
+    llm: Llm = None,
+    annotate: Annotated[int, typer.Option("--annotate", help="Texts of a set that the LLM annotates.", min=10)] = 120,
+    sample: Annotated[
+        int,
+        typer.Option("--sample", help="Texts of a set that asking the LLM about every text is projected from.", min=10),
+    ] = 120,
+    seeds: Annotated[int, typer.Option("--seeds", min=1)] = 1,
+    home: HomeDir = None,
+    timeout: Timeout = 120,
+    as_json: AsJson = False,
+) -> None:
+    """Counts over three public sets: by an agent that reads, by the LLM on every text, by Falconer; tokens, seconds."""
+    from langchain_falconer.benchmarks import agents
+    from langchain_falconer.graph import Home
+
+    if llm is None:
+        raise SettingsError("this benchmark reads and annotates with an LLM; name one with --llm")
+    with _progress() as show:
+        found = agents.run(
+            data,
+            _llm(llm, timeout=timeout),
+            Home.at(home).folder,
+            annotations=annotate,
+            sample=sample,
+            seeds=seeds,
+            on_event=show,
+        )
     _show_benchmark(found, as_json)
 
 
