@@ -77,6 +77,7 @@ Price = Annotated[
     str | None, typer.Option("--price", metavar="IN,OUT", help="USD per million input and output tokens.")
 ]
 Timeout = Annotated[float, typer.Option("--timeout", help="Seconds to wait for one LLM reply.")]
+Sets = Annotated[str, typer.Option("--sets", help="Only these data sets, e.g. snips,sst.")]
 Concurrency = Annotated[int, typer.Option("--concurrency", min=1, help="LLM calls under way at once.")]
 PlanFile = Annotated[
     Path | None, typer.Option("--plan", help="A plan (JSON) to use instead of asking the LLM for one.")
@@ -664,8 +665,10 @@ def benchmark_agents(
         typer.Option("--sample", help="Texts of a set that asking the LLM about every text is projected from.", min=10),
     ] = 120,
     seeds: Annotated[int, typer.Option("--seeds", min=1)] = 1,
+    sets: Sets = "",
     home: HomeDir = None,
     timeout: Timeout = 120,
+    concurrency: Concurrency = 4,
     as_json: AsJson = False,
 ) -> None:
     """Counts over three public sets: by an agent that reads, by the LLM on every text, by Falconer; tokens, seconds."""
@@ -677,11 +680,12 @@ def benchmark_agents(
     with _progress() as show:
         found = agents.run(
             data,
-            _llm(llm, timeout=timeout),
+            _llm(llm, timeout=timeout, max_concurrency=concurrency),
             Home.at(home).folder,
             annotations=annotate,
             sample=sample,
             seeds=seeds,
+            sets=tuple(filter(None, sets.split(","))),
             on_event=show,
         )
     _show_benchmark(found, as_json)
@@ -717,7 +721,7 @@ def benchmark_proxy(
     part: Annotated[Part, typer.Option("--part", help="What to measure.")] = Part.zero_shot,
     rows: Annotated[int, typer.Option("--rows", help="Human labels to train on.", min=10)] = 100,
     seeds: Annotated[int, typer.Option("--seeds", min=1)] = 5,
-    sets: Annotated[str, typer.Option("--sets", help="Only these data sets, e.g. ag_news,sst.")] = "",
+    sets: Sets = "",
     base: Base = None,
     as_json: AsJson = False,
 ) -> None:

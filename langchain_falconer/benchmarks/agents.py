@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import statistics
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -95,9 +95,10 @@ def run(
     annotations: int = 120,
     sample: int = 120,
     seeds: int = 1,
+    sets: Sequence[str] = (),
     on_event: Progress | None = None,
 ) -> dict[str, Any]:
-    """Count labels in three sets in four ways, and compare with the counts of people's labels.
+    """Count labels in three sets (or only ``sets``) in four ways, and compare with the counts of people's labels.
 
     An agent that reads is shown the texts that are nearest to a question (FAISS), and says a number. The LLM on every
     text is projected from a uniform sample of ``sample`` texts: tokens and seconds a text, times the texts; its count
@@ -109,10 +110,13 @@ def run(
         CorpusError: the data is not there.
     """
     found = {}
-    for corpus in (_restaurants(data), _snips(data), _clauses(data)):
+    for name, opened in _CORPORA.items():
+        if sets and name not in sets:
+            continue
+        corpus = opened(data)
         trials = [_mined(corpus, llm, home, annotations, seed, on_event) for seed in range(seeds)]
         falconer = [_by_falconer(corpus, result, annotations) for result in trials]
-        found[corpus.name] = [
+        found[name] = [
             _by_reading(corpus, llm, home),
             _by_llm(corpus, llm, home, trials[0], sample),
             sorted(falconer, key=lambda one: one.right.value if one.right else 0.0)[len(falconer) // 2],
@@ -321,6 +325,13 @@ def _clauses(data: Path) -> _Corpus:
         [told[text] or frozenset([_NO_CLAUSE]) for text in texts],
         {name: f"hold a clause that {said}" for name, said in _CLAUSES.items()},
     )
+
+
+_CORPORA: dict[str, Callable[[Path], _Corpus]] = {
+    "semeval14_restaurants": _restaurants,
+    "snips": _snips,
+    "cuad": _clauses,
+}
 
 
 def _passages(row: Mapping[str, Any]) -> Iterable[tuple[str, frozenset[str]]]:
