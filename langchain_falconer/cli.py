@@ -678,7 +678,7 @@ def benchmark_agents(
     if llm is None:
         raise SettingsError("this benchmark reads and annotates with an LLM; name one with --llm")
     with _progress() as show:
-        found = agents.run(
+        counting = agents.Counting(
             data,
             _llm(llm, timeout=timeout, max_concurrency=concurrency),
             Home.at(home).folder,
@@ -688,6 +688,7 @@ def benchmark_agents(
             sets=tuple(filter(None, sets.split(","))),
             on_event=show,
         )
+        found = agents.run(counting)
     _show_benchmark(found, as_json)
 
 

@@ -339,13 +339,18 @@ class Watch:
     def hear(self, event, args):
         if not self.on:
             return
-        paths = {os.path.realpath(os.fsdecode(a)) for a in args if isinstance(a, str | bytes | os.PathLike)}
         if event == "open":
-            (self.changed if (args[2] or 0) & WRITING else self.opened).update(paths)
+            (self.changed if (args[2] or 0) & WRITING else self.opened).update(real_paths(args[:1]))
         elif event in CHANGES and (event == "shutil.rmtree" or args[-1] == -1):  # not in a tree that it removes
-            self.changed |= paths
+            self.changed |= real_paths(args)
         elif event in NEVER:
             self.forbidden.add((event, str(args)))
+
+
+def real_paths(args):
+    """Which paths are among these; what importing a module caches is left out."""
+    named = [os.fsdecode(a) for a in args if isinstance(a, str | bytes | os.PathLike)]
+    return {os.path.realpath(path) for path in named if "\0" not in path and "__pycache__" not in path}
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from langchain_falconer.falconer import Falconer, MiningResult, Progress
 from langchain_falconer.graph import Home, MineSettings, digest, read_json, write_json
 from langchain_falconer.llm import LLM, Usage
 from langchain_falconer.plan import LabelOption, LabelStep, Plan
-from langchain_falconer.proxy import Embedder, Proxy
+from langchain_falconer.proxy import DEFAULT_BASE, Embedder, Proxy
 
 _READ_TEXTS = 20
 _READ_CHARS = 8_000
@@ -76,6 +76,25 @@ class _Corpus:
 
 
 @dataclass(frozen=True)
+class Counting:
+    """What to measure: on the data sets in ``data`` (all three, or ``sets``), with ``llm``, replies kept in ``home``.
+
+    The LLM annotates ``annotations`` texts for a proxy that is trained from ``base``, drawn by each of ``seeds`` seeds;
+    asking it about every text is projected from ``sample`` texts.
+    """
+
+    data: Path
+    llm: LLM
+    home: Path
+    annotations: int = 120
+    sample: int = 120
+    seeds: int = 1
+    sets: tuple[str, ...] = ()
+    base: str = DEFAULT_BASE
+    on_event: Progress | None = None
+
+
+@dataclass(frozen=True)
 class _Measured:
     """What one way to the answers took and how right it is; ``right`` is None where no text has an answer."""
 
@@ -87,43 +106,24 @@ class _Measured:
     right: Estimate | None = None
 
 
-def run(
-    data: Path,
-    llm: LLM,
-    home: Path,
-    *,
-    annotations: int = 120,
-    sample: int = 120,
-    seeds: int = 1,
-    sets: Sequence[str] = (),
-    on_event: Progress | None = None,
-) -> dict[str, Any]:
-    """Count labels in three sets (or only ``sets``) in four ways, and compare with the counts of people's labels.
+def run(counting: Counting) -> dict[str, Any]:
+    """Count labels in three sets in four ways, and compare with the counts of people's labels.
 
     An agent that reads is shown the texts that are nearest to a question (FAISS), and says a number. The LLM on every
-    text is projected from a uniform sample of ``sample`` texts: tokens and seconds a text, times the texts; its count
-    is the true one plus the difference on the sample, scaled up. Falconer has ``annotations`` texts annotated, with
-    each of ``seeds`` seeds; the median seed by rows is shown. Untrained, it asks nobody. All replies are kept in
-    ``home``: the same call again pays for none of them twice.
+    text is projected from a uniform sample: tokens and seconds a text, times the texts; its count is the true one plus
+    the difference on the sample, scaled up: off by what the LLM gets wrong, not by whom the sample met. Falconer mines;
+    of several seeds the median by rows is shown. Untrained, it asks nobody. All replies are kept in the home: the same
+    call again pays for none of them twice.
 
     Raises:
         CorpusError: the data is not there.
     """
-    found = {}
-    for name, opened in _CORPORA.items():
-        if sets and name not in sets:
-            continue
-        corpus = opened(data)
-        trials = [_mined(corpus, llm, home, annotations, seed, on_event) for seed in range(seeds)]
-        falconer = [_by_falconer(corpus, result, annotations) for result in trials]
-        found[name] = [
-            _by_reading(corpus, llm, home),
-            _by_llm(corpus, llm, home, trials[0], sample),
-            sorted(falconer, key=lambda one: one.right.value if one.right else 0.0)[len(falconer) // 2],
-            _untrained(corpus),
-        ]
+    found = {name: _ways(opened(counting.data), counting) for name, opened in _asked(counting).items()}
     return {
-        "title": f"counts of {llm.name}, of an agent that reads with it and of Falconer taught by it, {seeds} seed(s)",
+        "title": (
+            f"counts of {counting.llm.name}, of an agent that reads with it and of Falconer taught by it, "
+            f"{counting.seeds} seed(s)"
+        ),
         "columns": [
             "data set",
             "who",
@@ -138,6 +138,25 @@ def run(
         "rows": [(name, *_row(one)) for name, ways in found.items() for one in ways],
         "verdict": _verdict(found),
     }
+
+
+def _asked(counting: Counting) -> dict[str, Callable[[Path], _Corpus]]:
+    return {name: opened for name, opened in _CORPORA.items() if not counting.sets or name in counting.sets}
+
+
+def _ways(corpus: _Corpus, counting: Counting) -> list[_Measured]:
+    mined = [_mined(corpus, counting, seed) for seed in range(counting.seeds)]
+    falconer = sorted((_by_falconer(corpus, one, counting) for one in mined), key=lambda one: _share(one.right))
+    return [
+        _by_reading(corpus, counting),
+        _by_llm(corpus, counting, mined[0]),
+        falconer[len(falconer) // 2],
+        _untrained(corpus, counting),
+    ]
+
+
+def _share(right: Estimate | None) -> float:
+    return right.value if right else 0.0
 
 
 def _row(one: _Measured) -> tuple[str, ...]:
@@ -162,16 +181,16 @@ def _verdict(found: Mapping[str, Sequence[_Measured]]) -> str:
 # ---- the ways
 
 
-def _by_reading(corpus: _Corpus, llm: LLM, home: Path) -> _Measured:
+def _by_reading(corpus: _Corpus, counting: Counting) -> _Measured:
     """The LLM is shown the nearest texts and says a number."""
     began = time.monotonic()
-    embed = Embedder(MineSettings().base)
+    embed = Embedder(counting.base)
     questions = [f"How many of the {len(corpus.texts):,} {corpus.what} {does}?" for does in corpus.counted.values()]
     near = nearest(embed(questions), embed(corpus.texts), _READ_TEXTS)[1]
     seconds, spent, counts, reads = time.monotonic() - began, Usage(), {}, []
     for label, question, rows in zip(corpus.counted, questions, near, strict=True):
         texts = _fitting([corpus.texts[row] for row in rows])
-        told = _read(llm, home, question, texts)
+        told = _read(counting, question, texts)
         reads.append(len(texts))
         seconds += told["seconds"]
         spent += Usage(1, told["input_tokens"], told["output_tokens"])
@@ -190,15 +209,15 @@ def _fitting(texts: Sequence[str]) -> list[str]:
     return kept
 
 
-def _read(llm: LLM, home: Path, question: str, texts: Sequence[str]) -> dict[str, Any]:
+def _read(counting: Counting, question: str, texts: Sequence[str]) -> dict[str, Any]:
     """A count, and what it took; 0 where the LLM gave none."""
     shown = json.dumps(texts, ensure_ascii=False)
     prompt = f"A search found these {len(texts)} texts: {shown}\n\n{question} Estimate it from what you read."
-    file = home / "benchmark-agents" / f"{digest(llm.name, prompt)}.json"
+    file = counting.home / "benchmark-agents" / f"{digest(counting.llm.name, prompt)}.json"
     if (kept := read_json(file)) is not None:
         return dict(kept)
     began = time.monotonic()
-    reply = llm.ask([("system", _READER), ("user", prompt)], _COUNT)
+    reply = counting.llm.ask([("system", _READER), ("user", prompt)], _COUNT)
     told = {
         "count": max(0, reply.data["count"]) if reply.data else 0,
         "seconds": time.monotonic() - began,
@@ -210,32 +229,34 @@ def _read(llm: LLM, home: Path, question: str, texts: Sequence[str]) -> dict[str
     return told
 
 
-def _mined(
-    corpus: _Corpus, llm: LLM, home: Path, annotations: int, seed: int, on_event: Progress | None
-) -> MiningResult:
-    settings = MineSettings.model_validate(
-        {"annotations": annotations, "annotate": {"texts_per_call": 1}, "seed": seed, "train": {"seed": seed}}
-    )
-    falconer = Falconer(llm, home=home, settings=settings)
-    return falconer.mine(corpus.plan.instruction, corpus.texts, plan=corpus.plan, on_event=on_event)
+def _mined(corpus: _Corpus, counting: Counting, seed: int) -> MiningResult:
+    given = {"annotations": counting.annotations, "base": counting.base, "seed": seed, "train": {"seed": seed}}
+    settings = MineSettings.model_validate({**given, "annotate": {"texts_per_call": 1}})
+    falconer = Falconer(counting.llm, home=counting.home, settings=settings)
+    return falconer.mine(corpus.plan.instruction, corpus.texts, plan=corpus.plan, on_event=counting.on_event)
 
 
-def _by_falconer(corpus: _Corpus, result: MiningResult, annotations: int) -> _Measured:
+def _by_falconer(corpus: _Corpus, result: MiningResult, counting: Counting) -> _Measured:
     summary = result.summary
     pace, cost = summary["pace"], result.cost
-    seconds = pace["llm_seconds_per_text"] * annotations + summary["training"]["seconds"] + pace["seconds"]
+    seconds = pace["llm_seconds_per_text"] * counting.annotations + summary["training"]["seconds"] + pace["seconds"]
     found = [_labels(row["labels"][corpus.step]["value"]) for row in result.rows()]
     tokens = cost["input_tokens"] + cost["output_tokens"]
     return _Measured(
-        "Falconer", f"{annotations}", tokens, seconds, corpus.off(corpus.counts(found)), _right(found, corpus.gold)
+        "Falconer",
+        f"{counting.annotations}",
+        tokens,
+        seconds,
+        corpus.off(corpus.counts(found)),
+        _right(found, corpus.gold),
     )
 
 
-def _by_llm(corpus: _Corpus, llm: LLM, home: Path, mined: MiningResult, sample: int) -> _Measured:
+def _by_llm(corpus: _Corpus, counting: Counting, mined: MiningResult) -> _Measured:
     """Projected: what a text took when Falconer asked, and the labels of a uniform sample."""
     places = {text: place for place, text in enumerate(corpus.texts)}
-    texts = sample_uniform(corpus.texts, sample, 0, key=str)
-    with Home.at(home).store() as store:
+    texts, llm = sample_uniform(corpus.texts, counting.sample, 0, key=str), counting.llm
+    with Home.at(counting.home).store() as store:
         budget = Budget(store, f"benchmark-agents-{corpus.name}", BudgetSettings(), llm.price() is not None)
         Annotator(llm, store, corpus.plan, budget, AnnotateSettings(texts_per_call=1)).annotate(texts)
         known = [a for a in recall(store, corpus.plan, texts, llm.name) if corpus.step in a.answers.labels]
@@ -256,9 +277,9 @@ def _by_llm(corpus: _Corpus, llm: LLM, home: Path, mined: MiningResult, sample: 
     )
 
 
-def _untrained(corpus: _Corpus) -> _Measured:
+def _untrained(corpus: _Corpus, counting: Counting) -> _Measured:
     began = time.monotonic()
-    answers = Proxy.zero_shot(corpus.plan).answers(corpus.texts, everything=True)
+    answers = Proxy.zero_shot(corpus.plan, base=counting.base).answers(corpus.texts, everything=True)
     found = [_labels(one.labels[corpus.step].value) for one in answers]
     seconds = time.monotonic() - began
     return _Measured(
@@ -306,7 +327,7 @@ def _snips(data: Path) -> _Corpus:
     )
 
 
-def _clauses(data: Path) -> _Corpus:
+def clauses(data: Path) -> _Corpus:
     """Passages of contracts that hold one of six clauses, and as many that hold none of them."""
     _, rows = _set(data, "cuad")
     told = {text: held for row in rows for text, held in _passages(row) if len(held) <= 1}
@@ -330,7 +351,7 @@ def _clauses(data: Path) -> _Corpus:
 _CORPORA: dict[str, Callable[[Path], _Corpus]] = {
     "semeval14_restaurants": _restaurants,
     "snips": _snips,
-    "cuad": _clauses,
+    "cuad": clauses,
 }
 
 
