@@ -140,6 +140,14 @@ def test_mining_says_how_often_from_where_how_well_and_why_this_way(mined, tools
     assert again["result"] == mined["result"]
 
 
+def test_a_quality_that_is_asked_for_is_said_to_be_met_or_not(tools, mined):
+    told = call(tools["mine_corpus"], instruction=INSTRUCTION, corpus="stored", quality=0.9).artifact
+    assert told["result"] != mined["result"]
+    assert (told["target"]["quality"], told["target"]["met"]) == (0.9, False)
+    assert "never measured" in told["target"]["reason"]
+    assert "target" not in mined
+
+
 def test_no_answer_is_longer_than_the_budget(tools, mined):
     many = reviews(300, start=1000)
     calls = [
@@ -208,6 +216,7 @@ def test_documents_are_added_and_asked_about(tools):
         ("mine_corpus", {"instruction": "", "corpus": "stored"}, ["instruction"]),
         ("mine_corpus", {"corpus": "stored"}, ["instruction"]),
         ("mine_corpus", {"instruction": "new words", "corpus": "stored"}, ["LLM"]),
+        ("mine_corpus", {"instruction": "x", "corpus": "stored", "quality": 90}, ["quality"]),
         ("get_label", {"texts": [], "instruction": "x"}, ["texts"]),
         ("get_label", {"texts": "one", "instruction": "x"}, ["texts"]),
         ("get_label", {"instruction": "x"}, ["either texts or"]),
