@@ -77,6 +77,7 @@ Price = Annotated[
     str | None, typer.Option("--price", metavar="IN,OUT", help="USD per million input and output tokens.")
 ]
 Timeout = Annotated[float, typer.Option("--timeout", help="Seconds to wait for one LLM reply.")]
+Sets = Annotated[str, typer.Option("--sets", help="Only these data sets, e.g. snips,sst.")]
 Concurrency = Annotated[int, typer.Option("--concurrency", min=1, help="LLM calls under way at once.")]
 PlanFile = Annotated[
     Path | None, typer.Option("--plan", help="A plan (JSON) to use instead of asking the LLM for one.")
@@ -580,8 +581,11 @@ def mcp(
         Path | None, typer.Option("--files", help="The only folder that clients may add files from [default: none].")
     ] = None,
     http: Annotated[
-        int | None, typer.Option("--http", metavar="PORT", help="Serve HTTP on 127.0.0.1 instead of stdio.", min=1)
+        int | None, typer.Option("--http", metavar="PORT", help="Serve HTTP instead of stdio.", min=1)
     ] = None,
+    host: Annotated[
+        str, typer.Option("--host", help="Where HTTP is served: 127.0.0.1, localhost or ::1, and nowhere else.")
+    ] = "127.0.0.1",
     price: Price = None,
     max_usd: Annotated[float | None, typer.Option("--max-usd", help="Most USD of one question.", min=0)] = None,
     max_llm_calls: Annotated[
@@ -598,7 +602,8 @@ def mcp(
         raise SettingsError(f"there is no file '{wrong}'; write --corpus NAME=PATH with a path that exists")
     settings = _mine_settings(budget={"max_usd": max_usd, "max_calls": max_llm_calls})
     falconer = Falconer(_llm(llm, timeout=timeout, price=price) if llm else None, home=home, settings=settings)
-    server = create_mcp_server(FalconerToolkit(falconer, corpora=given, files_folder=files), port=http or 8000)
+    toolkit = FalconerToolkit(falconer, corpora=given, files_folder=files)
+    server = create_mcp_server(toolkit, host=host, port=http or 8000)
     server.run("streamable-http" if http else "stdio")
 
 
@@ -659,6 +664,43 @@ def benchmark_live(
     _show_benchmark(found, as_json)
 
 
+@benchmark_app.command("agents")
+def benchmark_agents(
+    data: Annotated[Path, typer.Option("--data", help="The folder of the data sets.")],
+    llm: Llm = None,
+    annotate: Annotated[int, typer.Option("--annotate", help="Texts of a set that the LLM annotates.", min=10)] = 120,
+    sample: Annotated[
+        int,
+        typer.Option("--sample", help="Texts of a set that asking the LLM about every text is projected from.", min=10),
+    ] = 120,
+    seeds: Annotated[int, typer.Option("--seeds", min=1)] = 1,
+    sets: Sets = "",
+    home: HomeDir = None,
+    timeout: Timeout = 120,
+    concurrency: Concurrency = 4,
+    as_json: AsJson = False,
+) -> None:
+    """Counts over three public sets: by an agent that reads, by the LLM on every text, by Falconer; tokens, seconds."""
+    from langchain_falconer.benchmarks import agents
+    from langchain_falconer.graph import Home
+
+    if llm is None:
+        raise SettingsError("this benchmark reads and annotates with an LLM; name one with --llm")
+    with _progress() as show:
+        counting = agents.Counting(
+            data,
+            _llm(llm, timeout=timeout, max_concurrency=concurrency),
+            Home.at(home).folder,
+            annotations=annotate,
+            sample=sample,
+            seeds=seeds,
+            sets=tuple(filter(None, sets.split(","))),
+            on_event=show,
+        )
+        found = agents.run(counting)
+    _show_benchmark(found, as_json)
+
+
 @benchmark_app.command("steps")
 def benchmark_steps(
     data: Annotated[Path, typer.Option("--data", help="The folder of the data sets.")],
@@ -689,7 +731,7 @@ def benchmark_proxy(
     part: Annotated[Part, typer.Option("--part", help="What to measure.")] = Part.zero_shot,
     rows: Annotated[int, typer.Option("--rows", help="Human labels to train on.", min=10)] = 100,
     seeds: Annotated[int, typer.Option("--seeds", min=1)] = 5,
-    sets: Annotated[str, typer.Option("--sets", help="Only these data sets, e.g. ag_news,sst.")] = "",
+    sets: Sets = "",
     base: Base = None,
     as_json: AsJson = False,
 ) -> None:

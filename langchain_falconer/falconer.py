@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_falconer.annotate import Annotation, Budget, BudgetSettings, read_annotations
 from langchain_falconer.corpus import Added, StoredCorpus, open_corpus_files, spool, stored_settings
-from langchain_falconer.errors import RunError
+from langchain_falconer.errors import RunError, SettingsError
 from langchain_falconer.evaluate import Quality
 from langchain_falconer.execute import read_rows
 from langchain_falconer.graph import Home, MineSettings, Review, create_falconer_graph, digest, planned
@@ -69,6 +69,12 @@ class MiningResult:
     def decision(self) -> dict[str, Any] | None:
         """The way that :meth:`Falconer.ask` took, the others, and why; None of a plain :meth:`Falconer.mine`."""
         return self.summary.get("decision")
+
+    @property
+    def target(self) -> dict[str, Any] | None:
+        """The ``quality`` that :meth:`Falconer.ask` was to reach, whether it is ``met``, and by what ``reason``."""
+        target: dict[str, Any] | None = self.summary.get("target")
+        return target
 
     @property
     def proxy(self) -> Proxy:
@@ -220,7 +226,13 @@ class Falconer:
     # ---- the cheapest way
 
     def ask(
-        self, question: str | Plan, corpus: Any, *, trust: Trust | None = None, on_event: Progress | None = None
+        self,
+        question: str | Plan,
+        corpus: Any,
+        *,
+        quality: float | None = None,
+        trust: Trust | None = None,
+        on_event: Progress | None = None,
     ) -> MiningResult:
         """Answer a question about every text of a corpus, the cheapest way that can be trusted.
 
@@ -231,6 +243,10 @@ class Falconer:
         Args:
             question: what is wanted, in plain words, or a plan.
             corpus: a :meth:`corpus`, or what :meth:`mine` takes.
+            quality: the agreement with the LLM that the answer is to reach (0 to 1): the lower end of the 95% interval,
+                measured on texts that the proxy did not learn from. A proxy that does not reach it is not used; one
+                that is trained for it is certified, and the LLM answers what it is not sure of (as with
+                ``Targets(agreement=…)``). ``result.target`` says whether it was met, and by what that is known.
             trust: when a proxy that was not trained on the question is believed.
             on_event: told of progress, as in :meth:`mine`.
 
@@ -238,22 +254,34 @@ class Falconer:
             FalconerError: with one sentence that names the fix.
         """
         emit: Progress = on_event or (lambda _: None)
+        route = self._route(quality, trust, emit)
         source, plan = self._source(corpus), self._planned(question)
-        return MiningResult(self._route(trust, emit)(plan, source, emit))
+        return MiningResult(route(plan, source, emit))
 
-    def costs(self, question: str | Plan, corpus: Any, *, trust: Trust | None = None) -> Decision:
+    def costs(
+        self, question: str | Plan, corpus: Any, *, quality: float | None = None, trust: Trust | None = None
+    ) -> Decision:
         """What each way to answer a question costs, the one that :meth:`ask` would try first in front.
 
         Nothing is asked about texts, trained or run; for a question in words the LLM may be asked for its plan.
         """
-        return self._route(trust, lambda _: None).decide(self._planned(question), self._source(corpus))
+        route = self._route(quality, trust, lambda _: None)
+        return route.decide(self._planned(question), self._source(corpus))
 
-    def _route(self, trust: Trust | None, emit: Progress) -> Route:
+    def _route(self, quality: float | None, trust: Trust | None, emit: Progress) -> Route:
+        if quality is not None and not 0 < quality < 1:
+            raise SettingsError(
+                f"a quality of {quality:g} cannot be asked for; give a share between 0 and 1, such as 0.9"
+            )
+        annotated, targets = self.annotations is not None, self.settings.targets
+        if quality is not None and not annotated:
+            targets = targets.model_copy(update={"agreement": quality})
+
         def train(plan: Plan, source: Source, output: Path, budget: BudgetSettings) -> dict[str, Any]:
-            one = self._with(corpus=source.settings, budget=budget)
+            one = self._with(corpus=source.settings, budget=budget, targets=targets)
             return one.mine(plan.instruction, source.paths, output, plan=plan, on_event=emit).summary
 
-        return Route(self.home, self.llm, self.settings, trust or Trust(), train, self.annotations is not None)
+        return Route(self.home, self.llm, self.settings, trust or Trust(), train, annotated, quality)
 
     def _planned(self, question: str | Plan) -> Plan:
         if isinstance(question, Plan):

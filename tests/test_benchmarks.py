@@ -4,9 +4,10 @@ import json
 from dataclasses import replace
 
 import pytest
-from laptops import is_positive, prices, reviews
+from laptops import asked, is_positive, prices, reviews
+from loopback import ChatServer, llm_at
 
-from langchain_falconer.benchmarks import Trial, proxy, training
+from langchain_falconer.benchmarks import Trial, agents, proxy, training
 from langchain_falconer.errors import CorpusError
 
 MOODS = {"good": "the review is positive", "bad": "the review is negative"}
@@ -22,7 +23,11 @@ def data(tmp_path_factory):
         folder / "snips", {"labels": {"intent": mood}, "spans": {}}, {"intent": lambda t: sorted(MOODS)[is_positive(t)]}
     )
     aspect = {"aspect": "Extract the price."}
-    feeling = {"aspect_sentiment": {"prompt": "?", "classes": {"positive": "liked", "negative": "disliked"}}}
+    topics = {"prompt": "What is it about?", "classes": {name: name for name in TOPICS}}
+    feeling = {
+        "category": topics,
+        "aspect_sentiment": {"prompt": "?", "classes": {"positive": "liked", "negative": "disliked"}},
+    }
     told = {
         "aspect_sentiment": lambda t: "positive" if is_positive(t) else "negative",
         "category": lambda t: [TOPICS[is_positive(t)]],
@@ -69,6 +74,54 @@ def test_pace_is_told_for_one_step_and_for_six_and_for_a_start_without_torch(tri
     found = training.pace(trial)
     assert [len(r) for r in found["rounds"]] == [3]
     assert len(found["rows"]) == 3
+
+
+def reader(request):
+    """Answers every question about a text rightly, and always reads the same number."""
+    schema = json.dumps(request.get("response_format", {}))
+    if '"count"' in schema:
+        return json.dumps({"count": 20})
+    told = {key: sorted(MOODS)[is_positive(text)] for key, text in asked(request).items()}
+    return json.dumps({key: [TOPICS[mood == "good"]] if TOPICS[0] in schema else mood for key, mood in told.items()})
+
+
+@pytest.mark.parametrize("name", ["snips", "semeval14_restaurants"])
+def test_counts_by_reading_by_the_llm_and_by_falconer_cost_what_they_cost_once(name, data, tiny_bert, tmp_path):
+    with ChatServer(reader) as server:
+        counting = agents.Counting(data, llm_at(server), tmp_path, 24, 20, sets=(name,), base=tiny_bert)
+        found = agents.run(counting)
+        paid = server.calls
+        again = agents.run(counting)
+        assert server.calls == paid
+    ways = {row[1]: dict(zip(found["columns"], row, strict=True)) for row in found["rows"]}
+    assert list(ways) == ["agent that reads", "LLM on every text (projected)", "Falconer", "Falconer, untrained"]
+    true = sum(map(is_positive, (*reviews(40), *reviews(40, start=500))))
+    off = sorted(abs(20 - n) / n for n in (true, 80 - true))
+    assert ways["agent that reads"]["worst"] == f"{off[1]:.0%}"
+    assert ways["agent that reads"]["tokens"] == "30"  # two counts
+    every = ways["LLM on every text (projected)"]
+    assert (every["tokens"], every["worst"], every["rows right"]) == ("1,200", "0%", "1.000")
+    assert ways["Falconer"]["tokens"] == "360"
+    assert float(ways["Falconer"]["rows right"]) > 0.6
+    assert ways["Falconer, untrained"]["tokens"] == "0"
+    assert [row[:2] for row in again["rows"]] == [row[:2] for row in found["rows"]]
+
+
+def test_clauses_are_counted_in_passages_of_contracts(tmp_path):
+    held = "This Agreement shall be governed by the laws of Ohio, whatever else may be said of it anywhere. "
+    text = "\n\n".join([held * 4, "The parties met in spring and liked each other well enough to go on. " * 6])
+    span = {"start": 0, "end": len(held), "text": held, "label": "Governing Law"}
+    (tmp_path / "cuad").mkdir()
+    (tmp_path / "cuad" / "meta.json").write_text("{}")
+    for part in ("train", "test"):
+        rows = [
+            {"text": f"{part}\n\n{text}", "spans": [{**span, "start": len(part) + 2, "end": len(part) + 2 + len(held)}]}
+        ]
+        (tmp_path / "cuad" / f"{part}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    corpus = agents.clauses(tmp_path)
+    assert sorted(map(sorted, corpus.gold)) == [["Governing Law"], ["Governing Law"], ["none of these"]]
+    for passage, gold in zip(corpus.texts, corpus.gold, strict=True):
+        assert ("laws of Ohio" in passage) == (gold == {"Governing Law"})
 
 
 def test_data_that_is_not_there_is_said_with_the_option_that_names_it(tmp_path):

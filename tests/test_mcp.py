@@ -3,16 +3,23 @@
 import json
 import os
 import shutil
+import socket
+import subprocess
 import sys
+import time
+from pathlib import Path
 
+import httpx
 import pytest
 from laptops import INSTRUCTION, is_positive, reviews
 
 from langchain_falconer import Falconer, FalconerToolkit
+from langchain_falconer.errors import SettingsError
 from langchain_falconer.tools import create_mcp_server
 
 mcp = pytest.importorskip("mcp")
 pytest.importorskip("langchain_mcp_adapters")
+TCP = Path("/proc/net/tcp")
 
 
 @pytest.fixture
@@ -60,7 +67,74 @@ async def test_a_client_on_stdio_adds_mines_and_reads_and_reads_no_file(home, tm
             assert not said.startswith("{")
 
 
-def test_http_is_served_on_the_loopback_interface_only(home):
-    server = create_mcp_server(FalconerToolkit(home=home), port=8123)
-    assert (server.settings.host, server.settings.port) == ("127.0.0.1", 8123)
-    assert server.settings.transport_security.enable_dns_rebinding_protection
+@pytest.fixture
+def served(home):
+    """Where ``falconer mcp --http`` serves the tools."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "langchain_falconer.cli", "mcp", "--home", str(home), "--http", str(port)]
+    with (home / "served.log").open("wb") as log:
+        server = subprocess.Popen(command, stdout=log, stderr=log)
+    try:
+        while _refused(port):
+            assert server.poll() is None, (home / "served.log").read_text("utf-8")
+            time.sleep(0.2)
+        yield port
+    finally:
+        server.terminate()
+        server.wait(20)
+
+
+def _refused(port):
+    with socket.socket() as tried:
+        return tried.connect_ex(("127.0.0.1", port)) != 0
+
+
+async def test_a_client_over_http_mines_and_reads(served):
+    from mcp.client.streamable_http import streamable_http_client
+
+    async with (
+        streamable_http_client(f"http://127.0.0.1:{served}/mcp") as (read, write, _),
+        mcp.ClientSession(read, write) as client,
+    ):
+        await client.initialize()
+        assert "mine_corpus" in [tool.name for tool in (await client.list_tools()).tools]
+        mined = await client.call_tool("mine_corpus", {"instruction": INSTRUCTION, "corpus": "reviews"})
+        told = json.loads(mined.content[0].text)
+        assert told["matched"] == sum(map(is_positive, reviews(30)))
+        page = await client.call_tool("read_results", {"result": told["result"], "only_matches": True})
+        assert json.loads(page.content[0].text)["rows"] == told["matched"]
+
+
+HELLO = {"jsonrpc": "2.0", "id": 1, "method": "initialize"}
+HELLO["params"] = {
+    "protocolVersion": "2025-06-18",
+    "capabilities": {},
+    "clientInfo": {"name": "page", "version": "1"},
+}
+
+
+def test_http_answers_no_other_host_and_no_page_of_another_origin(served):
+    def status(**headers):
+        accepted = {"accept": "application/json, text/event-stream", **headers}
+        return httpx.post(f"http://127.0.0.1:{served}/mcp", json=HELLO, headers=accepted).status_code
+
+    assert status() == 200
+    assert status(origin=f"http://localhost:{served}") == 200
+    assert status(host="evil.example") == 421
+    assert status(host=f"127.0.0.1.evil.example:{served}") == 421
+    assert status(origin="https://evil.example") == 403
+    assert status(origin="null") == 403
+
+
+@pytest.mark.skipif(not TCP.exists(), reason="only Linux tells who listens where")
+def test_http_listens_on_the_loopback_interface(served):
+    listening = [line.split()[1].split(":") for line in TCP.read_text("ascii").splitlines()[1:]]
+    assert {address for address, port in listening if int(port, 16) == served} == {"0100007F"}
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.4", "example.org", ""])
+def test_http_is_served_on_the_loopback_interface_only(host, home):
+    with pytest.raises(SettingsError, match="is not served on"):
+        create_mcp_server(FalconerToolkit(home=home), host=host)

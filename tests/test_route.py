@@ -4,15 +4,20 @@ import json
 import shutil
 
 import pytest
-from laptops import PLAN, STEPS, annotation_row, asked, is_positive, prices, reviews, teacher, write_lines
+from langchain_openai import ChatOpenAI
+from laptops import PLAN, STEPS, annotation_row, annotations, asked, is_positive, prices, reviews, teacher, write_lines
 from loopback import ChatServer, llm_at
 
-from langchain_falconer import Falconer, Plan
-from langchain_falconer.errors import BudgetError, RunError
+from langchain_falconer import Falconer, Plan, Proxy
+from langchain_falconer.errors import BudgetError, RunError, SettingsError
+from langchain_falconer.evaluate import evaluate_plan
+from langchain_falconer.execute import Targets
 from langchain_falconer.graph import MineSettings
+from langchain_falconer.records import Answers, Label
 from langchain_falconer.route import Costs, Trust
 
 TRUST = Trust(verify=10, agreement=0.6)
+CERTIFY = Targets.model_construct(annotations=40, escalate=0.5)
 
 
 @pytest.fixture
@@ -115,7 +120,7 @@ def test_few_texts_are_left_to_the_llm_and_not_paid_twice(llm, server, tmp_path,
 def test_a_near_proxy_is_verified_before_it_is_trusted(proxy_folder, llm, server, tmp_path, settings):
     shutil.copytree(proxy_folder, tmp_path / "proxies" / "laptops")
     falconer = Falconer(llm, home=tmp_path, settings=settings)
-    falconer.add_documents("reviews", reviews(48))
+    falconer.add_documents("reviews", reviews(48, start=48))
     result = falconer.ask(near_plan(), falconer.corpus("reviews"), trust=TRUST)
     assert result.decision["way"] == "near"
     assert result.decision["proxy"] == "laptops"
@@ -147,6 +152,115 @@ def test_a_near_proxy_that_disagrees_is_not_trusted_and_one_is_trained(proxy_fol
     assert grown.decision["way"] == "registry"
     assert grown.summary["computed"] == 5
     assert server.calls == paid
+
+
+# ---- a quality that is asked for
+
+
+def measured(folder, agreement, by="openai:loopback"):
+    """A proxy's manifest, with the agreement on 100 held-out texts that its training found."""
+    texts = reviews(100)
+    told = annotations(texts)
+    missed = round(100 * (1 - agreement))
+    wrong = [Answers({"positive": Label(not is_positive(a.text))}) for a in told[:missed]]
+    quality = evaluate_plan(PLAN, [a.answers for a in told], [*wrong, *(a.answers for a in told[missed:])])
+    Proxy.load(folder).note(quality=quality.to_dict(), annotator=by)
+
+
+def test_a_trained_proxy_that_was_measured_good_enough_is_used_and_asks_nobody(
+    proxy_folder, llm, server, tmp_path, settings
+):
+    shutil.copytree(proxy_folder, tmp_path / "proxies" / "laptops")
+    measured(tmp_path / "proxies" / "laptops", 0.99)
+    falconer = Falconer(llm, home=tmp_path, settings=settings)
+    falconer.add_documents("reviews", reviews(48))
+    result = falconer.ask(PLAN, falconer.corpus("reviews"), quality=0.9)
+    assert result.decision["way"] == "registry"
+    assert (result.target["quality"], result.target["met"]) == (0.9, True)
+    assert "99% agreement on 100 texts" in result.target["reason"]
+    assert server.calls == 0
+
+
+@pytest.mark.parametrize(("agreement", "by"), [(0.7, "openai:loopback"), (0.99, "openai:another"), (None, None)])
+def test_one_that_was_not_is_verified_on_texts_that_it_never_saw(
+    agreement, by, proxy_folder, llm, server, tmp_path, settings
+):
+    shutil.copytree(proxy_folder, tmp_path / "proxies" / "laptops")
+    if agreement:
+        measured(tmp_path / "proxies" / "laptops", agreement, by)
+    falconer = Falconer(llm, home=tmp_path, settings=settings)
+    falconer.add_documents("reviews", [*reviews(48), *reviews(48, start=100)])
+    first = falconer.costs(PLAN, falconer.corpus("reviews"), quality=0.7, trust=Trust(verify=20)).taken
+    assert (first.name, first.texts) == ("registry", 22)
+    result = falconer.ask(PLAN, falconer.corpus("reviews"), quality=0.7, trust=Trust(verify=20))
+    assert result.decision["way"] == "registry"
+    assert result.target["met"]
+    assert result.quality.agreement.n < 22  # those that it learnt from are no proof
+    assert server.calls > 0
+    assert result.summary["annotations"]["source"] == "openai:loopback"
+
+
+def test_one_that_falls_short_is_not_used_and_what_is_trained_is_certified(
+    proxy_folder, llm, server, tmp_path, settings
+):
+    shutil.copytree(proxy_folder, tmp_path / "proxies" / "laptops")
+
+    def contrary(request):
+        about_price = "Task: Extract the price" in request["messages"][-1]["content"]
+        return json.dumps({k: prices(t) if about_price else not is_positive(t) for k, t in asked(request).items()})
+
+    server.reply = contrary
+    falconer = Falconer(llm, home=tmp_path, settings=settings.model_copy(update={"targets": CERTIFY}))
+    falconer.add_documents("reviews", reviews(160, start=50))
+    result = falconer.ask(PLAN, falconer.corpus("reviews"), quality=0.8, trust=TRUST)
+    assert result.decision["way"] == "train"
+    assert {way["name"] for way in result.decision["others"]} == {"registry", "zero-shot"}
+    assert result.target["met"] == (result.guarantee["certified"] and not result.guarantee["uncertain"])
+    assert result.target["reason"] == " ".join(result.guarantee["said"])
+    assert result.summary["proxy"] != str(tmp_path / "proxies" / "laptops")
+
+
+def test_without_an_llm_a_proxy_that_falls_short_is_used_and_it_is_said(trained):
+    measured(trained.home.folder / "proxies" / "laptops", 0.8)
+    trained.add_documents("reviews", reviews(48))
+    result = trained.ask(PLAN, trained.corpus("reviews"), quality=0.9)
+    assert result.decision["way"] == "registry"
+    assert not result.target["met"]
+    assert "80% agreement" in result.target["reason"]
+    assert "give an LLM" in result.target["reason"]
+
+
+def test_where_no_quality_is_asked_for_a_poor_proxy_is_used_and_its_agreement_told(trained):
+    measured(trained.home.folder / "proxies" / "laptops", 0.6)
+    trained.add_documents("reviews", reviews(48))
+    result = trained.ask(PLAN, trained.corpus("reviews"))
+    assert result.target is None
+    assert any("60% agreement" in message for message in result.summary["messages"])
+
+
+def test_the_llm_itself_meets_any_quality(llm, tmp_path, settings):
+    falconer = Falconer(llm, home=tmp_path, settings=settings)
+    result = falconer.ask(PLAN, reviews(12), quality=0.99)
+    assert result.decision["way"] == "llm"
+    assert result.target["met"]
+
+
+def test_another_llm_and_another_quality_are_another_answer(llm, server, tmp_path, settings):
+    falconer = Falconer(llm, home=tmp_path, settings=settings)
+    falconer.add_documents("few", reviews(8))
+    first = falconer.ask(PLAN, falconer.corpus("few"))
+    assert falconer.ask(PLAN, falconer.corpus("few")).result == first.result
+    model = ChatOpenAI(base_url=server.base_url, api_key="test-key", model="another", max_retries=0)
+    other = Falconer(model, home=tmp_path, settings=settings)
+    answers = [other.ask(PLAN, other.corpus("few")), falconer.ask(PLAN, falconer.corpus("few"), quality=0.9)]
+    assert len({first.result, *(one.result for one in answers)}) == 3
+    assert answers[0].summary["annotations"]["source"] == "openai:another"
+
+
+@pytest.mark.parametrize("quality", [0, 1, -0.5, 90])
+def test_a_quality_is_a_share(quality, trained):
+    with pytest.raises(SettingsError, match="between 0 and 1"):
+        trained.ask(PLAN, reviews(3), quality=quality)
 
 
 def test_caps_hold_for_what_is_asked_before_and_in_training_together(llm, server, tmp_path, settings):

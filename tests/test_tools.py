@@ -2,8 +2,11 @@
 
 import asyncio
 import json
+import os
 import shutil
+import sys
 import threading
+from contextlib import contextmanager
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -137,6 +140,14 @@ def test_mining_says_how_often_from_where_how_well_and_why_this_way(mined, tools
     assert again["result"] == mined["result"]
 
 
+def test_a_quality_that_is_asked_for_is_said_to_be_met_or_not(tools, mined):
+    told = call(tools["mine_corpus"], instruction=INSTRUCTION, corpus="stored", quality=0.9).artifact
+    assert told["result"] != mined["result"]
+    assert (told["target"]["quality"], told["target"]["met"]) == (0.9, False)
+    assert "never measured" in told["target"]["reason"]
+    assert "target" not in mined
+
+
 def test_no_answer_is_longer_than_the_budget(tools, mined):
     many = reviews(300, start=1000)
     calls = [
@@ -205,6 +216,7 @@ def test_documents_are_added_and_asked_about(tools):
         ("mine_corpus", {"instruction": "", "corpus": "stored"}, ["instruction"]),
         ("mine_corpus", {"corpus": "stored"}, ["instruction"]),
         ("mine_corpus", {"instruction": "new words", "corpus": "stored"}, ["LLM"]),
+        ("mine_corpus", {"instruction": "x", "corpus": "stored", "quality": 90}, ["quality"]),
         ("get_label", {"texts": [], "instruction": "x"}, ["texts"]),
         ("get_label", {"texts": "one", "instruction": "x"}, ["texts"]),
         ("get_label", {"instruction": "x"}, ["either texts or"]),
@@ -265,7 +277,28 @@ def test_an_agent_without_a_files_folder_adds_no_file(home):
 
 # ---- whatever a model may write
 
-ODD = ["stored", "files", "../x", "/etc/passwd", "positive", "price", "\ud800", "\0"]
+HOSTILE = int(os.environ.get("FALCONER_HOSTILE", "100"))
+PATHS = [
+    "../x",
+    "/etc/passwd",
+    "../secret.txt",
+    "inbox/../../secret.txt",
+    "file:///etc/passwd",
+    "~/.ssh/id_rsa",
+    "C:\\x",
+]
+TRICKS = [
+    "\ud800",
+    "\0",
+    "'; DROP TABLE rows; --",
+    "{{x}}",
+    "%s%n",
+    "$(touch /tmp/x)",
+    "x" * 5_000,
+    "\u202e",
+    "😀" * 300,
+]
+ODD = ["stored", "files", "positive", "price", "more.txt", INSTRUCTION, POSITIVE, *PATHS, *TRICKS]
 WORDS = st.text(max_size=12) | st.sampled_from(ODD)
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | WORDS,
@@ -275,11 +308,14 @@ VALUES = st.recursive(
 KEYS = {
     "list_corpora": [],
     "add_documents": ["corpus", "documents", "files"],
-    "mine_corpus": ["instruction", "corpus"],
+    "mine_corpus": ["instruction", "corpus", "quality"],
     "get_label": ["instruction", "texts", "corpus", "labels", "multi_label"],
     "get_span": ["instruction", "texts", "corpus"],
     "read_results": ["result", "step", "value", "contains", "source", "count_by", "row", "offset", "limit"],
 }
+WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+CHANGES = {"os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.link", "os.symlink", "shutil.rmtree"}
+NEVER = {"subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.fork", "socket.connect", "socket.bind"}
 
 
 @st.composite
@@ -291,18 +327,70 @@ def hostile(draw):
     return name, {**given, **draw(st.dictionaries(WORDS, VALUES, max_size=1))}
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+class Watch:
+    """What this process does to files and to the world, while it is watched."""
+
+    def __init__(self):
+        self.opened, self.changed, self.forbidden = set(), set(), set()
+        self.on = False
+        sys.addaudithook(self.hear)  # Python cannot take it off again, so that it sleeps when it is not needed
+
+    @contextmanager
+    def __call__(self):
+        for told in (self.opened, self.changed, self.forbidden):
+            told.clear()
+        self.on = True
+        try:
+            yield
+        finally:
+            self.on = False
+
+    def hear(self, event, args):
+        if not self.on:
+            return
+        if event == "open":
+            (self.changed if (args[2] or 0) & WRITING else self.opened).update(real_paths(args[:1]))
+        elif event in CHANGES and (event == "shutil.rmtree" or args[-1] == -1):  # not in a tree that it removes
+            self.changed |= real_paths(args)
+        elif event in NEVER:
+            self.forbidden.add((event, str(args)))
+
+
+def real_paths(args):
+    """Which paths are among these; what importing a module caches is left out."""
+    named = [os.fsdecode(a) for a in args if isinstance(a, str | bytes | os.PathLike)]
+    return {os.path.realpath(path) for path in named if "\0" not in path and "__pycache__" not in path}
+
+
+@pytest.fixture(scope="module")
+def watch(tools):
+    watch = Watch()
+    with watch():
+        call(tools["add_documents"], corpus="watched", documents=[{"text": "One."}])
+    assert any("watched" in path for path in watch.changed), "the hook sees nothing"
+    return watch
+
+
+@pytest.mark.timeout(7_200)
+@settings(max_examples=HOSTILE, deadline=None, suppress_health_check=list(HealthCheck))
 @given(hostile())
-def test_hostile_arguments_give_messages_and_touch_nothing_outside(tools, mined, home, asked):
+def test_hostile_arguments_give_messages_and_touch_nothing_outside(tools, mined, home, watch, asked):
+    """FALCONER_HOSTILE=10000 makes it ten thousand calls."""
     name, arguments = asked
     if name == "read_results" and isinstance(arguments.get("result"), str):
         arguments["result"] = mined["result"]
-    message = call(tools[name], **arguments)
+    with watch():
+        message = call(tools[name], **arguments)
     assert isinstance(message, ToolMessage)
     assert "Traceback" not in message.content
+    assert "the tool failed" not in message.content  # a fault of ours, not of the arguments
     assert "root:" not in message.content
     assert "Not for agents" not in message.content
     assert size(message.content) <= MAX_TOKENS
+    assert not watch.forbidden
+    assert not watch.opened & {"/etc/passwd", str(home / "secret.txt")}
+    own = str(home.resolve() / "home")
+    assert {path for path in watch.changed if os.path.commonpath([own, path]) != own} <= {os.devnull}
     assert {path.name for path in home.iterdir()} == {"home", "inbox", "own.jsonl", "secret.txt"}
 
 
@@ -337,26 +425,6 @@ def test_the_same_question_at_once_is_paid_once(with_llm):
     for thread in threads:
         thread.join()
     assert server.calls == 2  # two texts a call
-
-
-def test_four_agents_at_once_on_one_home_lose_nothing_and_double_nothing(with_llm):
-    tools, _ = with_llm
-    told = {}
-
-    def work(me):
-        own = reviews(6, start=100 * me)
-        added = call(tools["add_documents"], corpus="shared", documents=[{"text": t} for t in [*own, *TEXTS]])
-        labels = call(tools["get_label"], texts=own, instruction=f"Is writer {me} happy?")
-        told[me] = (added.status, [label["value"] for label in labels.artifact["labels"]])
-
-    threads = [threading.Thread(target=work, args=(me,)) for me in range(1, 5)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert told == {me: ("success", [is_positive(t) for t in reviews(6, start=100 * me)]) for me in range(1, 5)}
-    (shared,) = call(tools["list_corpora"]).artifact["corpora"]
-    assert shared["documents"] == len({*TEXTS, *(t for me in range(1, 5) for t in reviews(6, start=100 * me))})
 
 
 async def test_a_cancelled_call_ends_at_its_next_step_and_can_be_made_again(tmp_path, settings):

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from langchain_falconer._files import replacing
 from langchain_falconer.corpus._corpus import _open, open_corpus_files
@@ -141,7 +141,7 @@ class Workspace:
         """
         folder = self._folder(name)
         asked = (settings or CorpusSettings()).model_copy(update={"on_bad_row": "record"})
-        with tempfile.TemporaryFile() as spooled:
+        with self._spool() as spooled:
             incoming = _Incoming()
             for line in incoming.lines(_documents(source, asked)):
                 spooled.write(line)
@@ -177,6 +177,14 @@ class Workspace:
             )
         return self.folder / name
 
+    def _spool(self) -> IO[bytes]:
+        """A nameless file beside the corpora: what comes in is written nowhere else."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            return tempfile.TemporaryFile(dir=self.folder)
+        except OSError as error:
+            raise _unwritable(self.folder, error) from None
+
     def _append(self, folder: Path, spooled: Any, incoming: _Incoming) -> int:
         """The documents whose text is new, as one more part; they are listed once they are whole on disk."""
         try:
@@ -189,7 +197,7 @@ class Workspace:
                     self._write_part(folder, db, spooled, incoming, fresh)
                 return sum(fresh)
         except OSError as error:
-            raise CorpusError(f"{folder} cannot be written ({error.strerror}); free space or name another") from None
+            raise _unwritable(folder, error) from None
 
     @staticmethod
     def _write_part(folder: Path, db: sqlite3.Connection, spooled: Any, incoming: _Incoming, fresh: list[bool]) -> None:
@@ -207,6 +215,10 @@ class Workspace:
             "INSERT INTO sources VALUES (?, 1) ON CONFLICT (source) DO UPDATE SET documents = documents + 1",
             [(one,) for one, is_new in zip(incoming.sources, fresh, strict=True) if is_new and one],
         )
+
+
+def _unwritable(folder: Path, error: OSError) -> CorpusError:
+    return CorpusError(f"{folder} cannot be written ({error.strerror}); free space or name another")
 
 
 class _Incoming:

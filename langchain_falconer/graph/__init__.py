@@ -4,9 +4,11 @@ from langchain_falconer.graph._graph import FalconerContext, build_falconer, cre
 from langchain_falconer.graph._home import Home, default_home, digest, file_digest, read_json, write_json
 from langchain_falconer.graph._planning import planned
 from langchain_falconer.graph._settings import MineSettings
+from langchain_falconer.graph._stages import HUMAN
 from langchain_falconer.graph._state import FalconerInput, FalconerOutput, FalconerState, Review
 
 __all__ = [
+    "HUMAN",
     "FalconerContext",
     "FalconerInput",
     "FalconerOutput",

@@ -377,7 +377,7 @@ class Stages:
         with _stage(state, "evaluate", emit) as timed, self._store() as store:
             held_out = recall(store, plan, sample.held_out, self._source(state))
             quality = self._measured(plan, proxy, held_out)
-            proxy.note(quality=quality.to_dict() if quality else None)
+            proxy.note(quality=quality.to_dict() if quality else None, annotator=self._source(state))
             again = self._needs_more(state, quality, sample)
             if again:
                 confidence = proxy.confidence(sample.pool)

@@ -24,6 +24,12 @@ class Cover:
     cosine: float = 1.0
 
     @property
+    def annotator(self) -> str | None:
+        """Whose answers its quality is measured by; None if that is not known."""
+        told: str | None = self.entry.manifest.get("annotator")
+        return told
+
+    @property
     def quality(self) -> Quality | None:
         """What was measured of these steps when the proxy was trained; the agreement of part of them is the worst."""
         told = self.entry.quality

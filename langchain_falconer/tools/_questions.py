@@ -25,6 +25,12 @@ class MineCorpusInput(BaseModel):
         description="What to find, in plain words, e.g. 'Extract laptop prices from positive reviews'.", min_length=1
     )
     corpus: Text = Field(description="The name of the corpus, as list_corpora gives it.", min_length=1)
+    quality: float | None = Field(
+        default=None,
+        description="Only if the user asks for accuracy: the share of answers that must be right, e.g. 0.9.",
+        gt=0,
+        lt=1,
+    )
 
 
 class GetLabelInput(BaseModel):
@@ -120,9 +126,9 @@ class MineCorpusTool(FalconerTool):
     )
     args_schema: Any = MineCorpusInput
 
-    def answer(self, instruction: str, corpus: str, **_: Any) -> dict[str, Any]:
+    def answer(self, instruction: str, corpus: str, quality: float | None = None, **_: Any) -> dict[str, Any]:
         """See the description."""
-        return compact(self.mine.ask(instruction, self.find(corpus), on_event=progress))
+        return compact(self.mine.ask(instruction, self.find(corpus), quality=quality, on_event=progress))
 
 
 def compact(result: MiningResult) -> dict[str, Any]:
@@ -137,6 +143,7 @@ def compact(result: MiningResult) -> dict[str, Any]:
         "steps": {step.id: _step(step, rows, found["top"].get(step.id, [])) for step in result.plan.top_level},
         "examples": found["examples"],
         "quality": _quality(summary),
+        **({"target": summary["target"]} if summary.get("target") else {}),
         "cost": _cost(summary["cost"]),
         "decision": _decision(summary),
         "messages": summary["messages"],
