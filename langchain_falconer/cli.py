@@ -48,6 +48,13 @@ class Engine(str, Enum):
     ray = "ray"
 
 
+class Sieve(str, Enum):
+    """Whether clear negatives may be settled without the encoder."""
+
+    auto = "auto"
+    off = "off"
+
+
 class Part(str, Enum):
     """What the benchmark of proxies measures."""
 
@@ -94,6 +101,14 @@ EngineName = Annotated[
 ]
 Workers = Annotated[
     int | None, typer.Option("--workers", min=1, help="Actors of the ray engine, a core each [default: Ray's cores].")
+]
+SieveChoice = Annotated[
+    Sieve,
+    typer.Option(
+        "--sieve",
+        help="auto: where it pays, and at most 1% of the texts that pass the first step are lost by it (certified), "
+        "clear negatives are settled by their token embeddings.",
+    ),
 ]
 RetryFailed = Annotated[
     bool, typer.Option("--retry-failed", help="Try the rows with an error again, and keep all others.")
@@ -204,6 +219,7 @@ def mine(
     ] = None,
     engine: EngineName = Engine.local,
     workers: Workers = None,
+    sieve: SieveChoice = Sieve.off,
     retry_failed: RetryFailed = False,
     seed: Seed = 0,
     timeout: Timeout = 120,
@@ -239,7 +255,7 @@ def mine(
         annotate={"texts_per_call": texts_per_call},
         budget={"max_calls": max_llm_calls, "max_tokens": max_tokens, "max_usd": max_usd},
         train={"seed": seed, "layers": layers},
-        run={"backend": backend, "engine": engine.value, "workers": workers, "retry_failed": retry_failed},
+        run=_run_settings(backend, engine, workers, sieve, retry_failed=retry_failed),
         **({"base": base} if base else {}),
     )
     falconer = Falconer(
@@ -321,6 +337,7 @@ def predict(
     backend: Backend = "auto",
     engine: EngineName = Engine.local,
     workers: Workers = None,
+    sieve: SieveChoice = Sieve.off,
     retry_failed: RetryFailed = False,
     as_json: AsJson = False,
 ) -> None:
@@ -338,7 +355,7 @@ def predict(
 
     settings = _mine_settings(
         corpus={"text_column": text_column, "id_column": id_column, "on_bad_row": bad_rows.value},
-        run={"backend": backend, "engine": engine.value, "workers": workers, "retry_failed": retry_failed},
+        run=_run_settings(backend, engine, workers, sieve, retry_failed=retry_failed),
     )
     proxy = Proxy.zero_shot(Plan.parse(_read(proxy_path))) if proxy_path.is_file() else Proxy.load(proxy_path)
     texts = open_corpus_files(list(corpus), settings.corpus)
@@ -351,11 +368,14 @@ def predict(
         "rows": done.tally.summary(),
         "texts_per_second": done.texts_per_second,
         "backend": proxy.session.name,
+        "sieve": done.sieve,
     }
     if as_json:
         _print_json(facts)
     else:
         stdout.print(f"{done.tally.total:,} rows, {done.tally.matched:,} matched, in [bold]{output}[/bold]")
+        if done.sieve:
+            stdout.print(done.sieve["said"], markup=False)
 
 
 @app.command()
@@ -728,6 +748,13 @@ def _tell(name: str, seed: int, **scores: float) -> None:
 def _given(**options: Any) -> dict[str, Any]:
     """The options that were given; the rest keep their defaults."""
     return {name: value for name, value in options.items() if value is not None}
+
+
+def _run_settings(
+    backend: str, engine: Engine, workers: int | None, sieve: Sieve, *, retry_failed: bool
+) -> dict[str, Any]:
+    chosen = {"backend": backend, "engine": engine.value, "workers": workers, "sieve": sieve.value}
+    return {**chosen, "retry_failed": retry_failed}
 
 
 def _mine_settings(**given: Any) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -149,7 +149,7 @@ class Cascade:
         unanswered = sum(one.wanted is None for one in judged)
         counts = (texts, len(judged), unanswered, desk.band, desk.answered, tally.uncertain)
         guarantee = Guarantee(self.targets, certificates, *counts)
-        return RunReport(tally, output, report.texts, report.seconds), guarantee
+        return replace(report, tally=tally, output=output), guarantee
 
     def _judged(self) -> Iterator[Judged]:
         """The proxy's decisions on the drawn rows; where a text was annotated otherwise, nothing was left to it."""

@@ -432,6 +432,7 @@ class Stages:
         else:
             pace = kept or pace
         facts = {"rows": report.tally.summary(), "output": str(output), "backend": choice.to_dict(), "pace": pace}
+        facts |= {"sieve": report.sieve}
         return {"execution": facts | {"guarantee": guarantee}, "seconds": timed}
 
     def _completed(
@@ -488,6 +489,7 @@ class Stages:
             "rows": execution["rows"],
             "training": state["training"],
             "backend": execution["backend"],
+            "sieve": execution.get("sieve"),
             "seconds": {k: round(v, 2) for k, v in seconds.items()},
             "output": execution["output"],
             "proxy": state["proxy"],
