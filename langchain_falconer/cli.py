@@ -694,6 +694,18 @@ def benchmark_flight(
     _show_benchmark(flight.run(data, texts=texts, rounds=rounds, on_score=_tell), as_json)
 
 
+@benchmark_app.command("sieve")
+def benchmark_sieve(
+    data: Annotated[Path, typer.Option("--data", help="The folder of the data sets.")],
+    texts: Annotated[int, typer.Option("--texts", help="Posts to run over, 240,398 at most.", min=1_000)] = 60_000,
+    as_json: AsJson = False,
+) -> None:
+    """A plan that few posts pass, with a sieve and without: pace, and what is lost by it."""
+    from langchain_falconer.benchmarks import sieve
+
+    _show_benchmark(sieve.run(data, texts=texts), as_json)
+
+
 @benchmark_app.command("proxy")
 def benchmark_proxy(
     data: Annotated[Path, typer.Option("--data", help="The folder of the data sets.")],

@@ -1,4 +1,4 @@
-"""The sieve: clear negatives are settled without the encoder, few that pass are lost, and it is off where it is no use."""
+"""The sieve: clear negatives are settled without the encoder, few that pass are lost; it is off where it is no use."""
 
 import json
 import time

@@ -432,8 +432,7 @@ class Stages:
         else:
             pace = kept or pace
         facts = {"rows": report.tally.summary(), "output": str(output), "backend": choice.to_dict(), "pace": pace}
-        facts |= {"sieve": report.sieve}
-        return {"execution": facts | {"guarantee": guarantee}, "seconds": timed}
+        return {"execution": facts | {"sieve": report.sieve, "guarantee": guarantee}, "seconds": timed}
 
     def _completed(
         self, store: AnnotationStore, run: Run, report: RunReport, output: Path, state: FalconerState, emit: Emit
