@@ -93,8 +93,15 @@ AnnotationsFile = Annotated[
 ]
 TextColumn = Annotated[str | None, typer.Option("--text-column", help="The column that holds the text.")]
 IdColumn = Annotated[str | None, typer.Option("--id-column", help="The column that holds the id; '' numbers the rows.")]
+Corpora = Annotated[
+    list[str],
+    typer.Argument(help="Files, folders or URLs (s3://… and others): JSONL, CSV, Parquet, text, gzip of these."),
+]
 Output = Annotated[
-    Path, typer.Option("--output", "-o", help="Where the rows go: .jsonl, .parquet or .duckdb (one table, rows).")
+    str,
+    typer.Option(
+        "--output", "-o", help="Where the rows go, a file or URL: .jsonl, .parquet or .duckdb (one table, rows)."
+    ),
 ]
 EngineName = Annotated[
     Engine, typer.Option("--engine", help="Where the run is computed: here, or on a Ray cluster (RAY_ADDRESS).")
@@ -159,7 +166,7 @@ def plan(
 @app.command()
 def mine(
     instruction: str,
-    corpus: Annotated[list[Path], typer.Argument(help="Files or folders: JSONL, CSV, Parquet, text, gzip of these.")],
+    corpus: Corpora,
     output: Output,
     plan_file: PlanFile = None,
     llm: Llm = None,
@@ -326,7 +333,7 @@ def predict(
         Path,
         typer.Argument(metavar="PROXY", help="A proxy's folder; or a plan (JSON), answered untrained from its words."),
     ],
-    corpus: Annotated[list[Path], typer.Argument(help="Files or folders of texts.")],
+    corpus: Corpora,
     output: Output,
     home: HomeDir = None,
     text_column: TextColumn = None,
@@ -347,7 +354,7 @@ def predict(
     """
     from itertools import islice
 
-    from langchain_falconer.corpus import Document, open_corpus_files
+    from langchain_falconer.corpus import Document, open_corpus_files, place
     from langchain_falconer.execute import Run, choose_backend
     from langchain_falconer.graph import Home
     from langchain_falconer.plan import Plan
@@ -362,9 +369,9 @@ def predict(
     choose_backend(proxy, [d.text for d in islice(texts, 256) if isinstance(d, Document)], backend)
     with _progress() as show:
         run = Run(proxy, texts, Home.at(home).run_folder("predict"), settings.run)
-        done = run(output, lambda n: show({"stage": "execute", "done": n, "total": None}))
+        done = run(place(output), lambda n: show({"stage": "execute", "done": n, "total": None}))
     facts = {
-        "output": str(output),
+        "output": str(place(output)),
         "rows": done.tally.summary(),
         "texts_per_second": done.texts_per_second,
         "backend": proxy.session.name,
@@ -373,7 +380,7 @@ def predict(
     if as_json:
         _print_json(facts)
     else:
-        stdout.print(f"{done.tally.total:,} rows, {done.tally.matched:,} matched, in [bold]{output}[/bold]")
+        stdout.print(f"{done.tally.total:,} rows, {done.tally.matched:,} matched, in [bold]{place(output)}[/bold]")
         if done.sieve:
             stdout.print(done.sieve["said"], markup=False)
 
@@ -820,8 +827,10 @@ def _read(path: Path) -> bytes:
         raise SettingsError(f"cannot read {path} ({error.strerror}); name a file that is there") from None
 
 
-def _mined(falconer: Falconer, instruction: str, corpus: Any, output: Path, **options: Any) -> MiningResult:
-    paths = [Path(p) for p in corpus] if isinstance(corpus, list) else corpus
+def _mined(falconer: Falconer, instruction: str, corpus: Any, output: str | Path, **options: Any) -> MiningResult:
+    from langchain_falconer.corpus import place
+
+    paths = [place(p) for p in corpus] if isinstance(corpus, list) else corpus
     with _progress() as show:
         return falconer.mine(instruction, paths, output, on_event=show, **options)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from langchain_falconer.annotate import Annotation
-from langchain_falconer.corpus import Document
+from langchain_falconer.corpus import Document, Place
 from langchain_falconer.errors import RunError
 from langchain_falconer.evaluate import Certificate, Population, fewest_to_certify
 from langchain_falconer.execute._ledger import write_rows
@@ -114,7 +114,7 @@ class Cascade:
         self._told = self.run.filled([a for a in self.drawn.values() if a])
 
     def __call__(
-        self, ask: Ask, report: RunReport, output: Path, on_progress: Callable[[int], None] | None = None
+        self, ask: Ask, report: RunReport, output: Place, on_progress: Callable[[int], None] | None = None
     ) -> tuple[RunReport, Guarantee]:
         """Certify, have the LLM answer what the proxy is not sure of, and write ``output``.
 

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from langchain_falconer.annotate import Annotation
-from langchain_falconer.corpus import BadRow, Corpus, Document
+from langchain_falconer.corpus import BadRow, Corpus, Document, Place
 from langchain_falconer.errors import RunError
 from langchain_falconer.execute._backends import NO_CUDA, NO_OPENVINO, Backend, has_cuda
 from langchain_falconer.execute._ledger import Entry, Ledger
@@ -82,7 +82,7 @@ class RunReport:
     """
 
     tally: Tally
-    output: Path | None
+    output: Place | None
     texts: int
     seconds: float
     sieve: dict[str, Any] | None = None
@@ -112,7 +112,7 @@ class Run:
     scored: bool = False
     _sifting: Sifting | None = field(default=None, init=False)
 
-    def __call__(self, output: Path | None = None, on_progress: Callable[[int], None] | None = None) -> RunReport:
+    def __call__(self, output: Place | None = None, on_progress: Callable[[int], None] | None = None) -> RunReport:
         """Run what is missing, then write ``output`` (see :func:`check_output`) from the shards.
 
         ``on_progress(texts)`` is called after each shard with the number of rows so far.
