@@ -99,6 +99,7 @@ def test_few_rows_have_no_sieve(proxy, tmp_path):
     report = Run(proxy, open_corpus(reviews(40)), tmp_path, SIFTED)(tmp_path / "out.jsonl")
     assert not report.sieve["on"]
     assert "40 rows are too few" in report.sieve["said"]
+    assert Run(proxy, open_corpus(reviews(40)), tmp_path, SIFTED)(tmp_path / "out.jsonl").sieve == report.sieve
 
 
 def test_a_plan_that_selects_nothing_has_no_sieve(tiny_bert, corpus):
