@@ -42,7 +42,8 @@ class Url:
         return self.shown
 
     def __truediv__(self, name: str) -> Url:
-        return Url.of(f"{self._address.rstrip('/')}/{name}")
+        address, mark, query = self._address.partition("?")
+        return Url(f"{self.shown.rstrip('/')}/{name}", f"{address.rstrip('/')}/{name}{mark}{query}")
 
     @property
     def name(self) -> str:
@@ -61,8 +62,9 @@ class Url:
 
     @property
     def parent(self) -> Url:
-        """The folder that it lies in, without a query."""
-        return Url(self.shown.rpartition("/")[0], self._address.partition("?")[0].rpartition("/")[0])
+        """The folder that it lies in, with the same query."""
+        address, mark, query = self._address.partition("?")
+        return Url(self.shown.rpartition("/")[0], f"{address.rpartition('/')[0]}{mark}{query}")
 
     def as_posix(self) -> str:
         """What is shown."""

@@ -48,6 +48,11 @@ def test_rows_are_read_from_files_and_folders_in_every_format(memory):
     assert [row.text for row in open_corpus_files(["memory://d.csv", "memory://c/a.jsonl"])] == ["five", "one", "two"]
 
 
+def test_a_text_file_is_read_with_the_query_of_its_address(memory):
+    memory.pipe(f"/t/1.txt?token={SECRET}", b"four")
+    assert [(row.id, row.text) for row in open_corpus(f"memory://t/1.txt?token={SECRET}")] == [("1.txt", "four")]
+
+
 def test_a_file_url_is_a_path(tmp_path):
     file = write_corpus(tmp_path / "c.jsonl", ["one"])
     assert place(f"file://{file}") == file

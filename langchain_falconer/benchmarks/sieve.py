@@ -69,8 +69,8 @@ def run(data: Path, *, texts: int) -> dict[str, Any]:
                 f"{matched.count(False)} of {len(matched)}",
             ),
         ],
-        "verdict": f"{without[0] / with_it[0]:.2f} times the pace, {without[1] / with_it[1]:.2f} by CPU seconds, with the "
-        f"{facts.get('seconds', 0):.1f} s to make it; {facts.get('said', '')}",
+        "verdict": f"{without[0] / with_it[0]:.2f} times the pace, {without[1] / with_it[1]:.2f} by CPU seconds, its "
+        f"making included; {facts.get('said', '')}",
         "sieve": facts,
     }
 
