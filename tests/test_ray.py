@@ -19,10 +19,10 @@ _BEGIN = """
 import json, os, signal, sys
 from pathlib import Path
 import ray
-from langchain_falconer.corpus import CorpusSettings, open_corpus_files
+from langchain_falconer.corpus import CorpusSettings, open_corpus_files, place
 from langchain_falconer.execute import Run, RunSettings
 from langchain_falconer.proxy import Proxy
-folder, corpus = map(Path, sys.argv[2:])
+folder, corpus = Path(sys.argv[2]), sys.argv[3]
 options = dict(num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=100 * 2**20)
 settings = RunSettings(shard_texts=2, engine="ray", workers=2)
 run = Run(Proxy.load(sys.argv[1]), open_corpus_files([corpus], CorpusSettings(on_bad_row="record")), folder, settings)
@@ -56,7 +56,7 @@ def kill(done):
         assert above(above(pid)) == os.getpid()
         os.kill(pid, signal.SIGKILL)
 ray.init(runtime_env={{"worker_process_setup_hook": telling}}, **options)
-run(folder / "out.jsonl", kill)
+run(place(f"file://{{folder}}/out.parquet"), kill)
 """
 
 
@@ -88,9 +88,9 @@ def test_ray_with_two_workers_stopped_and_run_again_gives_the_bytes_of_local(pro
 def test_a_worker_that_is_killed_costs_the_shard_in_flight_and_no_row(proxy, proxy_folder, tmp_path):
     corpus = write_corpus(tmp_path / "c.jsonl", reviews(160))
     local = Run(proxy, open_corpus_files([corpus]), tmp_path / "local", RunSettings(shard_texts=2))
-    local(tmp_path / "local.jsonl")
-    ray_child(_LOST, proxy_folder, tmp_path, corpus)
-    assert (tmp_path / "out.jsonl").read_bytes() == (tmp_path / "local.jsonl").read_bytes()
+    local(tmp_path / "local.parquet")
+    ray_child(_LOST, proxy_folder, tmp_path, f"file://{corpus}")
+    assert (tmp_path / "out.parquet").read_bytes() == (tmp_path / "local.parquet").read_bytes()
     told = [file.read_text().splitlines() for file in tmp_path.glob("told-*")]
     assert len(told) == 3, "two workers, and the one that took the place of the killed one"
     computed = [text for lines in told for line in lines for text in json.loads(line)]
