@@ -20,7 +20,7 @@ from langchain_falconer.annotate import (
     recall,
     store_annotations,
 )
-from langchain_falconer.corpus import Corpus, open_corpus_files
+from langchain_falconer.corpus import Corpus, Place, open_corpus_files, place
 from langchain_falconer.errors import (
     AnnotationError,
     BudgetError,
@@ -75,7 +75,7 @@ class Stages:
         """The plan: given, written for this instruction before, or written now by the LLM."""
         with _stage(state, "plan", emit) as timed:
             if output := state.get("output"):
-                check_output(Path(output))
+                check_output(place(output))
             corpus = self._corpus(state)
             given = state.get("plan")
             plan = Plan.parse(given) if given else None
@@ -425,7 +425,7 @@ class Stages:
             choice = choose_backend(proxy, texts, self.settings.run.backend, held_out)
             scored = bool(self.settings.targets.shares)
             run = Run(proxy, self._corpus(state), folder / "shards", self.settings.run, known, scored)
-            output = Path(named) if (named := state.get("output")) else folder / "rows.jsonl"
+            output: Place = place(named) if (named := state.get("output")) else folder / "rows.jsonl"
             report = run(None if scored else output, lambda n: emit({"done": n, "total": sample.documents}))
             guarantee: dict[str, Any] | None = None
             if scored:
@@ -437,10 +437,10 @@ class Stages:
         else:
             pace = kept or pace
         facts = {"rows": report.tally.summary(), "output": str(output), "backend": choice.to_dict(), "pace": pace}
-        return {"execution": facts | {"guarantee": guarantee}, "seconds": timed}
+        return {"execution": facts | {"sieve": report.sieve, "guarantee": guarantee}, "seconds": timed}
 
     def _completed(
-        self, store: AnnotationStore, run: Run, report: RunReport, output: Path, state: FalconerState, emit: Emit
+        self, store: AnnotationStore, run: Run, report: RunReport, output: Place, state: FalconerState, emit: Emit
     ) -> tuple[RunReport, dict[str, Any]]:
         """The rows of a run with the LLM's answers where the proxy is not sure enough, and what is promised of them."""
         plan, source, stopped = self._plan_of(state), self._source(state), False
@@ -466,7 +466,7 @@ class Stages:
         with _stage(state, "report", emit) as timed:
             summary = self._summary(state, timed)
             summary["report"] = str(folder / "report.html")
-            rows = read_rows(Path(summary["output"]))
+            rows = read_rows(place(summary["output"]))
             render_html(summary, rows, folder / "report.html")
             write_json(folder / "summary.json", summary)
         return {"summary": summary, "seconds": timed}
@@ -493,6 +493,7 @@ class Stages:
             "rows": execution["rows"],
             "training": state["training"],
             "backend": execution["backend"],
+            "sieve": execution.get("sieve"),
             "seconds": {k: round(v, 2) for k, v in seconds.items()},
             "output": execution["output"],
             "proxy": state["proxy"],
