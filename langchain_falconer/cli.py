@@ -755,7 +755,7 @@ def benchmark_flight(
 @benchmark_app.command("sieve")
 def benchmark_sieve(
     data: Annotated[Path, typer.Option("--data", help="The folder of the data sets.")],
-    texts: Annotated[int, typer.Option("--texts", help="Posts to run over, 240,398 at most.", min=1_000)] = 40_000,
+    texts: Annotated[int, typer.Option("--texts", help="Posts to run over, 240,398 at most.", min=1_000)] = 60_000,
     as_json: AsJson = False,
 ) -> None:
     """A plan that few posts pass, with a sieve and without: pace, and what is lost by it."""
