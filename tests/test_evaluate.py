@@ -259,6 +259,7 @@ def test_a_few_targets_move_the_temperature_little():
 @pytest.mark.parametrize("targets", [[0, 1] * 4, [1] * 30])
 def test_too_little_to_go_by_leaves_scores_alone(targets):
     assert fit_temperature(np.ones((len(targets), 2)), targets) == 1.0
+    assert fit_temperature(np.ones((len(targets), 2)), targets, around=3.0) == 3.0
 
 
 def test_the_scale_of_scores_is_recovered_and_keeps_their_order():

@@ -8,22 +8,23 @@ from numpy.typing import ArrayLike, NDArray
 from langchain_falconer.evaluate._interval import proportion
 
 FEWEST = 10
-_PRIOR_SPREAD = 1.0  # standard deviation of log T before any data: fine-tuned encoders want T up to 4
+_PRIOR_SPREAD = 1.0  # standard deviation of log T before any data
 _LARGEST_LOG = float(np.log(20))
 
 
-def fit_temperature(logits: ArrayLike, targets: ArrayLike) -> float:
+def fit_temperature(logits: ArrayLike, targets: ArrayLike, *, around: float = 1.0) -> float:
     """The temperature T for which ``softmax(logits / T)`` is best calibrated (Guo et al. 2017, arXiv 1706.04599).
 
-    Minimises the negative log-likelihood of held-out targets. A normal prior on log T around 0 keeps T near 1 while
+    Minimises the negative log-likelihood of held-out targets. A normal prior on log T keeps T near ``around`` while
     there are few of them, and from running to 0 when all of them are right; a few hundred outweigh it.
 
     Args:
         logits: before the softmax, shape (n, k).
         targets: the right column of each row, shape (n,).
+        around: the temperature to expect.
 
     Returns:
-        T in [0.05, 20]; 1.0 when there are fewer than 10 targets or all are of one class, which tells nothing.
+        T in [0.05, 20]; ``around`` when there are fewer than 10 targets or all are of one class, which tells nothing.
 
     Raises:
         ValueError: if the shapes don't fit, a logit is not finite, or a target is no column.
@@ -37,17 +38,17 @@ def fit_temperature(logits: ArrayLike, targets: ArrayLike) -> float:
     if ((y < 0) | (y >= z.shape[1])).any():
         raise ValueError(f"a target is no column of logits of shape {z.shape}")
     if len(y) < FEWEST or len(np.unique(y)) < 2:
-        return 1.0
+        return around
 
     def loss(log_t: float) -> float:
         likelihood = log_softmax(z * np.exp(-log_t), axis=1)[np.arange(len(y)), y].sum()
-        return float(0.5 * (log_t / _PRIOR_SPREAD) ** 2 - likelihood)
+        return float(0.5 * ((log_t - np.log(around)) / _PRIOR_SPREAD) ** 2 - likelihood)
 
     return float(np.exp(minimize_scalar(loss, bounds=(-_LARGEST_LOG, _LARGEST_LOG), method="bounded").x))
 
 
 def fit_scale(
-    scores: ArrayLike, correct: ArrayLike, *, around: tuple[float, float] = (1.0, 0.0), spread: float = _PRIOR_SPREAD
+    scores: ArrayLike, correct: ArrayLike, *, around: tuple[float, float] = (1.0, 0.0), spread: float = 0.5
 ) -> tuple[float, float]:
     """Slope a and shift b for which ``sigmoid(a * logit(score) + b)`` is best calibrated (Platt 1999).
 
