@@ -189,7 +189,7 @@ def session_of(proxy: Proxy, name: str, threads: int | None = None) -> Session:
         if not has_cuda():
             raise ProxyError(NO_CUDA)
         return proxy.torch_session(device="cuda")
-    return proxy.torch_session(bf16=name == "torch-bf16")
+    return proxy.bf16_session(threads) if name == "torch-bf16" else proxy.torch_session()
 
 
 def _onnx_file(folder: Path) -> Path:
@@ -217,6 +217,7 @@ class OpenVinoSession:
     """OpenVINO on the exported model, in bf16 where the processor multiplies it (extra ``openvino``)."""
 
     name = "openvino"
+    at_once = 1
 
     def __init__(self, path: Path, threads: int | None = None) -> None:
         try:
