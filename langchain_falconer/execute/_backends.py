@@ -30,6 +30,8 @@ NO_CUDA = "torch finds no GPU here (CUDA); choose another backend, or auto"
 NO_OPENVINO = "OpenVINO is not installed; run: pip install 'langchain-falconer[openvino]'"
 _SAMPLE = 192
 _REPEATS = 3
+_REVISION = 2
+"""Of what computes: a choice that was measured with another is measured anew."""
 
 
 @dataclass(frozen=True)
@@ -88,8 +90,8 @@ def choose_backend(
 
 
 def machine() -> str:
-    """What a choice of backend holds for: processor, core count and library versions, hashed."""
-    facts = [platform.machine(), platform.processor(), _cpu_flags(), str(cores())]
+    """What a choice of backend holds for: processor, core count, what computes and library versions, hashed."""
+    facts = [platform.machine(), platform.processor(), _cpu_flags(), str(cores()), str(_REVISION)]
     facts += [f"{name} {_version(name)}" for name in ("torch", "onnxruntime", "openvino")]
     return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:16]
 

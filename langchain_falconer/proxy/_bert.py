@@ -1,9 +1,11 @@
-"""A BERT on the CPU in bfloat16: the weights laid out as oneDNN wants them, and as few passes over memory as it takes."""
+"""A BERT on the CPU in bfloat16: weights laid out as oneDNN wants them, and few passes over memory."""
 
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,7 @@ from langchain_falconer.proxy._session import LABEL_SCALE, SlotWeights, cores
 
 _PLAIN = {"model_type": "bert", "hidden_act": "gelu", "position_embedding_type": "absolute"}
 _ROWS = 1024  # what weights are laid out for; other numbers of rows do as well
+_LEAST_ROWS = 64
 
 
 class BertSession:
@@ -35,7 +38,7 @@ class BertSession:
         self.at_once = threads or cores()
         self._heads = int(config["num_attention_heads"])
         self._eps = float(config["layer_norm_eps"])
-        self._scores: Any = torch.jit.script(_scores)
+        self._scores = _compiled()
         own = {name.removeprefix("encoder."): w for name, w in weights.items() if name.startswith("encoder.")}
         with torch.inference_mode():
             self._words = own["embeddings.word_embeddings.weight"].bfloat16()
@@ -52,18 +55,31 @@ class BertSession:
 
     def run(self, ids: np.ndarray, mask: np.ndarray, weights: SlotWeights) -> tuple[np.ndarray, np.ndarray]:
         """See :class:`Session`."""
-        text = (torch.from_numpy(a) for a in (ids, mask))
+        rows = _rows(ids.size)
+        text = (torch.from_numpy(a) for a in (_filled(ids, rows, 0), _filled(mask, rows, 1)))
         slots = [torch.from_numpy(a) for a in weights.arrays().values()]
         with torch.inference_mode():
             spans, labels = self._scores(
-                *text, self._words, self._first, self._layers, slots, self._heads, self._eps, LABEL_SCALE
+                *text, rows, self._words, self._first, self._layers, slots, self._heads, self._eps, LABEL_SCALE
             )
-        return spans.numpy(), labels.numpy()
+        return spans[: len(ids)].numpy(), labels[: len(ids)].numpy()
+
+
+def _rows(tokens: int) -> int:
+    """A number of rows that holds so many tokens, one of few: oneDNN keeps code for each that it meets."""
+    return max(_LEAST_ROWS, 1 << (tokens - 1).bit_length())
+
+
+def _filled(batch: np.ndarray, rows: int, filler: int) -> np.ndarray:
+    """A batch (B, T) with as many texts of ``filler`` behind it as ``rows`` have room for."""
+    texts, length = batch.shape
+    return np.pad(batch, ((0, rows // length - texts), (0, 0)), constant_values=filler)
 
 
 def _scores(
     ids: Tensor,
     mask: Tensor,
+    rows: int,
     words: Tensor,
     first: list[Tensor],
     layers: list[list[Tensor]],
@@ -72,34 +88,43 @@ def _scores(
     eps: float,
     label_scale: float,
 ) -> tuple[Tensor, Tensor]:
-    """Token and label scores; TorchScript, so all it needs comes as an argument (see :func:`_layer`)."""
+    """Token and label scores, of texts that nearly fill ``rows``; TorchScript, so it is given all that it needs."""
     batch, length = ids.shape
     width = words.shape[1]
     each = width // heads
     blank = (mask.view(-1) == 0).nonzero().squeeze(1)
     states = torch.layer_norm(torch.embedding(words, ids) + first[0][:length], [width], first[1], first[2], eps)
-    states = states.view(-1, width)
+    tokens = batch * length
+    states = torch.nn.functional.pad(states.view(-1, width), (0, 0, 0, rows - tokens))
     for w in layers:
         # A blank token's values are zeros, those of the last column included: nobody sees it.
         asked = torch.ops.mkldnn._linear_pointwise(states, w[0], w[1], "none", [], "").index_fill_(0, blank, 0.0)
-        asking = asked[:, : 2 * width].view(batch, length, 2, heads, each).permute(2, 0, 3, 1, 4).contiguous()
+        asking = asked[:tokens, : 2 * width].view(batch, length, 2, heads, each).permute(2, 0, 3, 1, 4).contiguous()
         asking = asking.view(2, batch * heads, length, each)
-        values = asked[:, 2 * width :].view(batch, length, heads, each + 1).transpose(1, 2).contiguous()
+        values = asked[:tokens, 2 * width :].view(batch, length, heads, each + 1).transpose(1, 2).contiguous()
         values = values.view(batch * heads, length, each + 1)
         # e^80, summed over 512 tokens, is still a number of bfloat16; a BERT's own scores stay far below 80.
         weights = torch.bmm(asking[0], asking[1].transpose(1, 2)).clamp_(-80.0, 80.0).exp_()
         seen = torch.bmm(weights, values).view(batch, heads, length, each + 1).transpose(1, 2)
         seen = (seen[..., :each] / seen[..., each:]).reshape(-1, width)
+        seen = torch.nn.functional.pad(seen, (0, 0, 0, rows - tokens))
         seen = torch.ops.mkldnn._linear_pointwise(seen, states, w[2], w[3], "add")
         states = torch.layer_norm(seen, [width], w[4], w[5], eps)
         risen = torch.ops.mkldnn._linear_pointwise(states, w[6], w[7], "gelu", [], "none")
         states = torch.ops.mkldnn._linear_pointwise(risen, states, w[8], w[9], "add")
         states = torch.layer_norm(states, [width], w[10], w[11], eps)
-    states = states.view(batch, length, width).float()
+    states = states[:tokens].view(batch, length, width).float()
     spans = torch.nn.functional.linear(states, slots[0], slots[1])
     # The sum over a text's tokens points where their mean does.
     text = torch.nn.functional.normalize(mask.float().unsqueeze(1).matmul(states).squeeze(1), dim=-1)
     return spans, label_scale * text.matmul(slots[2].t()) + slots[3]
+
+
+@cache
+def _compiled() -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # torch.compile, which is to follow it, takes minutes
+        return torch.jit.script(_scores)
 
 
 def _layer(own: Mapping[str, Tensor], name: str, heads: int) -> list[Tensor]:

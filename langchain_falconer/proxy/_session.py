@@ -66,6 +66,7 @@ def crew(at_once: int) -> ThreadPoolExecutor:
     started, threads = Barrier(at_once + 1), torch.get_num_threads()
 
     def alone() -> None:
+        torch.get_num_threads()  # a thread takes over the common number when it first looks
         torch.set_num_threads(1)
         started.wait()
 
