@@ -6,8 +6,8 @@ import bisect
 import hashlib
 import json
 import shutil
-import threading
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import replace
 from functools import cached_property
 from importlib.metadata import version
@@ -48,7 +48,7 @@ from langchain_falconer.proxy._memory import (
 )
 from langchain_falconer.proxy._metamodel import fill, load_model, load_words
 from langchain_falconer.proxy._scorer import Judge, Reader, Scorer
-from langchain_falconer.proxy._session import OnnxSession, Session, SlotWeights, TorchSession
+from langchain_falconer.proxy._session import OnnxSession, Session, SlotWeights, TorchSession, crew
 from langchain_falconer.proxy._tokens import Tokenizer, Windows
 from langchain_falconer.proxy._train import Example, Lesson, TrainSettings, examples_of, fit
 from langchain_falconer.proxy._words import SlotMaps, Words
@@ -86,7 +86,6 @@ class Proxy:
         self._slots = slots
         self._loaded_model = model
         self._session: Session | None = None
-        self._turn = threading.Lock()
 
     def __repr__(self) -> str:
         return (
@@ -200,12 +199,12 @@ class Proxy:
         thresholds = {name: point.threshold for name, point in points.items() if point}
         facts = {k: {"metric": str(metrics[k]), **(p.to_dict() if p else {})} for k, p in points.items()}
         self.note(calibration=Calibration(temperatures, scales, thresholds).to_dict(), operating_points=facts)
-        self.__dict__.pop("_scorers", None)
+        self._forget()
 
     def use(self, session: Session) -> None:
         """Compute with this session from now on."""
         self._session = session
-        self.__dict__.pop("_scorers", None)
+        self._forget()
 
     @property
     def session(self) -> Session:
@@ -218,6 +217,14 @@ class Proxy:
     def torch_session(self, *, bf16: bool = False, device: str = "cpu") -> TorchSession:
         """Torch on this proxy's own weights: the float32 original that every faster backend is measured against."""
         return TorchSession(self._model, bf16=bf16, device=device)
+
+    def bf16_session(self, threads: int | None = None) -> Session:
+        """Torch on the CPU in bfloat16, by default on all cores of this process."""
+        from langchain_falconer.proxy._bert import BertSession
+
+        if not BertSession.fits(self._config):
+            return self.torch_session(bf16=True)
+        return BertSession(self._tensors, self._config, threads)
 
     # ---- keeping
 
@@ -266,7 +273,7 @@ class Proxy:
         (self.path / FILES["int8"]).unlink(missing_ok=True)
         self.note(export={"format": "onnx", "largest_difference": difference})
         self._session = None
-        self.__dict__.pop("_scorers", None)
+        self._forget()
         return difference
 
     def quantize(self) -> None:
@@ -390,11 +397,35 @@ class Proxy:
 
     # ---- inside
 
+    def _forget(self) -> None:
+        """What follows from session and calibration is made anew."""
+        for name in ("_crew", "_scorers"):
+            self.__dict__.pop(name, None)
+
+    @cached_property
+    def _crew(self) -> Executor:
+        return crew(self.session.at_once)
+
     def _check_fit(self) -> None:
         """Raises ``ValueError`` where the parts of a folder are not of one proxy."""
         spans, labels = len(self._slots.span_bias), len(self._slots.label_bias)
         if (spans, labels) != (3 * len(self._layout.span_texts), len(self._layout.label_texts)):
             raise ValueError("its slots are not those of its plan")
+
+    @property
+    def _config(self) -> dict[str, Any]:
+        """The encoder's config.json."""
+        if self.path is None:
+            told: dict[str, Any] = self._model.encoder.config.to_dict()
+            return told
+        return dict(json.loads((self.path / FILES["config"]).read_text("utf-8")))
+
+    @property
+    def _tensors(self) -> dict[str, Any]:
+        """The network's weights by name, from the disk where they are there: transformers is not needed for them."""
+        from safetensors.torch import load_file
+
+        return load_file(self.path / FILES["weights"]) if self.path else self._model.state_dict()
 
     @cached_property
     def _model(self) -> Any:
@@ -458,7 +489,7 @@ class Proxy:
 
     def _new_scorer(self, layout: Layout, weights: SlotWeights, calibration: Calibration) -> Judge:
         def scorer(windows: Reader, layout: Layout, weights: SlotWeights) -> Judge:
-            return Scorer(windows, self._tokenizer.pad_id, layout, weights, calibration, self.session, self._turn)
+            return Scorer(windows, self._tokenizer.pad_id, layout, weights, calibration, self.session, self._crew)
 
         if self._prompts:
             limit = int(self.manifest["max_tokens"])
