@@ -151,30 +151,16 @@ def start_from(memory: Sequence[Remembered], layout: Layout, slots: Any, made: S
                 corrections[rows] = torch.from_numpy(getattr(old.slots, name) - getattr(now, name))
 
 
-def go_halfway(model: Any, before: Any) -> None:
-    """Move a network's weights halfway back to what they were before a lesson.
-
-    Old tasks get back most of what the lesson cost them, and the new one keeps nearly all of it (robust fine-tuning by
-    averaging weights: Wortsman et al., arXiv 2109.01903).
-    """
-    import torch
-
-    with torch.no_grad():
-        for now, was in zip(model.parameters(), before.parameters(), strict=True):
-            now.lerp_(was, 0.5)
-
-
 def parted(
     plan: Plan, memory: Sequence[Remembered], layout: Layout, weights: SlotWeights
 ) -> tuple[SlotWeights, tuple[Remembered, ...]]:
-    """The slots of the new plan, and the remembered plans with theirs, halfway back to what they were."""
+    """The slots of the new plan, and the remembered plans with theirs."""
     own = weights.take(*_rows(layout, [s.id for s in plan.ordered]))
-    kept = []
-    for i, old in enumerate(memory):
-        now = weights.take(*_rows(layout, [s.id for s in _steps(old.plan, i)])).arrays()
-        halfway = {name: (was + now[name]) / 2 for name, was in old.slots.arrays().items()}
-        kept.append(Remembered(old.plan, SlotWeights(**halfway)))
-    return own, tuple(kept)
+    kept = tuple(
+        Remembered(old.plan, weights.take(*_rows(layout, [s.id for s in _steps(old.plan, i)])))
+        for i, old in enumerate(memory)
+    )
+    return own, kept
 
 
 def pack(memory: Sequence[Remembered]) -> dict[str, np.ndarray]:

@@ -38,7 +38,6 @@ from langchain_falconer.proxy._memory import (
     Past,
     Rehearsal,
     Remembered,
-    go_halfway,
     joined,
     pack,
     parted,
@@ -746,8 +745,6 @@ def train_proxy(
         "memory": [old.plan.to_dict() for old in memory],
     }
     own, kept = parted(plan, memory, layout, _baked(model, slots))
-    if after:
-        go_halfway(model, after._model)
     return Proxy(manifest, tokenizer, own, model, kept)
 
 
