@@ -48,6 +48,13 @@ class Engine(str, Enum):
     ray = "ray"
 
 
+class Sieve(str, Enum):
+    """Whether clear negatives may be settled without the encoder."""
+
+    auto = "auto"
+    off = "off"
+
+
 class Part(str, Enum):
     """What the benchmark of proxies measures."""
 
@@ -87,14 +94,29 @@ AnnotationsFile = Annotated[
 ]
 TextColumn = Annotated[str | None, typer.Option("--text-column", help="The column that holds the text.")]
 IdColumn = Annotated[str | None, typer.Option("--id-column", help="The column that holds the id; '' numbers the rows.")]
+Corpora = Annotated[
+    list[str],
+    typer.Argument(help="Files, folders or URLs (s3://… and others): JSONL, CSV, Parquet, text, gzip of these."),
+]
 Output = Annotated[
-    Path, typer.Option("--output", "-o", help="Where the rows go: .jsonl, .parquet or .duckdb (one table, rows).")
+    str,
+    typer.Option(
+        "--output", "-o", help="Where the rows go, a file or URL: .jsonl, .parquet or .duckdb (one table, rows)."
+    ),
 ]
 EngineName = Annotated[
     Engine, typer.Option("--engine", help="Where the run is computed: here, or on a Ray cluster (RAY_ADDRESS).")
 ]
 Workers = Annotated[
     int | None, typer.Option("--workers", min=1, help="Actors of the ray engine, a core each [default: Ray's cores].")
+]
+SieveChoice = Annotated[
+    Sieve,
+    typer.Option(
+        "--sieve",
+        help="auto: where it pays, and at most 1% of the texts that pass the first step are lost by it (certified), "
+        "clear negatives are settled by their token embeddings.",
+    ),
 ]
 RetryFailed = Annotated[
     bool, typer.Option("--retry-failed", help="Try the rows with an error again, and keep all others.")
@@ -145,7 +167,7 @@ def plan(
 @app.command()
 def mine(
     instruction: str,
-    corpus: Annotated[list[Path], typer.Argument(help="Files or folders: JSONL, CSV, Parquet, text, gzip of these.")],
+    corpus: Corpora,
     output: Output,
     plan_file: PlanFile = None,
     llm: Llm = None,
@@ -192,6 +214,14 @@ def mine(
         float | None,
         typer.Option("--escalate", help="Share of the texts that may go to the LLM for the targets [default: 0.1]."),
     ] = None,
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--metric",
+            metavar="STEP=METRIC",
+            help="Choose the threshold of a yes/no or any-of step for f1, precision:P or recall:R; may be given again.",
+        ),
+    ] = None,
     text_column: TextColumn = None,
     id_column: IdColumn = None,
     bad_rows: Annotated[
@@ -205,6 +235,7 @@ def mine(
     ] = None,
     engine: EngineName = Engine.local,
     workers: Workers = None,
+    sieve: SieveChoice = Sieve.off,
     retry_failed: RetryFailed = False,
     seed: Seed = 0,
     timeout: Timeout = 120,
@@ -236,11 +267,12 @@ def mine(
             escalate=escalate,
         ),
         seed=seed,
+        metrics=dict(_pair(one) for one in metric or ()),
         corpus={"text_column": text_column, "id_column": id_column, "on_bad_row": bad_rows.value},
         annotate={"texts_per_call": texts_per_call},
         budget={"max_calls": max_llm_calls, "max_tokens": max_tokens, "max_usd": max_usd},
         train={"seed": seed, "layers": layers},
-        run={"backend": backend, "engine": engine.value, "workers": workers, "retry_failed": retry_failed},
+        run=_run_settings(backend, engine, workers, sieve, retry_failed=retry_failed),
         **({"base": base} if base else {}),
     )
     falconer = Falconer(
@@ -311,7 +343,7 @@ def predict(
         Path,
         typer.Argument(metavar="PROXY", help="A proxy's folder; or a plan (JSON), answered untrained from its words."),
     ],
-    corpus: Annotated[list[Path], typer.Argument(help="Files or folders of texts.")],
+    corpus: Corpora,
     output: Output,
     home: HomeDir = None,
     text_column: TextColumn = None,
@@ -322,6 +354,7 @@ def predict(
     backend: Backend = "auto",
     engine: EngineName = Engine.local,
     workers: Workers = None,
+    sieve: SieveChoice = Sieve.off,
     retry_failed: RetryFailed = False,
     as_json: AsJson = False,
 ) -> None:
@@ -331,7 +364,7 @@ def predict(
     """
     from itertools import islice
 
-    from langchain_falconer.corpus import Document, open_corpus_files
+    from langchain_falconer.corpus import Document, open_corpus_files, place
     from langchain_falconer.execute import Run, choose_backend
     from langchain_falconer.graph import Home
     from langchain_falconer.plan import Plan
@@ -339,24 +372,27 @@ def predict(
 
     settings = _mine_settings(
         corpus={"text_column": text_column, "id_column": id_column, "on_bad_row": bad_rows.value},
-        run={"backend": backend, "engine": engine.value, "workers": workers, "retry_failed": retry_failed},
+        run=_run_settings(backend, engine, workers, sieve, retry_failed=retry_failed),
     )
     proxy = Proxy.zero_shot(Plan.parse(_read(proxy_path))) if proxy_path.is_file() else Proxy.load(proxy_path)
     texts = open_corpus_files(list(corpus), settings.corpus)
     choose_backend(proxy, [d.text for d in islice(texts, 256) if isinstance(d, Document)], backend)
     with _progress() as show:
         run = Run(proxy, texts, Home.at(home).run_folder("predict"), settings.run)
-        done = run(output, lambda n: show({"stage": "execute", "done": n, "total": None}))
+        done = run(place(output), lambda n: show({"stage": "execute", "done": n, "total": None}))
     facts = {
-        "output": str(output),
+        "output": str(place(output)),
         "rows": done.tally.summary(),
         "texts_per_second": done.texts_per_second,
         "backend": proxy.session.name,
+        "sieve": done.sieve,
     }
     if as_json:
         _print_json(facts)
     else:
-        stdout.print(f"{done.tally.total:,} rows, {done.tally.matched:,} matched, in [bold]{output}[/bold]")
+        stdout.print(f"{done.tally.total:,} rows, {done.tally.matched:,} matched, in [bold]{place(output)}[/bold]")
+        if done.sieve:
+            stdout.print(done.sieve["said"], markup=False)
 
 
 @app.command()
@@ -716,6 +752,18 @@ def benchmark_flight(
     _show_benchmark(flight.run(data, texts=texts, rounds=rounds, on_score=_tell), as_json)
 
 
+@benchmark_app.command("sieve")
+def benchmark_sieve(
+    data: Annotated[Path, typer.Option("--data", help="The folder of the data sets.")],
+    texts: Annotated[int, typer.Option("--texts", help="Posts to run over, 240,398 at most.", min=1_000)] = 60_000,
+    as_json: AsJson = False,
+) -> None:
+    """A plan that few posts pass, with a sieve and without: pace, and what is lost by it."""
+    from langchain_falconer.benchmarks import sieve
+
+    _show_benchmark(sieve.run(data, texts=texts), as_json)
+
+
 @benchmark_app.command("proxy")
 def benchmark_proxy(
     data: Annotated[Path, typer.Option("--data", help="The folder of the data sets.")],
@@ -772,6 +820,20 @@ def _given(**options: Any) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
+def _pair(told: str) -> tuple[str, str]:
+    step, equals, metric = told.partition("=")
+    if not (step and equals):
+        raise SettingsError(f"--metric {told} names no step; write STEP=METRIC, e.g. --metric positive=recall:0.95")
+    return step, metric
+
+
+def _run_settings(
+    backend: str, engine: Engine, workers: int | None, sieve: Sieve, *, retry_failed: bool
+) -> dict[str, Any]:
+    chosen = {"backend": backend, "engine": engine.value, "workers": workers, "sieve": sieve.value}
+    return {**chosen, "retry_failed": retry_failed}
+
+
 def _mine_settings(**given: Any) -> Any:
     from pydantic import ValidationError
 
@@ -823,8 +885,10 @@ def _read(path: Path) -> bytes:
         raise SettingsError(f"cannot read {path} ({error.strerror}); name a file that is there") from None
 
 
-def _mined(falconer: Falconer, instruction: str, corpus: Any, output: Path, **options: Any) -> MiningResult:
-    paths = [Path(p) for p in corpus] if isinstance(corpus, list) else corpus
+def _mined(falconer: Falconer, instruction: str, corpus: Any, output: str | Path, **options: Any) -> MiningResult:
+    from langchain_falconer.corpus import place
+
+    paths = [place(p) for p in corpus] if isinstance(corpus, list) else corpus
     with _progress() as show:
         return falconer.mine(instruction, paths, output, on_event=show, **options)
 

@@ -8,7 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from langchain_falconer.annotate import Annotation, Budget, BudgetSettings, read_annotations
-from langchain_falconer.corpus import Added, StoredCorpus, open_corpus_files, spool, stored_settings
+from langchain_falconer.corpus import (
+    Added,
+    Place,
+    StoredCorpus,
+    Url,
+    open_corpus_files,
+    place,
+    spool,
+    stored_settings,
+)
 from langchain_falconer.errors import RunError, SettingsError
 from langchain_falconer.evaluate import Quality
 from langchain_falconer.execute import read_rows
@@ -34,9 +43,9 @@ class MiningResult:
     summary: dict[str, Any]
 
     @property
-    def output(self) -> Path:
-        """The file of result rows."""
-        return Path(self.summary["output"])
+    def output(self) -> Place:
+        """The file of result rows; a URL where they were wanted there."""
+        return place(self.summary["output"])
 
     @property
     def plan(self) -> Plan:
@@ -134,7 +143,7 @@ class Falconer:
         self,
         instruction: str,
         corpus: Any,
-        output: str | Path | None = None,
+        output: str | Place | None = None,
         *,
         plan: Plan | None = None,
         on_event: Progress | None = None,
@@ -145,9 +154,10 @@ class Falconer:
 
         Args:
             instruction: what is wanted, in plain words.
-            corpus: a :meth:`corpus` of this home, a path, a list of paths (``Path`` objects), or texts: a list of
-                ``str`` or LangChain ``Document``, a ``BaseLoader``, a Hugging Face dataset.
-            output: ``.jsonl``, ``.parquet`` or ``.duckdb``; by default in the home.
+            corpus: a :meth:`corpus` of this home, a path or URL, a list of paths (``Path`` or
+                :class:`~langchain_falconer.corpus.Url` objects), or texts: a list of ``str`` or LangChain
+                ``Document``, a ``BaseLoader``, a Hugging Face dataset.
+            output: ``.jsonl``, ``.parquet`` or ``.duckdb``, a file or (not DuckDB) a URL; by default in the home.
             plan: a plan that is there already.
             on_event: told of progress: ``{"stage", "event" | "done", "total"}``, with a ``"note"`` of what matters.
             reviewer: shown the plan, answers with a :class:`Review`; without one the plan is approved.
@@ -167,7 +177,7 @@ class Falconer:
         state: dict[str, Any] = {
             "instruction": instruction,
             "corpus": self._paths(corpus),
-            "output": str(Path(output).absolute()) if output else None,
+            "output": str(place(output).absolute()) if output else None,
             "plan": plan.to_dict() if plan else None,
             "annotations": str(Path(self.annotations).absolute()) if self.annotations else None,
             "auto_approve": reviewer is None,
@@ -299,7 +309,7 @@ class Falconer:
     def _source(self, corpus: Any) -> Source:
         if isinstance(corpus, StoredCorpus):
             return Source.of_stored(corpus)
-        paths = [Path(path) for path in self._paths(corpus)]
+        paths = [place(path) for path in self._paths(corpus)]
         return Source.of_files(paths[0].name, paths, self.settings.corpus)
 
     def _with(self, **settings: Any) -> Falconer:
@@ -314,9 +324,9 @@ class Falconer:
         return train_proxy(plan, known, **{**options, "passage_chars": self.settings.passage_chars, **train})
 
     def _paths(self, corpus: Any) -> list[str]:
-        if isinstance(corpus, str | Path):
-            corpus = [Path(corpus)]
-        if isinstance(corpus, list | tuple) and corpus and all(isinstance(c, Path) for c in corpus):
+        if isinstance(corpus, str | Path | Url):
+            corpus = [place(corpus)]
+        if isinstance(corpus, list | tuple) and corpus and all(isinstance(c, Path | Url) for c in corpus):
             return [str(c.absolute()) for c in corpus]
         return [str(spool(corpus, self.home.corpora, self.settings.corpus))]
 

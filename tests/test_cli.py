@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import shutil
 import sys
 
@@ -84,6 +85,14 @@ def test_mine_with_annotations_of_ones_own(mine, files):
     human = mine()
     assert human.code == 0
     assert "out.jsonl" in human.out.replace("\n", "")
+
+
+def test_a_metric_is_served_and_what_it_gave_is_said(mine, files):
+    done = mine("--json", metric="positive=recall:0.9", output=files / "metric.jsonl")
+    assert done.code == 0
+    said = " ".join(done.json["messages"])
+    assert re.search(r"step 'positive' says yes from a probability of 0\.\d+ on, for recall:0\.9: precision", said)
+    assert done.json["training"]["operating_points"]["positive"]["recall"] >= 0.9
 
 
 def test_mine_and_plan_with_an_llm(falconer, files, tiny_bert, tmp_path, monkeypatch):
@@ -360,6 +369,9 @@ BAD_SETTINGS = {
     "a base that is none": ({"base": "no/where", "home": "fresh"}, ["no/where"], 1),
     "an LLM without provider": ({"llm": "://x"}, ["provider:model"], 1),
     "an LLM without key": ({"llm": "openai:gpt-4.1-mini", "annotations": None}, ["OPENAI_API_KEY"], 1),
+    "a metric of no step": ({"metric": "f1"}, ["--metric f1", "STEP=METRIC"], 2),
+    "a metric that is none": ({"metric": "positive=auc"}, ["metrics", "'auc'", "recall:R"], 2),
+    "a metric of spans": ({"metric": "price=f1"}, ["step 'price'", "'positive'"], 2),
     "a bad price": ({"llm": "openai:x", "price": "cheap"}, ["--price 'cheap'", "0.4,1.6"], 2),
     "a price of three": ({"llm": "openai:x", "price": "1,2,3"}, ["--price '1,2,3'"], 2),
     "a negative price": ({"llm": "openai:x", "price": "-1,2"}, ["price"], 2),

@@ -12,14 +12,15 @@ from hypothesis import strategies as st
 from langchain_falconer.errors import AnnotationError
 from langchain_falconer.evaluate import (
     Estimate,
+    Metric,
     Quality,
-    best_threshold,
     evaluate_plan,
     expected_calibration_error,
     fit_scale,
     fit_temperature,
     label_scores,
     logit,
+    operating_point,
     proportion,
     proportion_by_text,
     reliability,
@@ -258,6 +259,7 @@ def test_a_few_targets_move_the_temperature_little():
 @pytest.mark.parametrize("targets", [[0, 1] * 4, [1] * 30])
 def test_too_little_to_go_by_leaves_scores_alone(targets):
     assert fit_temperature(np.ones((len(targets), 2)), targets) == 1.0
+    assert fit_temperature(np.ones((len(targets), 2)), targets, around=3.0) == 3.0
 
 
 def test_the_scale_of_scores_is_recovered_and_keeps_their_order():
@@ -274,10 +276,11 @@ def test_the_scale_of_scores_is_recovered_and_keeps_their_order():
 
 @pytest.mark.parametrize("right", [True, False])
 def test_few_scores_move_their_scale_little(right):
-    assert fit_scale([0.9] * 9, [right] * 9) == (1.0, 0.0)
     slope, shift = fit_scale([0.9] * 12, [right] * 12)
     assert 0.3 < slope < 3
-    assert abs(shift) < 4
+    assert 0 < abs(shift) < 4
+    near, near_shift = fit_scale([0.9] * 12, [right] * 12, around=(0.5, -1.0), spread=0.01)
+    assert (near, near_shift) == (pytest.approx(0.5, abs=0.05), pytest.approx(-1.0, abs=0.05))
     assert fit_scale([], []) == (1.0, 0.0)
 
 
@@ -300,21 +303,41 @@ def test_reliability_and_its_error():
         reliability([1.2], [True])
 
 
+_CANDIDATES = st.lists(st.tuples(st.sampled_from([0.0, 0.1, 0.3, 0.5, 0.7, 1.0]), st.booleans()), min_size=1)
+
+
 @settings(deadline=None)
-@given(
-    st.lists(st.tuples(st.sampled_from([0.0, 0.1, 0.3, 0.5, 0.7, 1.0]), st.booleans()), min_size=1), st.integers(0, 5)
-)
-def test_the_best_threshold_is_no_worse_than_any_other(candidates, missed):
-    scores, correct = (np.array(column) for column in zip(*candidates, strict=True))
-    n_gold = int(correct.sum()) + missed
+@given(_CANDIDATES, st.sampled_from(["f1", "precision:0.6", "recall:0.8"]))
+def test_the_operating_point_is_the_best_that_serves_the_metric(candidates, told):
+    metric = Metric.parse(told)
+    scores, truths = (np.array(column) for column in zip(*candidates, strict=True))
 
-    def f1(threshold):
-        kept = scores >= threshold
-        return 2 * correct[kept].sum() / max(kept.sum() + n_gold, 1)
+    def rates(threshold):
+        yes = scores >= threshold
+        right = (yes & truths).sum()
+        precision, recall = right / max(yes.sum(), 1), right / max(truths.sum(), 1)
+        return precision, recall, 2 * right / max(yes.sum() + truths.sum(), 1)
 
-    assert f1(best_threshold(scores, correct, n_gold)) == max(
-        f1(t) for t in [0, 0.05, 0.2, 0.4, 0.6, 0.9, 1.0]
-    ) or not any(correct)
+    def worth(threshold):
+        """What is to be as large as can be; None where the bound is not kept."""
+        precision, recall, f1 = rates(threshold)
+        value, bounded = {"f1": (f1, 1), "precision": (recall, precision), "recall": (precision, recall)}[metric.name]
+        return value if bounded >= (metric.at_least or 0) else None
+
+    worths = [w for t in [0, 0.05, 0.2, 0.4, 0.6, 0.9] if (w := worth(t)) is not None]
+    point = operating_point(metric, scores, truths)
+    if not truths.any() or not worths:
+        assert point is None
+        return
+    assert worth(point.threshold) == max(worths)
+    assert (point.precision, point.recall, point.f1) == pytest.approx(rates(point.threshold))
+    assert (point.n, point.positives) == (len(scores), truths.sum())
+
+
+@pytest.mark.parametrize("told", ["", "f1:0.5", "precision", "recall:0", "recall:1.1", "recall:x", "recall:nan", "auc"])
+def test_what_is_no_metric_is_refused_in_one_sentence(told):
+    with pytest.raises(ValueError, match=r"is no metric; ask for f1, precision:P or recall:R"):
+        Metric.parse(told)
 
 
 def test_the_room_is_light():

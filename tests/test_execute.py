@@ -2,7 +2,9 @@
 
 import json
 import shutil
+import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from importlib.util import find_spec
 
@@ -292,6 +294,7 @@ def test_a_proxy_without_an_export_runs_on_torch_or_is_exported(own):
 def test_a_backend_that_decides_otherwise_is_refused(own, monkeypatch):
     class Liar:
         name = "onnx"
+        at_once = 1
 
         def __init__(self, honest):
             self.honest = honest
@@ -305,6 +308,49 @@ def test_a_backend_that_decides_otherwise_is_refused(own, monkeypatch):
     monkeypatch.setattr(_backends, "OnnxSession", lambda *_: Liar(own.torch_session()))
     with pytest.raises(ProxyError, match=r"onnx: only .*%.*backend='torch'"):
         choose_backend(own, TEXTS, "onnx")
+
+
+def test_bfloat16_decides_and_scores_like_float32(own):
+    own.use(own.torch_session())
+    exact = own.answers(TEXTS, everything=True)
+    own.use(own.bf16_session())
+    near = own.answers(TEXTS, everything=True)
+    assert decisions_alike(exact, near) >= AGREEMENT
+    alone = [own.answers([text], everything=True)[0] for text in TEXTS]  # nothing is filled up there
+    for other in (near, alone):
+        off = [abs(a.labels["positive"].score - b.labels["positive"].score) for a, b in zip(exact, other, strict=True)]
+        assert max(off) < 0.02
+
+
+def test_bfloat16_gives_the_same_on_any_number_of_cores(own):
+    told = []
+    for cores in (1, 2):
+        own.use(own.bf16_session(cores))
+        told.append(own.answers(TEXTS * 8, everything=True))
+    assert told[0] == told[1]
+
+
+def test_computing_on_several_cores_leaves_torch_as_it_was(own):
+    import torch
+
+    before = torch.get_num_threads()
+    own.use(own.bf16_session(2))
+    own.answers(TEXTS)
+    with ThreadPoolExecutor(1) as pool:
+        assert {torch.get_num_threads(), pool.submit(torch.get_num_threads).result()} == {before}
+
+
+def test_a_bert_that_is_kept_runs_in_bfloat16_without_transformers(proxy_folder):
+    from langchain_falconer.proxy._bert import BertSession
+
+    if not BertSession.fits({}):
+        pytest.skip("torch has no bfloat16 of oneDNN here")
+    code = (
+        "import sys; from langchain_falconer.proxy import Proxy; proxy = Proxy.load(sys.argv[1]); "
+        "proxy.use(proxy.bf16_session()); assert proxy.run(['It works']); print('transformers' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(proxy_folder)], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
 
 
 def test_an_unknown_backend_is_refused_before_anything_runs(proxy):
@@ -328,6 +374,7 @@ def test_a_backend_that_answers_annotations_worse_is_refused(own, monkeypatch):
 
     class Biased:
         name = "onnx"
+        at_once = 1
 
         def __init__(self, *_):
             self.honest = own.torch_session()

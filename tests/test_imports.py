@@ -32,6 +32,10 @@ def test_a_heavy_name_loads_what_it_needs_when_it_is_used() -> None:
     assert "langgraph" in _loaded_by("from langchain_falconer import create_falconer_graph")
 
 
+def test_a_run_without_an_llm_needs_no_langgraph() -> None:
+    assert "langgraph" not in _loaded_by("from langchain_falconer.graph import Home, MineSettings")
+
+
 def test_every_public_name_resolves_and_keeps_its_name() -> None:
     for name in langchain_falconer.__all__:
         assert getattr(langchain_falconer, name).__name__ == name

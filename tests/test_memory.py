@@ -66,10 +66,10 @@ def test_the_new_task_is_learnt_and_the_old_one_kept(first, second):
     assert first.memory == ()
 
 
-def test_replay_is_what_keeps_it(first, second):
+def test_the_old_task_is_kept_where_there_is_nothing_to_rehearse_it_by(first):
     without = train_proxy(DEEDS, deeds(SEEN), after=first, settings=LEARN)
     assert deeds_right(without) >= 20
-    assert prices_right(without.recall(PLAN)) < prices_right(second.recall(PLAN))
+    assert prices_right(without.recall(PLAN)) >= 0.7
 
 
 def test_what_is_remembered_is_saved_and_answers_its_own_questions(second, tmp_path):

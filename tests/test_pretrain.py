@@ -12,6 +12,7 @@ import pytest
 from langchain_openai import ChatOpenAI
 from laptops import PLAN, annotations, is_positive, prices, reviews
 from loopback import ChatServer
+from safetensors.torch import load_file
 
 import langchain_falconer.proxy
 from langchain_falconer.errors import CorpusError, LLMError, SettingsError
@@ -32,6 +33,9 @@ from langchain_falconer.pretrain import (
     Recipe,
     SpanSource,
     distil,
+    filled,
+    named,
+    sections,
     sources,
 )
 from langchain_falconer.proxy import (
@@ -45,6 +49,7 @@ from langchain_falconer.proxy import (
     train_proxy,
 )
 
+DATA = Path(__file__).parents[2] / "shared" / "data"
 REVIEWS = reviews(80)
 SEED = random.Random
 
@@ -157,11 +162,34 @@ def test_a_type_of_another_text_is_absent_unless_it_may_be_there():
     assert named["person"] not in answers["Olaf"]  # a politician is a person
 
 
+def test_names_of_news_are_marked_by_type_and_family_and_only_where_all_are_known():
+    known = "Tony Blair led Labour into the 2001 general election, Chelsea beat Arsenal."
+    rows = list(named([known, "Tony Blair met Zebediah Quux.", "nobody is named here."]))
+    assert [row.text for row in rows] == [known]
+    found = {kind: [known[a:b] for a, b in spans] for kind, spans in rows[0].spans.items()}
+    assert found["politician"] == found["person"] == ["Tony Blair"]
+    assert found["political party"] == ["Labour"]
+    assert found["election"] == found["event"] == ["2001 general election"]
+    assert found["sports club"] == ["Chelsea", "Arsenal"]
+    assert set(found["organisation"]) == {"Labour", "Chelsea", "Arsenal"}
+
+
+@pytest.mark.parametrize("name", sections())
+def test_sentences_to_fill_in_are_whole_and_marked_where_they_stand(name):
+    made = filled(sections()[name], 200)
+    assert made == filled(sections()[name], 200)
+    for _, row in made:
+        assert not set("{}") & set(row.text)
+        assert all(row.text[a:b].strip() == row.text[a:b] != "" for spans in row.spans.values() for a, b in spans)
+    signs = {sign for sign, _ in made}
+    assert signs == ({"positive", "negative", "neutral"} if name.startswith(("review", "opinion")) else {""})
+
+
 def test_a_mixture_draws_by_weight_and_knows_its_sources():
     mixture = Mixture({"p": price_source(), "m": mood_source()}, {"p": 3, "m": 1})
     names = [mixture.draw(SEED(i), 4)[0] for i in range(400)]
     assert 250 < names.count("p") < 350
-    with pytest.raises(SettingsError, match="the mix names x; there is p"):
+    with pytest.raises(SettingsError, match="the mix names x: no such source"):
         Mixture({"p": price_source()}, {"x": 1})
 
 
@@ -181,6 +209,20 @@ def test_a_broken_recipe_is_one_sentence(tmp_path, text, message):
         file.write_text(text)
     with pytest.raises(SettingsError, match=message):
         Recipe.read(file)
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason=f"there is no {DATA}")
+def test_a_recipe_goes_on_from_what_its_start_makes(tiny_bert, tmp_path):
+    settings = PretrainSettings(base=str(tiny_bert), steps=1, texts=4, tasks=1, keep=0)
+    start = Recipe(name="first", settings=settings, mix={"name_sentences": 1})
+    recipe = Recipe(name="second", settings=settings, mix={"film_questions": 1}, start=start)
+    card = langchain_falconer.pretrain.make(recipe, DATA, tmp_path / "made")
+    assert card["recipe"]["start"]["mix"] == {"name_sentences": 1}
+    first, second = (
+        load_file(folder / "model.safetensors") for folder in (tmp_path / "made" / "start", tmp_path / "made")
+    )
+    change = max(float((first[name].float() - second[name].float()).abs().max()) for name in first)
+    assert 1e-6 < change < 0.01  # one step on from what the start made
 
 
 def test_data_that_is_not_there_is_one_sentence(tmp_path):

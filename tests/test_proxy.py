@@ -15,7 +15,8 @@ from safetensors.numpy import load_file
 
 from langchain_falconer.annotate import Annotation
 from langchain_falconer.corpus import overlapping, split_passages
-from langchain_falconer.errors import ProxyError
+from langchain_falconer.errors import ProxyError, SettingsError
+from langchain_falconer.evaluate import Metric
 from langchain_falconer.execute import decisions_alike
 from langchain_falconer.plan import Plan
 from langchain_falconer.proxy import PASSAGE_CHARS, OnnxSession, Proxy, TrainSettings, train_proxy
@@ -143,6 +144,60 @@ def test_calibration_moves_scores_and_no_decision(proxy_folder, tmp_path):
     assert spans == [[(s.start, s.end) for s in a.spans["price"]] for a in after]
     assert [s.score for a in before for s in a.spans["price"]] != [s.score for a in after for s in a.spans["price"]]
     assert Proxy.load(tmp_path / "p").answers(UNSEEN, everything=True) == after
+
+
+def test_a_span_step_with_nothing_to_go_by_is_calibrated_like_the_others(tiny_bert):
+    plan = plan_of(
+        {"id": "price", "op": "get_span", "instruction": "Extract the price"},
+        {"id": "kind", "op": "get_span", "instruction": "Extract the kind of thing"},
+    )
+
+    def known(text, kinds):
+        price, kind = text.index("$"), text.index("laptop")
+        found = (Span.at(text, kind, kind + 6),) if kinds else ()
+        return told(text, spans={"price": (Span.at(text, price, price + 4),), "kind": found})
+
+    proxy = train_proxy(plan, [known(t, kinds=True) for t in SEEN], base=tiny_bert, settings=LEARN)
+    only_prices = [told(t, spans={"price": known(t, kinds=True).answers.spans["price"]}) for t in UNSEEN]
+    proxy.calibrate(only_prices)
+    scales = proxy.manifest["calibration"]["scales"]
+    assert scales["price"] != [1, 0]
+    assert scales["kind"] == pytest.approx(scales["price"], rel=0.5)
+
+
+def test_a_threshold_is_chosen_for_the_metric_asked_for_and_kept(proxy_folder, tmp_path):
+    proxy = Proxy.load(shutil.copytree(proxy_folder, tmp_path / "p"))
+    all_good = [
+        Annotation(t, replace(a.answers, labels={"positive": Label(True)}), "human")
+        for t, a in zip(UNSEEN, annotations(UNSEEN), strict=True)
+    ]
+    proxy.calibrate(all_good, {"positive": Metric.parse("recall:1")})
+    point = proxy.manifest["operating_points"]["positive"]
+    assert (point["recall"], point["n"], point["positives"]) == (1, len(UNSEEN), len(UNSEEN))
+    assert proxy.manifest["calibration"]["thresholds"]["positive"] == point["threshold"] < 0.5
+    answers = Proxy.load(tmp_path / "p").answers(UNSEEN)
+    assert all(a.labels["positive"].value for a in answers)
+    unlikely = [a.labels["positive"].score for a, t in zip(answers, UNSEEN, strict=True) if not is_positive(t)]
+    assert max(unlikely) < 0.5  # yes, though the score says how unlikely
+    assert [label.value for label in proxy.get_label(UNSEEN, "Is this a positive review?")] == [True] * len(UNSEEN)
+
+
+def test_where_no_threshold_serves_the_metric_one_half_decides(proxy_folder, tmp_path):
+    proxy = Proxy.load(shutil.copytree(proxy_folder, tmp_path / "p"))
+    none_good = [told(text, {"positive": False}) for text in UNSEEN]
+    proxy.calibrate(none_good, {"positive": Metric.parse("f1")})
+    assert proxy.manifest["operating_points"] == {"positive": {"metric": "f1"}}
+    assert [a.labels["positive"].value for a in proxy.answers(UNSEEN)] == list(map(is_positive, UNSEEN))
+    with pytest.raises(SettingsError, match=r"step 'price' has no threshold .* this plan are 'positive'"):
+        proxy.calibrate(none_good, {"price": Metric.parse("f1")})
+
+
+def test_any_of_has_one_threshold_for_all_its_labels(tiny_bert):
+    known = [told(t, {"kind": "love" if is_positive(t) else "terrible", "tags": tags(t)}) for t in SEEN]
+    proxy = train_proxy(labels_only(), known, base=tiny_bert, settings=BRIEF)
+    proxy.calibrate(known, {"tags": Metric.parse("recall:1")})
+    for text, answers in zip(SEEN, proxy.answers(SEEN), strict=True):
+        assert set(tags(text)) <= set(answers.labels["tags"].value)
 
 
 def test_confidence_is_a_share(proxy):
@@ -371,6 +426,28 @@ def test_a_hundred_labels(tiny_bert):
     assert all(0 < r.labels["unit"].score <= 1 for r in proxy.run(UNSEEN))
 
 
+@pytest.mark.parametrize("unsure", ["a score", "three annotators"])
+def test_scores_are_as_sure_as_the_annotators(unsure, tiny_bert):
+    kinds = ["love", "terrible", "neither"]
+    plan = plan_of(
+        {"id": "good", "op": "get_label", "instruction": "Is this a positive review?"},
+        {"id": "kind", "op": "get_label", "instruction": "Which kind?", "labels": kinds},
+    )
+
+    def known(text):
+        good, kind = is_positive(text), kinds[0 if is_positive(text) else 1]
+        if unsure == "a score":
+            return [Annotation(text, Answers({"good": Label(good, 2 / 3), "kind": Label(kind, 2 / 3)}), "llm")]
+        sure = told(text, {"good": good, "kind": kind})
+        return [sure, sure, told(text, {"good": not good, "kind": "neither"})]
+
+    proxy = train_proxy(plan, [a for t in SEEN for a in known(t)], base=tiny_bert, settings=LEARN)
+    for text, answers in zip(SEEN, proxy.answers(SEEN), strict=True):
+        assert answers.labels["good"].value is is_positive(text)
+        assert answers.labels["kind"].value == kinds[0 if is_positive(text) else 1]
+        assert all(0.5 < label.score < 0.85 for label in answers.labels.values())
+
+
 def test_a_step_of_the_text_may_wait_for_steps_of_spans(tiny_bert):
     plan = plan_of(
         {"id": "price", "op": "get_span", "instruction": "Extract the price"},
@@ -397,7 +474,7 @@ def test_a_step_of_the_text_may_wait_for_steps_of_spans(tiny_bert):
 
 
 def test_there_must_be_something_to_learn_for_every_step(tiny_bert):
-    with pytest.raises(ProxyError, match="step 'price' has no annotation"):
+    with pytest.raises(ProxyError, match=r"step 'price' has no annotation"):
         train_proxy(PLAN, [told(review(1), {"positive": True})], base=tiny_bert, settings=BRIEF)
     with pytest.raises(ProxyError, match="step 'positive' has no annotation"):
         train_proxy(PLAN, [], base=tiny_bert, settings=BRIEF)

@@ -15,17 +15,20 @@ from langchain_falconer.corpus import CorpusSettings, open_corpus_files
 from langchain_falconer.execute import Run, RunSettings
 
 # Ray in a process of its own: it starts daemons, and talks to more hosts than tests may.
-_CHILD = """
-import sys
+_BEGIN = """
+import json, os, signal, sys
 from pathlib import Path
 import ray
-from langchain_falconer.corpus import CorpusSettings, open_corpus_files
+from langchain_falconer.corpus import CorpusSettings, open_corpus_files, place
 from langchain_falconer.execute import Run, RunSettings
 from langchain_falconer.proxy import Proxy
-folder, corpus = map(Path, sys.argv[2:])
-ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=100 * 2**20)
+folder, corpus = Path(sys.argv[2]), sys.argv[3]
+options = dict(num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=100 * 2**20)
 settings = RunSettings(shard_texts=2, engine="ray", workers=2)
 run = Run(Proxy.load(sys.argv[1]), open_corpus_files([corpus], CorpusSettings(on_bad_row="record")), folder, settings)
+"""
+_STOPPED = f"""{_BEGIN}
+ray.init(**options)
 def stop(done):
     if done == 40:
         raise KeyboardInterrupt
@@ -36,18 +39,60 @@ except KeyboardInterrupt:
     pass
 print(run(folder / "out.jsonl").texts)
 """
+# Workers say what they compute; one of them, under this process's raylet, is killed on the way.
+_LOST = f"""{_BEGIN}
+def telling():
+    answers = Proxy.answers
+    def told(self, texts, **options):
+        with (folder / f"told-{{os.getpid()}}").open("a") as out:
+            out.write(json.dumps(list(texts)) + "\\n")
+        return answers(self, texts, **options)
+    Proxy.answers = told
+def above(pid):
+    return int(Path(f"/proc/{{pid}}/stat").read_text().rpartition(")")[2].split()[1])
+def kill(done):
+    if done == 40:
+        pid = next(int(told.name.split("-")[1]) for told in folder.glob("told-*"))
+        assert above(above(pid)) == os.getpid()
+        os.kill(pid, signal.SIGKILL)
+ray.init(runtime_env={{"worker_process_setup_hook": telling}}, **options)
+run(place(f"file://{{folder}}/out.parquet"), kill)
+"""
 
 
-@pytest.mark.skipif(not find_spec("ray"), reason="Ray is not installed (extra ray)")
+def ray_child(code, *arguments):
+    package = Path(langchain_falconer.__file__).parents[1]
+    environment = os.environ | {"PYTHONPATH": str(package), "RAY_USAGE_STATS_ENABLED": "0"}
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+needs_ray = pytest.mark.skipif(not find_spec("ray"), reason="Ray is not installed (extra ray)")
+
+
+@needs_ray
 def test_ray_with_two_workers_stopped_and_run_again_gives_the_bytes_of_local(proxy, proxy_folder, tmp_path):
     odd = ["", "x" * 2500, "👩‍👩‍👧 $5\r\nI love it, paid $77"]
     corpus = write_corpus(tmp_path / "c.jsonl", [*reviews(80), *reviews(5), *odd])
     texts = open_corpus_files([corpus], CorpusSettings(on_bad_row="record"))
     local = Run(proxy, texts, tmp_path / "local", RunSettings(shard_texts=2))(tmp_path / "local.jsonl")
-    command = [sys.executable, "-c", _CHILD, str(proxy_folder), str(tmp_path), str(corpus)]
-    package = Path(langchain_falconer.__file__).parents[1]
-    environment = os.environ | {"PYTHONPATH": str(package), "RAY_USAGE_STATS_ENABLED": "0"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
+    told = ray_child(_STOPPED, proxy_folder, tmp_path, corpus)
     assert (tmp_path / "out.jsonl").read_bytes() == local.output.read_bytes()
-    assert json.loads(done.stdout.splitlines()[-1]) == 88 - 40
+    assert json.loads(told.splitlines()[-1]) == 88 - 40
+
+
+@needs_ray
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="a process's parent is read from /proc")
+def test_a_worker_that_is_killed_costs_the_shard_in_flight_and_no_row(proxy, proxy_folder, tmp_path):
+    corpus = write_corpus(tmp_path / "c.jsonl", reviews(160))
+    local = Run(proxy, open_corpus_files([corpus]), tmp_path / "local", RunSettings(shard_texts=2))
+    local(tmp_path / "local.parquet")
+    ray_child(_LOST, proxy_folder, tmp_path, f"file://{corpus}")
+    assert (tmp_path / "out.parquet").read_bytes() == (tmp_path / "local.parquet").read_bytes()
+    told = [file.read_text().splitlines() for file in tmp_path.glob("told-*")]
+    assert len(told) == 3, "two workers, and the one that took the place of the killed one"
+    computed = [text for lines in told for line in lines for text in json.loads(line)]
+    assert len(computed) - len(set(computed)) <= 2, "one shard"
+    assert set(computed) == set(reviews(160))

@@ -1,4 +1,4 @@
-"""Benchmarks that users can run: ``falconer benchmark planning | live | agents | labels | guarantee | steps | …``.
+"""Benchmarks that users can run, as ``falconer benchmark NAME``.
 
 Each returns ``{"title", "columns", "rows", "verdict"}`` and whatever else is worth keeping, as JSON data.
 """

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -24,7 +23,14 @@ from langchain_falconer.proxy import Proxy, TrainSettings, train_proxy
 FEW = 1_000
 PIPELINE_TEXTS = 2_000
 _STEPS = ("aspect", "food", "feeling")
-_CLI = "from langchain_falconer.cli import main; main()"
+_CLI = """
+from langchain_falconer.cli import main
+try:
+    main()
+finally:
+    # Not ru_maxrss, which starts from what the parent held.
+    print(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")), flush=True)
+"""
 
 
 def run(data: Path, *, texts: int, rounds: int, on_score: Callable[..., None]) -> dict[str, Any]:
@@ -88,14 +94,13 @@ class _Place:
             arguments = [str(self.proxy), str(corpus), "-o", f"{home}/rows.jsonl", "--home", home, "--json"]
             command = [sys.executable, "-c", _CLI, "predict", *arguments]
             began = time.perf_counter()
-            process = subprocess.Popen(command, stdout=said, stderr=said)  # noqa: S603
-            _, status, usage = os.wait4(process.pid, 0)
+            done = subprocess.run(command, stdout=said, stderr=subprocess.STDOUT)  # noqa: S603
             seconds = time.perf_counter() - began
-            process.returncode = os.waitstatus_to_exitcode(status)
-            if process.returncode:
-                said.seek(0)
-                raise RunError(f"a run failed: {said.read().decode(errors='replace')[-300:]}")
-        return _Flight(seconds, usage.ru_maxrss / 1024)
+            said.seek(0)
+            told = said.read().decode(errors="replace")
+        if done.returncode:
+            raise RunError(f"a run failed: {told[-300:]}")
+        return _Flight(seconds, int(told.split()[-2]) / 1024)
 
 
 def _trained(data: Path, folder: Path) -> Path:

@@ -4,6 +4,7 @@ Everything streams, and a row that cannot be read is a :class:`BadRow` with its 
 data: nothing in it is executed, taken for a path or followed.
 """
 
+from langchain_falconer._urls import Place, Url, place
 from langchain_falconer.corpus._corpus import Corpus, open_corpus, open_corpus_files, spool
 from langchain_falconer.corpus._index import diverse, near_duplicates, nearest
 from langchain_falconer.corpus._model import BadRow, CorpusSettings, Document
@@ -18,7 +19,9 @@ __all__ = [
     "CorpusPart",
     "CorpusSettings",
     "Document",
+    "Place",
     "StoredCorpus",
+    "Url",
     "Workspace",
     "diverse",
     "near_duplicates",
@@ -26,6 +29,7 @@ __all__ = [
     "open_corpus",
     "open_corpus_files",
     "overlapping",
+    "place",
     "sample_uniform",
     "split_passages",
     "spool",

@@ -12,6 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from langchain_falconer._urls import Place, Url, place
 from langchain_falconer.corpus._files import find_parts, reading
 from langchain_falconer.corpus._items import Items, find_items
 from langchain_falconer.corpus._model import BadRow, CorpusSettings, Document
@@ -25,8 +26,8 @@ def open_corpus(source: Any, settings: CorpusSettings = _DEFAULTS) -> Corpus:
     """Opens a corpus and finds its columns; the rows are read when it is iterated.
 
     Args:
-        source: A path (``str`` or ``Path``) to a file or folder; a list of ``Path``; a list of texts (``str``), of
-            mappings or of LangChain documents; a LangChain loader; or a Hugging Face dataset.
+        source: A path (``str`` or ``Path``) or URL of a file or folder; a list of ``Path`` or :class:`Url`; a list of
+            texts (``str``), of mappings or of LangChain documents; a LangChain loader; or a Hugging Face dataset.
         settings: How to read it.
 
     Raises:
@@ -35,8 +36,8 @@ def open_corpus(source: Any, settings: CorpusSettings = _DEFAULTS) -> Corpus:
     return _open(source, settings, once=False)
 
 
-def open_corpus_files(paths: Sequence[str | Path], settings: CorpusSettings = _DEFAULTS) -> Corpus:
-    """Opens files and folders as one corpus, in order.
+def open_corpus_files(paths: Sequence[str | Place], settings: CorpusSettings = _DEFAULTS) -> Corpus:
+    """Opens files and folders as one corpus, in order: paths, or URLs that fsspec knows (``s3://…``).
 
     JSONL, CSV, TSV, plain text (each gzipped or not), Parquet, folders of one of these, and Hugging Face datasets
     saved on disk. A row without an id is known by its number from 0, after "FILE:" if there are several files; a
@@ -47,15 +48,19 @@ def open_corpus_files(paths: Sequence[str | Path], settings: CorpusSettings = _D
     """
     if not paths:
         raise CorpusError("no file was given; name at least one file or folder")
-    sources = [os.path.abspath(Path(path).expanduser()) for path in paths]  # noqa: PTH100 (links are not resolved)
-    return Corpus(find_parts(paths, settings.max_row_bytes), sources, settings)
+    places = [place(path) for path in paths]
+    return Corpus(find_parts(places, settings.max_row_bytes), [_source(one) for one in places], settings)
+
+
+def _source(path: Place) -> str:
+    return str(path) if isinstance(path, Url) else os.path.abspath(path.expanduser())  # noqa: PTH100 (links stay)
 
 
 def _open(source: Any, settings: CorpusSettings, *, once: bool) -> Corpus:
-    if isinstance(source, str | Path):
+    if isinstance(source, str | Path | Url):
         return open_corpus_files([source], settings)
-    if isinstance(source, list | tuple) and any(isinstance(item, Path) for item in source):
-        if not all(isinstance(item, Path) for item in source):
+    if isinstance(source, list | tuple) and any(isinstance(item, Path | Url) for item in source):
+        if not all(isinstance(item, Path | Url) for item in source):
             raise CorpusError("the list mixes paths with other things; give Path objects only, or texts only")
         return open_corpus_files(source, settings)
     items: Items = find_items(source, once=once)
@@ -70,7 +75,7 @@ class Corpus:
     of a corpus without rows. Memory is flat but for 8-byte hashes of the ids, where rows bring their own.
 
     Attributes:
-        sources: What is read, in words: absolute paths, or the kind of object.
+        sources: What is read, in words: absolute paths, URLs without credentials, or the kind of object.
         settings: How it is read.
     """
 
@@ -102,9 +107,7 @@ class Corpus:
         files = [file for part, _ in self._parts for file in part.files]
         for file in files:
             with reading(file):
-                stat = file.stat()
-            stamp = [os.path.abspath(file), stat.st_size, stat.st_mtime_ns]  # noqa: PTH100
-            digest.update(json.dumps(stamp).encode())
+                digest.update(json.dumps(_stamp(file)).encode())
         if not files:
             for record, _, _ in self._records():
                 digest.update(record_line(record))
@@ -132,6 +135,14 @@ class Corpus:
             f"{part.where(at)} has the id '{shown}' of {first}; name a column of unique ids with --id-column, "
             "or have the rows numbered with --id-column '' (id_column='')"
         )
+
+
+def _stamp(file: Place) -> list[Any]:
+    """Where a file lies, its size and its time. Raises ``OSError``."""
+    if isinstance(file, Url):
+        return [*file.stamp()]
+    stat = file.stat()
+    return [os.path.abspath(file), stat.st_size, stat.st_mtime_ns]  # noqa: PTH100
 
 
 def _failure(bad: BadRow) -> CorpusError:

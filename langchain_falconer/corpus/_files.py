@@ -10,11 +10,12 @@ import re
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
 
+from langchain_falconer._urls import Place, Url
 from langchain_falconer.corpus._model import CorpusSettings
 from langchain_falconer.corpus._rows import (
     Layout,
@@ -27,14 +28,14 @@ from langchain_falconer.corpus._rows import (
     parse_json,
     too_long,
 )
-from langchain_falconer.errors import CorpusError
+from langchain_falconer.errors import CorpusError, FalconerError
 
 _PIECE = 1 << 16
 _BATCH = 256
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[None]:
+def reading(path: Place) -> Iterator[None]:
     """Turns what may go wrong in reading a file into a sentence."""
     try:
         yield
@@ -43,11 +44,23 @@ def reading(path: Path) -> Iterator[None]:
     except (gzip.BadGzipFile, zlib.error) as error:
         raise CorpusError(f"{path} is not sound gzip ({error}); compress it again or drop the .gz") from None
     except OSError as error:
-        raise CorpusError(f"{path} cannot be read: {error.strerror or error}; check the file and its rights") from None
+        # What a remote file system says may hold the address, credentials and all.
+        why = error.strerror or (type(error).__name__ if isinstance(path, Url) else error)
+        raise CorpusError(f"{path} cannot be read: {why}; check the file and its rights") from None
+    except Exception as error:
+        if isinstance(path, Url) and not isinstance(error, FalconerError | RowError | ValueError):
+            raise CorpusError(f"{path} cannot be read: {type(error).__name__}; check it and try again") from None
+        raise
 
 
-def _open(path: Path) -> IO[bytes]:
-    return cast(IO[bytes], gzip.open(path, "rb")) if path.suffix.lower() == ".gz" else path.open("rb")
+@contextmanager
+def _open(path: Place) -> Iterator[IO[bytes]]:
+    with path.open("rb") as stream:
+        if path.suffix.lower() == ".gz":
+            with gzip.GzipFile(fileobj=stream) as unpacked:
+                yield cast(IO[bytes], unpacked)
+        else:
+            yield stream
 
 
 class _Quotes:
@@ -125,13 +138,13 @@ def _without_bom(piece: bytes) -> bytes:
 class _File:
     """What the readers of one file have in common."""
 
-    path: Path
+    path: Place
     label: str
     limit: int
     replayable = True
 
     @property
-    def files(self) -> tuple[Path, ...]:
+    def files(self) -> tuple[Place, ...]:
         return (self.path,)
 
     def where(self, at: int) -> str:
@@ -236,7 +249,7 @@ def _attempt(parse: Callable[[bytes], Mapping[str, Any] | str], record: bytes) -
 class TextFiles:
     """Text files below ``root``, each one document whose id is its path there (after ``prefix``)."""
 
-    root: Path
+    root: Place
     names: Sequence[str]
     limit: int
     prefix: str = ""
@@ -244,7 +257,7 @@ class TextFiles:
     replayable = True
 
     @property
-    def files(self) -> Iterator[Path]:
+    def files(self) -> Iterator[Place]:
         return (self.root / name for name in self.names)
 
     def layout(self, settings: CorpusSettings) -> Layout:
@@ -262,7 +275,7 @@ class TextFiles:
     def where(self, at: int) -> str:
         return self.prefix + self.names[at]
 
-    def _text(self, path: Path) -> bytes | RowError:
+    def _text(self, path: Place) -> bytes | RowError:
         with reading(path), _open(path) as stream:
             data = stream.read(self.limit + len(codecs.BOM_UTF8) + 1).removeprefix(codecs.BOM_UTF8)
         return data if len(data) <= self.limit else too_long(self.limit)
@@ -316,10 +329,13 @@ class Parquet(_Arrow):
 
     format = "Parquet"
 
-    def _open(self) -> Any:
+    @contextmanager
+    def _open(self) -> Iterator[Any]:
         import pyarrow.parquet as pq
 
-        return pq.ParquetFile(self.path, buffer_size=1 << 20)
+        with ExitStack() as stack:
+            source = stack.enter_context(self.path.open("rb")) if isinstance(self.path, Url) else self.path
+            yield stack.enter_context(pq.ParquetFile(source, buffer_size=1 << 20))
 
     def _schema(self) -> Any:
         with self._open() as file:
@@ -332,6 +348,8 @@ class Parquet(_Arrow):
 
 class SavedDataset(_Arrow):
     """A folder that Hugging Face ``Dataset.save_to_disk`` wrote; read with pyarrow alone."""
+
+    path: Path
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -410,12 +428,12 @@ def _suffix(name: str) -> str | None:
 class _Found:
     """A file, or a folder of text files, and what to call it as long as that is unambiguous."""
 
-    path: Path
+    path: Place
     short: str
     names: tuple[str, ...] = ()
 
 
-def find_parts(paths: Sequence[str | Path], limit: int) -> list[Part]:
+def find_parts(paths: Sequence[Place], limit: int) -> list[Part]:
     """The readers of the files at ``paths`` and in the folders there, in order.
 
     Raises:
@@ -432,7 +450,7 @@ def find_parts(paths: Sequence[str | Path], limit: int) -> list[Part]:
 def _part(found: _Found, label: str, limit: int) -> Part:
     if found.names:
         return TextFiles(found.path, found.names, limit)
-    if found.path.is_dir():
+    if isinstance(found.path, Path) and found.path.is_dir():
         return SavedDataset(found.path, label, limit)
     name = found.path.name
     reader = _READERS[cast(str, _suffix(name))]
@@ -441,8 +459,10 @@ def _part(found: _Found, label: str, limit: int) -> Part:
     return reader(found.path, label, limit)
 
 
-def _look(given: str | Path) -> list[_Found]:
-    path = Path(given).expanduser()
+def _look(given: Place) -> list[_Found]:
+    if isinstance(given, Url):
+        return _look_at(given)
+    path = given.expanduser()
     try:
         if path.is_dir():
             return _look_into(path)
@@ -454,6 +474,23 @@ def _look(given: str | Path) -> list[_Found]:
         raise CorpusError(
             f"there is no regular file or folder '{shown}'; check the path (texts themselves come as a list)"
         )
+    return _file_at(path)
+
+
+def _look_at(url: Url) -> list[_Found]:
+    try:
+        url.check()
+    except FalconerError as error:
+        raise CorpusError(str(error)) from None
+    with reading(url):
+        if url.is_dir():
+            return _sorted_out(url, sorted(name for name in url.below() if _is_data(name)))
+        if not url.is_file():
+            raise CorpusError(f"there is no file or folder {url}; check the address and what you may read")
+    return _file_at(url)
+
+
+def _file_at(path: Place) -> list[_Found]:
     if _suffix(path.name) is None:
         raise CorpusError(f"{path} is of no format that can be read; give {_formats()}")
     return [_Found(path, path.name)]
@@ -470,7 +507,11 @@ def _look_into(folder: Path) -> list[_Found]:
         raise CorpusError(f"{folder} holds a dataset in splits; give one of its folders: {', '.join(splits) or 'none'}")
     if (folder / "dataset_info.json").is_file() and (folder / "state.json").is_file():
         return [_Found(folder, folder.name)]
-    names = sorted(_names_below(folder))
+    return _sorted_out(folder, sorted(_names_below(folder)))
+
+
+def _sorted_out(folder: Place, names: list[str]) -> list[_Found]:
+    """The files of a folder as one corpus, or as one each."""
     if not names:
         raise CorpusError(f"the folder {folder} holds no files to read; give {_formats()}")
     first: dict[str, str] = {}
@@ -498,6 +539,12 @@ def _names_below(folder: Path) -> Iterator[str]:
     for root, folders, files in os.walk(folder, onerror=fail):
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in files:
-            marker = name.startswith(".") or (name.startswith("_") and _suffix(name) is None)
-            if not marker:
+            if _is_data(name):
                 yield (Path(root) / name).relative_to(folder).as_posix()
+
+
+def _is_data(path: str) -> bool:
+    """Whether a file below a folder is neither hidden nor a marker."""
+    *folders, name = path.split("/")
+    marker = name.startswith(".") or (name.startswith("_") and _suffix(name) is None)
+    return not marker and not any(folder.startswith(".") for folder in folders)

@@ -8,9 +8,9 @@ import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from numbers import Real
-from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+from langchain_falconer._urls import Place
 from langchain_falconer.corpus._model import BadRow, CorpusSettings, Document
 from langchain_falconer.errors import CorpusError
 
@@ -59,7 +59,7 @@ class Part(Protocol):
         """What tells this file from the others in ids; empty in memory."""
 
     @property
-    def files(self) -> Iterable[Path]:
+    def files(self) -> Iterable[Place]:
         """The files that are read; none in memory."""
 
     @property

@@ -1,7 +1,6 @@
 """The evaluate room: how well answers agree, how sure that is, and what a score is worth (numpy and scipy only)."""
 
 from langchain_falconer.evaluate._calibration import (
-    best_threshold,
     expected_calibration_error,
     fit_scale,
     fit_temperature,
@@ -12,6 +11,7 @@ from langchain_falconer.evaluate._guarantee import Certificate, Population, can_
 from langchain_falconer.evaluate._interval import Estimate, Interval, proportion, proportion_by_text
 from langchain_falconer.evaluate._quality import Quality, StepQuality, evaluate_plan
 from langchain_falconer.evaluate._scores import F1Scores, LabelScores, label_scores, span_scores
+from langchain_falconer.evaluate._threshold import Metric, OperatingPoint, operating_point
 
 __all__ = [
     "Certificate",
@@ -19,10 +19,11 @@ __all__ = [
     "F1Scores",
     "Interval",
     "LabelScores",
+    "Metric",
+    "OperatingPoint",
     "Population",
     "Quality",
     "StepQuality",
-    "best_threshold",
     "can_certify",
     "certify",
     "evaluate_plan",
@@ -32,6 +33,7 @@ __all__ = [
     "fit_temperature",
     "label_scores",
     "logit",
+    "operating_point",
     "proportion",
     "proportion_by_text",
     "reliability",

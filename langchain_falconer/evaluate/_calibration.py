@@ -1,4 +1,4 @@
-"""What a score is worth: temperature, calibration error, reliability, and where to cut."""
+"""What a score is worth: temperature, calibration error, reliability."""
 
 from __future__ import annotations
 
@@ -8,22 +8,23 @@ from numpy.typing import ArrayLike, NDArray
 from langchain_falconer.evaluate._interval import proportion
 
 FEWEST = 10
-_PRIOR_SPREAD = 0.5  # standard deviation of log T before any data: T in about [1/e, e]
+_PRIOR_SPREAD = 1.0  # standard deviation of log T before any data
 _LARGEST_LOG = float(np.log(20))
 
 
-def fit_temperature(logits: ArrayLike, targets: ArrayLike) -> float:
+def fit_temperature(logits: ArrayLike, targets: ArrayLike, *, around: float = 1.0) -> float:
     """The temperature T for which ``softmax(logits / T)`` is best calibrated (Guo et al. 2017, arXiv 1706.04599).
 
-    Minimises the negative log-likelihood of held-out targets. A normal prior on log T around 0 keeps T near 1 while
+    Minimises the negative log-likelihood of held-out targets. A normal prior on log T keeps T near ``around`` while
     there are few of them, and from running to 0 when all of them are right; a few hundred outweigh it.
 
     Args:
         logits: before the softmax, shape (n, k).
         targets: the right column of each row, shape (n,).
+        around: the temperature to expect.
 
     Returns:
-        T in [0.05, 20]; 1.0 when there are fewer than 10 targets or all are of one class, which tells nothing.
+        T in [0.05, 20]; ``around`` when there are fewer than 10 targets or all are of one class, which tells nothing.
 
     Raises:
         ValueError: if the shapes don't fit, a logit is not finite, or a target is no column.
@@ -37,26 +38,30 @@ def fit_temperature(logits: ArrayLike, targets: ArrayLike) -> float:
     if ((y < 0) | (y >= z.shape[1])).any():
         raise ValueError(f"a target is no column of logits of shape {z.shape}")
     if len(y) < FEWEST or len(np.unique(y)) < 2:
-        return 1.0
+        return around
 
     def loss(log_t: float) -> float:
         likelihood = log_softmax(z * np.exp(-log_t), axis=1)[np.arange(len(y)), y].sum()
-        return float(0.5 * (log_t / _PRIOR_SPREAD) ** 2 - likelihood)
+        return float(0.5 * ((log_t - np.log(around)) / _PRIOR_SPREAD) ** 2 - likelihood)
 
     return float(np.exp(minimize_scalar(loss, bounds=(-_LARGEST_LOG, _LARGEST_LOG), method="bounded").x))
 
 
-def fit_scale(scores: ArrayLike, correct: ArrayLike) -> tuple[float, float]:
+def fit_scale(
+    scores: ArrayLike, correct: ArrayLike, *, around: tuple[float, float] = (1.0, 0.0), spread: float = 0.5
+) -> tuple[float, float]:
     """Slope a and shift b for which ``sigmoid(a * logit(score) + b)`` is best calibrated (Platt 1999).
 
-    A normal prior around a = 1, b = 0 keeps scores as they are while there are few of them.
+    A normal prior keeps them near ``around`` while there are few scores.
 
     Args:
         scores: the score of each answer in [0, 1], shape (n,).
         correct: whether it was right, shape (n,).
+        around: slope and shift to expect; as they stand, scores are kept as they are.
+        spread: the standard deviation of log a before any data; that of b is twice as large.
 
     Returns:
-        ``(a, b)``, a > 0, so that no two answers change places; ``(1.0, 0.0)`` for fewer than 10.
+        ``(a, b)``, a > 0, so that no two answers change places.
 
     Raises:
         ValueError: as :func:`reliability`.
@@ -64,17 +69,15 @@ def fit_scale(scores: ArrayLike, correct: ArrayLike) -> tuple[float, float]:
     from scipy.optimize import minimize
     from scipy.special import log_expit
 
-    values, right = _scored(scores, correct)
-    if len(values) < FEWEST:
-        return 1.0, 0.0
+    values, right = scored(scores, correct)
     z, sign = logit(values), np.where(right, 1.0, -1.0)
+    expected = np.array([np.log(around[0]), around[1]])
 
     def loss(at: NDArray[np.float64]) -> float:
-        log_a, b = at
-        likelihood = log_expit(sign * (np.exp(log_a) * z + b)).sum()
-        return float(0.5 * ((log_a / _PRIOR_SPREAD) ** 2 + b**2) - likelihood)
+        likelihood = log_expit(sign * (np.exp(at[0]) * z + at[1])).sum()
+        return float(0.5 * (((at - expected) / (spread, 2 * spread)) ** 2).sum() - likelihood)
 
-    log_a, b = minimize(loss, np.zeros(2), bounds=[(-_LARGEST_LOG, _LARGEST_LOG), (-10, 10)]).x
+    log_a, b = minimize(loss, expected, bounds=[(-_LARGEST_LOG, _LARGEST_LOG), (-10, 10)]).x
     return float(np.exp(log_a)), float(b)
 
 
@@ -100,7 +103,7 @@ def reliability(confidence: ArrayLike, correct: ArrayLike, bins: int = 10) -> li
     Raises:
         ValueError: if the shapes differ, a confidence lies outside [0, 1], or there is no bin.
     """
-    scores, right = _scored(confidence, correct)
+    scores, right = scored(confidence, correct)
     if bins < 1:
         raise ValueError(f"{bins} bins cannot hold anything; use at least 1")
     which = np.minimum((scores * bins).astype(int), bins - 1)
@@ -133,35 +136,8 @@ def expected_calibration_error(confidence: ArrayLike, correct: ArrayLike, bins: 
     return sum(b["n"] * abs(b["accuracy"] - b["confidence"]) for b in diagram) / total if total else 0.0
 
 
-def best_threshold(scores: ArrayLike, correct: ArrayLike, n_gold: int) -> float:
-    """The score from which on to keep candidate spans so that their F1 is greatest on held-out texts.
-
-    Args:
-        scores: the score of each candidate in [0, 1], shape (n,).
-        correct: whether it is a gold span, shape (n,).
-        n_gold: how many gold spans there are, candidates or not.
-
-    Returns:
-        A threshold halfway between the last score to keep and the first to drop; 0.5 if no candidate is right.
-
-    Raises:
-        ValueError: if the shapes differ, a score lies outside [0, 1], or more are right than gold.
-    """
-    values, right = _scored(scores, correct)
-    if right.sum() > n_gold:
-        raise ValueError(f"{int(right.sum())} candidates are right, but there are only {n_gold} gold spans")
-    if not right.any():
-        return 0.5
-    order = np.argsort(-values, kind="stable")
-    values, found = values[order], np.cumsum(right[order])
-    f1 = 2 * found / (np.arange(1, len(values) + 1) + n_gold)
-    below = np.append(values[1:], -1.0)
-    f1[values == below] = -1.0  # equal scores stay together
-    last = int(np.argmax(f1))
-    return float((values[last] + max(below[last], 0.0)) / 2)
-
-
-def _scored(scores: ArrayLike, correct: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+def scored(scores: ArrayLike, correct: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Scores, and whether each was right, as equally long rows. Raises ``ValueError`` if they are none."""
     values, right = np.asarray(scores, float), np.asarray(correct, bool)
     if values.ndim != 1 or values.shape != right.shape:
         raise ValueError(

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import betaincinv, stdtrit
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +89,8 @@ def _effective_trials(x: NDArray[np.float64], m: NDArray[np.float64], share: flo
     variance = n / (n - 1) * float(((x - share * m) ** 2).sum()) / total**2  # of a ratio, linearised
     if variance == 0.0:
         return float(n)  # every text has the very same share: chance, or trials that are not trials
+    from scipy.special import stdtrit
+
     tail = (1 - level) / 2
     few_texts = float((stdtrit(total - 1, tail) / stdtrit(n - 1, tail)) ** 2)
     return min(total, share * (1 - share) / variance * few_texts)
@@ -98,6 +99,8 @@ def _effective_trials(x: NDArray[np.float64], m: NDArray[np.float64], share: flo
 def _clopper_pearson(successes: float, n: float, level: float) -> Interval:
     if not 0 < level < 1:
         raise ValueError(f"a level of {level} is no probability; give one between 0 and 1, such as 0.95")
+    from scipy.special import betaincinv
+
     tail, failures = (1 - level) / 2, n - successes
     low = float(betaincinv(successes, failures + 1, tail)) if successes > 0 else 0.0
     high = float(betaincinv(successes + 1, failures, 1 - tail)) if failures > 0 else 1.0

@@ -30,6 +30,8 @@ NO_CUDA = "torch finds no GPU here (CUDA); choose another backend, or auto"
 NO_OPENVINO = "OpenVINO is not installed; run: pip install 'langchain-falconer[openvino]'"
 _SAMPLE = 192
 _REPEATS = 3
+_REVISION = 2
+"""Of what computes: a choice that was measured with another is measured anew."""
 
 
 @dataclass(frozen=True)
@@ -88,8 +90,8 @@ def choose_backend(
 
 
 def machine() -> str:
-    """What a choice of backend holds for: processor, core count and library versions, hashed."""
-    facts = [platform.machine(), platform.processor(), _cpu_flags(), str(cores())]
+    """What a choice of backend holds for: processor, core count, what computes and library versions, hashed."""
+    facts = [platform.machine(), platform.processor(), _cpu_flags(), str(cores()), str(_REVISION)]
     facts += [f"{name} {_version(name)}" for name in ("torch", "onnxruntime", "openvino")]
     return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:16]
 
@@ -189,7 +191,7 @@ def session_of(proxy: Proxy, name: str, threads: int | None = None) -> Session:
         if not has_cuda():
             raise ProxyError(NO_CUDA)
         return proxy.torch_session(device="cuda")
-    return proxy.torch_session(bf16=name == "torch-bf16")
+    return proxy.bf16_session(threads) if name == "torch-bf16" else proxy.torch_session()
 
 
 def _onnx_file(folder: Path) -> Path:
@@ -217,6 +219,7 @@ class OpenVinoSession:
     """OpenVINO on the exported model, in bf16 where the processor multiplies it (extra ``openvino``)."""
 
     name = "openvino"
+    at_once = 1
 
     def __init__(self, path: Path, threads: int | None = None) -> None:
         try:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from langchain_falconer.annotate import Annotation
-from langchain_falconer.corpus import Document
+from langchain_falconer.corpus import Document, Place
 from langchain_falconer.errors import RunError
 from langchain_falconer.evaluate import Certificate, Population, fewest_to_certify
 from langchain_falconer.execute._ledger import write_rows
@@ -114,7 +114,7 @@ class Cascade:
         self._told = self.run.filled([a for a in self.drawn.values() if a])
 
     def __call__(
-        self, ask: Ask, report: RunReport, output: Path, on_progress: Callable[[int], None] | None = None
+        self, ask: Ask, report: RunReport, output: Place, on_progress: Callable[[int], None] | None = None
     ) -> tuple[RunReport, Guarantee]:
         """Certify, have the LLM answer what the proxy is not sure of, and write ``output``.
 
@@ -149,7 +149,7 @@ class Cascade:
         unanswered = sum(one.wanted is None for one in judged)
         counts = (texts, len(judged), unanswered, desk.band, desk.answered, tally.uncertain)
         guarantee = Guarantee(self.targets, certificates, *counts)
-        return RunReport(tally, output, report.texts, report.seconds), guarantee
+        return replace(report, tally=tally, output=output), guarantee
 
     def _judged(self) -> Iterator[Judged]:
         """The proxy's decisions on the drawn rows; where a text was annotated otherwise, nothing was left to it."""

@@ -6,12 +6,15 @@ import importlib.util
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from langchain_falconer._files import replacing
-from langchain_falconer.errors import RunError
+from langchain_falconer.corpus import Place, Url
+from langchain_falconer.errors import FalconerError, RunError
 from langchain_falconer.plan import LabelStep, Plan, SpanStep
 
 Facts = Mapping[str, Any]
@@ -20,26 +23,45 @@ _ROWS_A_GROUP = 2_000
 _NO_DUCKDB = "DuckDB is not installed; run: pip install 'langchain-falconer[duckdb]', or choose .jsonl or .parquet"
 
 
-def check_output(path: Path) -> None:
-    """Refuse early what could not be written at the end. Raises ``RunError``."""
+def check_output(path: Place) -> None:
+    """Refuse early what could not be written at the end: a file, or a URL that fsspec knows. Raises ``RunError``."""
     if path.suffix not in _WRITERS:
         raise RunError(f"the output '{path}' must end in {', '.join(_WRITERS)}")
     if path.suffix == ".duckdb" and importlib.util.find_spec("duckdb") is None:
         raise RunError(_NO_DUCKDB)
-    if not path.parent.is_dir():
+    if isinstance(path, Url):
+        _check_url(path)
+    elif not path.parent.is_dir():
         raise RunError(f"the folder of the output '{path}' does not exist; create it first")
-    if path.is_dir():
+    elif path.is_dir():
         raise RunError(f"the output '{path}' is a folder; name a file")
-    if not os.access(path.parent, os.W_OK):
+    elif not os.access(path.parent, os.W_OK):
         raise RunError(f"the folder of the output '{path}' is not writable; choose another place")
 
 
-def write_output(plan: Plan, shards: Sequence[Path], path: Path, facts: Facts) -> None:
+def _check_url(url: Url) -> None:
+    if url.suffix == ".duckdb":
+        raise RunError(f"a DuckDB database is a file of this machine; end the output '{url}' in .parquet or .jsonl")
+    try:
+        url.check()
+    except FalconerError as error:
+        raise RunError(str(error)) from None
+
+
+def write_output(plan: Plan, shards: Sequence[Path], path: Place, facts: Facts) -> None:
     """Join finished shards into ``path``; a file that is there stays until the new one is complete.
+
+    What goes to a URL is first put together beside the shards.
 
     Parquet carries ``facts`` in its schema's metadata, each as JSON under ``falconer.NAME``; DuckDB has one table
     ``rows`` of the same columns, with the facts in its comment.
     """
+    if isinstance(path, Url):
+        with tempfile.TemporaryDirectory(dir=shards[0].parent) as folder:
+            whole = Path(folder) / f"rows{path.suffix}"
+            _WRITERS[path.suffix](plan, shards, whole, facts)
+            path.take(whole)
+        return
     with replacing(path) as partial:
         _WRITERS[path.suffix](plan, shards, partial, facts)
 
@@ -88,13 +110,15 @@ def _batches(shards: Sequence[Path], schema: Any) -> Iterator[Any]:
         yield from pa.Table.from_pylist(rows, schema=schema).to_batches(_ROWS_A_GROUP)
 
 
-def read_rows(path: Path) -> Iterator[dict[str, Any]]:
+def read_rows(path: Place) -> Iterator[dict[str, Any]]:
     """The result rows in a file that a run wrote: the same rows, whatever its format."""
     if path.suffix == ".parquet":
         import pyarrow.parquet as pq
 
-        for batch in pq.ParquetFile(path).iter_batches(_ROWS_A_GROUP):
-            yield from map(_untyped, batch.to_pylist())
+        with ExitStack() as stack:
+            source = stack.enter_context(path.open("rb")) if isinstance(path, Url) else path
+            for batch in pq.ParquetFile(source).iter_batches(_ROWS_A_GROUP):
+                yield from map(_untyped, batch.to_pylist())
     elif path.suffix == ".duckdb":
         import duckdb
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from langchain_falconer.annotate import AnnotateSettings, BudgetSettings
 from langchain_falconer.corpus import CorpusSettings
+from langchain_falconer.evaluate import Metric
 from langchain_falconer.execute import RunSettings, Targets
 from langchain_falconer.proxy import DEFAULT_BASE, PASSAGE_CHARS, TrainSettings
 
@@ -32,7 +33,15 @@ class MineSettings(BaseModel):
     annotate: AnnotateSettings = AnnotateSettings()
     budget: BudgetSettings = BudgetSettings()
     train: TrainSettings = TrainSettings()
+    metrics: dict[str, str] = {}
+    """What the threshold of a yes/no or multi-label step is to serve, by its id: ``f1``, ``precision:P`` or
+    ``recall:R``. It is chosen on held-out texts, without a promise (``targets`` make one)."""
     run: RunSettings = RunSettings()
+
+    @field_validator("metrics")
+    @classmethod
+    def _are_metrics(cls, told: dict[str, str]) -> dict[str, str]:
+        return {step: str(Metric.parse(metric)) for step, metric in told.items()}
 
     @model_validator(mode="after")
     def _room_for_both(self) -> MineSettings:

@@ -20,7 +20,7 @@ from langchain_falconer.annotate import (
     recall,
     store_annotations,
 )
-from langchain_falconer.corpus import Corpus, open_corpus_files
+from langchain_falconer.corpus import Corpus, Place, open_corpus_files, place
 from langchain_falconer.errors import (
     AnnotationError,
     BudgetError,
@@ -31,7 +31,7 @@ from langchain_falconer.errors import (
     RunError,
     SettingsError,
 )
-from langchain_falconer.evaluate import Quality, evaluate_plan
+from langchain_falconer.evaluate import Metric, Quality, evaluate_plan
 from langchain_falconer.execute import Cascade, Run, RunReport, check_output, choose_backend, read_rows
 from langchain_falconer.graph._home import Home, digest, file_digest, read_json, write_json
 from langchain_falconer.graph._planning import planned
@@ -49,7 +49,7 @@ from langchain_falconer.graph._settings import MineSettings
 from langchain_falconer.graph._state import FalconerInput, FalconerState, Review
 from langchain_falconer.llm import LLM
 from langchain_falconer.plan import Plan, to_mermaid, to_pseudocode
-from langchain_falconer.proxy import Embedder, Proxy, train_proxy
+from langchain_falconer.proxy import Embedder, Proxy, check_metrics, train_proxy
 from langchain_falconer.report import render_html
 
 HUMAN = "human"
@@ -75,7 +75,7 @@ class Stages:
         """The plan: given, written for this instruction before, or written now by the LLM."""
         with _stage(state, "plan", emit) as timed:
             if output := state.get("output"):
-                check_output(Path(output))
+                check_output(place(output))
             corpus = self._corpus(state)
             given = state.get("plan")
             plan = Plan.parse(given) if given else None
@@ -134,6 +134,7 @@ class Stages:
         """One pass over the corpus: bad rows show, and the texts to annotate are drawn."""
         plan, folder = self._plan_of(state), self._folder(state)
         self.settings.targets.check_plan(plan)
+        check_metrics(plan, self._metrics)
         with _stage(state, "sample", emit) as timed:
             sample = Sample.load(folder / "sample-0.json")
             if sample is None:
@@ -273,7 +274,8 @@ class Stages:
                 start = self._start(plan, held_out, [*sample.held_out, *drawn])
                 self._trained(plan, start, annotations, held_out, path, emit, notes)
         proxy = Proxy.load(path)
-        return {"proxy": str(path), "training": proxy.manifest["training"], "notes": notes, "seconds": timed}
+        training = proxy.manifest["training"] | {"operating_points": proxy.manifest.get("operating_points", {})}
+        return {"proxy": str(path), "training": training, "notes": notes, "seconds": timed}
 
     def _trained(
         self,
@@ -294,7 +296,7 @@ class Stages:
             on_step=lambda done, total, loss: emit({"done": done, "total": total, "loss": round(loss, 4)}),
         )
         proxy = self._not_worse(plan, proxy, start, held_out, notes)
-        proxy.calibrate(held_out)
+        proxy.calibrate(held_out, self._metrics)
         proxy.save(path)
         if start != self.settings.base:
             before = self.home.registry.entry(Path(start).name).manifest
@@ -360,7 +362,10 @@ class Stages:
         """What made the proxy, in short; what it must not have seen is a part of that, by way of its start."""
         told = [*((a.text, repr(a.answers)) for a in (*annotations, *held_out)), *drawn]
         settings = self.settings
-        taught = digest(told, len(annotations), settings.train.model_dump(), settings.base, settings.passage_chars)
+        asked = [settings.metrics] if settings.metrics else []
+        taught = digest(
+            told, len(annotations), settings.train.model_dump(), settings.base, settings.passage_chars, *asked
+        )
         return f"{plan.fingerprint}-{taught[:8]}"
 
     # ---- evaluate
@@ -420,7 +425,7 @@ class Stages:
             choice = choose_backend(proxy, texts, self.settings.run.backend, held_out)
             scored = bool(self.settings.targets.shares)
             run = Run(proxy, self._corpus(state), folder / "shards", self.settings.run, known, scored)
-            output = Path(named) if (named := state.get("output")) else folder / "rows.jsonl"
+            output: Place = place(named) if (named := state.get("output")) else folder / "rows.jsonl"
             report = run(None if scored else output, lambda n: emit({"done": n, "total": sample.documents}))
             guarantee: dict[str, Any] | None = None
             if scored:
@@ -432,10 +437,10 @@ class Stages:
         else:
             pace = kept or pace
         facts = {"rows": report.tally.summary(), "output": str(output), "backend": choice.to_dict(), "pace": pace}
-        return {"execution": facts | {"guarantee": guarantee}, "seconds": timed}
+        return {"execution": facts | {"sieve": report.sieve, "guarantee": guarantee}, "seconds": timed}
 
     def _completed(
-        self, store: AnnotationStore, run: Run, report: RunReport, output: Path, state: FalconerState, emit: Emit
+        self, store: AnnotationStore, run: Run, report: RunReport, output: Place, state: FalconerState, emit: Emit
     ) -> tuple[RunReport, dict[str, Any]]:
         """The rows of a run with the LLM's answers where the proxy is not sure enough, and what is promised of them."""
         plan, source, stopped = self._plan_of(state), self._source(state), False
@@ -461,7 +466,7 @@ class Stages:
         with _stage(state, "report", emit) as timed:
             summary = self._summary(state, timed)
             summary["report"] = str(folder / "report.html")
-            rows = read_rows(Path(summary["output"]))
+            rows = read_rows(place(summary["output"]))
             render_html(summary, rows, folder / "report.html")
             write_json(folder / "summary.json", summary)
         return {"summary": summary, "seconds": timed}
@@ -488,10 +493,11 @@ class Stages:
             "rows": execution["rows"],
             "training": state["training"],
             "backend": execution["backend"],
+            "sieve": execution.get("sieve"),
             "seconds": {k: round(v, 2) for k, v in seconds.items()},
             "output": execution["output"],
             "proxy": state["proxy"],
-            "messages": state.get("notes", []),
+            "messages": [*state.get("notes", []), *_thresholds(state["training"].get("operating_points", {}))],
         }
 
     def _cost(self, state: FalconerState) -> dict[str, Any]:
@@ -521,6 +527,10 @@ class Stages:
         return digest(
             state["instruction"], corpus.fingerprint, plan.fingerprint if plan else None, labels, teacher, settings
         )
+
+    @property
+    def _metrics(self) -> dict[str, Metric]:
+        return {step: Metric.parse(told) for step, told in self.settings.metrics.items()}
 
     def _corpus(self, state: FalconerInput) -> Corpus:
         if not state["corpus"]:
@@ -572,6 +582,19 @@ def _stage(state: FalconerState, name: str, emit: Emit) -> Iterator[dict[str, fl
     yield timed
     timed[name] = timed.get(name, 0.0) + time.monotonic() - began
     emit({"event": "end", "seconds": round(timed[name], 2)})
+
+
+def _thresholds(points: dict[str, dict[str, Any]]) -> list[str]:
+    """What was chosen for the metrics asked for, in words."""
+    return [
+        f"step '{step}' says yes from a probability of {point['threshold']:.2f} on, for {point['metric']}: precision "
+        f"{point['precision']:.2f}, recall {point['recall']:.2f} on the held-out answers that it was chosen on "
+        f"({point['n']}, {point['positives']} of them yes)"
+        if "threshold" in point
+        else f"step '{step}' says yes from one half on: nothing serves {point['metric']} on the held-out texts; "
+        "annotate more"
+        for step, point in points.items()
+    ]
 
 
 def _pace(pace: dict[str, Any], llm_seconds: float | None) -> dict[str, Any]:

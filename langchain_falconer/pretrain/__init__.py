@@ -2,6 +2,7 @@
 
 from langchain_falconer.pretrain._distil import LABELS, MARKS, Survey, distil
 from langchain_falconer.pretrain._make import ANSWERS, make
+from langchain_falconer.pretrain._patterns import filled, named, sections
 from langchain_falconer.pretrain._recipe import SHIPPED, Mixture, Recipe
 from langchain_falconer.pretrain._sets import askable, markable, raw_texts, sources
 from langchain_falconer.pretrain._tasks import (
@@ -31,8 +32,11 @@ __all__ = [
     "Survey",
     "askable",
     "distil",
+    "filled",
     "make",
     "markable",
+    "named",
     "raw_texts",
+    "sections",
     "sources",
 ]

@@ -15,6 +15,7 @@ from langchain_falconer.annotate import ground
 from langchain_falconer.corpus import text_id
 from langchain_falconer.errors import LLMError
 from langchain_falconer.pretrain._tasks import LabelSource, MarkedText, OpenSource, PairSource, Source
+from langchain_falconer.pretrain._words import EMOTIONS
 
 if TYPE_CHECKING:
     from langchain_falconer.llm import LLM
@@ -40,17 +41,6 @@ SENTIMENTS = {
     "negative": ("negative", "negative sentiment", "unfavourable", "bad"),
     "neutral": ("neutral", "no feeling either way", "factual"),
     "mixed": ("mixed", "both positive and negative"),
-}
-EMOTIONS = {
-    "joy": ("joy", "happiness", "joyful", "delight"),
-    "anger": ("anger", "angry", "outrage", "annoyance"),
-    "sadness": ("sadness", "sad", "grief or disappointment"),
-    "fear": ("fear", "afraid", "worry or fear"),
-    "optimism": ("optimism", "hope", "optimistic", "encouragement"),
-    "surprise": ("surprise", "surprised", "astonishment"),
-    "disgust": ("disgust", "disgusted", "contempt"),
-    "love": ("love", "affection", "loving"),
-    "none": ("no emotion", "none", "unemotional"),
 }
 PURPOSES = {
     "inform": ("inform", "to inform", "report a fact", "information"),

@@ -39,9 +39,13 @@ def make(
         CorpusError: the data is not there.
         SettingsError: the recipe names a source that there is not.
     """
-    found = sources(data, recipe.holdout) | distilled(answers, [*askable(data), *markable(data)])
+    settings = recipe.settings
+    if recipe.start:
+        make(recipe.start, data, folder / "start", answers, on_progress)
+        settings = settings.model_copy(update={"base": str(folder / "start")})
+    found = sources(data, recipe.holdout, recipe.mix) | distilled(answers, [*askable(data), *markable(data)])
     mixture = Mixture(found, recipe.mix)
-    model, tokenizer = pretrain(mixture.draw, raw_texts(data), recipe.settings, folder / "checkpoints", on_progress)
+    model, tokenizer = pretrain(mixture.draw, raw_texts(data), settings, folder / "checkpoints", on_progress)
     card = {
         "recipe": recipe.model_dump(mode="json"),
         "answers_sha256": hashlib.sha256(answers.read_bytes()).hexdigest(),

@@ -17,7 +17,11 @@ SHIPPED = Path(__file__).parent / "falconer-small.json"
 
 
 class Recipe(BaseModel):
-    """What a metamodel is made of. ``mix`` gives each source's weight; ``holdout`` names sets that it never sees."""
+    """What a metamodel is made of.
+
+    ``mix`` gives each source's weight; ``holdout`` names sets that it never sees. A recipe that has a ``start`` goes on
+    from what that one makes, in place of ``settings.base``.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -25,6 +29,7 @@ class Recipe(BaseModel):
     settings: PretrainSettings
     holdout: tuple[str, ...] = ()
     mix: Mapping[str, float] = Field(min_length=1)
+    start: Recipe | None = None
 
     @classmethod
     def read(cls, file: Path = SHIPPED) -> Recipe:
@@ -47,7 +52,7 @@ class Mixture:
 
     def __init__(self, sources: Mapping[str, Source], mix: Mapping[str, float]) -> None:
         if unknown := sorted(set(mix) - set(sources)):
-            raise SettingsError(f"the mix names {', '.join(unknown)}; there is {', '.join(sorted(sources))}")
+            raise SettingsError(f"the mix names {', '.join(unknown)}: no such source, or it is held out")
         self._names = sorted(name for name, weight in mix.items() if weight > 0)
         self._sources = sources
         self._upto = list(accumulate(mix[name] for name in self._names))

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import random
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from langchain_falconer.demo import articles
 from langchain_falconer.errors import CorpusError
+from langchain_falconer.pretrain._patterns import feelings, filled, named, sections
 from langchain_falconer.pretrain._tasks import (
     MAX_CHARS,
     LabelSource,
@@ -21,7 +22,7 @@ from langchain_falconer.pretrain._tasks import (
     Source,
     SpanSource,
 )
-from langchain_falconer.pretrain._words import SENTIMENT, human
+from langchain_falconer.pretrain._words import EMOTIONS, SENTIMENT, human
 from langchain_falconer.proxy import mark
 
 _KINDS = {
@@ -59,8 +60,8 @@ _SPLIT = re.compile(
 )
 
 
-def sources(data: Path, holdout: Iterable[str] = ()) -> dict[str, Source]:
-    """Every source by name, from the folder of the data sets; those of ``holdout`` are left out.
+def sources(data: Path, holdout: Iterable[str] = (), only: Container[str] | None = None) -> dict[str, Source]:
+    """Every source by name (or ``only`` some), from the folder of the data sets; those of ``holdout`` are left out.
 
     Raises:
         CorpusError: the data is not there.
@@ -85,8 +86,19 @@ def sources(data: Path, holdout: Iterable[str] = ()) -> dict[str, Source]:
         "hashtags": lambda: _hashtags(data),
         "next_tokens": lambda: _next_tokens(data),
         "valence": lambda: _valence(data),
+        "feelings": lambda: _feelings(data),
+        "names": _names,
+        "film_questions": lambda: _written("question about a film", "question", "film"),
+        "politics_sentences": lambda: _written("sentence about politics", "sentence", "politics"),
+        "name_sentences": lambda: _written("sentence about names", "sentence", "names"),
+        "opinions": _opinions,
     }
-    return {name: make() for name, make in made.items() if not any(name.startswith(k) for k in kept)}
+    made |= {f"features_{section.split()[-1]}": lambda s=section: _features(s) for section in _reviews()}  # type: ignore[misc]
+    return {
+        name: make()
+        for name, make in made.items()
+        if (only is None or name in only) and not any(name.startswith(k) for k in kept)
+    }
 
 
 def raw_texts(data: Path) -> list[str]:
@@ -367,6 +379,65 @@ def _valence(data: Path) -> LabelSource:
     )
     ask = ("Is the {text} {x}?", "Is the sentiment {x}?", "Does the writer sound {x}?")
     return LabelSource(rows, SENTIMENT, prompts, ask)
+
+
+def _feelings(data: Path) -> LabelSource:
+    """Posts and comments with words of one feeling only."""
+    rows = []
+    for name in ("broad_twitter", "wnut17", "toxic_spans"):
+        for row in _rows(data, name):
+            held = [feeling for feeling, words in feelings().items() if words.search(row["text"])]
+            if len(held) == 1 and len(row["text"]) < 280:
+                rows.append((row["text"], held))
+    prompts = ("Which emotion does the tweet express?", "What does the writer feel?", "Emotion", "Which feeling is it?")
+    ask = ("Does the {text} express {x}?", "Is the writer full of {x}?", "Emotion: {x}", "Does the writer feel {x}?")
+    return LabelSource(rows, EMOTIONS, prompts, ask, kind="tweet")
+
+
+def _names() -> SpanSource:
+    """Sentences of news in which every name is known by hand."""
+    sentences = (s for text, _ in _news() for s in _SENTENCE_END.split(" ".join(text.partition("\n")[2].split())))
+    rows = list(named(s for s in sentences if 30 < len(s) < 300))
+    return SpanSource(rows, "sentence", ("aspect", "skill", "symptom", "ingredient", "amount_of_money", "toxic"))
+
+
+def _written(section: str, kind: str, about: str) -> SpanSource:
+    rows = [row for _, row in filled(sections()[section], 3000)]
+    strangers = {
+        "film": ("disease", "aspect", "skill", "city", "amount_of_money"),
+        "politics": ("disease", "album", "algorithm", "film", "aspect"),
+        "names": ("disease", "aspect", "skill", "ingredient", "amount_of_money"),
+    }
+    return SpanSource(rows, kind, strangers[about])
+
+
+def _reviews() -> list[str]:
+    return [name for name in sections() if name.startswith("review of")]
+
+
+def _features(section: str) -> SpanSource:
+    """What reviews of one kind of thing judge; a third of the sentences judge nothing that is named."""
+    rows = [row for _, row in filled(sections()[section], 800)]
+    thing = section.split()[-1]
+    told = {"feature": f"Extract the {thing} features the reviewer talks about."}
+    return SpanSource(rows, "review", ("disease", "person", "skill", "city", "date"), told, 0.1)
+
+
+def _opinions() -> LabelSource:
+    """Reviews by their sentiment."""
+    rows = []
+    for name in [*_reviews(), "opinion of a film"]:
+        made = filled(sections()[name], 3000 if name == "opinion of a film" else 300)
+        rows += [(row.text, [sign]) for sign, row in made]
+    prompts = (
+        "Is the review positive, negative or neutral?",
+        "Is the movie review sentence positive or negative?",
+        "What is the sentiment?",
+        "Does the reviewer like it?",
+        "How does the writer feel?",
+    )
+    ask = ("Is the {text} {x}?", "Is the sentiment {x}?", "Is this {x}?")
+    return LabelSource(rows, SENTIMENT, prompts, ask, kind="review")
 
 
 def _paragraphs(data: Path) -> Iterator[str]:

@@ -45,7 +45,6 @@ TYPES = {
     "product": ("product", "names of products", "products and devices"),
     "country": ("country", "countries", "nations"),
     "event": ("event", "events", "named events"),
-    "award": ("award", "awards and prizes", "prizes"),
     "misc": ("other named entity", "nationalities, languages and other names", "miscellaneous named things"),
     "writer": ("writer", "authors", "writers and poets"),
     "book": ("book", "book title", "titles of books"),
@@ -94,6 +93,31 @@ TYPES = {
     "date_period": ("period", "period of days", "time span"),
     "time_period": ("duration", "period of time"),
     "shopping_category": ("shopping category", "kind of purchase"),
+    "politician": ("politician", "politicians", "names of politicians"),
+    "political party": ("political party", "political parties", "parties"),
+    "election": ("election", "elections", "elections and ballots"),
+    "actor": ("actor", "actors", "actors mentioned", "actors and actresses"),
+    "director": ("director", "directors", "directors of films"),
+    "character": ("character", "names of characters", "characters of the film", "names of movie characters"),
+    "year": ("year", "years", "release year", "year, decade or period", "when it was made"),
+    "genre": ("genre", "genres", "movie genre", "genre of the film"),
+    "plot": ("plot", "words that describe the plot", "what happens in the film", "story of the movie"),
+    "opinion": ("opinion", "opinions about the movie", "words of judgement", "opinions"),
+    "origin": ("origin", "what it is based on", "where the story comes from"),
+    "relation": ("relation to other films", "how the movie relates to other movies", "sequel or remake"),
+    "award": ("award", "awards", "awards and prizes", "prizes", "awards that were won or nominated for"),
+    "quote": ("quote", "quoted lines", "lines quoted from the film"),
+    "soundtrack": ("soundtrack", "songs or music used", "music of the film"),
+    "title": ("title", "titles of films", "film titles", "names of movies"),
+    "feature": (
+        "feature",
+        "features that the reviewer talks about",
+        "aspects that the reviewer talks about",
+        "aspects",
+        "what the reviewer gives an opinion on",
+        "the things that are praised or criticised",
+        "product features",
+    ),
 }
 
 SENTIMENT = {
@@ -102,11 +126,28 @@ SENTIMENT = {
     "neutral": ("neutral", "no opinion", "neither", "matter of fact", "neutral opinion"),
     "mixed": ("mixed", "both good and bad", "mixed feelings"),
 }
+EMOTIONS = {
+    "joy": ("joy", "happiness", "joyful", "delight"),
+    "anger": ("anger", "angry", "outrage", "annoyance"),
+    "sadness": ("sadness", "sad", "grief or disappointment"),
+    "fear": ("fear", "afraid", "worry or fear"),
+    "optimism": ("optimism", "hope", "optimistic", "encouragement"),
+    "surprise": ("surprise", "surprised", "astonishment"),
+    "disgust": ("disgust", "disgusted", "contempt"),
+    "love": ("love", "affection", "loving"),
+    "none": ("no emotion", "none", "unemotional"),
+}
 
 
 def words_of(name: str) -> tuple[str, ...]:
-    """The ways to name a type; a name that is not known stands for itself."""
-    return TYPES.get(name) or (human(name),)
+    """The ways to name a type; a name that is not known stands for itself, alone and in the plural."""
+    return TYPES.get(name) or (human(name), _plural(human(name)))
+
+
+def _plural(name: str) -> str:
+    if name.endswith("y") and name[-2] not in "aeiou":
+        return name[:-1] + "ies"
+    return name + ("es" if name.endswith(("s", "x", "ch", "sh")) else "s")
 
 
 def human(name: str) -> str:

@@ -9,7 +9,7 @@ from langchain_falconer.proxy._marking import mark
 from langchain_falconer.proxy._memory import Past
 from langchain_falconer.proxy._metamodel import save_metamodel
 from langchain_falconer.proxy._pretrain import PretrainProgress, PretrainSettings, Task, pretrain
-from langchain_falconer.proxy._proxy import PASSAGE_CHARS, Embedder, Proxy, sureness, train_proxy
+from langchain_falconer.proxy._proxy import PASSAGE_CHARS, Embedder, Proxy, check_metrics, sureness, train_proxy
 from langchain_falconer.proxy._registry import Registry
 from langchain_falconer.proxy._scorer import text_groups
 from langchain_falconer.proxy._session import OnnxSession, Session, SlotWeights, TorchSession, cores
@@ -37,6 +37,7 @@ __all__ = [
     "Task",
     "TorchSession",
     "TrainSettings",
+    "check_metrics",
     "check_place",
     "cores",
     "mark",

@@ -35,20 +35,26 @@ class Scores:
 
 @dataclass(frozen=True)
 class Calibration:
-    """What makes scores mean what they say: a temperature for each label step, slope and shift for each span step."""
+    """What makes scores mean what they say: a temperature for each label step, slope and shift for each span step.
+
+    ``thresholds`` are the probabilities from which on yes/no and multi-label steps say yes, one half where none is set.
+    """
 
     temperatures: Mapping[str, float] = field(default_factory=dict)
     scales: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    thresholds: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def read(cls, data: Mapping[str, Any] | None) -> Calibration:
         """From a manifest."""
         told = data or {}
-        return cls(told.get("temperatures", {}), {k: (v[0], v[1]) for k, v in told.get("scales", {}).items()})
+        scales = {k: (v[0], v[1]) for k, v in told.get("scales", {}).items()}
+        return cls(told.get("temperatures", {}), scales, told.get("thresholds", {}))
 
     def to_dict(self) -> dict[str, Any]:
         """For a manifest."""
-        return {"temperatures": dict(self.temperatures), "scales": {k: list(v) for k, v in self.scales.items()}}
+        told = {"temperatures": dict(self.temperatures), "scales": {k: list(v) for k, v in self.scales.items()}}
+        return told | ({"thresholds": dict(self.thresholds)} if self.thresholds else {})
 
 
 def read_scores(
@@ -198,25 +204,29 @@ def without_overlap(
     return kept
 
 
-def decide(steps: Sequence[LabelStep | SpanStep], scores: Scores, text: str) -> Answers:
-    """Each step's answer: yes/no and multi-label at one half, the likeliest of a choice, every decoded span."""
-    labels = {s.id: _label(s, scores.labels[s.id]) for s in steps if isinstance(s, LabelStep)}
+def decide(
+    steps: Sequence[LabelStep | SpanStep], scores: Scores, text: str, thresholds: Mapping[str, float]
+) -> Answers:
+    """Each step's answer: yes/no and multi-label from a threshold on, the likeliest of a choice, every decoded span."""
+    labels = {
+        s.id: _label(s, scores.labels[s.id], thresholds.get(s.id, 0.5)) for s in steps if isinstance(s, LabelStep)
+    }
     spans = {
         s.id: tuple(Span.at(text, *found) for found in scores.spans[s.id]) for s in steps if isinstance(s, SpanStep)
     }
     return Answers(labels, spans, scores.no_more)
 
 
-def _label(step: LabelStep, probabilities: np.ndarray) -> Label:
-    if step.kind == "yes_no":
-        yes = float(probabilities[0])
-        return Label(yes >= 0.5, max(yes, 1.0 - yes))
+def _label(step: LabelStep, probabilities: np.ndarray, threshold: float) -> Label:
     if step.kind == "choice":
         best = int(probabilities.argmax())
         return Label(step.names[best], float(probabilities[best]))
-    chosen = [name for name, p in zip(step.names, probabilities, strict=True) if p >= 0.5]
+    yes = probabilities >= threshold
     # A subset is as sure as its least sure member.
-    return Label(chosen, float(np.maximum(probabilities, 1.0 - probabilities).min()))
+    score = float(np.where(yes, probabilities, 1.0 - probabilities).min())
+    if step.kind == "yes_no":
+        return Label(bool(yes[0]), score)
+    return Label([name for name, chosen in zip(step.names, yes, strict=True) if chosen], score)
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:

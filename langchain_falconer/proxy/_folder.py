@@ -19,8 +19,9 @@ FILES = {
     "manifest": "manifest.json",
     "onnx": "model.onnx",
     "int8": "model-int8.onnx",
+    "config": "config.json",
 }
-_NEEDED = (FILES["weights"], FILES["slots"], "config.json", "tokenizer.json")
+_NEEDED = (FILES["weights"], FILES["slots"], FILES["config"], "tokenizer.json")
 PARTS = frozenset([*FILES.values(), *_NEEDED, "ready"])
 """The files that a proxy may consist of; ``ready`` is what a run leaves in one that it has finished."""
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,9 +12,14 @@ from langchain_falconer.annotate import Annotation
 from langchain_falconer.plan import LabelStep, Plan, SpanStep
 from langchain_falconer.proxy._layout import Layout
 from langchain_falconer.proxy._session import SlotWeights
-from langchain_falconer.proxy._train import Example, examples_of
+from langchain_falconer.proxy._train import Example, Item, autocast, examples_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Step = LabelStep | SpanStep
+_HOLD = 0.3  # weight of staying where one was; at 1 the new task is learnt a point less well
+_NAMES = ("span_weight", "span_bias", "label_weight", "label_bias")
 
 
 @dataclass(frozen=True)
@@ -39,19 +43,91 @@ def joined(plan: Plan, memory: Sequence[Remembered]) -> Layout:
     return Layout.of([*plan.ordered, *(step for i, old in enumerate(memory) for step in _steps(old.plan, i))])
 
 
-def rehearsed(
-    memory: Sequence[Remembered], past: Sequence[Past], passage_chars: int, most: int, seed: int
-) -> list[Example]:
-    """At most ``most`` examples of remembered plans, as evenly spread over them as there are annotations of each."""
-    rng = random.Random(seed)
+def rehearsed(memory: Sequence[Remembered], past: Sequence[Past], passage_chars: int) -> list[Example]:
+    """The examples that there are of remembered plans."""
     known = {p.plan.fingerprint: p for p in past}
-    kept = [(i, known[old.plan.fingerprint]) for i, old in enumerate(memory) if old.plan.fingerprint in known]
-    examples: list[Example] = []
-    for i, one in kept:
-        own = examples_of(one.plan, one.annotations, passage_chars)
-        chosen = rng.sample(own, min(len(own), max(1, most // len(kept))))
-        examples += [replace(e, labels=_marked(e.labels, i), spans=_marked(e.spans, i)) for e in chosen]
-    return examples
+    return [
+        Example(e.text, _marked(e.labels, i), _marked(e.spans, i), _marked(e.scores, i))
+        for i, old in enumerate(memory)
+        if (one := known.get(old.plan.fingerprint))
+        for e in examples_of(one.plan, one.annotations, passage_chars)
+    ]
+
+
+class Rehearsal:
+    """Keeps what a network knew while it learns something new.
+
+    On every text of the lesson, new ones too, the scores of remembered slots are held where they were (learning without
+    forgetting, Li and Hoiem, arXiv 1606.09282); on the texts that taught them also by their annotations.
+
+    Args:
+        model: The network before the lesson; it is not changed.
+        memory: What it knew, in the order of :func:`joined`.
+        examples: Old examples.
+    """
+
+    def __init__(self, model: Any, memory: Sequence[Remembered], examples: Sequence[Example]) -> None:
+        import torch
+
+        self.examples = examples
+        self._model = model
+        self._layout = Layout.of([step for i, old in enumerate(memory) for step in _steps(old.plan, i)])
+        arrays = [old.slots.arrays() for old in memory]
+        self._weights = [torch.from_numpy(np.concatenate([a[name] for a in arrays])) for name in _NAMES]
+        self._before: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def loss(self, batch: Sequence[Item], tokens: tuple[Tensor, Tensor], scores: tuple[Tensor, Tensor]) -> Tensor:
+        """The Kullback-Leibler divergence from what remembered slots said about a text to what they say now, weighted.
+
+        Summed over steps and, of span steps, over words; averaged over texts.
+        """
+        import torch
+
+        spans, labels = len(self._layout.span_row), len(self._layout.label_texts)
+        # Remembered slots stand behind the new ones.
+        now = _of_words(batch, scores[0], spans), scores[1][:, scores[1].shape[1] - labels :]
+        told = self._told(batch, tokens)
+        before = torch.cat([span for span, _ in told]), torch.stack([label for _, label in told])
+        drift = _divergence(now[0], before[0]).sum()
+        for step in self._layout.steps:
+            if isinstance(step, LabelStep):
+                rows = self._layout.label_rows[step.id]
+                mine, old = now[1][:, rows], before[1][:, rows]
+                if step.kind != "choice":  # each option is a choice of its own: between itself and nothing
+                    mine, old = (torch.stack([x, torch.zeros_like(x)], -1) for x in (mine, old))
+                drift = drift + _divergence(mine, old).sum()
+        return _HOLD * drift / len(batch)
+
+    def _told(self, batch: Sequence[Item], tokens: tuple[Tensor, Tensor]) -> list[tuple[Tensor, Tensor]]:
+        """The scores of each item's words, and of its text, as they were; computed once."""
+        import torch
+
+        new = [i for i, item in enumerate(batch) if id(item) not in self._before]
+        if new:
+            with torch.no_grad(), autocast():
+                span_scores, label_scores = self._model(*(t[new] for t in tokens), *self._weights)
+            for row, i in enumerate(new):
+                words = _of_words(batch[i : i + 1], span_scores[row : row + 1].float(), len(self._layout.span_row))
+                self._before[id(batch[i])] = words, label_scores[row].float()
+        return [self._before[id(item)] for item in batch]
+
+
+def _of_words(batch: Sequence[Item], span_scores: Tensor, steps: int) -> Tensor:
+    """The scores of the last ``steps`` span slots for the words of a batch, (words, steps, 3)."""
+    import torch
+
+    rows = torch.from_numpy(np.repeat(np.arange(len(batch)), [len(item.window.words) for item in batch]))
+    words = torch.from_numpy(np.concatenate([item.window.words for item in batch]))
+    first = span_scores.shape[-1] - 3 * steps
+    return span_scores[rows, words, first:].reshape(len(words), steps, 3)
+
+
+def _divergence(now: Tensor, before: Tensor) -> Tensor:
+    """Of scores as they stand in the last dimension, for all else."""
+    from torch.nn import functional
+
+    pair = (now.log_softmax(-1), before.log_softmax(-1))
+    return functional.kl_div(*pair, reduction="none", log_target=True).sum(-1)
 
 
 def start_from(memory: Sequence[Remembered], layout: Layout, slots: Any, made: SlotWeights) -> None:
@@ -75,16 +151,30 @@ def start_from(memory: Sequence[Remembered], layout: Layout, slots: Any, made: S
                 corrections[rows] = torch.from_numpy(getattr(old.slots, name) - getattr(now, name))
 
 
+def go_halfway(model: Any, before: Any) -> None:
+    """Move a network's weights halfway back to what they were before a lesson.
+
+    Old tasks get back most of what the lesson cost them, and the new one keeps nearly all of it (robust fine-tuning by
+    averaging weights: Wortsman et al., arXiv 2109.01903).
+    """
+    import torch
+
+    with torch.no_grad():
+        for now, was in zip(model.parameters(), before.parameters(), strict=True):
+            now.lerp_(was, 0.5)
+
+
 def parted(
     plan: Plan, memory: Sequence[Remembered], layout: Layout, weights: SlotWeights
 ) -> tuple[SlotWeights, tuple[Remembered, ...]]:
-    """The slots of the new plan, and the remembered plans with theirs."""
+    """The slots of the new plan, and the remembered plans with theirs, halfway back to what they were."""
     own = weights.take(*_rows(layout, [s.id for s in plan.ordered]))
-    kept = tuple(
-        Remembered(old.plan, weights.take(*_rows(layout, [s.id for s in _steps(old.plan, i)])))
-        for i, old in enumerate(memory)
-    )
-    return own, kept
+    kept = []
+    for i, old in enumerate(memory):
+        now = weights.take(*_rows(layout, [s.id for s in _steps(old.plan, i)])).arrays()
+        halfway = {name: (was + now[name]) / 2 for name, was in old.slots.arrays().items()}
+        kept.append(Remembered(old.plan, SlotWeights(**halfway)))
+    return own, tuple(kept)
 
 
 def pack(memory: Sequence[Remembered]) -> dict[str, np.ndarray]:
@@ -94,9 +184,8 @@ def pack(memory: Sequence[Remembered]) -> dict[str, np.ndarray]:
 
 def unpack(plans: Sequence[Mapping[str, Any]], arrays: Mapping[str, np.ndarray]) -> tuple[Remembered, ...]:
     """The reverse of :func:`pack`; ``plans`` come from the manifest."""
-    names = ("span_weight", "span_bias", "label_weight", "label_bias")
     return tuple(
-        Remembered(Plan.parse(plan), SlotWeights(**{name: arrays[f"memory.{i}.{name}"] for name in names}))
+        Remembered(Plan.parse(plan), SlotWeights(**{name: arrays[f"memory.{i}.{name}"] for name in _NAMES}))
         for i, plan in enumerate(plans)
     )
 

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from langchain_falconer.proxy._session import LABEL_SCALE
+
 SPAN_STATES = 3  # outside, begin, inside
-_START_SCALE = 16.0
 
 
 class SlotModel(nn.Module):
@@ -60,7 +61,7 @@ class SlotModel(nn.Module):
         """Token scores and label scores of every slot."""
         states = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
         span_scores = states @ span_weight.T + span_bias
-        label_scores = _START_SCALE * (pooled(states, attention_mask) @ label_weight.T) + label_bias
+        label_scores = LABEL_SCALE * (pooled(states, attention_mask) @ label_weight.T) + label_bias
         return span_scores, label_scores
 
     def embed(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from threading import Lock
+from concurrent.futures import Executor
+
+import numpy as np
 
 from langchain_falconer.proxy._decode import Calibration, Part, Scores, merge, read_scores
 from langchain_falconer.proxy._layout import Layout
 from langchain_falconer.proxy._session import Session, SlotWeights
 from langchain_falconer.proxy._tokens import Window, pad
 
-TOKENS_A_BATCH = 2048
+TOKENS_A_BATCH = 1024
 _CHARS_AT_ONCE = 2**19
 Reader = Callable[[Sequence[str]], list[Window]]
 """Cuts texts into windows, in order of text and position."""
@@ -21,7 +23,7 @@ Judge = Callable[[Sequence[str]], list[Scores]]
 class Scorer:
     """Answers every step of a layout about texts, each text encoded once.
 
-    It may be called from several threads: one computes while the others tokenise and decode; ``turn`` sees to that.
+    It may be called from several threads: ``crew`` computes, they tokenise and decode.
     """
 
     def __init__(
@@ -32,7 +34,7 @@ class Scorer:
         weights: SlotWeights,
         calibration: Calibration,
         session: Session,
-        turn: Lock,
+        crew: Executor,
     ) -> None:
         self._windows = windows
         self._pad_id = pad_id
@@ -40,7 +42,7 @@ class Scorer:
         self._weights = weights
         self._calibration = calibration
         self.session = session
-        self._turn = turn
+        self._crew = crew
 
     def __call__(self, texts: Sequence[str]) -> list[Scores]:
         """The scores of each text. The same list of texts always makes the same batches, so the same scores.
@@ -52,18 +54,19 @@ class Scorer:
     def _of_group(self, texts: Sequence[str]) -> list[Scores]:
         windows = self._windows(texts)
         scores: list[Scores | None] = [None] * len(windows)
-        for batch in _batches(windows):
-            ids, mask = pad([windows[i] for i in batch], self._pad_id)
-            with self._turn:
-                spans, labels = self.session.run(ids, mask, self._weights)
-            found = read_scores(self._layout, self._calibration, [windows[i] for i in batch], spans, labels)
-            for i, new in zip(batch, found, strict=True):
+        batches = list(_batches(windows))
+        cut = [[windows[i] for i in batch] for batch in batches]
+        for batch, own, (spans, labels) in zip(batches, cut, self._crew.map(self._computed, cut), strict=True):
+            for i, new in zip(batch, read_scores(self._layout, self._calibration, own, spans, labels), strict=True):
                 scores[i] = new
         parts: list[list[Part]] = [[] for _ in texts]
         for window, one in zip(windows, scores, strict=True):
             assert one is not None
             parts[window.text].append(Part(0, one, window.seen))  # windows carry offsets of the whole text already
         return [merge(p, self._layout) for p in parts]
+
+    def _computed(self, batch: Sequence[Window]) -> tuple[np.ndarray, np.ndarray]:
+        return self.session.run(*pad(batch, self._pad_id), self._weights)
 
 
 def text_groups(texts: Sequence[str], most: int) -> Iterator[Sequence[str]]:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Barrier
 from typing import Any, Protocol
 
 import numpy as np
 
 from langchain_falconer.errors import ProxyError
+
+LABEL_SCALE = 16.0
+"""By what the network multiplies the product of a text and a label slot."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,8 @@ class Session(Protocol):
     """Computes token scores (B, T, 3S) and label scores (B, L), float32, for a batch of token ids."""
 
     name: str
+    at_once: int
+    """How many batches it computes at once, each on one core; with 1, a batch takes all of them."""
 
     def run(self, ids: np.ndarray, mask: np.ndarray, weights: SlotWeights) -> tuple[np.ndarray, np.ndarray]:
         """The scores of every slot; ``ids`` and ``mask`` are (B, T) int64."""
@@ -50,8 +57,31 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def crew(at_once: int) -> ThreadPoolExecutor:
+    """The threads that a session computes in, whoever asks: the batches of all wait their turn."""
+    if at_once == 1:
+        return ThreadPoolExecutor(1, "falconer-core")
+    import torch
+
+    started, threads = Barrier(at_once + 1), torch.get_num_threads()
+
+    def alone() -> None:
+        torch.get_num_threads()  # a thread takes over the common number when it first looks
+        torch.set_num_threads(1)
+        started.wait()
+
+    pool = ThreadPoolExecutor(at_once, "falconer-core", alone)
+    for _ in range(at_once):
+        pool.submit(int)
+    started.wait()
+    torch.set_num_threads(threads)  # what threads to come take was changed too
+    return pool
+
+
 class TorchSession:
     """torch on the CPU in float32 or bfloat16, or on a CUDA device in bfloat16."""
+
+    at_once = 1
 
     def __init__(self, model: Any, *, bf16: bool = False, device: str = "cpu") -> None:
         import copy
@@ -78,6 +108,8 @@ class TorchSession:
 
 class OnnxSession:
     """ONNX Runtime on the CPU, threads from the CPU set (it ignores OMP_NUM_THREADS and containers)."""
+
+    at_once = 1
 
     def __init__(self, path: Path, name: str = "onnx", threads: int | None = None) -> None:
         import onnxruntime

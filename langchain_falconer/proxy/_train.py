@@ -7,8 +7,8 @@ import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -53,11 +53,15 @@ class TrainSettings(BaseModel):
 
 @dataclass(frozen=True)
 class Example:
-    """One text to learn from: answers by step id; a step that is absent was not annotated."""
+    """One text to learn from: answers by step id; a step that is absent was not annotated.
+
+    ``scores`` says how likely a label is right, in [0, 1], where its annotator was not certain.
+    """
 
     text: str
     labels: Mapping[str, LabelValue]
     spans: Mapping[str, Sequence[tuple[int, int]]]
+    scores: Mapping[str, float] = field(default_factory=dict)
 
 
 def examples_of(plan: Plan, annotations: Iterable[Annotation], passage_chars: int) -> list[Example]:
@@ -83,6 +87,7 @@ def _add(
 ) -> None:
     start, end = at
     labels = {k: v.value for k, v in answers.labels.items()}
+    scores = {k: v.score for k, v in answers.labels.items() if v.score < 1}
     spans = {
         k: [
             (move(s.start - start, is_end=False), move(s.end - start, is_end=True))
@@ -92,7 +97,7 @@ def _add(
         for k, found in answers.spans.items()
     }
     if labels or spans:
-        examples.append(Example(text, labels, spans))
+        examples.append(Example(text, labels, spans, scores))
 
 
 def _parents(plan: Plan, answers: Answers | Span) -> Iterable[Span]:
@@ -130,13 +135,34 @@ class TrainResult:
         }
 
 
+class Rehearsal(Protocol):
+    """What a network knew before a training, and is not to forget."""
+
+    @property
+    def examples(self) -> Sequence[Example]:
+        """Examples to come back to: in each epoch as many as there are new ones, drawn afresh."""
+        ...
+
+    def loss(self, batch: Sequence[Item], tokens: tuple[Tensor, Tensor], scores: tuple[Tensor, Tensor]) -> Tensor:
+        """How far token and label scores are from what they were on a batch of ``input_ids, attention_mask``."""
+        ...
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What to learn, and what to rehearse meanwhile."""
+
+    examples: Sequence[Example]
+    rehearsal: Rehearsal | None = None
+
+
 def fit(
     model: SlotModel,
     slots: Slots,
     layout: Layout,
     windows: Windows,
     pad_id: int,
-    examples: Sequence[Example],
+    lesson: Lesson,
     settings: TrainSettings,
     on_step: Callable[[int, int, float], None] | None = None,
 ) -> TrainResult:
@@ -146,14 +172,16 @@ def fit(
     """
     import torch
 
-    items = [Item(w, examples[w.text]) for w in windows([e.text for e in examples])]
+    items = _items(windows, lesson.examples)
+    known = _items(windows, lesson.rehearsal.examples) if lesson.rehearsal else []
     if not items:
         raise ProxyError("there is nothing to train on: no annotation answers a step of the plan")
     began = time.monotonic()
     torch.manual_seed(settings.seed)
     rng = random.Random(settings.seed)
-    epochs = settings.epochs or default_epochs(len(items))
-    batches_per_epoch = math.ceil(len(items) / settings.batch_size)
+    again = min(len(items), len(known))
+    epochs = settings.epochs or default_epochs(len(items) + again)
+    batches_per_epoch = math.ceil((len(items) + again) / settings.batch_size)
     total = max(1, round(epochs * batches_per_epoch))
     optimizer, schedule = _optimizer(model, slots, settings, total)
     losses: list[float] = []
@@ -161,8 +189,8 @@ def fit(
     step = 0
     while step < total:
         epoch_losses = []
-        for batch in _batches(items, settings.batch_size, rng):
-            loss = _step(model, slots, layout, batch, pad_id, optimizer)
+        for batch in _batches([*items, *rng.sample(known, again)], settings.batch_size, rng):
+            loss = _step(model, slots, layout, batch, pad_id, optimizer, lesson.rehearsal)
             schedule.step()
             epoch_losses.append(loss)
             step += 1
@@ -175,6 +203,10 @@ def fit(
     if not math.isfinite(losses[-1]):
         raise ProxyError("training diverged (the loss is not a number); train again with a lower learning_rate")
     return TrainResult(tuple(losses), time.monotonic() - began, total, len(items))
+
+
+def _items(windows: Windows, examples: Sequence[Example]) -> list[Item]:
+    return [Item(w, examples[w.text]) for w in windows([e.text for e in examples])]
 
 
 def default_epochs(n: int) -> float:
@@ -219,13 +251,23 @@ def _batches(items: Sequence[Item], size: int, rng: random.Random) -> list[list[
     return batches
 
 
-def _step(model: SlotModel, slots: Slots, layout: Layout, batch: list[Item], pad_id: int, optimizer: Any) -> float:
+def _step(
+    model: SlotModel,
+    slots: Slots,
+    layout: Layout,
+    batch: list[Item],
+    pad_id: int,
+    optimizer: Any,
+    rehearsal: Rehearsal | None,
+) -> float:
     import torch
 
     ids, mask = (torch.from_numpy(a) for a in pad([item.window for item in batch], pad_id))
     with autocast():
-        span_scores, label_scores = model(ids, mask, *slots.weights(model))
-    loss = loss_of(span_scores.float(), label_scores.float(), layout, batch)
+        span_scores, label_scores = (s.float() for s in model(ids, mask, *slots.weights(model)))
+    loss = loss_of(span_scores, label_scores, layout, batch)
+    if rehearsal:
+        loss = loss + rehearsal.loss(batch, (ids, mask), (span_scores, label_scores))
     optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     torch.nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], 1.0)
@@ -302,14 +344,21 @@ def _label_loss(step: LabelStep, scores: Tensor, layout: Layout, batch: list[Ite
     import torch
     from torch.nn import functional
 
-    rows = [i for i, item in enumerate(batch) if step.id in item.example.labels]
-    if not rows:
+    examples = [(i, item.example) for i, item in enumerate(batch) if step.id in item.example.labels]
+    if not examples:
         return None
-    mine = scores[rows, layout.label_rows[step.id]]
-    values: list[Any] = [batch[i].example.labels[step.id] for i in rows]
+    mine = scores[[i for i, _ in examples], layout.label_rows[step.id]]
+    wanted = torch.tensor([_wanted(step, e.labels[step.id], e.scores.get(step.id, 1.0)) for _, e in examples])
     if step.kind == "choice":
-        return functional.cross_entropy(mine, torch.tensor([step.names.index(v) for v in values]))
-    if step.kind == "multi":
-        wanted = torch.tensor([[float(name in v) for name in step.names] for v in values])
-        return functional.binary_cross_entropy_with_logits(mine, wanted, reduction="none").sum(1).mean()
-    return functional.binary_cross_entropy_with_logits(mine[:, 0], torch.tensor([float(v) for v in values]))
+        return functional.cross_entropy(mine, wanted)
+    return functional.binary_cross_entropy_with_logits(mine, wanted, reduction="none").sum(1).mean()
+
+
+def _wanted(step: LabelStep, value: Any, score: float) -> list[float]:
+    """The probability of each option where ``value`` is right with probability ``score``: soft targets."""
+    if step.kind == "yes_no":
+        return [score if value else 1.0 - score]
+    if step.kind == "choice":
+        rest = (1.0 - score) / max(1, len(step.names) - 1)
+        return [score if name == value else rest for name in step.names]
+    return [score if name in value else 0.0 for name in step.names]

@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 
 from langchain_falconer.proxy._layout import Layout
-from langchain_falconer.proxy._session import Session, SlotWeights
+from langchain_falconer.proxy._session import LABEL_SCALE, Session, SlotWeights
 from langchain_falconer.proxy._tokens import Tokenizer, Windows, pad
 
-_LABEL_SCALE = 16.0  # by what the model multiplies the product of text and label slot
 _MAPS = tuple(
     f"{name}_map.{layer}.{part}" for name in ("span", "label") for layer in (0, 2) for part in ("weight", "bias")
 )
@@ -94,7 +93,7 @@ class Words:
             windows = Windows(self.tokenizer, 256)([texts[i][:2000] for i in batch])
             firsts = {w.text: w for w in reversed(windows)}
             ids, mask = pad([firsts[i] for i in range(len(batch))], self.tokenizer.pad_id)
-            rows[batch] = self.session.run(ids, mask, units)[1] / _LABEL_SCALE
+            rows[batch] = self.session.run(ids, mask, units)[1] / LABEL_SCALE
         return rows
 
     def vectors(self, layout: Layout) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

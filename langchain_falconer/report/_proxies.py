@@ -79,6 +79,7 @@ def _facts(entry: Entry) -> list[tuple[str, str]]:
         ("Agreement", agreement),
         ("Temperatures", _words(_mapping(told.get("calibration")).get("temperatures"))),
         ("Score scales", _words(_mapping(told.get("calibration")).get("scales"))),
+        ("Thresholds", _words(_mapping(told.get("calibration")).get("thresholds"))),
         ("Backend", backend.get("name") or "not chosen yet"),
         ("Versions", _words(told.get("versions"))),
         ("Made", f"{entry.created:%Y-%m-%d %H:%M} UTC"),

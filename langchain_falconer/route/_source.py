@@ -6,12 +6,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
-from pathlib import Path
 
 from langchain_falconer.corpus import (
     Corpus,
     CorpusSettings,
     Document,
+    Place,
     StoredCorpus,
     open_corpus_files,
     sample_uniform,
@@ -34,11 +34,11 @@ class Source:
     """
 
     name: str
-    parts: tuple[tuple[tuple[Path, ...], str], ...]
+    parts: tuple[tuple[tuple[Place, ...], str], ...]
     settings: CorpusSettings
 
     @classmethod
-    def of_files(cls, name: str, paths: Sequence[Path], settings: CorpusSettings) -> Source:
+    def of_files(cls, name: str, paths: Sequence[Place], settings: CorpusSettings) -> Source:
         """Files as one part. Raises ``CorpusError`` if they cannot be read."""
         return cls(name, ((tuple(paths), open_corpus_files(paths, settings).fingerprint),), settings)
 
@@ -53,7 +53,7 @@ class Source:
         return digest([known for _, known in self.parts])
 
     @property
-    def paths(self) -> list[Path]:
+    def paths(self) -> list[Place]:
         """All files."""
         return [path for paths, _ in self.parts for path in paths]
 
