@@ -256,9 +256,10 @@ def test_spans_are_taught_and_found_at_exact_offsets_whatever_the_characters(bas
 
 def test_onnx_and_torch_decide_alike_whatever_the_plan(proxy):
     assert isinstance(proxy.session, OnnxSession)
-    one = proxy.answers([*UNSEEN, *HARD_TEXTS], everything=True)
+    texts = [t for t in (*UNSEEN, *HARD_TEXTS) if len(set(t)) > 1]  # parts of one letter, all alike, tie
+    one = proxy.answers(texts, everything=True)
     proxy.use(proxy.torch_session())
-    other = proxy.answers([*UNSEEN, *HARD_TEXTS], everything=True)
+    other = proxy.answers(texts, everything=True)
     assert decisions_alike(one, other) == 1
 
 

@@ -189,13 +189,13 @@ def test_one_that_was_not_is_verified_on_texts_that_it_never_saw(
     if agreement:
         measured(tmp_path / "proxies" / "laptops", agreement, by)
     falconer = Falconer(llm, home=tmp_path, settings=settings)
-    falconer.add_documents("reviews", [*reviews(48), *reviews(48, start=100)])
-    first = falconer.costs(PLAN, falconer.corpus("reviews"), quality=0.7, trust=Trust(verify=20)).taken
-    assert (first.name, first.texts) == ("registry", 22)
-    result = falconer.ask(PLAN, falconer.corpus("reviews"), quality=0.7, trust=Trust(verify=20))
+    falconer.add_documents("reviews", [*reviews(48), *reviews(96, start=100)])
+    first = falconer.costs(PLAN, falconer.corpus("reviews"), quality=0.7, trust=Trust(verify=50)).taken
+    assert (first.name, first.texts) == ("registry", 50)
+    result = falconer.ask(PLAN, falconer.corpus("reviews"), quality=0.7, trust=Trust(verify=50))
     assert result.decision["way"] == "registry"
     assert result.target["met"]
-    assert result.quality.agreement.n < 22  # those that it learnt from are no proof
+    assert result.quality.agreement.n < 50  # those that it learnt from are no proof
     assert server.calls > 0
     assert result.summary["annotations"]["source"] == "openai:loopback"
 

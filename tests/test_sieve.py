@@ -26,7 +26,7 @@ class Slow:
     """A session that takes its time, as a large encoder does: so that a sieve pays for sure."""
 
     def __init__(self, session):
-        self.name, self._session = session.name, session
+        self.name, self.at_once, self._session = session.name, session.at_once, session
 
     def run(self, ids, mask, weights):
         time.sleep(0.02)
