@@ -21,7 +21,7 @@ from loopback import ChatServer, llm_at
 
 from langchain_falconer import Falconer, FalconerToolkit
 from langchain_falconer.execute import read_rows
-from langchain_falconer.proxy import DEFAULT_BASE
+from langchain_falconer.graph import MineSettings
 from langchain_falconer.tools import MAX_TOKENS
 
 POSTS = int(os.environ.get("FALCONER_POSTS", "0"))
@@ -102,9 +102,10 @@ def posts():
 
 @pytest.mark.timeout(3_600)
 def test_three_questions_over_many_posts(posts, tiny_bert, tmp_path, settings):
-    changed = settings.model_copy(update={"annotations": 100, "base": DEFAULT_BASE if POSTS else tiny_bert})
+    small = settings.model_copy(update={"annotations": 100, "base": tiny_bert})
+    chosen = MineSettings(annotations=100) if POSTS else small
     with ChatServer(scripted) as server:
-        falconer = Falconer(llm_at(server), home=tmp_path, settings=changed)
+        falconer = Falconer(llm_at(server), home=tmp_path, settings=chosen)
         falconer.add_documents("posts", posts)
         agent = create_agent(Researcher(), tools=FalconerToolkit(falconer).get_tools())
         told, calls, began = [], [], time.monotonic()
