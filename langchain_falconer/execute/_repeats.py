@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
 
-_MOST_TEXTS = 2**16
+_MOST_TEXTS = 2**14
 _MOST_CHARS = 1_024
 _OF_ROW = ("id", "text", "metadata")
 
@@ -36,7 +36,7 @@ class Answer:
 
 
 class Repeats:
-    """The answers of the texts that came last: at most 65,536, none longer than 1,024 characters, so memory is flat."""
+    """The answers of the texts that came last: at most 16,384, none longer than 1,024 characters, so memory is flat."""
 
     def __init__(self) -> None:
         self._answers: OrderedDict[bytes, Answer] = OrderedDict()
