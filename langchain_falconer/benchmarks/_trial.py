@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from langchain_falconer.annotate import Annotation
-from langchain_falconer.benchmarks.labels import annotation_of, data_file, plan_of
+from langchain_falconer.benchmarks.labels import annotation_of, meta_of, plan_of, rows_of
 from langchain_falconer.evaluate import Estimate, label_scores, span_scores
 from langchain_falconer.plan import LabelStep, Plan
 from langchain_falconer.proxy import DEFAULT_BASE, Proxy
@@ -82,7 +81,7 @@ def question(data: Path, task: Set) -> Plan:
     Raises:
         CorpusError: the data is not there.
     """
-    meta = json.loads(data_file(data, task.name, "meta.json").read_text("utf-8"))
+    meta = meta_of(data, task.name)
     if task.label and task.classes:
         known = meta["instructions"]["labels"][task.label]["classes"]
         meta["instructions"]["labels"][task.label]["classes"] = {k: known[k] for k in task.classes}
@@ -91,15 +90,14 @@ def question(data: Path, task: Set) -> Plan:
 
 def scored_rows(data: Path, task: Set) -> list[Annotation]:
     """At most 1,000 test rows, the same ones each time."""
-    rows = rows_of(data, task, "test")
+    rows = rows_in(data, task, "test")
     random.Random(0).shuffle(rows)
     return annotated(rows[:TEST_ROWS], question(data, task), task)
 
 
-def rows_of(data: Path, task: Set, part: str) -> list[dict[str, Any]]:
+def rows_in(data: Path, task: Set, part: str) -> list[dict[str, Any]]:
     """The rows of ``train`` or ``test``, those of other classes left out."""
-    with data_file(data, task.name, f"{part}.jsonl").open(encoding="utf-8") as lines:
-        rows = [json.loads(line) for line in lines]
+    rows = rows_of(data, task.name, part)
     return [r for r in rows if not (task.label and task.classes) or r["labels"][task.label] in task.classes]
 
 

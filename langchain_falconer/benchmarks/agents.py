@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from langchain_falconer.annotate import AnnotateSettings, Annotator, Budget, BudgetSettings, recall
-from langchain_falconer.benchmarks.labels import data_file, plan_of
+from langchain_falconer.benchmarks.labels import meta_of, plan_of, rows_of
 from langchain_falconer.corpus import nearest, sample_uniform, split_passages
 from langchain_falconer.evaluate import Estimate, proportion
 from langchain_falconer.falconer import Falconer, MiningResult, Progress
@@ -365,9 +365,5 @@ def _passages(row: Mapping[str, Any]) -> Iterable[tuple[str, frozenset[str]]]:
 
 def _set(data: Path, name: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """What is known of a set, and all its rows, each text once."""
-    meta = json.loads(data_file(data, name, "meta.json").read_text("utf-8"))
-    rows: dict[str, dict[str, Any]] = {}
-    for part in ("train", "test"):
-        with data_file(data, name, f"{part}.jsonl").open(encoding="utf-8") as lines:
-            rows |= {row["text"]: row for row in map(json.loads, lines)}
-    return meta, list(rows.values())
+    rows = {row["text"]: row for row in rows_of(data, name, "train", "test")}
+    return meta_of(data, name), list(rows.values())

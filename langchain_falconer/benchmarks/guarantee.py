@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from langchain_falconer.annotate import Annotation, read_annotations
-from langchain_falconer.benchmarks.labels import annotation_of, data_file, plan_of
+from langchain_falconer.benchmarks.labels import annotation_of, meta_of, plan_of, rows_of
 from langchain_falconer.corpus import open_corpus
 from langchain_falconer.evaluate import Estimate, proportion
 from langchain_falconer.execute import Cascade, Run, Targets, choose_backend, read_rows
@@ -182,8 +182,7 @@ def _found(row: Mapping[str, Any]) -> set[tuple[str, int, int]]:
 
 def _read(data: Path, task: _Task) -> tuple[Plan, list[Annotation]]:
     """The plan, and the annotations of all different texts, training and test rows alike."""
-    folder = data_file(data, task.name, "meta.json").parent
-    meta = json.loads((folder / "meta.json").read_text("utf-8"))
+    meta = meta_of(data, task.name)
     if task.asked is None:
         plan = plan_of(meta, None)
     else:
@@ -192,9 +191,8 @@ def _read(data: Path, task: _Task) -> tuple[Plan, list[Annotation]]:
     with tempfile.TemporaryDirectory() as name:
         file = Path(name) / "annotations.jsonl"
         with file.open("w", encoding="utf-8") as out:
-            for part in ("train", "test"):
-                for line in (folder / f"{part}.jsonl").read_text("utf-8").splitlines():
-                    out.write(json.dumps(_told(json.loads(line), plan, task), ensure_ascii=False) + "\n")
+            for row in rows_of(data, task.name, "train", "test"):
+                out.write(json.dumps(_told(row, plan, task), ensure_ascii=False) + "\n")
         return plan, list({a.text: a for a in read_annotations(file, plan)}.values())
 
 

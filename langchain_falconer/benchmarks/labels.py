@@ -72,14 +72,25 @@ def data_file(data: Path, *parts: str) -> Path:
     return path
 
 
+def meta_of(data: Path, name: str) -> dict[str, Any]:
+    """What is known of a data set. Raises ``CorpusError`` if it is not there."""
+    meta: dict[str, Any] = json.loads(data_file(data, name, "meta.json").read_text("utf-8"))
+    return meta
+
+
+def rows_of(data: Path, name: str, *parts: str) -> list[dict[str, Any]]:
+    """The rows of a data set's ``train``, ``test``, or both. Raises ``CorpusError`` if it is not there."""
+    rows: list[dict[str, Any]] = []
+    for part in parts:
+        with data_file(data, name, f"{part}.jsonl").open(encoding="utf-8") as lines:
+            rows += map(json.loads, lines)
+    return rows
+
+
 def _measured(data: Path, task: _Task, seeds: int, rows: int) -> dict[str, Any]:
-    folder = data_file(data, task.name, "test.jsonl").parent
-    plan = plan_of(json.loads((folder / "meta.json").read_text("utf-8")), task.label)
-    test = _rows(folder / "test.jsonl")
-    runs = [
-        _one(plan, task, _rows(folder / "train.jsonl"), test, folder / "test.jsonl", seed, rows)
-        for seed in range(seeds)
-    ]
+    plan, corpus = plan_of(meta_of(data, task.name), task.label), data_file(data, task.name, "test.jsonl")
+    train, test = (rows_of(data, task.name, part) for part in ("train", "test"))
+    runs = [_one(plan, task, train, test, corpus, seed, rows) for seed in range(seeds)]
     scores = [estimate.value for estimate, _ in runs]
     interval = runs[0][0].interval
     return {
@@ -97,7 +108,7 @@ def _measured(data: Path, task: _Task, seeds: int, rows: int) -> dict[str, Any]:
 def _one(
     plan: Plan, task: _Task, train: list[Any], test: list[Any], corpus: Path, seed: int, rows: int
 ) -> tuple[Any, float]:
-    random.Random(seed).shuffle(train)
+    train = random.Random(seed).sample(train, len(train))
     with tempfile.TemporaryDirectory() as home:
         annotations = Path(home) / "annotations.jsonl"
         with annotations.open("w", encoding="utf-8") as out:
@@ -143,8 +154,3 @@ def annotation_of(row: dict[str, Any], plan: Plan, label: str | None) -> dict[st
 
 def _id(name: str) -> str:
     return "".join(c if c.isalnum() else "_" for c in name)
-
-
-def _rows(path: Path) -> list[Any]:
-    with path.open(encoding="utf-8") as lines:
-        return [json.loads(line) for line in lines]

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from langchain_falconer.benchmarks.labels import data_file
+from langchain_falconer.benchmarks.labels import data_file, rows_of
 from langchain_falconer.errors import RunError
 from langchain_falconer.evaluate import span_scores
 from langchain_falconer.falconer import Falconer, Progress
@@ -35,8 +34,7 @@ def run(
     step = next((s.id for s in result.plan.top_level if isinstance(s, SpanStep)), None)
     if step is None:
         raise RunError("the LLM's plan extracts nothing; try again with a larger model")
-    with corpus.open(encoding="utf-8") as lines:
-        gold = [[(s["start"], s["end"]) for s in json.loads(line)["spans"]] for line in lines]
+    gold = [[(s["start"], s["end"]) for s in row["spans"]] for row in rows_of(data, "semeval14_restaurants", "train")]
     found = [(row["decided_by"].get(step), _spans(row, step)) for row in result.rows()]
     rows = [_scored(who, label, gold, found) for who, label in (("llm", "LLM"), ("proxy", "proxy"))]
     pace = result.summary["pace"]

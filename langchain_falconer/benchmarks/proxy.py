@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from langchain_falconer.annotate import Annotation
 from langchain_falconer.benchmarks._trial import (
@@ -17,7 +18,7 @@ from langchain_falconer.benchmarks._trial import (
     annotated,
     offsets,
     question,
-    rows_of,
+    rows_in,
     score_of,
     scored_rows,
 )
@@ -66,7 +67,7 @@ def few(trial: Trial) -> dict[str, Any]:
         plan, test, train = (
             question(trial.data, task),
             scored_rows(trial.data, task),
-            rows_of(trial.data, task, "train"),
+            rows_in(trial.data, task, "train"),
         )
         for seed in range(trial.seeds):
             known = annotated(random.Random(seed).sample(train, trial.rows), plan, task)
@@ -89,38 +90,42 @@ def few(trial: Trial) -> dict[str, Any]:
 def calibration(trial: Trial) -> dict[str, Any]:
     """The expected calibration error of each step on test rows: four fifths of the rows train, one fifth calibrates.
 
+    Beside that of the worst step stands what scores that mean exactly what they say would show there by chance: the
+    fewer the answers, the larger an error finds itself in their bins.
+
     Raises:
         CorpusError: the data is not there.
     """
-    found: dict[str, list[tuple[float, float]]] = {}
+    found: dict[str, list[tuple[float, float, float]]] = {}
     for task in trial.of(FEW):
         plan, test, train = (
             question(trial.data, task),
             scored_rows(trial.data, task),
-            rows_of(trial.data, task, "train"),
+            rows_in(trial.data, task, "train"),
         )
         for seed in range(trial.seeds):
             known = annotated(random.Random(seed).sample(train, trial.rows), plan, task)
             held_out = len(known) // 5
             proxy = _trained(plan, known[held_out:], seed, trial.base, fresh=False)
-            before = _worst_error(proxy, plan, test)
+            before, _ = _worst_error(proxy, plan, test)
             proxy.calibrate(known[:held_out])
-            after = _worst_error(proxy, plan, test)
-            found.setdefault(task.title, []).append((before, after))
-            trial.on_score(task.title, seed, before=before, after=after)
-    means = {name: [statistics.mean(column) for column in zip(*pairs, strict=True)] for name, pairs in found.items()}
-    good = sum(after <= 0.05 for _, after in means.values())
+            after, chance = _worst_error(proxy, plan, test)
+            found.setdefault(task.title, []).append((before, after, chance))
+            trial.on_score(task.title, seed, before=before, after=after, chance=chance)
+    means = {name: [statistics.mean(column) for column in zip(*told, strict=True)] for name, told in found.items()}
+    good = sum(after <= 0.05 for _, after, _ in means.values())
+    beyond = sum(after - chance <= 0.05 for _, after, chance in means.values())
     return {
         "title": f"calibration error of the worst step, {trial.rows} human labels, {trial.seeds} seed(s)",
-        "columns": ["data set", "before", "after"],
-        "rows": [[name, f"{before:.3f}", f"{after:.3f}"] for name, (before, after) in means.items()],
-        "verdict": f"at most 0.05 on {good} of {len(means)} sets",
+        "columns": ["data set", "before", "after", "by chance alone"],
+        "rows": [[name, *(f"{value:.3f}" for value in told)] for name, told in means.items()],
+        "verdict": f"at most 0.05 on {good} of {len(means)} sets, at most 0.05 more than by chance on {beyond}",
         "scores": found,
     }
 
 
-def _worst_error(proxy: Proxy, plan: Plan, test: Sequence[Annotation]) -> float:
-    """The largest expected calibration error of a step; of span steps, over all spans that the proxy found."""
+def _worst_error(proxy: Proxy, plan: Plan, test: Sequence[Annotation]) -> tuple[float, float]:
+    """The largest expected calibration error of a step, and what chance gives it; of span steps, over spans found."""
     found = proxy.answers([a.text for a in test], everything=True)
     errors = []
     for step in plan.steps:
@@ -134,8 +139,15 @@ def _worst_error(proxy: Proxy, plan: Plan, test: Sequence[Annotation]) -> float:
                 for s in f.spans[step.id]
             ]
         if len(scored) >= FEWEST:
-            errors.append(expected_calibration_error([p for p, _ in scored], [right for _, right in scored]))
-    return max(errors, default=0.0)
+            scores, right = (np.array(column) for column in zip(*scored, strict=True))
+            errors.append((expected_calibration_error(scores, right), _by_chance(scores)))
+    return max(errors, default=(0.0, 0.0))
+
+
+def _by_chance(scores: NDArray[np.float64]) -> float:
+    """The mean calibration error of answers that are right exactly as often as their scores say."""
+    rng = np.random.default_rng(0)
+    return statistics.mean(expected_calibration_error(scores, rng.random(len(scores)) < scores) for _ in range(100))
 
 
 def _columns(pairs: Sequence[tuple[float, float]]) -> list[str]:

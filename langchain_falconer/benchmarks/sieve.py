@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 import time
 from collections.abc import Sequence
@@ -11,7 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from langchain_falconer.annotate import Annotation
-from langchain_falconer.benchmarks.labels import data_file
+from langchain_falconer.benchmarks.labels import rows_of
 from langchain_falconer.benchmarks.steps import reviews, short_posts
 from langchain_falconer.corpus import open_corpus
 from langchain_falconer.evaluate import proportion
@@ -85,13 +84,8 @@ def _labels(data: Path) -> list[Annotation]:
         Annotation(a.text, Answers({"food": Label(True)}, {"named": a.answers.spans["aspect"]}), "human")
         for a in draw.sample(reviews(data), _LEARNT)
     ]
-    others = [text for name, n in _OTHERS.items() for text in draw.sample(_texts(data, name), n)]
+    others = [row["text"] for name, n in _OTHERS.items() for row in draw.sample(rows_of(data, name, "train"), n)]
     return [*food, *(Annotation(text, Answers({"food": Label(False)}), "human") for text in others)]
-
-
-def _texts(data: Path, name: str) -> list[str]:
-    with data_file(data, name, "train.jsonl").open(encoding="utf-8") as lines:
-        return [json.loads(line)["text"] for line in lines]
 
 
 def _timed(

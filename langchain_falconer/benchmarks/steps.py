@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from langchain_falconer.annotate import Annotation
-from langchain_falconer.benchmarks.labels import data_file
+from langchain_falconer.benchmarks.labels import data_file, rows_of
 from langchain_falconer.execute import choose_backend
 from langchain_falconer.plan import LabelStep, Plan, SpanStep
 from langchain_falconer.proxy import Proxy, TrainSettings, train_proxy
@@ -66,8 +66,7 @@ def reviews(data: Path) -> list[Annotation]:
     Raises:
         CorpusError: the data is not there.
     """
-    with data_file(data, "semeval14_restaurants", "train.jsonl").open(encoding="utf-8") as lines:
-        return [_annotation(json.loads(line)) for line in lines]
+    return [_annotation(row) for row in rows_of(data, "semeval14_restaurants", "train")]
 
 
 def plans() -> tuple[Plan, Plan]:

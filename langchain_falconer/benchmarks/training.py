@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from langchain_falconer.annotate import Annotation
-from langchain_falconer.benchmarks._trial import FEW, Set, Trial, annotated, question, rows_of, score_of, scored_rows
+from langchain_falconer.benchmarks._trial import FEW, Set, Trial, annotated, question, rows_in, score_of, scored_rows
 from langchain_falconer.benchmarks.steps import plans, reviews, theirs
 from langchain_falconer.plan import Plan
 from langchain_falconer.proxy import Past, Proxy, TrainSettings, train_proxy
@@ -52,7 +52,7 @@ def _one_row(trial: Trial, tasks: Sequence[Set], seed: int) -> dict[str, tuple[f
     learnt: dict[str, float] = {}
     for task in tasks:
         plan = question(trial.data, task)
-        drawn = random.Random(seed).sample(rows_of(trial.data, task, "train"), trial.rows)
+        drawn = random.Random(seed).sample(rows_in(trial.data, task, "train"), trial.rows)
         known = annotated(drawn, plan, task)
         settings = TrainSettings(seed=seed)
         proxy = train_proxy(plan, known, base=trial.base, after=proxy, replay=past, settings=settings)
