@@ -45,8 +45,18 @@ FAMILIES = {
 @cache
 def names() -> dict[str, str]:
     """The type of each name in ``names.txt``; of a name that stands under two types, the last."""
-    lines = (line.partition(": ") for line in (_HERE / "names.txt").read_text("utf-8").splitlines())
-    return {name: kind for kind, _, listed in lines for name in listed.split("; ")}
+    return {name: kind for line in _lines("names.txt") for kind, listed in [_listed(line)] for name in listed}
+
+
+def _lines(file: str) -> list[str]:
+    """The lines of a file here, comments left out."""
+    return [line for line in (_HERE / file).read_text("utf-8").splitlines() if not line.startswith("#")]
+
+
+def _listed(line: str) -> tuple[str, list[str]]:
+    """Name and values of ``name: value; value``."""
+    name, _, values = line.partition(": ")
+    return name, values.split("; ")
 
 
 @dataclass
@@ -60,22 +70,22 @@ class Section:
 
 @cache
 def sections() -> dict[str, Section]:
-    """The sections of ``patterns.txt``; every ``review of …`` has the lists and sentences of reviews too."""
+    """The sections of ``patterns.txt``; ``review of …`` and ``request to …`` have what all of their kind share too."""
     found: dict[str, Section] = {}
     section = Section("")
-    for line in (_HERE / "patterns.txt").read_text("utf-8").splitlines():
+    for line in _lines("patterns.txt"):
         if line.startswith("== "):
             section = found[line[3:]] = Section(line[3:])
         elif line[:2] in ("> ", "+ ", "- ", "0 "):
             section.sentences.append((_SIGNS[line[0]], line[2:]))
-        elif ": " in line and not line.startswith("#"):
-            name, _, values = line.partition(": ")
-            section.lists[name] = values.split("; ")
-    opinions, review = found.pop("opinion of anything"), found.pop("review")
+        elif ": " in line:
+            name, values = _listed(line)
+            section.lists[name] = values
+    shared = {kind: found.pop(kind) for kind in ("review", "request")}
     for name, one in found.items():
-        if name.startswith("review of"):
-            one.lists |= opinions.lists
-            one.sentences += review.sentences
+        if common := shared.get(name.split()[0]):
+            one.lists |= common.lists
+            one.sentences += common.sentences
     return found
 
 
@@ -150,9 +160,7 @@ def _with_families(spans: Mapping[str, Sequence[tuple[int, int]]]) -> dict[str, 
 @cache
 def feelings() -> dict[str, re.Pattern[str]]:
     """A pattern for the words of each feeling in ``feelings.txt``."""
-    lines = (_HERE / "feelings.txt").read_text("utf-8").splitlines()
-    told = (line.partition(": ") for line in lines if not line.startswith("#"))
     return {
-        feeling: re.compile(r"(?<!\w)#?(?:" + "|".join(map(re.escape, words.split("; "))) + r")(?!\w)", re.IGNORECASE)
-        for feeling, _, words in told
+        feeling: re.compile(r"(?<!\w)#?(?:" + "|".join(map(re.escape, words)) + r")(?!\w)", re.IGNORECASE)
+        for feeling, words in map(_listed, _lines("feelings.txt"))
     }

@@ -88,10 +88,11 @@ def sources(data: Path, holdout: Iterable[str] = (), only: Container[str] | None
         "valence": lambda: _valence(data),
         "feelings": lambda: _feelings(data),
         "names": _names,
-        "film_questions": lambda: _written("question about a film", "question", "film"),
-        "politics_sentences": lambda: _written("sentence about politics", "sentence", "politics"),
-        "name_sentences": lambda: _written("sentence about names", "sentence", "names"),
+        "film_questions": lambda: _written("question about a film", "skill", "city", "amount_of_money"),
+        "politics_sentences": lambda: _written("sentence about politics", "album", "algorithm", "film"),
+        "name_sentences": lambda: _written("sentence about names", "skill", "ingredient", "amount_of_money"),
         "opinions": _opinions,
+        "requests": _requests,
     }
     made |= {f"features_{section.split()[-1]}": lambda s=section: _features(s) for section in _reviews()}  # type: ignore[misc]
     return {
@@ -139,8 +140,7 @@ def askable(data: Path) -> list[str]:
 def markable(data: Path) -> list[str]:
     """Sentences with names in them, for an LLM to mark: of news, and posts and headlines between them."""
     rng = random.Random(0)
-    sentences = [s for text, _ in _news() for s in _SENTENCE_END.split(" ".join(text.partition("\n")[2].split()))]
-    sentences = [s for s in sentences if 60 < len(s) < 200 and len(_NAME.findall(s)) > 1]
+    sentences = [s for s in _news_sentences() if 60 < len(s) < 200 and len(_NAME.findall(s)) > 1]
     posts = [t for t in askable(data) if len(t) < 200 and len(_NAME.findall(t)) > 1]
     rng.shuffle(sentences)
     return [text for i, sentence in enumerate(sentences) for text in (sentence, *posts[i // 4 : i // 4 + (i % 4 == 3)])]
@@ -243,18 +243,21 @@ def _clauses(data: Path) -> LabelSource:
     return LabelSource(rows, SENTIMENT, prompts, ask, kind="review")
 
 
+_WISHES = (
+    "What does the user of the assistant want?",
+    "Which intent does the user have?",
+    "Intent of the request",
+    "What is the request for?",
+)
+_ASK_WISH = ("Is the intent {x}?", "Does the user want: {x}?")
+
+
 def _intents(data: Path) -> LabelSource:
     rows = [(r["text"], [r["labels"]["intent"]]) for r in _rows(data, "clinc150")]
     names = {n for _, held in rows for n in held} - {"out of scope"}
     classes = {n: _intent_words(human(n)) for n in names}
-    prompts = (
-        "What does the user of the assistant want?",
-        "Which intent does the user have?",
-        "Intent of the request",
-        "What is the request for?",
-    )
-    ask = ("Does the user ask about {x}?", "Is the intent {x}?", "Is this about {x}?", "Does the user want: {x}?")
-    return LabelSource([r for r in rows if r[1][0] in classes], classes, prompts, ask, kind="request", most=24)
+    ask = (*_ASK_WISH, "Does the user ask about {x}?", "Is this about {x}?")
+    return LabelSource([r for r in rows if r[1][0] in classes], classes, _WISHES, ask, kind="request", most=24)
 
 
 def _intent_words(name: str) -> tuple[str, ...]:
@@ -322,6 +325,11 @@ def _news() -> list[tuple[str, str]]:
     return [(row["text"], row["id"].split("/")[0]) for row in articles()]
 
 
+def _news_sentences() -> Iterator[str]:
+    for text, _ in _news():
+        yield from _SENTENCE_END.split(" ".join(text.partition("\n")[2].split()))
+
+
 def _news_topics() -> LabelSource:
     rows = []
     for text, section in _news():
@@ -358,12 +366,16 @@ def _hashtags(data: Path) -> PairSource:
     return PairSource([p for p in pairs if len(p[0]) > 25], ("Which hashtag fits?", "Topic of the tweet"), most=12)
 
 
+def _posts(data: Path) -> Iterator[str]:
+    """Posts and comments."""
+    return (row["text"] for name in ("broad_twitter", "wnut17", "toxic_spans") for row in _rows(data, name))
+
+
 def _valence(data: Path) -> LabelSource:
     """Posts, comments and sentences of books whose words are clearly good or bad by VADER's lexicon (Hutto 2014)."""
     from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer  # type: ignore[import-untyped]
 
-    texts = [r["text"] for name in ("broad_twitter", "wnut17", "toxic_spans") for r in _rows(data, name)]
-    texts += [s for p in _paragraphs(data) for s in re.split(r"(?<=[.!?;])\s+", p)]
+    texts = [*_posts(data), *(s for p in _paragraphs(data) for s in re.split(r"(?<=[.!?;])\s+", p))]
     score = SentimentIntensityAnalyzer().polarity_scores
     rows = []
     for text in texts:
@@ -384,11 +396,10 @@ def _valence(data: Path) -> LabelSource:
 def _feelings(data: Path) -> LabelSource:
     """Posts and comments with words of one feeling only."""
     rows = []
-    for name in ("broad_twitter", "wnut17", "toxic_spans"):
-        for row in _rows(data, name):
-            held = [feeling for feeling, words in feelings().items() if words.search(row["text"])]
-            if len(held) == 1 and len(row["text"]) < 280:
-                rows.append((row["text"], held))
+    for text in _posts(data):
+        held = [feeling for feeling, words in feelings().items() if words.search(text)]
+        if len(held) == 1 and len(text) < 280:
+            rows.append((text, held))
     prompts = ("Which emotion does the tweet express?", "What does the writer feel?", "Emotion", "Which feeling is it?")
     ask = ("Does the {text} express {x}?", "Is the writer full of {x}?", "Emotion: {x}", "Does the writer feel {x}?")
     return LabelSource(rows, EMOTIONS, prompts, ask, kind="tweet")
@@ -396,19 +407,14 @@ def _feelings(data: Path) -> LabelSource:
 
 def _names() -> SpanSource:
     """Sentences of news in which every name is known by hand."""
-    sentences = (s for text, _ in _news() for s in _SENTENCE_END.split(" ".join(text.partition("\n")[2].split())))
-    rows = list(named(s for s in sentences if 30 < len(s) < 300))
+    rows = list(named(s for s in _news_sentences() if 30 < len(s) < 300))
     return SpanSource(rows, "sentence", ("aspect", "skill", "symptom", "ingredient", "amount_of_money", "toxic"))
 
 
-def _written(section: str, kind: str, about: str) -> SpanSource:
+def _written(section: str, *strangers: str) -> SpanSource:
+    """Sentences of a section, and types that none of them holds."""
     rows = [row for _, row in filled(sections()[section], 3000)]
-    strangers = {
-        "film": ("disease", "aspect", "skill", "city", "amount_of_money"),
-        "politics": ("disease", "album", "algorithm", "film", "aspect"),
-        "names": ("disease", "aspect", "skill", "ingredient", "amount_of_money"),
-    }
-    return SpanSource(rows, kind, strangers[about])
+    return SpanSource(rows, section.split()[0], ("disease", "aspect", *strangers))
 
 
 def _reviews() -> list[str]:
@@ -427,7 +433,7 @@ def _opinions() -> LabelSource:
     """Reviews by their sentiment."""
     rows = []
     for name in [*_reviews(), "opinion of a film"]:
-        made = filled(sections()[name], 3000 if name == "opinion of a film" else 300)
+        made = filled(sections()[name], 6000 if name == "opinion of a film" else 300)
         rows += [(row.text, [sign]) for sign, row in made]
     prompts = (
         "Is the review positive, negative or neutral?",
@@ -438,6 +444,17 @@ def _opinions() -> LabelSource:
     )
     ask = ("Is the {text} {x}?", "Is the sentiment {x}?", "Is this {x}?")
     return LabelSource(rows, SENTIMENT, prompts, ask, kind="review")
+
+
+def _requests() -> LabelSource:
+    """What people ask of an assistant, in fields that the sets of requests do not have."""
+    rows, classes = [], {}
+    for name, section in sections().items():
+        if name.startswith("request to "):
+            wish, *others = name.removeprefix("request to ").split("; ")
+            classes[name] = (wish, *others, f"request to {wish}", f"the user wants to {wish}")
+            rows += [(row.text, [name]) for _, row in filled(section, 150)]
+    return LabelSource(rows, classes, _WISHES, _ASK_WISH, kind="request", most=12)
 
 
 def _paragraphs(data: Path) -> Iterator[str]:
