@@ -59,8 +59,9 @@ class BertSession:
         text = (torch.from_numpy(a) for a in (_filled(ids, rows, 0), _filled(mask, rows, 1)))
         slots = [torch.from_numpy(a) for a in weights.arrays().values()]
         with torch.inference_mode():
+            room = (rows, *_room(rows, ids.shape[1]))
             spans, labels = self._scores(
-                *text, rows, self._words, self._first, self._layers, slots, self._heads, self._eps, LABEL_SCALE
+                *text, *room, self._words, self._first, self._layers, slots, self._heads, self._eps, LABEL_SCALE
             )
         return spans[: len(ids)].numpy(), labels[: len(ids)].numpy()
 
@@ -68,6 +69,16 @@ class BertSession:
 def _rows(tokens: int) -> int:
     """A number of rows that holds so many tokens, one of few: oneDNN keeps code for each that it meets."""
     return max(_LEAST_ROWS, 1 << (tokens - 1).bit_length())
+
+
+def _room(rows: int, length: int) -> tuple[int, int]:
+    """How many texts of how many tokens attention has room for, where texts of ``length`` fill ``rows``: one of few.
+
+    For each size of a product of matrices, oneDNN keeps a megabyte of code; lengths of a corpus are of all sizes.
+    """
+    step = 1 << max(0, (length - 1).bit_length() - 4)
+    longest = -(-length // step) * step
+    return rows // (longest - step + 1), longest
 
 
 def _filled(batch: np.ndarray, rows: int, filler: int) -> np.ndarray:
@@ -80,6 +91,8 @@ def _scores(
     ids: Tensor,
     mask: Tensor,
     rows: int,
+    most: int,
+    longest: int,
     words: Tensor,
     first: list[Tensor],
     layers: list[list[Tensor]],
@@ -88,7 +101,10 @@ def _scores(
     eps: float,
     label_scale: float,
 ) -> tuple[Tensor, Tensor]:
-    """Token and label scores, of texts that nearly fill ``rows``; TorchScript, so it is given all that it needs."""
+    """Token and label scores, of texts that nearly fill ``rows``; TorchScript, so it is given all that it needs.
+
+    Attention has room for ``most`` texts of ``longest`` tokens (see :func:`_room`).
+    """
     batch, length = ids.shape
     width = words.shape[1]
     each = width // heads
@@ -96,16 +112,21 @@ def _scores(
     states = torch.layer_norm(torch.embedding(words, ids) + first[0][:length], [width], first[1], first[2], eps)
     tokens = batch * length
     states = torch.nn.functional.pad(states.view(-1, width), (0, 0, 0, rows - tokens))
+    # What is beyond the texts stays zero.
+    asking = states.new_zeros([2, most, heads, longest, each])
+    values = states.new_zeros([most, heads, longest, each + 1])
     for w in layers:
         # A blank token's values are zeros, those of the last column included: nobody sees it.
         asked = torch.ops.mkldnn._linear_pointwise(states, w[0], w[1], "none", [], "").index_fill_(0, blank, 0.0)
-        asking = asked[:tokens, : 2 * width].view(batch, length, 2, heads, each).permute(2, 0, 3, 1, 4).contiguous()
-        asking = asking.view(2, batch * heads, length, each)
-        values = asked[:tokens, 2 * width :].view(batch, length, heads, each + 1).transpose(1, 2).contiguous()
-        values = values.view(batch * heads, length, each + 1)
+        asked = asked[:tokens].view(batch, length, -1)
+        queries_keys, own = asked[..., : 2 * width], asked[..., 2 * width :]
+        asking[:, :batch, :, :length] = queries_keys.view(batch, length, 2, heads, each).permute(2, 0, 3, 1, 4)
+        values[:batch, :, :length] = own.view(batch, length, heads, each + 1).transpose(1, 2)
+        query, key = asking[0].view(-1, longest, each), asking[1].view(-1, longest, each)
         # e^80, summed over 512 tokens, is still a number of bfloat16; a BERT's own scores stay far below 80.
-        weights = torch.bmm(asking[0], asking[1].transpose(1, 2)).clamp_(-80.0, 80.0).exp_()
-        seen = torch.bmm(weights, values).view(batch, heads, length, each + 1).transpose(1, 2)
+        weights = torch.bmm(query, key.transpose(1, 2)).clamp_(-80.0, 80.0).exp_()
+        seen = torch.bmm(weights, values.view(-1, longest, each + 1)).view(most, heads, longest, each + 1)
+        seen = seen[:batch, :, :length].transpose(1, 2)
         seen = (seen[..., :each] / seen[..., each:]).reshape(-1, width)
         seen = torch.nn.functional.pad(seen, (0, 0, 0, rows - tokens))
         seen = torch.ops.mkldnn._linear_pointwise(seen, states, w[2], w[3], "add")
