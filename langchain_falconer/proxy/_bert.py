@@ -74,7 +74,7 @@ def _rows(tokens: int) -> int:
 def _room(rows: int, length: int) -> tuple[int, int]:
     """How many texts of how many tokens attention has room for, where texts of ``length`` fill ``rows``: one of few.
 
-    For each size of a product of matrices, oneDNN keeps a megabyte of code; lengths of a corpus are of all sizes.
+    oneDNN keeps about a megabyte for each size of a product of matrices; a corpus has texts of all lengths.
     """
     step = 1 << max(0, (length - 1).bit_length() - 4)
     longest = -(-length // step) * step
