@@ -176,8 +176,8 @@ def test_names_of_news_are_marked_by_type_and_family_and_only_where_all_are_know
 
 @pytest.mark.parametrize("name", sections())
 def test_sentences_to_fill_in_are_whole_and_marked_where_they_stand(name):
-    made = filled(sections()[name], 200)
-    assert made == filled(sections()[name], 200)
+    made = filled(sections()[name], 300)
+    assert made == filled(sections()[name], 300)
     for _, row in made:
         assert not set("{}") & set(row.text)
         assert all(row.text[a:b].strip() == row.text[a:b] != "" for spans in row.spans.values() for a, b in spans)
