@@ -803,7 +803,7 @@ def benchmark_architectures(
 
     folder = Home.at(home).folder / "architectures"
     trial = Trial(data, seeds=seeds, on_score=_tell)
-    _show_benchmark(architectures.run(trial, architectures.equal_budget(steps), folder), as_json)
+    _show_benchmark(architectures.run(trial, architectures.Budget.of(data, steps), folder), as_json)
 
 
 def main() -> None:

@@ -59,7 +59,7 @@ class PromptModel(SlotModel):
         super().__init__(encoder)
         self.marker = nn.Parameter(torch.zeros(self.hidden_size))  # what makes a marker of [SEP]
         with torch.no_grad():
-            self.label_map[-1].bias[-1] = -LABEL_SCALE * _ALIKE  # type: ignore[index,union-attr,operator]
+            self.label_map[-1].bias[-1] = -LABEL_SCALE * _ALIKE  # type: ignore[operator]
 
     def prompts(self, questions: Sequence[_Question], start: int, end: int) -> Iterator[_Prompt]:
         """What is read before a text, pass by pass; ``start`` and ``end`` are the ids of the special tokens."""

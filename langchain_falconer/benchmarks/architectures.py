@@ -6,7 +6,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -14,7 +14,16 @@ from typing import Any
 from langchain_falconer.benchmarks._trial import SETS, Trial, question, score_of, scored_rows
 from langchain_falconer.benchmarks.steps import plans, short_posts
 from langchain_falconer.pretrain import Mixture, Recipe, gathered
-from langchain_falconer.proxy import Asked, PretrainProgress, Task, Tokenizer, bf16_pays, load_model, pretrain
+from langchain_falconer.proxy import (
+    Asked,
+    PretrainProgress,
+    PretrainSettings,
+    Task,
+    Tokenizer,
+    bf16_pays,
+    load_model,
+    pretrain,
+)
 
 ROWS = 250
 TEXTS = 1_000
@@ -25,26 +34,42 @@ _KEPT_EVERY = 25
 
 
 @dataclass(frozen=True)
+class Budget:
+    """What each architecture is pretrained with: settings, and what draws the tasks."""
+
+    settings: PretrainSettings
+    draw: Callable[[Random, int], tuple[str, Task]]
+
+    @classmethod
+    def of(cls, data: Path, steps: int) -> Budget:
+        """The first part of the shipped recipe, cut to ``steps``.
+
+        The base's sentence space is not kept alive, for none of them: only slots could use it.
+
+        Raises:
+            CorpusError: the data is not there.
+        """
+        recipe = Recipe.read()
+        while recipe.start:
+            recipe = recipe.start
+        changed = {"steps": steps, "keep": 0.0, "checkpoint_every": _KEPT_EVERY}
+        draw = Mixture(gathered(recipe, data), recipe.mix).draw
+        return cls(recipe.settings.model_copy(update=changed), draw)
+
+    def seeded(self, seed: int) -> Budget:
+        """The same with another seed."""
+        return replace(self, settings=self.settings.model_copy(update={"seed": seed}))
+
+
+@dataclass(frozen=True)
 class _Pretrained:
     network: Any
     tokenizer: Tokenizer
     seconds: float
 
 
-def equal_budget(steps: int) -> Recipe:
-    """The first part of the shipped recipe, cut to ``steps``, for every architecture.
-
-    The base's sentence space is kept alive for none of them: only slots could use it.
-    """
-    recipe = Recipe.read()
-    while recipe.start:
-        recipe = recipe.start
-    settings = recipe.settings.model_copy(update={"steps": steps, "keep": 0.0, "checkpoint_every": _KEPT_EVERY})
-    return recipe.model_copy(update={"settings": settings})
-
-
-def run(trial: Trial, recipe: Recipe, folder: Path) -> dict[str, Any]:
-    """Pretrain each architecture by ``recipe``, with the same tasks in the same order, and score it untrained.
+def run(trial: Trial, budget: Budget, folder: Path) -> dict[str, Any]:
+    """Pretrain each architecture with the same tasks in the same order, and score it on sets it was not trained for.
 
     Scores are of at most 250 test rows a set, F1 of exact spans or accuracy; pace is of 1,000 short posts and the first
     seed's networks, the median of three rounds in turns, in torch (bfloat16 where the CPU has it, as for the scores).
@@ -53,20 +78,19 @@ def run(trial: Trial, recipe: Recipe, folder: Path) -> dict[str, Any]:
     Raises:
         CorpusError: the data is not there.
     """
-    mixture = Mixture(gathered(recipe, trial.data), recipe.mix)
     made: dict[str, list[_Pretrained]] = {}
     scores: dict[str, dict[str, list[float]]] = {}
     for seed in range(trial.seeds):
-        seeded = recipe.model_copy(update={"settings": recipe.settings.model_copy(update={"seed": seed})})
         for name, make in architectures().items():
-            place = folder / f"{name}-{recipe.settings.steps}-steps-seed-{seed}"
-            made.setdefault(name, []).append(_pretrained(seeded, mixture, make, place, _teller(trial, name, seed)))
-            for title, score in _scores(trial, made[name][-1]).items():
+            place = folder / f"{name}-{budget.settings.steps}-steps-seed-{seed}"
+            one = _pretrained(make, budget.seeded(seed), place, _teller(trial, name, seed))
+            made.setdefault(name, []).append(one)
+            for title, score in _scores(trial, one).items():
                 scores.setdefault(name, {}).setdefault(title, []).append(score)
                 trial.on_score(f"{name}, {title}", seed, score=score)
     pace = _pace(trial, {name: of_seeds[0] for name, of_seeds in made.items()})
-    seconds = {name: statistics.mean(p.seconds for p in of_seeds) for name, of_seeds in made.items()}
-    return _table(trial, recipe, {"scores": scores, "pace": pace, "seconds": seconds})
+    seconds = {name: statistics.mean(one.seconds for one in of_seeds) for name, of_seeds in made.items()}
+    return _table(trial, budget, {"scores": scores, "pace": pace, "seconds": seconds})
 
 
 def architectures() -> dict[str, Callable[[str], Any]]:
@@ -77,7 +101,7 @@ def architectures() -> dict[str, Callable[[str], Any]]:
 
 
 def _pretrained(
-    recipe: Recipe, mixture: Mixture, make: Callable[[str], Any], place: Path, tell: Callable[[PretrainProgress], None]
+    make: Callable[[str], Any], budget: Budget, place: Path, tell: Callable[[PretrainProgress], None]
 ) -> _Pretrained:
     """A network, and the CPU seconds of all its steps by those that this call took."""
     drawn = 0
@@ -85,9 +109,9 @@ def _pretrained(
     def draw(rng: Random, size: int) -> tuple[str, Task]:
         nonlocal drawn
         drawn += 1
-        return mixture.draw(rng, size)
+        return budget.draw(rng, size)
 
-    settings, spent, began = recipe.settings, place / "seconds.json", time.process_time()
+    settings, spent, began = budget.settings, place / "seconds.json", time.process_time()
     network, tokenizer = pretrain(draw, (), settings, place, tell, make)
     if drawn:
         seconds = (time.process_time() - began) * settings.steps * settings.tasks / drawn
@@ -125,39 +149,26 @@ def _teller(trial: Trial, name: str, seed: int) -> Callable[[PretrainProgress], 
     return lambda p: trial.on_score(name, seed, step=p.step, loss=statistics.mean(p.loss.values()), seconds=p.seconds)
 
 
-def _table(trial: Trial, recipe: Recipe, found: dict[str, Any]) -> dict[str, Any]:
-    tasks = trial.of(ASKED)
-    scores = {
-        name: {title: statistics.mean(of_seeds) for title, of_seeds in sets.items()}
-        for name, sets in found["scores"].items()
+def _table(trial: Trial, budget: Budget, found: dict[str, Any]) -> dict[str, Any]:
+    tasks, settings = trial.of(ASKED), budget.settings
+    kinds = {
+        "mean span F1": [t.title for t in tasks if not t.label],
+        "mean label accuracy": [t.title for t in tasks if t.label],
     }
-    kinds = [[t.title for t in tasks if not t.label], [t.title for t in tasks if t.label]]
-    means = {
-        name: [statistics.mean(sets[title] for title in kind) for kind in kinds if kind]
-        for name, sets in scores.items()
-    }
-    best = max(means, key=lambda name: statistics.mean(means[name]))
-    columns = [f"mean {what}" for what, kind in zip(("span F1", "label accuracy"), kinds, strict=True) if kind]
+    kinds = {what: titles for what, titles in kinds.items() if titles}
+    rows, overall = [], {}
+    for name, sets in found["scores"].items():
+        scores = {title: statistics.mean(of_seeds) for title, of_seeds in sets.items()}
+        means = [statistics.mean(scores[title] for title in titles) for titles in kinds.values()]
+        overall[name] = statistics.mean(means)
+        shown = [f"{value:.3f}" for value in (*means, *scores.values())]
+        rows.append([name, *shown, *(f"{p:,.0f}" for p in found["pace"][name]), f"{found['seconds'][name]:,.0f}"])
+    told = ["texts/s, 1 step", "texts/s, 6 steps", "pretraining CPU s"]
     return {
-        "title": f"{recipe.settings.base}, {recipe.settings.steps} steps, {trial.seeds} seed(s), "
+        "title": f"{settings.base}, {settings.steps} steps of pretraining, {trial.seeds} seed(s), "
         f"{'bfloat16' if bf16_pays() else 'float32'}",
-        "columns": [
-            "architecture",
-            *columns,
-            *(t.title for t in tasks),
-            "texts/s, 1 step",
-            "texts/s, 6 steps",
-            "pretraining CPU s",
-        ],
-        "rows": [
-            [
-                name,
-                *(f"{v:.3f}" for v in (*means[name], *scores[name].values())),
-                *(f"{pace:,.0f}" for pace in found["pace"][name]),
-                f"{found['seconds'][name]:,.0f}",
-            ]
-            for name in means
-        ],
-        "verdict": f"best on the mean of spans and labels: {best}",
+        "columns": ["architecture", *kinds, *(t.title for t in tasks), *told],
+        "rows": rows,
+        "verdict": f"best on the mean of spans and labels: {max(overall, key=overall.__getitem__)}",
         **found,
     }
