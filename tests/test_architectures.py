@@ -96,7 +96,7 @@ def test_questions_that_do_not_fit_before_a_text_are_split(tiny_bert, tokenizer)
 def test_each_learns_a_small_task_and_answers_it(name, tiny_bert, tmp_path):
     losses: list[float] = []
     make = architectures.architectures()[name]
-    settings = settings_of(tiny_bert, 120)
+    settings = settings_of(tiny_bert, 40)
     told = lambda p: losses.append(p.loss["reviews"])  # noqa: E731
     model, tokenizer = pretrain(draw, (), settings, tmp_path, told, make)
     assert losses[-1] < losses[0] / 3
