@@ -18,9 +18,7 @@ from torch.utils.checkpoint import checkpoint
 from langchain_falconer.proxy import LABEL_SCALE, Layout, ReadWords, ScoreTexts, SlotModel, autocast, load_model, pooled
 
 _ROOM = 256  # tokens of questions before a text: half of what the encoder sees
-_ALIKE = (
-    0.6  # about the cosine, before training, of a question and a text that have read each other: neither yes nor no
-)
+_ALIKE = 0.6  # near the cosine of question and text that have read each other, untrained: neither yes nor no
 _MANY = 24_576  # tokens of a batch, over all its passes, whose states fit into memory until their gradients are due
 
 

@@ -1,4 +1,4 @@
-"""Answers of a network that is no proxy, in torch: by these other architectures are compared with ours."""
+"""Answers of a network that is no proxy, in torch: by these, other architectures are compared with ours."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from langchain_falconer.proxy._tokens import Tokenizer, Windows
 from langchain_falconer.records import Answers
 
 _WINDOW = 256  # tokens of a text in one pass, which leaves as many for questions in front of it
+_WORDS = 96  # tokens of a question that are read
 _NO_SLOTS = SlotWeights(*(np.zeros((0, 0), np.float32),) * 4)
 
 
@@ -31,10 +32,13 @@ class Asked:
     """
 
     def __init__(self, network: Any, tokenizer: Tokenizer, plan: Plan, *, bf16: bool = False) -> None:
-        windows, layout = Windows(tokenizer, _WINDOW), Layout.of(plan)
-        session = _AskedSession(network, layout, TensorReader(windows, tokenizer.pad_id), bf16=bf16)
+        layout, pad_id = Layout.of(plan), tokenizer.pad_id
+        words = TensorReader(Windows(tokenizer, _WORDS), pad_id)
+        session = _AskedSession(network, layout, words, bf16=bf16)
         self._steps = layout.steps
-        self._scorer = Scorer(windows, tokenizer.pad_id, layout, _NO_SLOTS, Calibration(), session, crew(1))
+        self._scorer = Scorer(
+            Windows(tokenizer, _WINDOW), pad_id, layout, _NO_SLOTS, Calibration(), session, crew(session.at_once)
+        )
 
     def answers(self, texts: Sequence[str], *, everything: bool = True) -> list[Answers]:
         """Every step's answer about each text, whatever its ``where``."""
