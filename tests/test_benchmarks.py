@@ -152,3 +152,5 @@ def test_clauses_are_counted_in_passages_of_contracts(tmp_path):
 def test_data_that_is_not_there_is_said_with_the_option_that_names_it(tmp_path):
     with pytest.raises(CorpusError, match="--data"):
         proxy.zero_shot(Trial(tmp_path))
+    with pytest.raises(CorpusError, match="--data"):
+        architectures.Budget.of(tmp_path, 1)
