@@ -790,6 +790,23 @@ def benchmark_proxy(
     _show_benchmark(measure(trial), as_json)
 
 
+@benchmark_app.command("architectures")
+def benchmark_architectures(
+    data: Annotated[Path, typer.Option("--data", help="The folder of the data sets.")],
+    steps: Annotated[int, typer.Option("--steps", help="Steps of pretraining, the same for each.", min=1)] = 300,
+    seeds: Annotated[int, typer.Option("--seeds", min=1)] = 1,
+    home: HomeDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Slots, questions in the prompt, a pass a question: pretrained alike; their untrained answers, and their pace."""
+    from langchain_falconer.benchmarks import Trial, architectures
+    from langchain_falconer.graph import Home
+
+    folder = Home.at(home).folder / "architectures"
+    trial = Trial(data, seeds=seeds, on_score=_tell)
+    _show_benchmark(architectures.run(trial, architectures.Budget.of(data, steps), folder), as_json)
+
+
 def main() -> None:
     """The console script: errors become one line and an exit code."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")

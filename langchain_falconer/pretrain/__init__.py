@@ -1,7 +1,7 @@
 """The pretrain room: how the metamodel that ships with the package is made."""
 
 from langchain_falconer.pretrain._distil import LABELS, MARKS, Survey, distil
-from langchain_falconer.pretrain._make import ANSWERS, make
+from langchain_falconer.pretrain._make import ANSWERS, gathered, make
 from langchain_falconer.pretrain._patterns import filled, named, sections
 from langchain_falconer.pretrain._recipe import SHIPPED, Mixture, Recipe
 from langchain_falconer.pretrain._sets import askable, markable, raw_texts, sources
@@ -33,6 +33,7 @@ __all__ = [
     "askable",
     "distil",
     "filled",
+    "gathered",
     "make",
     "markable",
     "named",

@@ -11,6 +11,7 @@ from typing import Any
 from langchain_falconer.pretrain._distil import distilled
 from langchain_falconer.pretrain._recipe import Mixture, Recipe
 from langchain_falconer.pretrain._sets import askable, markable, raw_texts, sources
+from langchain_falconer.pretrain._tasks import Source
 from langchain_falconer.proxy import PretrainProgress, pretrain, save_metamodel
 
 ANSWERS = Path(__file__).parent / "answers.jsonl.gz"
@@ -43,7 +44,7 @@ def make(
     if recipe.start:
         make(recipe.start, data, folder / "start", answers, on_progress)
         settings = settings.model_copy(update={"base": str(folder / "start")})
-    found = sources(data, recipe.holdout, recipe.mix) | distilled(answers, [*askable(data), *markable(data)])
+    found = gathered(recipe, data, answers)
     mixture = Mixture(found, recipe.mix)
     model, tokenizer = pretrain(mixture.draw, raw_texts(data), settings, folder / "checkpoints", on_progress)
     card = {
@@ -54,3 +55,12 @@ def make(
     }
     save_metamodel(model, tokenizer, folder, card)
     return card
+
+
+def gathered(recipe: Recipe, data: Path, answers: Path = ANSWERS) -> dict[str, Source]:
+    """The sources that a recipe mixes, by name.
+
+    Raises:
+        CorpusError: the data is not there.
+    """
+    return sources(data, recipe.holdout, recipe.mix) | distilled(answers, [*askable(data), *markable(data)])

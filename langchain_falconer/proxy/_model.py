@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from langchain_falconer.proxy._layout import Layout
 from langchain_falconer.proxy._session import LABEL_SCALE
 
 SPAN_STATES = 3  # outside, begin, inside
+ReadWords = Callable[[Sequence[str]], tuple[Tensor, Tensor]]
+"""Words to ``input_ids, attention_mask``."""
+ScoreTexts = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""``input_ids, attention_mask`` (B, T) of texts to token scores (B, T, 3S) and label scores (B, L)."""
 
 
 class SlotModel(nn.Module):
@@ -63,6 +69,18 @@ class SlotModel(nn.Module):
         span_scores = states @ span_weight.T + span_bias
         label_scores = LABEL_SCALE * (pooled(states, attention_mask) @ label_weight.T) + label_bias
         return span_scores, label_scores
+
+    def scorer(self, layout: Layout, read: ReadWords) -> ScoreTexts:
+        """What scores texts by a layout's questions, whose slots are made from their words alone.
+
+        Gradients go into the encoder that reads those words.
+        """
+        words = (layout.span_texts, layout.label_texts, layout.asked_texts)
+        unique = sorted({text for texts in words for text in texts})
+        vectors = self.embed(*read(unique)).to(next(self.span_map.parameters()).dtype)
+        spans, options, asked = (vectors[[unique.index(text) for text in texts]] for texts in words)
+        slots = (*self.span_slots(spans), *self.label_slots(options, asked))
+        return lambda input_ids, attention_mask: self(input_ids, attention_mask, *slots)
 
     def embed(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Unit sentence vectors (B, d)."""

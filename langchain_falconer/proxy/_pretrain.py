@@ -72,6 +72,7 @@ def pretrain(
     settings: PretrainSettings,
     folder: Path,
     on_progress: Callable[[PretrainProgress], None] | None = None,
+    network: Callable[[str], Any] = load_model,
 ) -> tuple[Any, Any]:
     """Make a metamodel; a pretraining that was cut short goes on from its last checkpoint in ``folder``.
 
@@ -83,19 +84,20 @@ def pretrain(
         settings: How.
         folder: Where checkpoints lie.
         on_progress: Told every 20 steps.
+        network: Makes what is trained of a base: a :class:`SlotModel`, or one of another ``scorer``.
 
     Returns:
-        The trained model (a :class:`SlotModel`), in evaluation mode, and its tokenizer.
+        The trained model, in evaluation mode, and its tokenizer.
     """
     import torch
 
     torch.manual_seed(settings.seed)
     tokenizer = load_tokenizer(settings.base)
     teacher = load_model(settings.base)
-    model = load_model(settings.base)
+    model = network(settings.base)
     optimizer = _optimizer(model, settings)
     step = _resume(folder, model, optimizer)
-    reader = _Reader(Windows(tokenizer, settings.max_tokens), tokenizer.pad_id)
+    reader = TensorReader(Windows(tokenizer, settings.max_tokens), tokenizer.pad_id)
     seen: dict[str, list[float]] = {}
     began = time.monotonic()
     model.eval()  # no dropout: hardly a text comes twice in the same task, and drawing it takes a third of the time
@@ -129,7 +131,7 @@ def pretrain(
     return model, tokenizer
 
 
-class _Reader:
+class TensorReader:
     """Texts as padded tensors."""
 
     def __init__(self, windows: Windows, pad_id: int) -> None:
@@ -153,29 +155,14 @@ class _Reader:
         return self.tensors(self.items([Example(t, {}, {}) for t in texts]))
 
 
-def _task_loss(model: Any, reader: _Reader, task: Task, span_weight: float) -> Any:
+def _task_loss(model: Any, reader: TensorReader, task: Task, span_weight: float) -> Any:
     layout, items = task.layout, reader.items(task.examples)
     with autocast():
-        weights = _slots(model, reader, layout)
-        spans, labels = model(*reader.tensors(items), *weights)
+        spans, labels = model.scorer(layout, reader.texts)(*reader.tensors(items))
     return loss_of(spans.float(), labels.float(), layout, items, span_weight=span_weight)
 
 
-def _slots(model: Any, reader: _Reader, layout: Layout) -> tuple[Any, ...]:
-    """The slots of a layout, with gradients into the encoder that reads their words."""
-    import torch
-
-    wanted = [*layout.span_texts, *layout.label_texts, *layout.asked_texts]
-    unique = sorted(set(wanted))
-    vectors = model.embed(*reader.texts(unique)).float()
-    rows = vectors[[unique.index(text) for text in wanted]]
-    spans, options, asked = torch.split(
-        rows, [len(layout.span_texts), len(layout.label_texts), len(layout.asked_texts)]
-    )
-    return (*model.span_slots(spans), *model.label_slots(options, asked))
-
-
-def _kept(model: Any, teacher: Any, reader: _Reader, texts: Sequence[str]) -> Any:
+def _kept(model: Any, teacher: Any, reader: TensorReader, texts: Sequence[str]) -> Any:
     import torch
 
     ids, mask = reader.texts(texts)
@@ -191,7 +178,7 @@ def _optimizer(model: Any, settings: PretrainSettings) -> Any:
 
     freeze_words(model.encoder)
     encoder = [p for p in model.encoder.parameters() if p.requires_grad]
-    maps = [*model.span_map.parameters(), *model.label_map.parameters()]
+    maps = [p for name, p in model.named_parameters() if not name.startswith("encoder.")]
     rate = settings.learning_rate
     groups = [{"params": encoder, "peak": rate}, {"params": maps, "peak": rate * settings.head_factor}]
     return torch.optim.AdamW(groups, weight_decay=settings.weight_decay, fused=True)
