@@ -25,7 +25,9 @@ from langchain_falconer.plan import LabelOption, LabelStep, Plan, SpanStep, atom
 from langchain_falconer.proxy._base import (
     DEFAULT_BASE,
     MAKING,
+    base_folder,
     empty_encoder,
+    is_metamodel,
     load_tokenizer,
     max_tokens,
 )
@@ -735,7 +737,7 @@ def train_proxy(
         slots = _first_slots(model, tokenizer, layout, memory, fresh=settings.fresh_head)
     limit = max_tokens(model.encoder.config.to_dict())
     rehearsal = Rehearsal(after._model, memory, rehearsed(memory, replay, passage_chars)) if after else None
-    lesson = Lesson(examples, rehearsal)
+    lesson = Lesson(examples, rehearsal, taught=after is None and _taught(base, settings))
     result = fit(model, slots, layout, Windows(tokenizer, limit), tokenizer.pad_id, lesson, settings, on_step)
     manifest = _manifest(plan, after.manifest["base"] if after else base, passage_chars, limit) | {
         "settings": settings.model_dump(),
@@ -746,6 +748,10 @@ def train_proxy(
     }
     own, kept = parted(plan, memory, layout, _baked(model, slots))
     return Proxy(manifest, tokenizer, own, model, kept)
+
+
+def _taught(base: str, settings: TrainSettings) -> bool:
+    return is_metamodel(Path(base_folder(base))) and not settings.fresh_head and settings.layers is None
 
 
 def _first_slots(model: Any, tokenizer: Tokenizer, layout: Layout, memory: Sequence[Remembered], *, fresh: bool) -> Any:
