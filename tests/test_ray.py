@@ -80,7 +80,7 @@ def test_ray_with_two_workers_stopped_and_run_again_gives_the_bytes_of_local(pro
     local = Run(proxy, texts, tmp_path / "local", RunSettings(shard_texts=2))(tmp_path / "local.jsonl")
     told = ray_child(_STOPPED, proxy_folder, tmp_path, corpus)
     assert (tmp_path / "out.jsonl").read_bytes() == local.output.read_bytes()
-    assert json.loads(told.splitlines()[-1]) == 88 - 40
+    assert [line for line in told.splitlines() if line.isdigit()] == [str(88 - 40)], "beside what Ray itself has to say"
 
 
 @needs_ray
