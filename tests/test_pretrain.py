@@ -326,6 +326,17 @@ def test_training_starts_from_what_the_metamodel_knows(metamodel, tiny_bert):
     assert right(metamodel) > right(tiny_bert) + 5
 
 
+def test_many_annotations_take_a_metamodel_fewer_passes_and_few_as_many(metamodel, tiny_bert):
+    def steps(base, texts, **settings):
+        return train_proxy(PLAN, annotations(texts), base=base, settings=TrainSettings(**settings)).manifest[
+            "training"
+        ]["steps"]
+
+    many = reviews(200)
+    assert steps(metamodel, many) < steps(tiny_bert, many) == steps(metamodel, many, fresh_head=True)
+    assert steps(metamodel, many[:60]) == steps(tiny_bert, many[:60])
+
+
 def test_a_training_that_makes_it_worse_is_said_and_undone(metamodel, tiny_bert, tmp_path):
     labels, corpus = tmp_path / "labels.jsonl", tmp_path / "corpus.txt"
     rows = [{"text": row.text, "spans": {"price": row.spans.get("price", [])}} for row in price_rows()]
