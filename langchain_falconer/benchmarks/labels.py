@@ -108,7 +108,8 @@ def _measured(data: Path, task: _Task, seeds: int, rows: int) -> dict[str, Any]:
 def _one(
     plan: Plan, task: _Task, train: list[Any], test: list[Any], corpus: Path, seed: int, rows: int
 ) -> tuple[Any, float]:
-    train = random.Random(seed).sample(train, len(train))
+    train = [*train]
+    random.Random(seed).shuffle(train)
     with tempfile.TemporaryDirectory() as home:
         annotations = Path(home) / "annotations.jsonl"
         with annotations.open("w", encoding="utf-8") as out:
