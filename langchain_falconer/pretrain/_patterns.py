@@ -45,7 +45,7 @@ FAMILIES = {
 @cache
 def names() -> dict[str, str]:
     """The type of each name in ``names.txt``; of a name that stands under two types, the last."""
-    return {name: kind for line in _lines("names.txt") for kind, listed in [_listed(line)] for name in listed}
+    return {name: kind for kind, listed in map(_listed, _lines("names.txt")) for name in listed}
 
 
 def _lines(file: str) -> list[str]:
