@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from langchain_falconer.annotate import Annotation
 from langchain_falconer.benchmarks._trial import (
     FEW,
     SETS,
+    Set,
     Trial,
     annotated,
     offsets,
@@ -27,6 +29,7 @@ from langchain_falconer.plan import LabelStep, Plan
 from langchain_falconer.proxy import PLAIN_BASE, Embedder, Proxy, TrainSettings, train_proxy
 
 FEWEST = 50  # of fewer spans no error is told
+UNLABELLED = 1_000
 
 
 def zero_shot(trial: Trial) -> dict[str, Any]:
@@ -59,22 +62,18 @@ def zero_shot(trial: Trial) -> dict[str, Any]:
 def few(trial: Trial) -> dict[str, Any]:
     """Fine-tuning from the base against plain fine-tuning (a fresh head on :data:`PLAIN_BASE`), same rows, same test.
 
+    Both learn from the same annotated rows; falconer reads at most :data:`UNLABELLED` others too, without their labels.
+
     Raises:
         CorpusError: the data is not there.
     """
     found: dict[str, list[tuple[float, float]]] = {}
-    for task in trial.of(FEW):
-        plan, test, train = (
-            question(trial.data, task),
-            scored_rows(trial.data, task),
-            rows_in(trial.data, task, "train"),
-        )
-        for seed in range(trial.seeds):
-            known = annotated(random.Random(seed).sample(train, trial.rows), plan, task)
-            plain = score_of(_trained(plan, known, seed, PLAIN_BASE, fresh=True), plan, test).value
-            ours = score_of(_trained(plan, known, seed, trial.base, fresh=False), plan, test).value
-            found.setdefault(task.title, []).append((plain, ours))
-            trial.on_score(task.title, seed, plain=plain, falconer=ours)
+    for draw in _draws(trial, FEW):
+        settings = TrainSettings(seed=draw.seed, fresh_head=True)
+        plain = train_proxy(draw.plan, draw.known, base=PLAIN_BASE, settings=settings)
+        both = [score_of(proxy, draw.plan, draw.test).value for proxy in (plain, draw.trained(trial.base))]
+        found.setdefault(draw.title, []).append((both[0], both[1]))
+        trial.on_score(draw.title, draw.seed, plain=both[0], falconer=both[1])
     by_seed = [[pairs[seed] for pairs in found.values()] for seed in range(trial.seeds)]
     means = [(statistics.mean(p for p, _ in one), statistics.mean(f for _, f in one)) for one in by_seed]
     gain = statistics.mean(f - p for p, f in means)
@@ -97,21 +96,14 @@ def calibration(trial: Trial) -> dict[str, Any]:
         CorpusError: the data is not there.
     """
     found: dict[str, list[tuple[float, float, float]]] = {}
-    for task in trial.of(FEW):
-        plan, test, train = (
-            question(trial.data, task),
-            scored_rows(trial.data, task),
-            rows_in(trial.data, task, "train"),
-        )
-        for seed in range(trial.seeds):
-            known = annotated(random.Random(seed).sample(train, trial.rows), plan, task)
-            held_out = len(known) // 5
-            proxy = _trained(plan, known[held_out:], seed, trial.base, fresh=False)
-            before, _ = _worst_error(proxy, plan, test)
-            proxy.calibrate(known[:held_out])
-            after, chance = _worst_error(proxy, plan, test)
-            found.setdefault(task.title, []).append((before, after, chance))
-            trial.on_score(task.title, seed, before=before, after=after, chance=chance)
+    for draw in _draws(trial, FEW):
+        held_out, train = draw.known[: trial.rows // 5], draw.known[trial.rows // 5 :]
+        proxy = replace(draw, known=train).trained(trial.base)
+        before, _ = _worst_error(proxy, draw.plan, draw.test)
+        proxy.calibrate(held_out)
+        after, chance = _worst_error(proxy, draw.plan, draw.test)
+        found.setdefault(draw.title, []).append((before, after, chance))
+        trial.on_score(draw.title, draw.seed, before=before, after=after, chance=chance)
     means = {name: [statistics.mean(column) for column in zip(*told, strict=True)] for name, told in found.items()}
     good = sum(after <= 0.05 for _, after, _ in means.values())
     beyond = sum(after - chance <= 0.05 for _, after, chance in means.values())
@@ -122,6 +114,33 @@ def calibration(trial: Trial) -> dict[str, Any]:
         "verdict": f"at most 0.05 on {good} of {len(means)} sets, at most 0.05 more than by chance on {beyond}",
         "scores": found,
     }
+
+
+@dataclass(frozen=True)
+class _Draw:
+    """A set's question, what a seed drew of its train rows (annotated ones, and texts of others), and its test rows."""
+
+    title: str
+    seed: int
+    plan: Plan
+    known: list[Annotation]
+    unlabelled: list[str]
+    test: list[Annotation]
+
+    def trained(self, base: str) -> Proxy:
+        """A proxy that learnt from both."""
+        settings = TrainSettings(seed=self.seed)
+        return train_proxy(self.plan, self.known, base=base, unlabelled=self.unlabelled, settings=settings)
+
+
+def _draws(trial: Trial, sets: Sequence[Set]) -> Iterator[_Draw]:
+    for task in trial.of(sets):
+        plan, test = question(trial.data, task), scored_rows(trial.data, task)
+        train = rows_in(trial.data, task, "train")
+        for seed in range(trial.seeds):
+            rows = random.Random(seed).sample(train, min(len(train), trial.rows + UNLABELLED))
+            texts = [row["text"] for row in rows[trial.rows :]]
+            yield _Draw(task.title, seed, plan, annotated(rows[: trial.rows], plan, task), texts, test)
 
 
 def _worst_error(proxy: Proxy, plan: Plan, test: Sequence[Annotation]) -> tuple[float, float]:
@@ -161,10 +180,6 @@ def _columns(pairs: Sequence[tuple[float, float]]) -> list[str]:
         shown = f"{mean - half:+.3f} to {mean + half:+.3f}"
     plain, ours = (statistics.mean(column) for column in zip(*pairs, strict=True))
     return [f"{plain:.3f}", f"{ours:.3f}", f"{mean:+.3f}", shown]
-
-
-def _trained(plan: Plan, known: Sequence[Annotation], seed: int, base: str, *, fresh: bool) -> Proxy:
-    return train_proxy(plan, known, base=base, settings=TrainSettings(seed=seed, fresh_head=fresh))
 
 
 def _cosine(plan: Plan, test: Sequence[Annotation]) -> float:

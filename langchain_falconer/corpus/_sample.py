@@ -20,19 +20,16 @@ def sample_uniform(items: Iterable[T], n: int, seed: int, key: Callable[[T], str
     Returns:
         At most ``n`` items, ordered by hash.
     """
-    if n < 1:
-        return []
     secret = seed.to_bytes(32, "big", signed=True)
     heap: list[int] = []  # minus the ranks, so that the worst of the best is on top
     chosen: dict[int, T] = {}
     for item in items:
         data = key(item).encode("utf-8", "surrogatepass")
         rank = int.from_bytes(hashlib.blake2b(data, digest_size=16, key=secret).digest(), "big")
-        if rank in chosen or (len(heap) == n and rank > -heap[0]):
+        if rank in chosen or (heap and len(heap) == n and rank > -heap[0]):
             continue
         chosen[rank] = item
-        if len(heap) < n:
-            heapq.heappush(heap, -rank)
-        else:
-            del chosen[-heapq.heapreplace(heap, -rank)]
+        heapq.heappush(heap, -rank)
+        if len(heap) > n:
+            del chosen[-heapq.heappop(heap)]
     return [chosen[rank] for rank in sorted(chosen)]

@@ -23,7 +23,10 @@ _BATCH = 500
 
 @dataclass(frozen=True)
 class Sample:
-    """The texts to learn from, those to measure on (uniform over the corpus), and a pool for later rounds."""
+    """The texts to learn from, those to measure on (uniform over the corpus), and a pool that nobody annotated.
+
+    The proxy learns from the pool as well; later rounds annotate some of it.
+    """
 
     documents: int
     bad_rows: int
@@ -105,24 +108,43 @@ def draw_rows(corpus: Corpus, n: int, seed: int) -> dict[int, str]:
     return dict(sample_uniform(rows, n, seed, key=lambda row: f"row {row[0]}"))
 
 
-def sample_of_known(passages: Iterable[str], known: Callable[[list[str]], list[bool]]) -> list[str]:
-    """The different texts that a recording answers, in corpus order."""
+def sample_of_known(passages: Passages, known: Callable[[list[str]], list[bool]], settings: MineSettings) -> Sample:
+    """The different texts that a recording answers, shared out; of the others a pool."""
     found: dict[str, None] = {}
+    pool = sample_uniform(_others(passages, known, found), settings.unlabelled, settings.seed, key=str)
+    return _shared_out(list(found), pool, passages, settings)
+
+
+def _others(passages: Iterable[str], known: Callable[[list[str]], list[bool]], found: dict[str, None]) -> Iterator[str]:
+    """The texts that are not known, while those that are go to ``found``."""
     iterator = iter(passages)
     while batch := list(islice(iterator, _BATCH)):
-        found |= {text: None for text, is_known in zip(batch, known(batch), strict=True) if is_known}
-    return list(found)
+        for text, is_known in zip(batch, known(batch), strict=True):
+            if is_known:
+                found[text] = None
+            else:
+                yield text
 
 
-def split_known(texts: Sequence[str], sizes: tuple[int, int, int], settings: MineSettings) -> Sample:
-    """Annotated texts shared out into training and held-out ones, whatever their order."""
+def sample_of_given(texts: Sequence[str], passages: Passages, settings: MineSettings) -> Sample:
+    """Texts that people annotated, shared out; of the other passages of the corpus a pool.
+
+    The whole corpus is read, so that every bad row shows before any work is done.
+    """
+    given = {text[a:b] for text in texts for a, b in split_passages(text, settings.passage_chars)}
+    others = (passage for passage in passages if passage not in given)
+    return _shared_out(texts, sample_uniform(others, settings.unlabelled, settings.seed, key=str), passages, settings)
+
+
+def _shared_out(texts: Sequence[str], pool: list[str], passages: Passages, settings: MineSettings) -> Sample:
+    """Annotated texts as training and held-out ones, whatever their order."""
     if len(texts) < 2:
         raise AnnotationError(
             f"there are {len(texts)} annotated texts; at least two are needed, one of them to measure on"
         )
     shuffled = sample_uniform(texts, len(texts), settings.seed, key=str)
     n_held_out = min(len(shuffled) - 1, max(1, round(len(shuffled) * settings.held_out)))
-    return Sample(*sizes, shuffled[n_held_out:], shuffled[:n_held_out], [])
+    return Sample(*passages.sizes, shuffled[n_held_out:], shuffled[:n_held_out], pool)
 
 
 def next_round(sample: Sample, confidence: Sequence[float], n: int) -> Sample:
@@ -131,10 +153,3 @@ def next_round(sample: Sample, confidence: Sequence[float], n: int) -> Sample:
     more = [text for i, text in enumerate(sample.pool) if i in chosen]
     left = [text for i, text in enumerate(sample.pool) if i not in chosen]
     return Sample(sample.documents, sample.bad_rows, sample.passages, [*sample.train, *more], sample.held_out, left)
-
-
-def count_all(passages: Passages) -> tuple[int, int, int]:
-    """Read the whole corpus, so that every bad row shows before anything is paid for."""
-    for _ in passages:
-        pass
-    return passages.sizes

@@ -38,12 +38,11 @@ from langchain_falconer.graph._planning import planned
 from langchain_falconer.graph._sample import (
     Passages,
     Sample,
-    count_all,
     draw_rows,
     next_round,
     sample_for_llm,
+    sample_of_given,
     sample_of_known,
-    split_known,
 )
 from langchain_falconer.graph._settings import MineSettings
 from langchain_falconer.graph._state import FalconerInput, FalconerState, Review
@@ -57,6 +56,16 @@ _FEWEST_ANNOTATIONS = 10
 _READY = "ready"  # stands in the folder of a proxy that a run has finished
 Emit = Callable[[dict[str, Any]], None]
 Update = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Lesson:
+    """What a proxy is trained on, and measured on."""
+
+    plan: Plan
+    train: list[Annotation]
+    held_out: list[Annotation]
+    unlabelled: list[str]
 
 
 @dataclass(frozen=True)
@@ -184,12 +193,11 @@ class Stages:
             annotations = read_annotations(Path(file), plan)
             with self._store() as store:
                 store_annotations(store, plan, annotations)
-            return split_known([a.text for a in annotations], count_all(passages), self.settings)
+            return sample_of_given([a.text for a in annotations], passages, self.settings)
         if self.llm is None:
             with self._store() as store:
                 source = self._source(state)
-                texts = sample_of_known(passages, lambda batch: has_answers(store, plan, batch, source))
-            return split_known(texts, passages.sizes, self.settings)
+                return sample_of_known(passages, lambda texts: has_answers(store, plan, texts, source), self.settings)
         return sample_for_llm(passages, plan, self.settings, Embedder(self.settings.base))
 
     # ---- annotate
@@ -266,37 +274,29 @@ class Stages:
         notes = list(state.get("notes", []))
         with _stage(state, "train", emit) as timed, self._store() as store:
             source = self._source(state)
-            annotations = recall(store, plan, sample.train, source)
-            held_out = recall(store, plan, sample.held_out, source)
+            train, held_out = (recall(store, plan, texts, source) for texts in (sample.train, sample.held_out))
+            lesson = _Lesson(plan, train, held_out, sample.pool[: self.settings.unlabelled])
             drawn = [*self._drawn(state).values()]
-            path = self.home.registry.path(self._proxy_name(plan, annotations, held_out, drawn))
+            path = self.home.registry.path(self._proxy_name(lesson, drawn))
             if not (path / _READY).is_file():
                 start = self._start(plan, held_out, [*sample.held_out, *drawn])
-                self._trained(plan, start, annotations, held_out, path, emit, notes)
+                self._trained(lesson, start, path, emit, notes)
         proxy = Proxy.load(path)
         training = proxy.manifest["training"] | {"operating_points": proxy.manifest.get("operating_points", {})}
         return {"proxy": str(path), "training": training, "notes": notes, "seconds": timed}
 
-    def _trained(
-        self,
-        plan: Plan,
-        start: str,
-        annotations: list[Annotation],
-        held_out: list[Annotation],
-        path: Path,
-        emit: Emit,
-        notes: list[str],
-    ) -> None:
+    def _trained(self, lesson: _Lesson, start: str, path: Path, emit: Emit, notes: list[str]) -> None:
         proxy = train_proxy(
-            plan,
-            annotations,
+            lesson.plan,
+            lesson.train,
             base=start,
+            unlabelled=lesson.unlabelled,
             settings=self.settings.train,
             passage_chars=self.settings.passage_chars,
             on_step=lambda done, total, loss: emit({"done": done, "total": total, "loss": round(loss, 4)}),
         )
-        proxy = self._not_worse(plan, proxy, start, held_out, notes)
-        proxy.calibrate(held_out, self._metrics)
+        proxy = self._not_worse(lesson.plan, proxy, start, lesson.held_out, notes)
+        proxy.calibrate(lesson.held_out, self._metrics)
         proxy.save(path)
         if start != self.settings.base:
             before = self.home.registry.entry(Path(start).name).manifest
@@ -356,17 +356,21 @@ class Stages:
         base.note(training={**proxy.manifest["training"], "kept": "base"}, data=proxy.manifest["data"])
         return base
 
-    def _proxy_name(
-        self, plan: Plan, annotations: list[Annotation], held_out: list[Annotation], drawn: list[str]
-    ) -> str:
+    def _proxy_name(self, lesson: _Lesson, drawn: list[str]) -> str:
         """What made the proxy, in short; what it must not have seen is a part of that, by way of its start."""
-        told = [*((a.text, repr(a.answers)) for a in (*annotations, *held_out)), *drawn]
+        told = [(a.text, repr(a.answers)) for a in (*lesson.train, *lesson.held_out)]
         settings = self.settings
         asked = [settings.metrics] if settings.metrics else []
         taught = digest(
-            told, len(annotations), settings.train.model_dump(), settings.base, settings.passage_chars, *asked
+            [*told, *drawn],
+            len(lesson.train),
+            lesson.unlabelled,
+            settings.train.model_dump(),
+            settings.base,
+            settings.passage_chars,
+            *asked,
         )
-        return f"{plan.fingerprint}-{taught[:8]}"
+        return f"{lesson.plan.fingerprint}-{taught[:8]}"
 
     # ---- evaluate
 

@@ -9,11 +9,12 @@ from langchain_falconer.proxy._compare import Comparison, SharedStep
 from langchain_falconer.proxy._entry import Entry
 from langchain_falconer.proxy._folder import FILES, check_place
 from langchain_falconer.proxy._layout import Layout
+from langchain_falconer.proxy._learn import train_proxy
 from langchain_falconer.proxy._marking import mark
 from langchain_falconer.proxy._memory import Past
 from langchain_falconer.proxy._metamodel import load_model, save_metamodel
 from langchain_falconer.proxy._pretrain import PretrainProgress, PretrainSettings, Task, pretrain
-from langchain_falconer.proxy._proxy import PASSAGE_CHARS, Embedder, Proxy, check_metrics, sureness, train_proxy
+from langchain_falconer.proxy._proxy import PASSAGE_CHARS, Embedder, Proxy, check_metrics, sureness
 from langchain_falconer.proxy._registry import Registry
 from langchain_falconer.proxy._scorer import text_groups
 from langchain_falconer.proxy._session import (

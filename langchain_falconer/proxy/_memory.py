@@ -24,10 +24,11 @@ _NAMES = ("span_weight", "span_bias", "label_weight", "label_bias")
 
 @dataclass(frozen=True)
 class Past:
-    """A plan learnt earlier, with annotations to rehearse it by."""
+    """A plan learnt earlier, with annotations to rehearse it by, and more texts to go on answering as before."""
 
     plan: Plan
     annotations: Sequence[Annotation]
+    unlabelled: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -54,22 +55,21 @@ def rehearsed(memory: Sequence[Remembered], past: Sequence[Past], passage_chars:
     ]
 
 
-class Rehearsal:
-    """Keeps what a network knew while it learns something new.
+class Hold:
+    """Holds the scores of slots to what a network says of the same texts.
 
-    On every text of the lesson, new ones too, the scores of remembered slots are held where they were (learning without
-    forgetting, Li and Hoiem, arXiv 1606.09282); on the texts that taught them also by their annotations.
+    With a network from before a lesson, and the slots that it remembers, it keeps what it knew (learning without
+    forgetting, Li and Hoiem, arXiv 1606.09282). With one that learnt the lesson already, it teaches another what it
+    thinks of texts that nobody labelled (self-training; noisy student, Xie et al., arXiv 1911.04252).
 
     Args:
-        model: The network before the lesson; it is not changed.
-        memory: What it knew, in the order of :func:`joined`.
-        examples: Old examples.
+        model: The network; it is not changed.
+        memory: Its plans and slots, in the order of :func:`joined`: the last ones, or all.
     """
 
-    def __init__(self, model: Any, memory: Sequence[Remembered], examples: Sequence[Example]) -> None:
+    def __init__(self, model: Any, memory: Sequence[Remembered]) -> None:
         import torch
 
-        self.examples = examples
         self._model = model
         self._layout = Layout.of([step for i, old in enumerate(memory) for step in _steps(old.plan, i)])
         arrays = [old.slots.arrays() for old in memory]
@@ -77,14 +77,14 @@ class Rehearsal:
         self._before: dict[int, tuple[Tensor, Tensor]] = {}
 
     def loss(self, batch: Sequence[Item], tokens: tuple[Tensor, Tensor], scores: tuple[Tensor, Tensor]) -> Tensor:
-        """The Kullback-Leibler divergence from what remembered slots said about a text to what they say now, weighted.
+        """The Kullback-Leibler divergence from what the held slots say to what those in training do, weighted.
 
         Summed over steps and, of span steps, over words; averaged over texts.
         """
         import torch
 
         spans, labels = len(self._layout.span_row), len(self._layout.label_texts)
-        # Remembered slots stand behind the new ones.
+        # Those that are held stand last.
         now = _of_words(batch, scores[0], spans), scores[1][:, scores[1].shape[1] - labels :]
         told = self._told(batch, tokens)
         before = torch.cat([span for span, _ in told]), torch.stack([label for _, label in told])

@@ -6,7 +6,7 @@ import bisect
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
 from functools import cached_property
@@ -18,17 +18,14 @@ import numpy as np
 
 from langchain_falconer._files import write_whole
 from langchain_falconer.annotate import Annotation
-from langchain_falconer.corpus import overlapping, split_passages, text_id
+from langchain_falconer.corpus import overlapping, split_passages
 from langchain_falconer.errors import PlanError, ProxyError, SettingsError
 from langchain_falconer.evaluate import Metric, OperatingPoint, fit_scale, fit_temperature, operating_point
 from langchain_falconer.plan import LabelOption, LabelStep, Plan, SpanStep, atoms, matches, resolve
 from langchain_falconer.proxy._base import (
     DEFAULT_BASE,
     MAKING,
-    base_folder,
     empty_encoder,
-    is_metamodel,
-    load_tokenizer,
     max_tokens,
 )
 from langchain_falconer.proxy._cuckoo import PROMPT, ask_one_by_one, cuckoo_slot, cuckoo_tokenizer, is_cuckoo, repeated
@@ -37,21 +34,15 @@ from langchain_falconer.proxy._folder import FILES, FORMAT, read_manifest, repla
 from langchain_falconer.proxy._layout import Layout
 from langchain_falconer.proxy._marking import Marked
 from langchain_falconer.proxy._memory import (
-    Past,
-    Rehearsal,
     Remembered,
-    joined,
     pack,
-    parted,
-    rehearsed,
-    start_from,
     unpack,
 )
 from langchain_falconer.proxy._metamodel import fill, load_model, load_words
 from langchain_falconer.proxy._scorer import Judge, Reader, Scorer
 from langchain_falconer.proxy._session import OnnxSession, Session, SlotWeights, TorchSession, crew
 from langchain_falconer.proxy._tokens import Tokenizer, Windows
-from langchain_falconer.proxy._train import Example, Lesson, TrainSettings, examples_of, fit
+from langchain_falconer.proxy._train import Example, examples_of
 from langchain_falconer.proxy._words import SlotMaps, Words
 from langchain_falconer.records import Answers, Label, LabelValue, Record, Span
 
@@ -308,7 +299,7 @@ class Proxy:
         if is_cuckoo(base):
             return cls._cuckoo(plan, base, passage_chars)
         words, limit = load_words(base)
-        manifest = _manifest(plan, base, passage_chars, limit)
+        manifest = new_manifest(plan, base, passage_chars, limit)
         proxy = cls(manifest, words.tokenizer, words.slots(Layout.of(plan)))
         proxy.use(words.session)
         return proxy
@@ -317,7 +308,7 @@ class Proxy:
     def _cuckoo(cls, plan: Plan, base: str, passage_chars: int) -> Proxy:
         slots = repeated(cuckoo_slot(base), Layout.of(plan))
         model = load_model(base)
-        manifest = _manifest(plan, base, passage_chars, max_tokens(model.encoder.config.to_dict()))
+        manifest = new_manifest(plan, base, passage_chars, max_tokens(model.encoder.config.to_dict()))
         return cls({**manifest, "prompt": PROMPT}, cuckoo_tokenizer(base), slots, model)
 
     @classmethod
@@ -359,7 +350,7 @@ class Proxy:
         if found is None:
             raise ProxyError(f"this proxy never learnt the plan '{plan.instruction}'; train one for it")
         told = self.manifest
-        manifest = _manifest(plan, told["base"], told["passage_chars"], told["max_tokens"])
+        manifest = new_manifest(plan, told["base"], told["passage_chars"], told["max_tokens"])
         proxy = Proxy(manifest, self._tokenizer, found.slots, self._model)
         proxy.use(self.session)
         return proxy
@@ -389,7 +380,7 @@ class Proxy:
             {s: known.thresholds[o] for s, o in steps.items() if o in known.thresholds},
         )
         told = self.manifest
-        manifest = _manifest(plan, told["base"], told["passage_chars"], told["max_tokens"])
+        manifest = new_manifest(plan, told["base"], told["passage_chars"], told["max_tokens"])
         manifest |= {"calibration": calibration.to_dict()}
         manifest |= {"prompt": told["prompt"]} if "prompt" in told else {}
         proxy = Proxy(manifest, self._tokenizer, self._slots.take(span_rows, label_rows))
@@ -440,12 +431,6 @@ class Proxy:
             model = SlotModel(empty_encoder(str(self.path)))
             fill(model, self.path)
             return model.eval()
-
-    def _copy(self) -> Any:
-        """The network, to be trained on without changing this proxy."""
-        import copy
-
-        return copy.deepcopy(self._model)
 
     @cached_property
     def _words(self) -> Words:
@@ -670,13 +655,6 @@ def check_metrics(plan: Plan, metrics: Mapping[str, Metric]) -> None:
             raise SettingsError(f"step '{name}' has no threshold to choose; yes/no and any-of steps do: {steps}")
 
 
-def _baked(model: Any, slots: Any) -> SlotWeights:
-    import torch
-
-    with torch.no_grad():
-        return SlotWeights(*(w.detach().float().contiguous().numpy().copy() for w in slots.weights(model)))
-
-
 class Embedder:
     """Sentence vectors from an untrained base: what sampling and the registry measure nearness with."""
 
@@ -692,83 +670,7 @@ class Embedder:
         return self._words.embed(texts)
 
 
-def train_proxy(
-    plan: Plan,
-    annotations: Sequence[Annotation],
-    *,
-    base: str = DEFAULT_BASE,
-    after: Proxy | None = None,
-    replay: Sequence[Past] = (),
-    settings: TrainSettings | None = None,
-    passage_chars: int = PASSAGE_CHARS,
-    on_step: Callable[[int, int, float], None] | None = None,
-) -> Proxy:
-    """Train a proxy for ``plan`` on annotations.
-
-    ``on_step(done, total, loss)`` reports progress. Same annotations, seed, machine and threads: same weights.
-
-    Args:
-        plan: What it is to answer.
-        annotations: What it learns from. A label's score, where it is less than 1, is how likely it is right; a text
-            may come several times, with the answers of several annotators.
-        base: The metamodel or encoder that it starts from.
-        after: Start from this proxy instead (whose ``base`` is kept), and remember what it knows: the new proxy's
-            :meth:`Proxy.recall` gives its plan and those that it remembered.
-        replay: Annotations of plans that ``after`` knows, rehearsed while the new one is learnt.
-        settings: How.
-        passage_chars: How texts are cut.
-        on_step: Told of each step.
-
-    Raises:
-        ProxyError: nothing to train on, a step without any annotation, or a base that cannot be loaded.
-    """
-    import torch
-
-    settings = settings or TrainSettings()
-    examples = examples_of(plan, annotations, passage_chars)
-    _check_every_step(plan, examples)
-    torch.manual_seed(settings.seed)
-    memory = (Remembered(after.plan, after._slots), *after.memory) if after else ()
-    model, tokenizer = (
-        (after._copy(), after._tokenizer) if after else (load_model(base, settings.layers), load_tokenizer(base))
-    )
-    layout = joined(plan, memory)
-    with MAKING:
-        slots = _first_slots(model, tokenizer, layout, memory, fresh=settings.fresh_head)
-    limit = max_tokens(model.encoder.config.to_dict())
-    rehearsal = Rehearsal(after._model, memory, rehearsed(memory, replay, passage_chars)) if after else None
-    lesson = Lesson(examples, rehearsal, taught=after is None and _taught(base, settings))
-    result = fit(model, slots, layout, Windows(tokenizer, limit), tokenizer.pad_id, lesson, settings, on_step)
-    manifest = _manifest(plan, after.manifest["base"] if after else base, passage_chars, limit) | {
-        "settings": settings.model_dump(),
-        "data": {"annotations": len(annotations), "examples": len(examples), "sha256": _data_hash(examples)},
-        "seen": sorted({text_id(a.text) for a in (*annotations, *(a for one in replay for a in one.annotations))}),
-        "training": result.to_dict(),
-        "memory": [old.plan.to_dict() for old in memory],
-    }
-    own, kept = parted(plan, memory, layout, _baked(model, slots))
-    return Proxy(manifest, tokenizer, own, model, kept)
-
-
-def _taught(base: str, settings: TrainSettings) -> bool:
-    return is_metamodel(Path(base_folder(base))) and not settings.fresh_head and settings.layers is None
-
-
-def _first_slots(model: Any, tokenizer: Tokenizer, layout: Layout, memory: Sequence[Remembered], *, fresh: bool) -> Any:
-    """The slots that training starts from: those of a new plan from its words, remembered ones as they were."""
-    import torch
-
-    from langchain_falconer.proxy._model import Slots
-
-    maps = SlotMaps.of(model)
-    vectors = Words(TorchSession(model), tokenizer, maps).vectors(layout)
-    spans, options, asked = (np.zeros_like(v) if fresh else v for v in vectors)
-    slots = Slots(*map(torch.from_numpy, (spans, options, asked)))
-    start_from(memory, layout, slots, maps(spans, options, asked))
-    return slots
-
-
-def _manifest(plan: Plan, base: str, passage_chars: int, limit: int) -> dict[str, Any]:
+def new_manifest(plan: Plan, base: str, passage_chars: int, limit: int) -> dict[str, Any]:
     """What is true of a proxy before any training."""
     return {
         "format": FORMAT,
@@ -782,24 +684,6 @@ def _manifest(plan: Plan, base: str, passage_chars: int, limit: int) -> dict[str
         "data": {"annotations": 0, "examples": 0},
         "versions": {name: version(name) for name in ("torch", "transformers", "numpy")},
     }
-
-
-def _check_every_step(plan: Plan, examples: Sequence[Any]) -> None:
-    for step in plan.steps:
-        if not any(step.id in e.labels or step.id in e.spans for e in examples):
-            raise ProxyError(
-                f"step '{step.id}' has no annotation to learn from; annotate more texts, "
-                "or texts for which its where holds"
-            )
-
-
-def _data_hash(examples: Sequence[Any]) -> str:
-    digest = hashlib.sha256()
-    for example in examples:
-        row: list[Any] = [example.text, dict(example.labels), {k: list(map(list, v)) for k, v in example.spans.items()}]
-        row += [dict(example.scores)] if example.scores else []
-        digest.update(json.dumps(row, sort_keys=True).encode() + b"\n")
-    return digest.hexdigest()
 
 
 def _write_manifest(folder: Path, manifest: dict[str, Any]) -> None:

@@ -119,7 +119,7 @@ class Item:
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What a training run was like: mean loss an epoch, seconds, steps."""
+    """What training was like: mean loss an epoch, seconds, steps; ``examples`` are those that were annotated."""
 
     loss: tuple[float, ...]
     seconds: float
@@ -135,79 +135,92 @@ class TrainResult:
             "examples": self.examples,
         }
 
+    def then(self, later: TrainResult) -> TrainResult:
+        """Both, one after the other."""
+        return TrainResult(
+            self.loss + later.loss, self.seconds + later.seconds, self.steps + later.steps, later.examples
+        )
 
-class Rehearsal(Protocol):
-    """What a network knew before a training, and is not to forget."""
 
-    @property
-    def examples(self) -> Sequence[Example]:
-        """Examples to come back to: in each epoch as many as there are new ones, drawn afresh."""
-        ...
+class Hold(Protocol):
+    """What some network says of texts, and the one in training is to say too."""
 
     def loss(self, batch: Sequence[Item], tokens: tuple[Tensor, Tensor], scores: tuple[Tensor, Tensor]) -> Tensor:
-        """How far token and label scores are from what they were on a batch of ``input_ids, attention_mask``."""
+        """How far token and label scores are from what is held, on a batch of ``input_ids, attention_mask``."""
         ...
 
 
 @dataclass(frozen=True)
 class Lesson:
-    """What to learn, and what to rehearse meanwhile; ``taught`` says that the network knows how to follow questions."""
+    """What to learn.
 
-    examples: Sequence[Example]
-    rehearsal: Rehearsal | None = None
+    An epoch holds all ``new`` items, and from each pool in ``again`` as many, drawn afresh. ``taught`` says that the
+    network knows how to follow questions.
+    """
+
+    new: Sequence[Item]
+    again: Sequence[Sequence[Item]] = ()
+    hold: Hold | None = None
     taught: bool = False
+
+    def epoch(self, rng: random.Random) -> list[Item]:
+        """The items of an epoch."""
+        return [*self.new, *(item for pool, n in self._shares() for item in rng.sample(pool, n))]
+
+    def _shares(self) -> list[tuple[Sequence[Item], int]]:
+        return [(pool, min(len(self.new), len(pool))) for pool in self.again]
+
+    def steps(self, settings: TrainSettings) -> int:
+        """How many batches it takes."""
+        size = len(self.new) + sum(n for _, n in self._shares())
+        epochs = settings.epochs or default_epochs(size, taught=self.taught)
+        return max(1, round(epochs * math.ceil(size / settings.batch_size)))
 
 
 def fit(
     model: SlotModel,
     slots: Slots,
     layout: Layout,
-    windows: Windows,
-    pad_id: int,
     lesson: Lesson,
+    pad_id: int,
     settings: TrainSettings,
-    on_step: Callable[[int, int, float], None] | None = None,
+    on_step: Callable[[float], None],
 ) -> TrainResult:
     """Train encoder and slots in place (bf16 autocast where the CPU has it, fused AdamW, word embeddings frozen).
 
-    ``on_step(done, total, loss)`` is called after every step. Same seed, machine and threads: same weights.
+    ``on_step(loss)`` is called after every step. Same seed, machine and threads: same weights.
     """
     import torch
 
-    items = _items(windows, lesson.examples)
-    known = _items(windows, lesson.rehearsal.examples) if lesson.rehearsal else []
-    if not items:
+    if not lesson.new:
         raise ProxyError("there is nothing to train on: no annotation answers a step of the plan")
     began = time.monotonic()
     torch.manual_seed(settings.seed)
     rng = random.Random(settings.seed)
-    again = min(len(items), len(known))
-    epochs = settings.epochs or default_epochs(len(items) + again, taught=lesson.taught)
-    batches_per_epoch = math.ceil((len(items) + again) / settings.batch_size)
-    total = max(1, round(epochs * batches_per_epoch))
+    total = lesson.steps(settings)
     optimizer, schedule = _optimizer(model, slots, settings, total)
     losses: list[float] = []
     model.train()
     step = 0
     while step < total:
         epoch_losses = []
-        for batch in _batches([*items, *rng.sample(known, again)], settings.batch_size, rng):
-            loss = _step(model, slots, layout, batch, pad_id, optimizer, lesson.rehearsal)
+        for batch in _batches(lesson.epoch(rng), settings.batch_size, rng):
+            loss = _step(model, slots, layout, batch, pad_id, optimizer, lesson.hold)
             schedule.step()
             epoch_losses.append(loss)
             step += 1
-            if on_step:
-                on_step(step, total, loss)
+            on_step(loss)
             if step >= total:
                 break
         losses.append(float(np.mean(epoch_losses)))
     model.eval()
     if not math.isfinite(losses[-1]):
         raise ProxyError("training diverged (the loss is not a number); train again with a lower learning_rate")
-    return TrainResult(tuple(losses), time.monotonic() - began, total, len(items))
+    return TrainResult(tuple(losses), time.monotonic() - began, total, len(lesson.new))
 
 
-def _items(windows: Windows, examples: Sequence[Example]) -> list[Item]:
+def items_of(windows: Windows, examples: Sequence[Example]) -> list[Item]:
+    """Examples as passes of the encoder: one each, but for texts that are longer than what it reads at once."""
     return [Item(w, examples[w.text]) for w in windows([e.text for e in examples])]
 
 
@@ -264,7 +277,7 @@ def _step(
     batch: list[Item],
     pad_id: int,
     optimizer: Any,
-    rehearsal: Rehearsal | None,
+    hold: Hold | None,
 ) -> float:
     import torch
 
@@ -272,8 +285,8 @@ def _step(
     with autocast():
         span_scores, label_scores = (s.float() for s in model(ids, mask, *slots.weights(model)))
     loss = loss_of(span_scores, label_scores, layout, batch)
-    if rehearsal:
-        loss = loss + rehearsal.loss(batch, (ids, mask), (span_scores, label_scores))
+    if hold:
+        loss = loss + hold.loss(batch, (ids, mask), (span_scores, label_scores))
     optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     torch.nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], 1.0)
