@@ -302,23 +302,41 @@ def train(
     plan_file: Annotated[Path, typer.Option("--plan", help="The plan (JSON).")],
     annotations: Annotated[Path, typer.Option("--annotations", help="Your labels (JSONL).")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder of the new proxy.")],
+    unlabelled: Annotated[
+        list[str] | None,
+        typer.Option("--unlabelled", help="A corpus that it is to read: some of its texts teach, unannotated."),
+    ] = None,
+    text_column: TextColumn = None,
     base: Base = None,
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
     """Train a proxy for a plan on annotations of your own, all of them, and export it through Optimum."""
     from langchain_falconer.annotate import read_annotations
+    from langchain_falconer.corpus import CorpusSettings, Document, open_corpus_files, sample_uniform, split_passages
     from langchain_falconer.plan import Plan
-    from langchain_falconer.proxy import DEFAULT_BASE, TrainSettings, check_place, train_proxy
+    from langchain_falconer.proxy import (
+        DEFAULT_BASE,
+        PASSAGE_CHARS,
+        UNLABELLED,
+        TrainSettings,
+        check_place,
+        train_proxy,
+    )
 
     check_place(output)
     made = Plan.parse(_read(plan_file))
     known = read_annotations(annotations, made)
+    rows = open_corpus_files(unlabelled, CorpusSettings(text_column=text_column)) if unlabelled else ()
+    whole = (row.text for row in rows if isinstance(row, Document))
+    passages = (text[start:end] for text in whole for start, end in split_passages(text, PASSAGE_CHARS))
+    texts = sample_uniform(passages, UNLABELLED, seed, key=str)
     with _progress() as show:
         proxy = train_proxy(
             made,
             known,
             base=base or DEFAULT_BASE,
+            unlabelled=texts,
             settings=TrainSettings(seed=seed),
             on_step=lambda done, total, loss: show({"stage": "train", "done": done, "total": total}),
         )
@@ -327,6 +345,7 @@ def train(
     facts = {
         "proxy": str(output),
         "annotations": len(known),
+        "unlabelled": len(texts),
         "training": proxy.manifest["training"],
         "export_difference": difference,
     }

@@ -142,9 +142,10 @@ def test_a_plan_is_answered_untrained(falconer, files, tmp_path):
 
 def test_train_predict_and_report(falconer, mine, files, tiny_bert, tmp_path):
     trained = falconer("train", "--plan", files / "plan.json", "--annotations", files / "labels.jsonl",
-                       "-o", tmp_path / "proxy", "--base", tiny_bert, "--json")  # fmt: skip
+                       "--unlabelled", files / "corpus.jsonl", "-o", tmp_path / "proxy", "--base", tiny_bert,
+                       "--json")  # fmt: skip
     assert trained.code == 0
-    assert trained.json["annotations"] == 40
+    assert (trained.json["annotations"], trained.json["unlabelled"]) == (40, 60)
     assert trained.json["export_difference"] < 1e-3
     home = ["--home", tmp_path / "home"]
     predicted = falconer("predict", tmp_path / "proxy", files / "corpus.jsonl", "-o", tmp_path / "p.jsonl", *home,

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import operator
+from pathlib import Path
 from typing import Annotated
 
 import pytest
@@ -126,6 +127,21 @@ def test_the_facades_reviewer_may_edit_and_reject(files, settings, given):
     assert seen[1]
     with pytest.raises(RunError, match="no good"):
         mine(lambda question: Review(action="reject", reason="no good"))
+
+
+@pytest.mark.parametrize("wanted", [1_000, 5, 0])
+def test_the_proxy_learns_from_texts_that_nobody_annotated_too(settings, given, tmp_path, wanted):
+    """The corpus holds 60 texts, 40 of which are annotated, and one row that cannot be read."""
+    corpus = tmp_path / "corpus.jsonl"
+    corpus.write_text(Path(given["corpus"][0]).read_text("utf-8") + "{broken\n", "utf-8")
+    changed = {"unlabelled": wanted, "corpus": settings.corpus.model_copy(update={"on_bad_row": "record"})}
+    falconer = Falconer(
+        annotations=given["annotations"], home=tmp_path / "home", settings=settings.model_copy(update=changed)
+    )
+    result = falconer.mine(INSTRUCTION, corpus, plan=PLAN)
+    data = result.proxy.manifest["data"]
+    assert (data["annotations"], data["unlabelled"]) == (32, min(wanted, len(TEXTS) - 40))
+    assert result.summary["rows"]["total"] == len(TEXTS) + 1
 
 
 # ---- where it lives

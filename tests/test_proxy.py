@@ -123,13 +123,40 @@ def test_a_new_question_changes_no_other_answer(proxy):
 def test_same_seed_same_weights(tiny_bert, tmp_path):
     known = annotations(reviews(12))
 
-    def weights(name, seed):
+    def weights(name, seed, unlabelled=UNSEEN):
         settings = TrainSettings(epochs=2, seed=seed)
-        folder = train_proxy(PLAN, known, base=tiny_bert, settings=settings).save(tmp_path / name)
+        proxy = train_proxy(PLAN, known, base=tiny_bert, unlabelled=unlabelled, settings=settings)
+        folder = proxy.save(tmp_path / name)
         return (folder / "model.safetensors").read_bytes(), (folder / "slots.safetensors").read_bytes()
 
-    assert weights("a", 7) == weights("b", 7)
-    assert weights("c", 8) != weights("a", 7)
+    first = weights("a", 7)
+    assert weights("b", 7) == first
+    assert weights("c", 8) != first
+    assert weights("d", 7, UNSEEN[1:]) != first
+
+
+def test_texts_that_nobody_annotated_teach_as_well(tiny_bert):
+    steps = []
+    long = "It came in a box. " * 200  # several passages
+    proxy = train_proxy(
+        PLAN,
+        annotations(reviews(12)),
+        base=tiny_bert,
+        unlabelled=[*UNSEEN, long, ""],
+        settings=LEARN,
+        on_step=lambda done, total, loss: steps.append((done, total)),
+    )
+    total = len(steps)
+    assert steps == [(done, total) for done in range(1, total + 1)]
+    facts = proxy.manifest
+    assert (facts["data"]["annotations"], facts["data"]["unlabelled"]) == (12, 22)
+    assert facts["training"]["steps"] == total
+    assert facts["training"]["examples"] == 12
+    found = proxy.answers(UNSEEN)
+    assert [a.labels["positive"].value for a in found] == [is_positive(t) for t in UNSEEN]
+    alone = train_proxy(PLAN, annotations(reviews(12)), base=tiny_bert, settings=LEARN)
+    assert total > alone.manifest["training"]["steps"]
+    assert alone.manifest["data"]["sha256"] != facts["data"]["sha256"]
 
 
 def test_calibration_moves_scores_and_no_decision(proxy_folder, tmp_path):

@@ -26,10 +26,9 @@ from langchain_falconer.benchmarks._trial import (
 )
 from langchain_falconer.evaluate import Estimate, expected_calibration_error
 from langchain_falconer.plan import LabelStep, Plan
-from langchain_falconer.proxy import PLAIN_BASE, Embedder, Proxy, TrainSettings, train_proxy
+from langchain_falconer.proxy import PLAIN_BASE, UNLABELLED, Embedder, Proxy, TrainSettings, train_proxy
 
 FEWEST = 50  # of fewer spans no error is told
-UNLABELLED = 1_000
 
 
 def zero_shot(trial: Trial) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from langchain_falconer.annotate import AnnotateSettings, BudgetSettings
 from langchain_falconer.corpus import CorpusSettings
 from langchain_falconer.evaluate import Metric
 from langchain_falconer.execute import RunSettings, Targets
-from langchain_falconer.proxy import DEFAULT_BASE, PASSAGE_CHARS, TrainSettings
+from langchain_falconer.proxy import DEFAULT_BASE, PASSAGE_CHARS, UNLABELLED, TrainSettings
 
 
 class MineSettings(BaseModel):
@@ -20,7 +20,7 @@ class MineSettings(BaseModel):
     """Texts that the LLM annotates in the first round."""
     held_out: float = Field(default=0.2, gt=0, lt=1)
     """Share of the annotated texts, drawn uniformly, that the proxy is measured on and never trained on."""
-    unlabelled: int = Field(default=1_000, ge=0)
+    unlabelled: int = Field(default=UNLABELLED, ge=0)
     """Texts that nobody annotated and the proxy learns from as well: better proxies, twice the seconds of training."""
     targets: Targets = Targets()
     """What the rows are to reach, certified. While the agreement measured on held-out texts is below its target, more

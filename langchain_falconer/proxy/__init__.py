@@ -9,7 +9,7 @@ from langchain_falconer.proxy._compare import Comparison, SharedStep
 from langchain_falconer.proxy._entry import Entry
 from langchain_falconer.proxy._folder import FILES, check_place
 from langchain_falconer.proxy._layout import Layout
-from langchain_falconer.proxy._learn import train_proxy
+from langchain_falconer.proxy._learn import UNLABELLED, train_proxy
 from langchain_falconer.proxy._marking import mark
 from langchain_falconer.proxy._memory import Past
 from langchain_falconer.proxy._metamodel import load_model, save_metamodel
@@ -37,6 +37,7 @@ __all__ = [
     "LABEL_SCALE",
     "PASSAGE_CHARS",
     "PLAIN_BASE",
+    "UNLABELLED",
     "Asked",
     "Comparison",
     "Embedder",

@@ -28,6 +28,9 @@ from langchain_falconer.proxy._tokens import Tokenizer, Windows
 from langchain_falconer.proxy._train import Example, Lesson, TrainResult, TrainSettings, examples_of, fit, items_of
 from langchain_falconer.proxy._words import SlotMaps, Words
 
+UNLABELLED = 1_000
+"""Texts that nobody annotated, as many as are worth their time."""
+
 
 def train_proxy(
     plan: Plan,
