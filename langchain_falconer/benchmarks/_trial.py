@@ -12,7 +12,7 @@ from langchain_falconer.annotate import Annotation
 from langchain_falconer.benchmarks.labels import annotation_of, meta_of, plan_of, rows_of
 from langchain_falconer.evaluate import Estimate, label_scores, span_scores
 from langchain_falconer.plan import LabelStep, Plan
-from langchain_falconer.proxy import DEFAULT_BASE, Asked, Proxy
+from langchain_falconer.proxy import DEFAULT_BASE, UNLABELLED, Asked, Proxy
 from langchain_falconer.records import Answers, Label, Span
 
 TEST_ROWS = 1_000
@@ -99,6 +99,12 @@ def rows_in(data: Path, task: Set, part: str) -> list[dict[str, Any]]:
     """The rows of ``train`` or ``test``, those of other classes left out."""
     rows = rows_of(data, task.name, part)
     return [r for r in rows if not (task.label and task.classes) or r["labels"][task.label] in task.classes]
+
+
+def drawn_rows(trial: Trial, task: Set, seed: int) -> list[dict[str, Any]]:
+    """What a seed draws of a set's train rows: ``trial.rows`` to be annotated, then at most 1,000 that are not."""
+    rows = rows_in(trial.data, task, "train")
+    return random.Random(seed).sample(rows, trial.rows + max(0, min(UNLABELLED, len(rows) - trial.rows)))
 
 
 def annotated(rows: Sequence[dict[str, Any]], plan: Plan, task: Set) -> list[Annotation]:

@@ -115,7 +115,8 @@ def _one(
         with annotations.open("w", encoding="utf-8") as out:
             for row in train[:rows]:
                 out.write(json.dumps(annotation_of(row, plan, task.label), ensure_ascii=False) + "\n")
-        settings = MineSettings.model_validate({"seed": seed, "train": {"seed": seed}})
+        # No test text is seen in training, not even without its labels.
+        settings = MineSettings.model_validate({"seed": seed, "train": {"seed": seed}, "unlabelled": 0})
         falconer = Falconer(annotations=annotations, home=home, settings=settings)
         result = falconer.mine(plan.instruction, corpus, plan=plan)
         seconds = float(result.summary["training"]["seconds"])

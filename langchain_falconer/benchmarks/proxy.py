@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -18,15 +17,15 @@ from langchain_falconer.benchmarks._trial import (
     Set,
     Trial,
     annotated,
+    drawn_rows,
     offsets,
     question,
-    rows_in,
     score_of,
     scored_rows,
 )
 from langchain_falconer.evaluate import Estimate, expected_calibration_error
 from langchain_falconer.plan import LabelStep, Plan
-from langchain_falconer.proxy import PLAIN_BASE, UNLABELLED, Embedder, Proxy, TrainSettings, train_proxy
+from langchain_falconer.proxy import PLAIN_BASE, Embedder, Proxy, TrainSettings, train_proxy
 
 FEWEST = 50  # of fewer spans no error is told
 
@@ -61,7 +60,7 @@ def zero_shot(trial: Trial) -> dict[str, Any]:
 def few(trial: Trial) -> dict[str, Any]:
     """Fine-tuning from the base against plain fine-tuning (a fresh head on :data:`PLAIN_BASE`), same rows, same test.
 
-    Both learn from the same annotated rows; falconer reads at most :data:`UNLABELLED` others too, without their labels.
+    Both learn from the same annotated rows; falconer reads at most 1,000 others too, without their labels.
 
     Raises:
         CorpusError: the data is not there.
@@ -135,9 +134,8 @@ class _Draw:
 def _draws(trial: Trial, sets: Sequence[Set]) -> Iterator[_Draw]:
     for task in trial.of(sets):
         plan, test = question(trial.data, task), scored_rows(trial.data, task)
-        train = rows_in(trial.data, task, "train")
         for seed in range(trial.seeds):
-            rows = random.Random(seed).sample(train, min(len(train), trial.rows + UNLABELLED))
+            rows = drawn_rows(trial, task, seed)
             texts = [row["text"] for row in rows[trial.rows :]]
             yield _Draw(task.title, seed, plan, annotated(rows[: trial.rows], plan, task), texts, test)
 

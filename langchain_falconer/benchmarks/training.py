@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import statistics
 import subprocess
 import sys
@@ -11,10 +10,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from langchain_falconer.annotate import Annotation
-from langchain_falconer.benchmarks._trial import FEW, Set, Trial, annotated, question, rows_in, score_of, scored_rows
+from langchain_falconer.benchmarks._trial import FEW, Set, Trial, annotated, drawn_rows, question, score_of, scored_rows
 from langchain_falconer.benchmarks.steps import plans, reviews, theirs
 from langchain_falconer.plan import Plan
-from langchain_falconer.proxy import Past, Proxy, TrainSettings, train_proxy
+from langchain_falconer.proxy import UNLABELLED, Past, Proxy, TrainSettings, train_proxy
 
 IN_A_ROW = ("semeval14_restaurants", "snips", "mit_movie_trivia", "ag_news", "semeval14_laptops", "tweet_emotion")
 TEXTS = 500
@@ -22,7 +21,7 @@ WORDS = 31  # about 40 tokens
 
 
 def in_a_row(trial: Trial) -> dict[str, Any]:
-    """Six tasks learnt one after another by one network, ``trial.rows`` human labels each.
+    """Six tasks learnt one after another by one network: ``trial.rows`` human labels each, and texts without labels.
 
     Each is scored when it has been learnt, and again when the last one has.
 
@@ -50,13 +49,13 @@ def _one_row(trial: Trial, tasks: Sequence[Set], seed: int) -> dict[str, tuple[f
     proxy: Proxy | None = None
     past: list[Past] = []
     learnt: dict[str, float] = {}
+    settings = TrainSettings(seed=seed)
     for task in tasks:
         plan = question(trial.data, task)
-        drawn = random.Random(seed).sample(rows_in(trial.data, task, "train"), trial.rows)
-        known = annotated(drawn, plan, task)
-        settings = TrainSettings(seed=seed)
-        proxy = train_proxy(plan, known, base=trial.base, after=proxy, replay=past, settings=settings)
-        past.append(Past(plan, known))
+        rows = drawn_rows(trial, task, seed)
+        known, texts = annotated(rows[: trial.rows], plan, task), [row["text"] for row in rows[trial.rows :]]
+        proxy = train_proxy(plan, known, base=trial.base, after=proxy, replay=past, unlabelled=texts, settings=settings)
+        past.append(Past(plan, known, texts))
         learnt[task.title] = _score(trial, proxy, task)
     assert proxy
     return {t.title: (learnt[t.title], _score(trial, proxy, t)) for t in tasks}
@@ -71,16 +70,18 @@ def _score(trial: Trial, proxy: Proxy, task: Set) -> float:
 def pace(trial: Trial) -> dict[str, Any]:
     """Seconds to train on 500 restaurant sentences of about 40 tokens: one step, six steps, in turns; and to start.
 
-    A start is a fresh process to its first untrained answer; torch must not be loaded for it.
+    As in a run, 1,000 other sentences teach as well, without their labels. A start is a fresh process to its first untrained answer; torch must not be loaded for it.
 
     Raises:
         CorpusError: the data is not there.
     """
-    known = _long_ones(trial)
+    rows = _by_length(trial)
+    known, texts = rows[:TEXTS], [row.text for row in rows[TEXTS : TEXTS + UNLABELLED]]
     one, six = plans()
     rounds: list[tuple[float, float, float]] = []
     for seed in range(trial.seeds):
-        rounds.append((_seconds(theirs(one, known), one, trial, seed), _seconds(known, six, trial, seed), _start()))
+        in_turns = (_seconds(theirs(one, known), texts, one, trial, seed), _seconds(known, texts, six, trial, seed))
+        rounds.append((*in_turns, _start()))
         trial.on_score("seconds", seed, one=rounds[-1][0], six=rounds[-1][1], start=rounds[-1][2])
     medians = [statistics.median(column) for column in zip(*rounds, strict=True)]
     ratios = [b / a for a, b, _ in rounds]
@@ -97,13 +98,13 @@ def pace(trial: Trial) -> dict[str, Any]:
     }
 
 
-def _long_ones(trial: Trial) -> list[Annotation]:
-    return sorted(reviews(trial.data), key=lambda a: abs(len(a.text.split()) - WORDS))[:TEXTS]
+def _by_length(trial: Trial) -> list[Annotation]:
+    return sorted(reviews(trial.data), key=lambda a: abs(len(a.text.split()) - WORDS))
 
 
-def _seconds(known: Sequence[Annotation], plan: Plan, trial: Trial, seed: int) -> float:
+def _seconds(known: Sequence[Annotation], texts: Sequence[str], plan: Plan, trial: Trial, seed: int) -> float:
     began = time.perf_counter()
-    train_proxy(plan, known, base=trial.base, settings=TrainSettings(seed=seed))
+    train_proxy(plan, known, base=trial.base, unlabelled=texts, settings=TrainSettings(seed=seed))
     return time.perf_counter() - began
 
 

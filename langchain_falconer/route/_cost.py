@@ -12,7 +12,7 @@ WayName = Literal["registry", "near", "zero-shot", "llm", "train"]
 _PROMPT_TOKENS = 260  # of a call that asks one step, its texts aside
 _ANSWER_TOKENS = 20
 _LLM_SECONDS = 1.5
-_TRAINING_SECONDS = 0.3  # an annotated text, on two cores
+_TRAINING_SECONDS = 60.0  # on some hundred texts, whatever their number and that of the steps, on two cores
 _FIRST_SECONDS = 5.0  # to load and export
 _TEXTS_PER_SECOND = 150.0
 
@@ -93,14 +93,14 @@ class Costs:
         if name != "llm":
             seconds += _FIRST_SECONDS + self.texts / self.texts_per_second
         if name == "train":
-            seconds += asked * _TRAINING_SECONDS * self.steps
+            seconds += _TRAINING_SECONDS
         return Way(name, asked, round(sum(tokens)), usd, seconds, reason, proxy)
 
     @property
     def break_even(self) -> dict[str, Any]:
         """From how many texts on training costs less than asking the LLM about each, in tokens and in seconds."""
         a_text = self.steps * self._seconds
-        training = self.annotations * (a_text + _TRAINING_SECONDS * self.steps) + _FIRST_SECONDS
+        training = self.annotations * a_text + _TRAINING_SECONDS + _FIRST_SECONDS
         saved = a_text - 1 / self.texts_per_second
         return {
             "texts_by_tokens": self.annotations + 1,
