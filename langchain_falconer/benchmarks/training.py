@@ -70,7 +70,8 @@ def _score(trial: Trial, proxy: Proxy, task: Set) -> float:
 def pace(trial: Trial) -> dict[str, Any]:
     """Seconds to train on 500 restaurant sentences of about 40 tokens: one step, six steps, in turns; and to start.
 
-    As in a run, 1,000 other sentences teach as well, without their labels. A start is a fresh process to its first untrained answer; torch must not be loaded for it.
+    As in a run, 1,000 other sentences teach as well, without their labels. A start is a fresh process to its first
+    untrained answer; torch must not be loaded for it.
 
     Raises:
         CorpusError: the data is not there.
