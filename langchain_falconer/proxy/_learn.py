@@ -73,15 +73,15 @@ def train_proxy(
     cut = partial(items_of, Windows(start.tokenizer, start.max_tokens))
     old = cut(rehearsed(start.memory, replay, passage_chars))
     old_texts = cut(_unanswered((text for one in replay for text in one.unlabelled), passage_chars))
-    lesson = Lesson(cut(examples), (old, old_texts), start.hold, taught=start.is_taught)
+    lesson = Lesson(cut(examples), (old, old_texts), start.holds, taught=start.is_taught)
     texts = cut(_unanswered(unlabelled, passage_chars))
     lessons = [lesson, replace(lesson, again=(*lesson.again, texts))] if texts else [lesson]
 
     tell = _teller(on_step, sum(one.steps(settings) for one in lessons))
     learnt = start.learn(lesson, tell)
     if texts:
-        teacher = Hold(learnt.model, learnt.knows)
-        learnt = start.learn(replace(lessons[1], hold=teacher), tell).after(learnt)
+        teacher = Hold(learnt.model, learnt.knows[:1])
+        learnt = start.learn(replace(lessons[1], holds=(teacher, *start.holds)), tell).after(learnt)
     manifest = new_manifest(plan, after.manifest["base"] if after else base, passage_chars, start.max_tokens) | {
         "settings": settings.model_dump(),
         "data": {
@@ -126,9 +126,9 @@ class _Start:
         return (Remembered(self.proxy.plan, self.proxy._slots), *self.proxy.memory) if self.proxy else ()
 
     @cached_property
-    def hold(self) -> Hold | None:
+    def holds(self) -> tuple[Hold, ...]:
         """What keeps it so."""
-        return Hold(self.model, self.memory) if self.proxy else None
+        return (Hold(self.model, self.memory, behind=self.plan),) if self.proxy else ()
 
     @cached_property
     def tokenizer(self) -> Tokenizer:

@@ -64,13 +64,16 @@ class Hold:
 
     Args:
         model: The network; it is not changed.
-        memory: Its plans and slots, in the order of :func:`joined`: the last ones, or all.
+        memory: The plans and slots that are held, in the order of :func:`joined`.
+        behind: The plan whose slots stand before those in the network that is trained, if one does.
     """
 
-    def __init__(self, model: Any, memory: Sequence[Remembered]) -> None:
+    def __init__(self, model: Any, memory: Sequence[Remembered], behind: Plan | None = None) -> None:
         import torch
 
         self._model = model
+        ahead = Layout.of(behind.ordered if behind else ())
+        self._first = len(ahead.span_row), len(ahead.label_texts)
         self._layout = Layout.of([step for i, old in enumerate(memory) for step in _steps(old.plan, i)])
         arrays = [old.slots.arrays() for old in memory]
         self._weights = [torch.from_numpy(np.concatenate([a[name] for a in arrays])) for name in _NAMES]
@@ -83,9 +86,9 @@ class Hold:
         """
         import torch
 
-        spans, labels = len(self._layout.span_row), len(self._layout.label_texts)
-        # Those that are held stand last.
-        now = _of_words(batch, scores[0], spans), scores[1][:, scores[1].shape[1] - labels :]
+        first_span, first = self._first
+        last = first + len(self._layout.label_texts)
+        now = self._of_words(batch, scores[0], first_span), scores[1][:, first:last]
         told = self._told(batch, tokens)
         before = torch.cat([span for span, _ in told]), torch.stack([label for _, label in told])
         drift = _divergence(now[0], before[0]).sum()
@@ -107,19 +110,18 @@ class Hold:
             with torch.no_grad(), autocast():
                 span_scores, label_scores = self._model(*(t[new] for t in tokens), *self._weights)
             for row, i in enumerate(new):
-                words = _of_words(batch[i : i + 1], span_scores[row : row + 1].float(), len(self._layout.span_row))
+                words = self._of_words(batch[i : i + 1], span_scores[row : row + 1].float(), 0)
                 self._before[id(batch[i])] = words, label_scores[row].float()
         return [self._before[id(item)] for item in batch]
 
+    def _of_words(self, batch: Sequence[Item], span_scores: Tensor, first: int) -> Tensor:
+        """The scores of span slots from ``first`` on for the words of a batch, (words, steps, 3)."""
+        import torch
 
-def _of_words(batch: Sequence[Item], span_scores: Tensor, steps: int) -> Tensor:
-    """The scores of the last ``steps`` span slots for the words of a batch, (words, steps, 3)."""
-    import torch
-
-    rows = torch.from_numpy(np.repeat(np.arange(len(batch)), [len(item.window.words) for item in batch]))
-    words = torch.from_numpy(np.concatenate([item.window.words for item in batch]))
-    first = span_scores.shape[-1] - 3 * steps
-    return span_scores[rows, words, first:].reshape(len(words), steps, 3)
+        rows = torch.from_numpy(np.repeat(np.arange(len(batch)), [len(item.window.words) for item in batch]))
+        words = torch.from_numpy(np.concatenate([item.window.words for item in batch]))
+        steps = len(self._layout.span_row)
+        return span_scores[rows, words, 3 * first : 3 * (first + steps)].reshape(len(words), steps, 3)
 
 
 def _divergence(now: Tensor, before: Tensor) -> Tensor:

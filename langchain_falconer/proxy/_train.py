@@ -160,7 +160,7 @@ class Lesson:
 
     new: Sequence[Item]
     again: Sequence[Sequence[Item]] = ()
-    hold: Hold | None = None
+    holds: Sequence[Hold] = ()
     taught: bool = False
 
     def epoch(self, rng: random.Random) -> list[Item]:
@@ -205,7 +205,7 @@ def fit(
     while step < total:
         epoch_losses = []
         for batch in _batches(lesson.epoch(rng), settings.batch_size, rng):
-            loss = _step(model, slots, layout, batch, pad_id, optimizer, lesson.hold)
+            loss = _step(model, slots, layout, batch, pad_id, optimizer, lesson.holds)
             schedule.step()
             epoch_losses.append(loss)
             step += 1
@@ -277,7 +277,7 @@ def _step(
     batch: list[Item],
     pad_id: int,
     optimizer: Any,
-    hold: Hold | None,
+    holds: Sequence[Hold],
 ) -> float:
     import torch
 
@@ -285,7 +285,7 @@ def _step(
     with autocast():
         span_scores, label_scores = (s.float() for s in model(ids, mask, *slots.weights(model)))
     loss = loss_of(span_scores, label_scores, layout, batch)
-    if hold:
+    for hold in holds:
         loss = loss + hold.loss(batch, (ids, mask), (span_scores, label_scores))
     optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
