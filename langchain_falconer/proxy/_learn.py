@@ -57,8 +57,8 @@ def train_proxy(
             :meth:`Proxy.recall` gives its plan and those that it remembered.
         replay: Annotations of plans that ``after`` knows, rehearsed while the new one is learnt.
         unlabelled: More texts like those it is to read. A network that learnt without them then teaches another, which
-            starts over, by what it thinks of them (self-training; noisy student, Xie et al., arXiv 1911.04252): that
-            judges better, and takes more than twice as long.
+            starts over, by what it thinks of them (self-training; noisy student, Xie et al., arXiv 1911.04252); the
+            proxy is the mean of both. It judges better, and takes more than twice as long.
         settings: How.
         passage_chars: How texts are cut.
         on_step: Told of each step.
@@ -81,7 +81,7 @@ def train_proxy(
     learnt = start.learn(lesson, tell)
     if texts:
         teacher = Hold(learnt.model, learnt.knows[:1])
-        learnt = start.learn(replace(lessons[1], holds=(teacher, *start.holds)), tell).after(learnt)
+        learnt = start.learn(replace(lessons[1], holds=(teacher, *start.holds)), tell).mean(learnt)
     manifest = new_manifest(plan, after.manifest["base"] if after else base, passage_chars, start.max_tokens) | {
         "settings": settings.model_dump(),
         "data": {
@@ -106,9 +106,18 @@ class _Learnt:
     knows: tuple[Remembered, ...]
     result: TrainResult
 
-    def after(self, teacher: _Learnt) -> _Learnt:
-        """The same, with the teacher's training told of as well."""
-        return replace(self, result=teacher.result.then(self.result))
+    def mean(self, teacher: _Learnt) -> _Learnt:
+        """The network halfway between both, which judges better than either, and how both were trained.
+
+        They began alike, so that their weights may be averaged (model soups, Wortsman et al., arXiv 2203.05482).
+        """
+        import torch
+
+        with torch.no_grad():
+            for mine, theirs in zip(self.model.parameters(), teacher.model.parameters(), strict=True):
+                mine.lerp_(theirs, 0.5)
+        knows = tuple(Remembered(a.plan, a.slots.mean(b.slots)) for a, b in zip(self.knows, teacher.knows, strict=True))
+        return _Learnt(self.model, knows, teacher.result.then(self.result))
 
 
 @dataclass(frozen=True)

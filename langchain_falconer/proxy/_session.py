@@ -39,6 +39,11 @@ class SlotWeights:
             self.span_weight[tokens], self.span_bias[tokens], self.label_weight[labels], self.label_bias[labels]
         )
 
+    def mean(self, other: SlotWeights) -> SlotWeights:
+        """Halfway between these slots and others of the same plan."""
+        theirs = other.arrays()
+        return SlotWeights(**{name: (mine + theirs[name]) / 2 for name, mine in self.arrays().items()})
+
 
 class Session(Protocol):
     """Computes token scores (B, T, 3S) and label scores (B, L), float32, for a batch of token ids."""
