@@ -141,6 +141,7 @@ def test_the_proxy_learns_from_texts_that_nobody_annotated_too(settings, given, 
     result = falconer.mine(INSTRUCTION, corpus, plan=PLAN)
     data = result.proxy.manifest["data"]
     assert (data["annotations"], data["unlabelled"]) == (32, min(wanted, len(TEXTS) - 40))
+    assert result.summary["training"]["unlabelled"] == data["unlabelled"]
     assert result.summary["rows"]["total"] == len(TEXTS) + 1
 
 

@@ -282,7 +282,11 @@ class Stages:
                 start = self._start(plan, held_out, [*sample.held_out, *drawn])
                 self._trained(lesson, start, path, emit, notes)
         proxy = Proxy.load(path)
-        training = proxy.manifest["training"] | {"operating_points": proxy.manifest.get("operating_points", {})}
+        facts = proxy.manifest
+        training = facts["training"] | {
+            "unlabelled": facts["data"]["unlabelled"],
+            "operating_points": facts.get("operating_points", {}),
+        }
         return {"proxy": str(path), "training": training, "notes": notes, "seconds": timed}
 
     def _trained(self, lesson: _Lesson, start: str, path: Path, emit: Emit, notes: list[str]) -> None:

@@ -681,7 +681,7 @@ def new_manifest(plan: Plan, base: str, passage_chars: int, limit: int) -> dict[
         "passage_chars": passage_chars,
         "max_tokens": limit,
         "settings": {},
-        "data": {"annotations": 0, "examples": 0},
+        "data": {"annotations": 0, "examples": 0, "unlabelled": 0},
         "versions": {name: version(name) for name in ("torch", "transformers", "numpy")},
     }
 

@@ -7,7 +7,7 @@ import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -119,7 +119,10 @@ class Item:
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What training was like: mean loss an epoch, seconds, steps; ``examples`` are those that were annotated."""
+    """What training was like: mean loss an epoch, seconds, steps; ``examples`` are those that were annotated.
+
+    Where one network taught another, losses are of the second one, seconds and steps of both.
+    """
 
     loss: tuple[float, ...]
     seconds: float
@@ -137,9 +140,7 @@ class TrainResult:
 
     def then(self, later: TrainResult) -> TrainResult:
         """Both, one after the other."""
-        return TrainResult(
-            self.loss + later.loss, self.seconds + later.seconds, self.steps + later.steps, later.examples
-        )
+        return replace(later, seconds=self.seconds + later.seconds, steps=self.steps + later.steps)
 
 
 class Hold(Protocol):

@@ -71,7 +71,11 @@ def _facts(entry: Entry) -> list[tuple[str, str]]:
     losses = _list(training.get("loss")) or [fmt.DASH]
     facts = [
         ("Base", told["base"]),
-        ("Data", f"{fmt.count(data.get('annotations'))} annotations, {fmt.count(data.get('examples'))} examples"),
+        (
+            "Data",
+            f"{fmt.count(data.get('annotations'))} annotations, {fmt.count(data.get('examples'))} examples, "
+            f"{fmt.count(data.get('unlabelled'))} texts without annotations",
+        ),
         ("Data sha256", data.get("sha256")),
         ("Training", f"{fmt.duration(training.get('seconds'))}, {fmt.count(training.get('steps'))} steps"),
         ("Loss", f"{losses[0]} in the first epoch, {losses[-1]} in the last of {len(losses)}"),
