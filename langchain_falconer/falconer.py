@@ -317,7 +317,10 @@ class Falconer:
         return Falconer(self.llm, annotations=self.annotations, home=self.home.folder, settings=changed)
 
     def train(self, plan: Plan, annotations: str | Path | Sequence[Annotation], **train: Any) -> Proxy:
-        """A proxy for ``plan``, trained on all of ``annotations`` (a file or what was read from one)."""
+        """A proxy for ``plan``, trained on all of ``annotations`` (a file or what was read from one).
+
+        ``train`` is what else :func:`train_proxy` takes: ``unlabelled`` texts make it better.
+        """
         told = annotations if isinstance(annotations, Sequence) and not isinstance(annotations, str) else None
         known = list(told) if told is not None else read_annotations(Path(annotations), plan)  # type: ignore[arg-type]
         options: dict[str, Any] = {"base": self.settings.base, "settings": self.settings.train}
