@@ -35,12 +35,12 @@ def in_a_row(trial: Trial) -> dict[str, Any]:
             found[title].append(scores)
             trial.on_score(title, seed, learnt=scores[0], last=scores[1])
     means = {name: [statistics.mean(column) for column in zip(*pairs, strict=True)] for name, pairs in found.items()}
-    worst = min(last - learnt for learnt, last in means.values())
+    lost = max(0.0, *(learnt - last for learnt, last in means.values()))
     return {
         "title": f"{len(found)} tasks in a row, {trial.rows} human labels each, {trial.seeds} seed(s)",
         "columns": ["task", "when learnt", "after the last", "difference"],
         "rows": [[n, f"{learnt:.3f}", f"{last:.3f}", f"{last - learnt:+.3f}"] for n, (learnt, last) in means.items()],
-        "verdict": f"the most that a task lost is {-worst * 100:.1f} points",
+        "verdict": f"the most that a task lost is {lost * 100:.1f} points",
         "scores": found,
     }
 
