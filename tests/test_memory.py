@@ -72,19 +72,15 @@ def test_the_old_task_is_kept_where_there_is_nothing_to_rehearse_it_by(first):
     assert prices_right(without.recall(PLAN)) >= 0.7
 
 
-def test_old_texts_are_answered_as_before_where_nobody_annotated_them(first):
-    """How far the scores of other old texts drift while a new task is learnt from texts that look different."""
-    others = [f"The parcel came late in week {i}; the box was cheap, ${i} or so, the screen fine." for i in range(80)]
-
-    def scores(proxy):
-        found = [a.labels["positive"] for a in proxy.answers(others[40:], everything=True)]
-        return np.array([label.score if label.value else 1 - label.score for label in found])
-
-    def drift(*past):
-        later = train_proxy(DEEDS, deeds(SEEN), after=first, replay=past, settings=LEARN)
-        return np.abs(scores(later.recall(PLAN)) - scores(first)).mean()
-
-    assert drift(Past(PLAN, [], others[:40])) < drift() / 2
+def test_old_texts_are_gone_over_again_where_nobody_annotated_them(first):
+    settings = LEARN.model_copy(update={"epochs": 20.0})
+    old = Past(PLAN, [], reviews(60, start=200))
+    alone, later = (
+        train_proxy(DEEDS, deeds(SEEN), after=first, replay=past, settings=settings) for past in ([], [old])
+    )
+    assert later.manifest["training"]["steps"] == 2 * alone.manifest["training"]["steps"]
+    assert deeds_right(later) >= 20
+    assert prices_right(later.recall(PLAN)) >= 0.7
 
 
 def test_what_nobody_annotated_teaches_while_the_old_is_kept(first):
