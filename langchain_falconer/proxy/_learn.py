@@ -75,13 +75,13 @@ def train_proxy(
     old_texts = cut(_unanswered((text for one in replay for text in one.unlabelled), passage_chars))
     lesson = Lesson(cut(examples), (old, old_texts), start.holds, taught=start.is_taught)
     texts = cut(_unanswered(unlabelled, passage_chars))
-    lessons = [lesson, replace(lesson, again=(*lesson.again, texts))] if texts else [lesson]
+    second = replace(lesson, again=(*lesson.again, texts))
 
-    tell = _teller(on_step, sum(one.steps(settings) for one in lessons))
+    tell = _teller(on_step, lesson.steps(settings) + (second.steps(settings) if texts else 0))
     learnt = start.learn(lesson, tell)
     if texts:
         teacher = Hold(learnt.model, learnt.knows[:1])
-        learnt = start.learn(replace(lessons[1], holds=(teacher, *start.holds)), tell).mean(learnt)
+        learnt = start.learn(replace(second, holds=(teacher, *start.holds)), tell).mean(learnt)
     manifest = new_manifest(plan, after.manifest["base"] if after else base, passage_chars, start.max_tokens) | {
         "settings": settings.model_dump(),
         "data": {
