@@ -10,7 +10,9 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -542,9 +544,25 @@ def test_spooling_gives_the_same_records_back(tmp_path: Path) -> None:
     assert list(open_corpus(path, RECORD)) == list(open_corpus(source, RECORD))
     assert spool(source, path.parent, RECORD) == path
     assert path.stat().st_mtime_ns == stamp
-    assert list(path.parent.iterdir()) == [path]
+    assert [one for one in path.parent.iterdir() if one.name != ".lock"] == [path]
     only_bad = spool(["", " "], tmp_path, RECORD)
     assert list(open_corpus(only_bad, RECORD)) == list(open_corpus(["", " "], RECORD))
+
+
+def test_who_spools_the_same_at_once_gets_the_same_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written = threading.Barrier(8)
+    monkeypatch.setattr(os, "fsync", lambda file: written.wait(20))
+
+    def spooled(folder: Path) -> tuple[str, Path]:
+        path = spool(["one", "two"], folder)
+        return open_corpus_files([path]).fingerprint, path
+
+    for i in range(20):
+        with ThreadPoolExecutor(8) as pool:
+            told = {one.result() for one in [pool.submit(spooled, tmp_path / str(i)) for _ in range(8)]}
+        assert len(told) == 1
+        ((fingerprint, path),) = told
+        assert open_corpus_files([path]).fingerprint == fingerprint
 
 
 def test_a_spool_that_fails_leaves_nothing(tmp_path: Path) -> None:

@@ -168,6 +168,8 @@ def spool(source: Any, folder: Path, settings: CorpusSettings = _DEFAULTS) -> Pa
     Raises:
         CorpusError: As iterating the source raises, or the folder cannot be written.
     """
+    from filelock import FileLock
+
     corpus = _open(source, settings, once=True)
     digest = hashlib.blake2b(digest_size=16)
     try:
@@ -184,8 +186,9 @@ def spool(source: Any, folder: Path, settings: CorpusSettings = _DEFAULTS) -> Pa
             file.flush()
             os.fsync(file.fileno())
         target = folder / f"{digest.hexdigest()}.jsonl"
-        if not target.exists():
-            part.replace(target)
+        with FileLock(folder / ".lock"):  # of several at once the first writes, and its file keeps its time
+            if not target.exists():
+                part.replace(target)
     except OSError as error:
         raise CorpusError(f"{folder} cannot be written: {error.strerror}; free some space or choose another") from None
     finally:
