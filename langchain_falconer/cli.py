@@ -61,6 +61,7 @@ class Part(str, Enum):
 
     zero_shot = "zero-shot"
     few = "few"
+    noisy_teacher = "noisy-teacher"
     calibration = "calibration"
     in_a_row = "in-a-row"
     pace = "pace"
@@ -795,13 +796,14 @@ def benchmark_proxy(
     as_json: AsJson = False,
 ) -> None:
     """How good proxies are: untrained, from a few human labels, task after task; what scores and training are worth."""
-    from langchain_falconer.benchmarks import Trial, proxy, training
+    from langchain_falconer.benchmarks import Trial, proxy, teacher, training
     from langchain_falconer.proxy import DEFAULT_BASE
 
     trial = Trial(data, base or DEFAULT_BASE, rows, seeds, tuple(filter(None, sets.split(","))), _tell)
     measure = {
         Part.zero_shot: proxy.zero_shot,
         Part.few: proxy.few,
+        Part.noisy_teacher: teacher.noisy_teacher,
         Part.calibration: proxy.calibration,
         Part.in_a_row: training.in_a_row,
         Part.pace: training.pace,

@@ -8,7 +8,7 @@ import pytest
 from laptops import asked, is_positive, prices, reviews
 from loopback import ChatServer, llm_at
 
-from langchain_falconer.benchmarks import Trial, agents, architectures, proxy, training
+from langchain_falconer.benchmarks import Trial, agents, architectures, proxy, teacher, training
 from langchain_falconer.errors import CorpusError
 from langchain_falconer.plan import LabelStep
 from langchain_falconer.proxy import Example, Layout, PretrainSettings, Task
@@ -58,7 +58,7 @@ def trial(data, tiny_bert):
     assert told
 
 
-@pytest.mark.parametrize("part", [proxy.zero_shot, proxy.calibration, training.in_a_row])
+@pytest.mark.parametrize("part", [proxy.zero_shot, proxy.calibration, teacher.noisy_teacher, training.in_a_row])
 def test_every_part_scores_the_sets_asked_for_and_no_others(part, trial):
     found = part(trial)
     named = [row[0] for row in found["rows"] if row[0] != "mean"]

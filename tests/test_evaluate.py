@@ -24,6 +24,7 @@ from langchain_falconer.evaluate import (
     proportion,
     proportion_by_text,
     reliability,
+    score_by_text,
     span_scores,
 )
 from langchain_falconer.plan import Plan
@@ -226,6 +227,52 @@ def test_steps_without_gold_answers_are_named():
     quality = evaluate_plan(PLAN, [Answers({"review": Label(False)})], [Answers()])
     assert quality.unmeasured == ("aspect", "mood", "price")
     assert quality.agreement.value == 0.0
+
+
+TOPICS = {"id": "topics", "op": "get_label", "instruction": "topics?", "labels": ["a", "b", "c"], "multi_label": True}
+WIDE = Plan.parse({**PLAN.to_dict(), "steps": [*PLAN.to_dict()["steps"], TOPICS]})
+MOODS = st.sampled_from(["good", "bad"])
+ASPECTS = st.builds(
+    lambda at, mood, priced: _aspect(*at, mood, *[Span.at(TEXT, 37, 39)] * priced),
+    st.sampled_from([(4, 9), (4, 8), (25, 29)]),
+    MOODS,
+    st.booleans(),
+)
+ANSWERS = st.builds(
+    lambda review, topics, aspects: Answers({"review": Label(review), "topics": Label(topics)}, {"aspect": aspects}),
+    st.booleans(),
+    st.lists(st.sampled_from("abc"), unique=True),
+    st.lists(ASPECTS, max_size=2, unique_by=lambda s: s.start).map(tuple),
+)
+
+
+@given(st.lists(st.tuples(ANSWERS, ANSWERS), min_size=1, max_size=8))
+def test_the_mean_of_texts_is_the_mean_of_steps(pairs):
+    gold, predicted = zip(*pairs, strict=True)
+    scores = [step.score.value for step in evaluate_plan(WIDE, gold, predicted).steps.values()]
+    by_text = score_by_text(WIDE, gold, predicted)
+    assert by_text.shape == (len(pairs),)
+    assert by_text.mean() == pytest.approx(sum(scores) / len(scores))
+
+
+def test_of_one_label_a_text_is_right_or_wrong():
+    gold = [Answers({"review": Label(value)}) for value in (True, True, False)]
+    predicted = [Answers({"review": Label(True)}), Answers(), Answers({"review": Label(True)})]
+    assert score_by_text(PLAN, gold, predicted) == pytest.approx([1, 0, 0])
+    assert list(score_by_text(PLAN, [Answers()], [GOLD])) == [1]
+
+
+def test_the_spread_of_texts_is_that_of_f1():
+    rng = np.random.default_rng(0)
+
+    def drawn(n):
+        found = [[Span(i, i + 1, "x") for i in range(m)] for m in rng.poisson(2, n)]
+        kept = [tuple(s for s in spans if rng.random() < 0.7) for spans in found]
+        return [Answers({}, {"aspect": tuple(f)}) for f in found], [Answers({}, {"aspect": k}) for k in kept]
+
+    draws = [score_by_text(PLAN, *drawn(150)) for _ in range(400)]
+    told = np.mean([d.std(ddof=1) / 150**0.5 for d in draws])
+    assert told == pytest.approx(np.std([d.mean() for d in draws]), rel=0.12)
 
 
 def test_quality_survives_json():

@@ -159,6 +159,36 @@ def test_texts_that_nobody_annotated_teach_as_well(tiny_bert):
     assert alone.manifest["data"]["sha256"] != facts["data"]["sha256"]
 
 
+def test_held_out_annotations_say_when_training_went_on_for_too_long(tiny_bert, tmp_path):
+    plan = plan_of(PLAN["positive"].model_dump(mode="json", exclude_none=True))
+    settings = TrainSettings(epochs=30, learning_rate=2e-3)
+
+    def of(texts, happy):
+        return [told(text, {"positive": is_positive(text) == happy}) for text in texts]
+
+    def trained(name, held_out):
+        proxy = train_proxy(plan, of(SEEN, True), base=tiny_bert, held_out=held_out, settings=settings)
+        folder = proxy.save(tmp_path / name)
+        weights = [(folder / file).read_bytes() for file in ("model.safetensors", "slots.safetensors")]
+        return weights, proxy.manifest["training"]["kept_after"], proxy
+
+    def right(proxy):
+        found = proxy.get_label(UNSEEN, plan.steps[0].instruction)
+        return sum(label.value == is_positive(text) for label, text in zip(found, UNSEEN, strict=True))
+
+    to_the_end, kept_after, proxy = trained("end", ())
+    assert kept_after == [1.0]
+    assert right(proxy) == len(UNSEEN)
+    weights, kept_after, proxy = trained("agreed", of(reviews(60, start=300), True))
+    assert (weights, kept_after) == (to_the_end, [1.0])
+    weights, kept_after, proxy = trained("few", of(reviews(49, start=300), False))
+    assert (weights, kept_after) == (to_the_end, [1.0])
+    weights, kept_after, proxy = trained("opposed", of(reviews(60, start=300), False))
+    assert weights != to_the_end
+    assert kept_after[0] < 1
+    assert right(proxy) < len(UNSEEN)
+
+
 def test_calibration_moves_scores_and_no_decision(proxy_folder, tmp_path):
     proxy = Proxy.load(shutil.copytree(proxy_folder, tmp_path / "p"))
     before = proxy.answers(UNSEEN, everything=True)

@@ -9,7 +9,7 @@ from langchain_falconer.evaluate._calibration import (
 )
 from langchain_falconer.evaluate._guarantee import Certificate, Population, can_certify, certify, fewest_to_certify
 from langchain_falconer.evaluate._interval import Estimate, Interval, proportion, proportion_by_text
-from langchain_falconer.evaluate._quality import Quality, StepQuality, evaluate_plan
+from langchain_falconer.evaluate._quality import Quality, StepQuality, evaluate_plan, score_by_text
 from langchain_falconer.evaluate._scores import F1Scores, LabelScores, label_scores, span_scores
 from langchain_falconer.evaluate._threshold import Metric, OperatingPoint, operating_point
 
@@ -37,5 +37,6 @@ __all__ = [
     "proportion",
     "proportion_by_text",
     "reliability",
+    "score_by_text",
     "span_scores",
 ]

@@ -6,6 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from langchain_falconer.errors import AnnotationError
 from langchain_falconer.evaluate._interval import Estimate
 from langchain_falconer.evaluate._scores import label_classes, label_scores, share_by_text, span_scores
@@ -106,6 +109,50 @@ def evaluate_plan(plan: Plan, gold: Sequence[Answers], predicted: Sequence[Answe
         ),
         unmeasured=tuple(step_id for step_id in cases if step_id not in measured),
     )
+
+
+def score_by_text(plan: Plan, gold: Sequence[Answers], predicted: Sequence[Answers]) -> NDArray[np.float64]:
+    """What each text says about the mean of the steps' scores, to compare two proxies on the same texts.
+
+    A step's score is the accuracy of its labels, or the F1 of its spans or of its sets of labels; what it is about is
+    as in :func:`evaluate_plan`. A text's value is that score plus the text's influence on it (the infinitesimal
+    jackknife; Efron, 1982), so that the values' mean is the score, and the standard error of their mean is its own.
+
+    Args:
+        plan: what was asked.
+        gold: the annotator's answers about each text.
+        predicted: a proxy's raw answers about the same texts, ``where`` not applied.
+
+    Returns:
+        The values, shape (n,); all 1 where there is nothing to answer and nothing was answered.
+    """
+    texts = [_Case(i, g, p) for i, (g, p) in enumerate(zip(gold, predicted, strict=True))]
+    measured = ((step.id, _cases(plan, step, texts)) for step in plan.ordered)
+    values = [_influenced(step_id, cases, len(texts)) for step_id, cases in measured if cases]
+    return np.mean(values, axis=0) if values else np.ones(len(texts))
+
+
+def _influenced(step_id: str, cases: Sequence[_Case], n: int) -> NDArray[np.float64]:
+    right, answers = np.zeros(n), np.zeros(n)
+    for case in cases:
+        gold, predicted = _both(case, step_id)
+        right[case.text] += 2 * len(gold & predicted)
+        answers[case.text] += len(gold) + len(predicted)
+    if not answers.any():
+        return np.ones(n)
+    f1 = right.sum() / answers.sum()
+    influenced: NDArray[np.float64] = f1 + (right - f1 * answers) / answers.mean()
+    return influenced
+
+
+def _both(case: _Case, step_id: str) -> tuple[frozenset[Any], frozenset[Any]]:
+    """What the annotator and the proxy answered, as sets; a single label, or that there is none, is a set of one."""
+    if step_id in case.gold.spans:
+        return frozenset(_offsets(case.gold.spans[step_id])), frozenset(_spans(case.predicted, step_id) or ())
+    gold, predicted = case.gold.labels[step_id].value, _label(case.predicted, step_id)
+    if isinstance(gold, list):
+        return label_classes(gold), label_classes(predicted or [])
+    return frozenset({gold}), frozenset({predicted if not isinstance(predicted, list) else None})
 
 
 class _Case(NamedTuple):

@@ -295,10 +295,12 @@ class Stages:
             lesson.train,
             base=start,
             unlabelled=lesson.unlabelled,
+            held_out=lesson.held_out,
             settings=self.settings.train,
             passage_chars=self.settings.passage_chars,
             on_step=lambda done, total, loss: emit({"done": done, "total": total, "loss": round(loss, 4)}),
         )
+        notes += _early(proxy.manifest["training"]["kept_after"])
         proxy = self._not_worse(lesson.plan, proxy, start, lesson.held_out, notes)
         proxy.calibrate(lesson.held_out, self._metrics)
         proxy.save(path)
@@ -590,6 +592,17 @@ def _stage(state: FalconerState, name: str, emit: Emit) -> Iterator[dict[str, fl
     yield timed
     timed[name] = timed.get(name, 0.0) + time.monotonic() - began
     emit({"event": "end", "seconds": round(timed[name], 2)})
+
+
+def _early(kept_after: list[float]) -> list[str]:
+    """What held-out texts said against the end of training, in words."""
+    if all(share == 1 for share in kept_after):
+        return []
+    shares = " and ".join(f"{share:.0%}" for share in kept_after)
+    return [
+        f"training went on for too long: kept is what the proxy had learnt after {shares} of the steps, which agrees "
+        "better with the held-out texts, the very ones that quality is measured on"
+    ]
 
 
 def _thresholds(points: dict[str, dict[str, Any]]) -> list[str]:

@@ -19,14 +19,25 @@ from langchain_falconer.corpus import split_passages, text_id
 from langchain_falconer.errors import ProxyError
 from langchain_falconer.plan import Plan
 from langchain_falconer.proxy._base import DEFAULT_BASE, MAKING, base_folder, is_metamodel, load_tokenizer, max_tokens
+from langchain_falconer.proxy._early import EarlyStopping
 from langchain_falconer.proxy._layout import Layout
 from langchain_falconer.proxy._memory import Hold, Past, Remembered, joined, parted, rehearsed, start_from
 from langchain_falconer.proxy._metamodel import load_model
 from langchain_falconer.proxy._proxy import PASSAGE_CHARS, Proxy, new_manifest
 from langchain_falconer.proxy._session import SlotWeights, TorchSession
 from langchain_falconer.proxy._tokens import Tokenizer, Windows
-from langchain_falconer.proxy._train import Example, Lesson, TrainResult, TrainSettings, examples_of, fit, items_of
+from langchain_falconer.proxy._train import (
+    Example,
+    Lesson,
+    TrainResult,
+    TrainSettings,
+    bf16_pays,
+    examples_of,
+    fit,
+    items_of,
+)
 from langchain_falconer.proxy._words import SlotMaps, Words
+from langchain_falconer.records import Answers
 
 UNLABELLED = 1_000
 """Texts that nobody annotated, as many as are worth their time."""
@@ -40,6 +51,7 @@ def train_proxy(
     after: Proxy | None = None,
     replay: Sequence[Past] = (),
     unlabelled: Sequence[str] = (),
+    held_out: Sequence[Annotation] = (),
     settings: TrainSettings | None = None,
     passage_chars: int = PASSAGE_CHARS,
     on_step: Callable[[int, int, float], None] | None = None,
@@ -59,6 +71,8 @@ def train_proxy(
         unlabelled: More texts like those it is to read. A network that learnt without them then teaches another, which
             starts over, by what it thinks of them (self-training; noisy student, Xie et al., arXiv 1911.04252); the
             proxy is the mean of both. It judges better, and takes more than twice as long.
+        held_out: Annotations that are not learnt, and say whether training went on for too long, as it may where the
+            others miss spans or are wrong (see :class:`EarlyStopping`); fewer than 50 of them are not asked.
         settings: How.
         passage_chars: How texts are cut.
         on_step: Told of each step.
@@ -69,7 +83,7 @@ def train_proxy(
     settings = settings or TrainSettings()
     examples = examples_of(plan, annotations, passage_chars)
     _check_every_step(plan, examples)
-    start = _Start(plan, base, after, settings)
+    start = _Start(plan, base, after, settings, passage_chars)
     cut = partial(items_of, Windows(start.tokenizer, start.max_tokens))
     old = cut(rehearsed(start.memory, replay, passage_chars))
     old_texts = cut(_unanswered((text for one in replay for text in one.unlabelled), passage_chars))
@@ -78,11 +92,11 @@ def train_proxy(
     second = replace(lesson, again=(*lesson.again, texts))
 
     tell = _teller(on_step, lesson.steps(settings) + (second.steps(settings) if texts else 0))
-    learnt = start.learn(lesson, tell)
+    learnt = start.learn(lesson, held_out, tell)
     if texts:
         teacher = Hold(learnt.model, learnt.knows[:1])
-        learnt = start.learn(replace(second, holds=(teacher, *start.holds)), tell).mean(learnt)
-    manifest = new_manifest(plan, after.manifest["base"] if after else base, passage_chars, start.max_tokens) | {
+        learnt = start.learn(replace(second, holds=(teacher, *start.holds)), held_out, tell).mean(learnt)
+    manifest = start.manifest | {
         "settings": settings.model_dump(),
         "data": {
             "annotations": len(annotations),
@@ -128,6 +142,13 @@ class _Start:
     base: str
     proxy: Proxy | None
     settings: TrainSettings
+    passage_chars: int
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """What is known of the proxy before training."""
+        base = self.proxy.manifest["base"] if self.proxy else self.base
+        return new_manifest(self.plan, base, self.passage_chars, self.max_tokens)
 
     @cached_property
     def memory(self) -> tuple[Remembered, ...]:
@@ -164,14 +185,25 @@ class _Start:
             return False
         return is_metamodel(Path(base_folder(self.base)))
 
-    def learn(self, lesson: Lesson, on_step: Callable[[float], None]) -> _Learnt:
-        """A network of its own that learnt the lesson."""
+    def learn(self, lesson: Lesson, held_out: Sequence[Annotation], on_step: Callable[[float], None]) -> _Learnt:
+        """A network of its own that learnt the lesson, for as long as held-out annotations had nothing against it."""
         model = copy.deepcopy(self.model)
         layout = joined(self.plan, self.memory)
         with MAKING:
             slots = self._slots(model, layout)
-        result = fit(model, slots, layout, lesson, self.tokenizer.pad_id, self.settings, on_step)
-        own, kept = parted(self.plan, self.memory, layout, _baked(model, slots))
+
+        def learnt() -> tuple[SlotWeights, tuple[Remembered, ...]]:
+            return parted(self.plan, self.memory, layout, _baked(model, slots))
+
+        def answers() -> list[Answers]:
+            proxy = Proxy(self.manifest, self.tokenizer, learnt()[0], model)
+            proxy.use(proxy.torch_session(bf16=bf16_pays()))
+            return proxy.answers([a.text for a in held_out], everything=True)
+
+        stopping = EarlyStopping(self.plan, (model, slots), answers, held_out, lesson.steps(self.settings))
+        result = fit(model, slots, layout, lesson, self.tokenizer.pad_id, self.settings, stopping.after(on_step))
+        result = replace(result, kept_after=(stopping.settle(),))
+        own, kept = learnt()
         return _Learnt(model, (Remembered(self.plan, own), *kept), result)
 
     def _slots(self, model: Any, layout: Layout) -> Any:

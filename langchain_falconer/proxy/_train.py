@@ -121,13 +121,15 @@ class Item:
 class TrainResult:
     """What training was like: mean loss an epoch, seconds, steps; ``examples`` are those that were annotated.
 
-    Where one network taught another, losses are of the second one, seconds and steps of both.
+    ``kept_after`` is the share of the steps that made the network which is kept; less than 1 where held-out annotations
+    spoke against those that followed. Where one network taught another, losses are of the second one, all else of both.
     """
 
     loss: tuple[float, ...]
     seconds: float
     steps: int
     examples: int
+    kept_after: tuple[float, ...] = (1.0,)
 
     def to_dict(self) -> dict[str, Any]:
         """The result as JSON data."""
@@ -136,11 +138,17 @@ class TrainResult:
             "seconds": round(self.seconds, 1),
             "steps": self.steps,
             "examples": self.examples,
+            "kept_after": list(self.kept_after),
         }
 
     def then(self, later: TrainResult) -> TrainResult:
         """Both, one after the other."""
-        return replace(later, seconds=self.seconds + later.seconds, steps=self.steps + later.steps)
+        return replace(
+            later,
+            seconds=self.seconds + later.seconds,
+            steps=self.steps + later.steps,
+            kept_after=self.kept_after + later.kept_after,
+        )
 
 
 class Hold(Protocol):
