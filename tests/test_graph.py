@@ -3,6 +3,7 @@
 import asyncio
 import json
 import operator
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -270,7 +271,30 @@ def test_a_target_that_is_met_ends_the_annotating(settings, tmp_path):
         )
         result = falconer.mine(INSTRUCTION, corpus, plan=PLAN)
     assert result.summary["annotations"]["rounds"] == 1
-    assert result.summary["messages"] == []
+    assert result.summary["messages"] == result.summary["training"]["scarce"]
+
+
+def test_answers_that_are_too_rare_to_be_learnt_are_named_with_the_fix(settings, tmp_path):
+    corpus = write_corpus(tmp_path / "corpus.jsonl", TEXTS)
+
+    def rarely(request):
+        if "Extract the price" in request["messages"][-1]["content"]:
+            return json.dumps({key: [] for key in asked(request)})
+        return json.dumps({key: bool(re.search(r"unit \d*[147]\.", text)) for key, text in asked(request).items()})
+
+    with ChatServer(rarely) as server:
+        result = Falconer(llm_at(server), home=tmp_path / "home", settings=settings).mine(
+            INSTRUCTION, corpus, plan=PLAN
+        )
+    happy, price = result.summary["messages"]
+    assert re.fullmatch(
+        r"of 24 answers to step 'positive' that the proxy learns from, 'yes' \d times: it will hardly find what it saw "
+        r"so rarely; annotate more texts, or choose its threshold with --metric positive=f1",
+        happy,
+    )
+    assert price.startswith("of ")
+    assert "'something' 0 times" in price
+    assert "--metric" not in price
 
 
 def test_a_budget_that_is_too_small_is_an_error_and_raising_it_goes_on(settings, tmp_path):

@@ -19,7 +19,8 @@ class MineSettings(BaseModel):
     annotations: int = Field(default=300, ge=10)
     """Texts that the LLM annotates in the first round."""
     held_out: float = Field(default=0.2, gt=0, lt=1)
-    """Share of the annotated texts, drawn uniformly, that the proxy is measured on and never trained on."""
+    """Share of the annotated texts, drawn uniformly, that the proxy is measured on and never trained on. Fifty of them
+    or more also say whether training went on for too long; a run in which they did so says it."""
     unlabelled: int = Field(default=UNLABELLED, ge=0)
     """Texts that nobody annotated and the proxy learns from as well: better proxies, twice the seconds of training."""
     targets: Targets = Targets()

@@ -44,6 +44,7 @@ from langchain_falconer.graph._sample import (
     sample_of_given,
     sample_of_known,
 )
+from langchain_falconer.graph._scarce import scarce
 from langchain_falconer.graph._settings import MineSettings
 from langchain_falconer.graph._state import FalconerInput, FalconerState, Review
 from langchain_falconer.llm import LLM
@@ -286,6 +287,7 @@ class Stages:
         training = facts["training"] | {
             "unlabelled": facts["data"]["unlabelled"],
             "operating_points": facts.get("operating_points", {}),
+            "scarce": scarce(plan, train),
         }
         return {"proxy": str(path), "training": training, "notes": notes, "seconds": timed}
 
@@ -483,6 +485,7 @@ class Stages:
 
     def _summary(self, state: FalconerState, seconds: dict[str, float]) -> dict[str, Any]:
         sample, annotation, execution = state["sample"], state["annotation"], state["execution"]
+        training = state["training"]
         corpus = {
             "sources": self._corpus(state).sources,
             "documents": sample["documents"],
@@ -501,13 +504,13 @@ class Stages:
             "cost": self._cost(state),
             "pace": _pace(execution["pace"], annotation.get("llm_seconds_per_text")),
             "rows": execution["rows"],
-            "training": state["training"],
+            "training": training,
             "backend": execution["backend"],
             "sieve": execution.get("sieve"),
             "seconds": {k: round(v, 2) for k, v in seconds.items()},
             "output": execution["output"],
             "proxy": state["proxy"],
-            "messages": [*state.get("notes", []), *_thresholds(state["training"].get("operating_points", {}))],
+            "messages": [*state.get("notes", []), *training["scarce"], *_thresholds(training["operating_points"])],
         }
 
     def _cost(self, state: FalconerState) -> dict[str, Any]:
