@@ -60,6 +60,6 @@ def _sentence(step: LabelStep | SpanStep, asked: int, few: dict[str, int]) -> st
     has_threshold = isinstance(step, LabelStep) and step.kind != "choice"
     fix = f", or choose its threshold with --metric {step.id}=f1" if has_threshold else ""
     return (
-        f"of {asked} answers to step '{step.id}' that the proxy learns from, {named}{others}: it will hardly find what "
-        f"it saw so rarely; annotate more texts{fix}"
+        f"of {asked} answers to step '{step.id}' that the proxy learns from, {named}{others}: hardly enough to learn "
+        f"from; annotate more texts{fix}"
     )
