@@ -20,6 +20,7 @@ from langchain_falconer.annotate import BudgetSettings
 from langchain_falconer.errors import BudgetError, ProxyError, RunError, SettingsError
 from langchain_falconer.execute import Targets
 from langchain_falconer.graph import Review
+from langchain_falconer.proxy import TrainSettings
 
 MARKER = "zanzibar marker"
 TEXTS = [f"{text} {MARKER}" for text in reviews(90)]
@@ -295,6 +296,28 @@ def test_answers_that_are_too_rare_to_be_learnt_are_named_with_the_fix(settings,
     assert price.startswith("of ")
     assert "'something' 0 times" in price
     assert "--metric" not in price
+
+
+def test_a_training_that_held_out_texts_speak_against_goes_back_and_says_so(settings, tmp_path):
+    """The answers that are held out say the opposite of those that are learnt."""
+    told = [{"text": text, "labels": {"happy": "love" in text}} for text in reviews(120)]
+    plan = Plan.parse({"instruction": "x", "steps": [{"id": "happy", "op": "get_label", "instruction": "Is it good?"}]})
+    slowly = TrainSettings(epochs=30, batch_size=64, learning_rate=5e-3)
+    settings = settings.model_copy(update={"held_out": 0.5, "train": slowly, "unlabelled": 0})
+
+    def mined(name, held_out=()):
+        labels = [{**row, "labels": {"happy": row["labels"]["happy"] != (row["text"] in held_out)}} for row in told]
+        file = write_lines(tmp_path / f"{name}.jsonl", labels)
+        falconer = Falconer(annotations=file, home=tmp_path / name, settings=settings)
+        return falconer.mine("x", write_corpus(tmp_path / "corpus.jsonl", reviews(20)), plan=plan).summary
+
+    usual = mined("usual")
+    assert (usual["training"]["kept_after"], usual["messages"]) == ([1.0], [])
+    (sample,) = (tmp_path / "usual").glob("runs/*/sample-0.json")
+    opposed = mined("opposed", json.loads(sample.read_text())["held_out"])
+    assert opposed["training"]["kept_after"][0] < 1
+    assert "training went on for too long" in opposed["messages"][0]
+    assert "the very ones that quality is measured on" in opposed["messages"][0]
 
 
 def test_a_budget_that_is_too_small_is_an_error_and_raising_it_goes_on(settings, tmp_path):

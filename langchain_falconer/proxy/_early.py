@@ -31,6 +31,7 @@ class EarlyStopping:
     to its end, for its learning rate falls until there.
 
     Args:
+        plan: What is asked.
         parts: What is trained.
         answer: The answers of the network as it is now to the held-out texts.
         held_out: Their annotations.
