@@ -107,8 +107,11 @@ def calibration(trial: Trial) -> dict[str, Any]:
     beyond = sum(after - chance <= 0.05 for _, after, chance in means.values())
     return {
         "title": f"calibration error of the worst step, {trial.rows} human labels, {trial.seeds} seed(s)",
-        "columns": ["data set", "before", "after", "by chance alone"],
-        "rows": [[name, *(f"{value:.3f}" for value in told)] for name, told in means.items()],
+        "columns": ["data set", "before", "after", "95% interval of after", "by chance alone"],
+        "rows": [
+            [name, f"{before:.3f}", f"{after:.3f}", _interval([a for _, a, _ in found[name]], ".3f"), f"{chance:.3f}"]
+            for name, (before, after, chance) in means.items()
+        ],
         "verdict": f"at most 0.05 on {good} of {len(means)} sets, at most 0.05 more than by chance on {beyond}",
         "scores": found,
     }
@@ -168,15 +171,19 @@ def _by_chance(scores: NDArray[np.float64]) -> float:
 
 def _columns(pairs: Sequence[tuple[float, float]]) -> list[str]:
     gains = [f - p for p, f in pairs]
-    mean = statistics.mean(gains)
-    shown = "–"
-    if len(gains) > 1:
-        from scipy.stats import t
-
-        half = float(t.ppf(0.975, len(gains) - 1)) * statistics.stdev(gains) / len(gains) ** 0.5
-        shown = f"{mean - half:+.3f} to {mean + half:+.3f}"
     plain, ours = (statistics.mean(column) for column in zip(*pairs, strict=True))
-    return [f"{plain:.3f}", f"{ours:.3f}", f"{mean:+.3f}", shown]
+    return [f"{plain:.3f}", f"{ours:.3f}", f"{statistics.mean(gains):+.3f}", _interval(gains, "+.3f")]
+
+
+def _interval(values: Sequence[float], shown: str) -> str:
+    """The 95% interval of a mean over seeds (Student's t)."""
+    if len(values) < 2:
+        return "–"
+    from scipy.stats import t
+
+    mean = statistics.mean(values)
+    half = float(t.ppf(0.975, len(values) - 1)) * statistics.stdev(values) / len(values) ** 0.5
+    return f"{mean - half:{shown}} to {mean + half:{shown}}"
 
 
 def _cosine(plan: Plan, test: Sequence[Annotation]) -> float:
