@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from langchain_falconer.annotate import Annotation
 from langchain_falconer.benchmarks.labels import annotation_of, meta_of, plan_of, rows_of
 from langchain_falconer.evaluate import Estimate, label_scores, span_scores
 from langchain_falconer.plan import LabelStep, Plan
-from langchain_falconer.proxy import DEFAULT_BASE, UNLABELLED, Asked, Proxy
+from langchain_falconer.proxy import DEFAULT_BASE, UNLABELLED, Asked, Proxy, TrainSettings, train_proxy
 from langchain_falconer.records import Answers, Label, Span
 
 TEST_ROWS = 1_000
@@ -101,10 +101,46 @@ def rows_in(data: Path, task: Set, part: str) -> list[dict[str, Any]]:
     return [r for r in rows if not (task.label and task.classes) or r["labels"][task.label] in task.classes]
 
 
-def drawn_rows(trial: Trial, task: Set, seed: int) -> list[dict[str, Any]]:
-    """What a seed draws of a set's train rows: ``trial.rows`` to be annotated, then at most 1,000 that are not."""
-    rows = rows_in(trial.data, task, "train")
-    return random.Random(seed).sample(rows, trial.rows + max(0, min(UNLABELLED, len(rows) - trial.rows)))
+@dataclass(frozen=True)
+class Draw:
+    """A set's question, what a seed drew of its train rows (annotated ones, and texts of others), and its test rows."""
+
+    title: str
+    seed: int
+    plan: Plan
+    known: list[Annotation]
+    unlabelled: list[str]
+    test: list[Annotation]
+
+    def trained(self, base: str, **more: Any) -> Proxy:
+        """A proxy that learnt from both; ``more`` is what else :func:`train_proxy` takes."""
+        options = {"base": base, "unlabelled": self.unlabelled, "settings": TrainSettings(seed=self.seed), **more}
+        return train_proxy(self.plan, self.known, **options)
+
+
+def draws(trial: Trial, sets: Sequence[Set]) -> Iterator[Draw]:
+    """What each seed draws of each set: ``trial.rows`` to be annotated, and at most 1,000 others that are not.
+
+    Raises:
+        CorpusError: the data is not there.
+    """
+    for task in trial.of(sets):
+        plan, test, train = (
+            question(trial.data, task),
+            scored_rows(trial.data, task),
+            rows_in(trial.data, task, "train"),
+        )
+        for seed in range(trial.seeds):
+            others = max(0, min(UNLABELLED, len(train) - trial.rows))
+            rows = random.Random(seed).sample(train, trial.rows + others)
+            texts = [row["text"] for row in rows[trial.rows :]]
+            yield Draw(task.title, seed, plan, annotated(rows[: trial.rows], plan, task), texts, test)
+
+
+def split(known: list[Annotation]) -> tuple[list[Annotation], list[Annotation]]:
+    """Four fifths to train on, and one fifth that is held out."""
+    held_out = len(known) // 5
+    return known[held_out:], known[:held_out]
 
 
 def annotated(rows: Sequence[dict[str, Any]], plan: Plan, task: Set) -> list[Annotation]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,14 +14,13 @@ from langchain_falconer.annotate import Annotation
 from langchain_falconer.benchmarks._trial import (
     FEW,
     SETS,
-    Set,
     Trial,
-    annotated,
-    drawn_rows,
+    draws,
     offsets,
     question,
     score_of,
     scored_rows,
+    split,
 )
 from langchain_falconer.evaluate import Estimate, expected_calibration_error
 from langchain_falconer.plan import LabelStep, Plan
@@ -66,7 +65,7 @@ def few(trial: Trial) -> dict[str, Any]:
         CorpusError: the data is not there.
     """
     found: dict[str, list[tuple[float, float]]] = {}
-    for draw in _draws(trial, FEW):
+    for draw in draws(trial, FEW):
         settings = TrainSettings(seed=draw.seed, fresh_head=True)
         plain = train_proxy(draw.plan, draw.known, base=PLAIN_BASE, settings=settings)
         both = [score_of(proxy, draw.plan, draw.test).value for proxy in (plain, draw.trained(trial.base))]
@@ -94,8 +93,8 @@ def calibration(trial: Trial) -> dict[str, Any]:
         CorpusError: the data is not there.
     """
     found: dict[str, list[tuple[float, float, float]]] = {}
-    for draw in _draws(trial, FEW):
-        held_out, train = draw.known[: trial.rows // 5], draw.known[trial.rows // 5 :]
+    for draw in draws(trial, FEW):
+        train, held_out = split(draw.known)
         proxy = replace(draw, known=train).trained(trial.base)
         before, _ = _worst_error(proxy, draw.plan, draw.test)
         proxy.calibrate(held_out)
@@ -115,32 +114,6 @@ def calibration(trial: Trial) -> dict[str, Any]:
         "verdict": f"at most 0.05 on {good} of {len(means)} sets, at most 0.05 more than by chance on {beyond}",
         "scores": found,
     }
-
-
-@dataclass(frozen=True)
-class _Draw:
-    """A set's question, what a seed drew of its train rows (annotated ones, and texts of others), and its test rows."""
-
-    title: str
-    seed: int
-    plan: Plan
-    known: list[Annotation]
-    unlabelled: list[str]
-    test: list[Annotation]
-
-    def trained(self, base: str) -> Proxy:
-        """A proxy that learnt from both."""
-        settings = TrainSettings(seed=self.seed)
-        return train_proxy(self.plan, self.known, base=base, unlabelled=self.unlabelled, settings=settings)
-
-
-def _draws(trial: Trial, sets: Sequence[Set]) -> Iterator[_Draw]:
-    for task in trial.of(sets):
-        plan, test = question(trial.data, task), scored_rows(trial.data, task)
-        for seed in range(trial.seeds):
-            rows = drawn_rows(trial, task, seed)
-            texts = [row["text"] for row in rows[trial.rows :]]
-            yield _Draw(task.title, seed, plan, annotated(rows[: trial.rows], plan, task), texts, test)
 
 
 def _worst_error(proxy: Proxy, plan: Plan, test: Sequence[Annotation]) -> tuple[float, float]:

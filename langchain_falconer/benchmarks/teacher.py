@@ -9,9 +9,8 @@ from dataclasses import replace
 from typing import Any
 
 from langchain_falconer.annotate import Annotation
-from langchain_falconer.benchmarks._trial import FEW, Set, Trial, annotated, drawn_rows, question, score_of, scored_rows
+from langchain_falconer.benchmarks._trial import FEW, Draw, Trial, draws, score_of, split
 from langchain_falconer.plan import LabelStep, Plan
-from langchain_falconer.proxy import TrainSettings, train_proxy
 from langchain_falconer.records import Answers, Label
 
 WRONG = 0.3
@@ -25,7 +24,11 @@ def noisy_teacher(trial: Trial) -> dict[str, Any]:
     Raises:
         CorpusError: the data is not there.
     """
-    found = {t.title: [_scores(trial, t, seed) for seed in range(trial.seeds)] for t in trial.of(FEW)}
+    found: dict[str, list[list[float]]] = {}
+    for draw in draws(trial, FEW):
+        scores = _scores(draw, trial.base)
+        found.setdefault(draw.title, []).append(list(scores.values()))
+        trial.on_score(draw.title, draw.seed, **scores)
     means = {name: [statistics.mean(column) for column in zip(*told, strict=True)] for name, told in found.items()}
     gains = [statistics.mean(m[i + 1] - m[i] for m in means.values()) for i in (0, 2)]
     return {
@@ -37,19 +40,14 @@ def noisy_teacher(trial: Trial) -> dict[str, Any]:
     }
 
 
-def _scores(trial: Trial, task: Set, seed: int) -> list[float]:
-    plan, test = question(trial.data, task), scored_rows(trial.data, task)
-    rows = drawn_rows(trial, task, seed)
-    known, texts = annotated(rows[: trial.rows], plan, task), [row["text"] for row in rows[trial.rows :]]
+def _scores(draw: Draw, base: str) -> dict[str, float]:
     scores = {}
-    for how, told in (("right", known), ("spoilt", spoilt(plan, known, seed))):
-        held_out, train = told[: trial.rows // 5], told[trial.rows // 5 :]
+    for how, told in (("right", draw.known), ("spoilt", spoilt(draw.plan, draw.known, draw.seed))):
+        train, held_out = split(told)
         for until, asked in (("end", []), ("early", held_out)):
-            settings = TrainSettings(seed=seed)
-            proxy = train_proxy(plan, train, base=trial.base, unlabelled=texts, held_out=asked, settings=settings)
-            scores[f"{how}_{until}"] = score_of(proxy, plan, test).value
-    trial.on_score(task.title, seed, **scores)
-    return list(scores.values())
+            proxy = replace(draw, known=train).trained(base, held_out=asked)
+            scores[f"{how}_{until}"] = score_of(proxy, draw.plan, draw.test).value
+    return scores
 
 
 def spoilt(plan: Plan, annotations: Sequence[Annotation], seed: int) -> list[Annotation]:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from langchain_falconer.annotate import Annotation
-from langchain_falconer.benchmarks._trial import FEW, Set, Trial, annotated, drawn_rows, question, score_of, scored_rows
+from langchain_falconer.benchmarks._trial import FEW, Draw, Trial, draws, score_of
 from langchain_falconer.benchmarks.steps import plans, reviews, theirs
 from langchain_falconer.plan import Plan
 from langchain_falconer.proxy import UNLABELLED, Past, Proxy, TrainSettings, train_proxy
@@ -29,9 +29,10 @@ def in_a_row(trial: Trial) -> dict[str, Any]:
         CorpusError: the data is not there.
     """
     tasks = [next(s for s in FEW if s.name == name) for name in IN_A_ROW]
-    found: dict[str, list[tuple[float, float]]] = {t.title: [] for t in trial.of(tasks)}
+    drawn = list(draws(trial, tasks))
+    found: dict[str, list[tuple[float, float]]] = {draw.title: [] for draw in drawn}
     for seed in range(trial.seeds):
-        for title, scores in _one_row(trial, trial.of(tasks), seed).items():
+        for title, scores in _one_row([draw for draw in drawn if draw.seed == seed], trial.base).items():
             found[title].append(scores)
             trial.on_score(title, seed, learnt=scores[0], last=scores[1])
     means = {name: [statistics.mean(column) for column in zip(*pairs, strict=True)] for name, pairs in found.items()}
@@ -45,26 +46,21 @@ def in_a_row(trial: Trial) -> dict[str, Any]:
     }
 
 
-def _one_row(trial: Trial, tasks: Sequence[Set], seed: int) -> dict[str, tuple[float, float]]:
+def _one_row(row: Sequence[Draw], base: str) -> dict[str, tuple[float, float]]:
     proxy: Proxy | None = None
     past: list[Past] = []
     learnt: dict[str, float] = {}
-    settings = TrainSettings(seed=seed)
-    for task in tasks:
-        plan = question(trial.data, task)
-        rows = drawn_rows(trial, task, seed)
-        known, texts = annotated(rows[: trial.rows], plan, task), [row["text"] for row in rows[trial.rows :]]
-        proxy = train_proxy(plan, known, base=trial.base, after=proxy, replay=past, unlabelled=texts, settings=settings)
-        past.append(Past(plan, known, texts))
-        learnt[task.title] = _score(trial, proxy, task)
+    for draw in row:
+        proxy = draw.trained(base, after=proxy, replay=past)
+        past.append(Past(draw.plan, draw.known, draw.unlabelled))
+        learnt[draw.title] = _score(proxy, draw)
     assert proxy
-    return {t.title: (learnt[t.title], _score(trial, proxy, t)) for t in tasks}
+    return {draw.title: (learnt[draw.title], _score(proxy, draw)) for draw in row}
 
 
-def _score(trial: Trial, proxy: Proxy, task: Set) -> float:
-    plan = question(trial.data, task)
-    answering = proxy if proxy.plan == plan else proxy.recall(plan)
-    return score_of(answering, plan, scored_rows(trial.data, task)).value
+def _score(proxy: Proxy, draw: Draw) -> float:
+    answering = proxy if proxy.plan == draw.plan else proxy.recall(draw.plan)
+    return score_of(answering, draw.plan, draw.test).value
 
 
 def pace(trial: Trial) -> dict[str, Any]:
