@@ -7,6 +7,7 @@ from langchain_falconer.proxy._asked import Asked
 from langchain_falconer.proxy._base import DEFAULT_BASE, PLAIN_BASE
 from langchain_falconer.proxy._compare import Comparison, SharedStep
 from langchain_falconer.proxy._entry import Entry
+from langchain_falconer.proxy._examples import Example
 from langchain_falconer.proxy._folder import FILES, check_place
 from langchain_falconer.proxy._layout import Layout
 from langchain_falconer.proxy._learn import UNLABELLED, train_proxy
@@ -26,7 +27,7 @@ from langchain_falconer.proxy._session import (
     cores,
 )
 from langchain_falconer.proxy._tokens import Tokenizer
-from langchain_falconer.proxy._train import Example, TrainSettings, autocast, bf16_pays
+from langchain_falconer.proxy._train import TrainSettings, autocast, bf16_pays
 
 if TYPE_CHECKING:
     from langchain_falconer.proxy._model import ReadWords, ScoreTexts, SlotModel, pooled

@@ -20,19 +20,19 @@ from langchain_falconer.errors import ProxyError
 from langchain_falconer.plan import Plan
 from langchain_falconer.proxy._base import DEFAULT_BASE, MAKING, base_folder, is_metamodel, load_tokenizer, max_tokens
 from langchain_falconer.proxy._early import EarlyStopping
+from langchain_falconer.proxy._examples import Example, examples_of
 from langchain_falconer.proxy._layout import Layout
-from langchain_falconer.proxy._memory import Hold, Past, Remembered, joined, parted, rehearsed, start_from
+from langchain_falconer.proxy._memory import Hold, Past, joined, parted, rehearsed, start_from
 from langchain_falconer.proxy._metamodel import load_model
 from langchain_falconer.proxy._proxy import PASSAGE_CHARS, Proxy, new_manifest
 from langchain_falconer.proxy._session import SlotWeights, TorchSession
+from langchain_falconer.proxy._task_heads import Remembered
 from langchain_falconer.proxy._tokens import Tokenizer, Windows
 from langchain_falconer.proxy._train import (
-    Example,
     Lesson,
     TrainResult,
     TrainSettings,
     bf16_pays,
-    examples_of,
     fit,
     items_of,
 )

@@ -10,16 +10,17 @@ import numpy as np
 
 from langchain_falconer.annotate import Annotation
 from langchain_falconer.plan import LabelStep, Plan, SpanStep
+from langchain_falconer.proxy._examples import Example, examples_of
 from langchain_falconer.proxy._layout import Layout
 from langchain_falconer.proxy._session import SlotWeights
-from langchain_falconer.proxy._train import Example, Item, autocast, examples_of
+from langchain_falconer.proxy._task_heads import WEIGHT_NAMES, Remembered
+from langchain_falconer.proxy._train import Item, autocast
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 Step = LabelStep | SpanStep
 _HOLD = 0.3  # weight of staying where one was; at 1 the new task is learnt a point less well
-_NAMES = ("span_weight", "span_bias", "label_weight", "label_bias")
 
 
 @dataclass(frozen=True)
@@ -29,14 +30,6 @@ class Past:
     plan: Plan
     annotations: Sequence[Annotation]
     unlabelled: Sequence[str] = ()
-
-
-@dataclass(frozen=True)
-class Remembered:
-    """A plan learnt earlier and its slots."""
-
-    plan: Plan
-    slots: SlotWeights
 
 
 def joined(plan: Plan, memory: Sequence[Remembered]) -> Layout:
@@ -76,7 +69,7 @@ class Hold:
         self._first = len(ahead.span_row), len(ahead.label_texts)
         self._layout = Layout.of([step for i, old in enumerate(memory) for step in _steps(old.plan, i)])
         arrays = [old.slots.arrays() for old in memory]
-        self._weights = [torch.from_numpy(np.concatenate([a[name] for a in arrays])) for name in _NAMES]
+        self._weights = [torch.from_numpy(np.concatenate([a[name] for a in arrays])) for name in WEIGHT_NAMES]
         self._before: dict[int, tuple[Tensor, Tensor]] = {}
 
     def loss(self, batch: Sequence[Item], tokens: tuple[Tensor, Tensor], scores: tuple[Tensor, Tensor]) -> Tensor:
@@ -163,19 +156,6 @@ def parted(
         for i, old in enumerate(memory)
     )
     return own, kept
-
-
-def pack(memory: Sequence[Remembered]) -> dict[str, np.ndarray]:
-    """Remembered slots as arrays for a safetensors file."""
-    return {f"memory.{i}.{name}": a for i, old in enumerate(memory) for name, a in old.slots.arrays().items()}
-
-
-def unpack(plans: Sequence[Mapping[str, Any]], arrays: Mapping[str, np.ndarray]) -> tuple[Remembered, ...]:
-    """The reverse of :func:`pack`; ``plans`` come from the manifest."""
-    return tuple(
-        Remembered(Plan.parse(plan), SlotWeights(**{name: arrays[f"memory.{i}.{name}"] for name in _NAMES}))
-        for i, plan in enumerate(plans)
-    )
 
 
 def _steps(plan: Plan, index: int) -> list[Step]:

@@ -14,10 +14,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from langchain_falconer.errors import ProxyError
 from langchain_falconer.proxy._base import load_tokenizer
+from langchain_falconer.proxy._examples import Example
 from langchain_falconer.proxy._layout import Layout
 from langchain_falconer.proxy._metamodel import load_model
 from langchain_falconer.proxy._tokens import Windows, pad
-from langchain_falconer.proxy._train import Example, Item, autocast, freeze_words, loss_of
+from langchain_falconer.proxy._train import Item, autocast, freeze_words, loss_of
 
 _CHECKPOINT = "checkpoint.safetensors"
 _KEEP_EVERY = 3

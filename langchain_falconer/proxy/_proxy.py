@@ -25,15 +25,15 @@ from langchain_falconer.plan import LabelOption, LabelStep, Plan, SpanStep, atom
 from langchain_falconer.proxy._base import DEFAULT_BASE, MAKING, empty_encoder, max_tokens
 from langchain_falconer.proxy._cuckoo import PROMPT, ask_one_by_one, cuckoo_slot, cuckoo_tokenizer, is_cuckoo, repeated
 from langchain_falconer.proxy._decode import Calibration, Part, Scores, decide, merge
+from langchain_falconer.proxy._examples import Example, examples_of
 from langchain_falconer.proxy._folder import FILES, FORMAT, read_manifest, replacing_folder
 from langchain_falconer.proxy._layout import Layout
 from langchain_falconer.proxy._marking import Marked
-from langchain_falconer.proxy._memory import Remembered, pack, unpack
 from langchain_falconer.proxy._metamodel import fill, load_model, load_words
 from langchain_falconer.proxy._scorer import Judge, Reader, Scorer
 from langchain_falconer.proxy._session import OnnxSession, Session, SlotWeights, TorchSession, crew
+from langchain_falconer.proxy._task_heads import Remembered, pack, unpack
 from langchain_falconer.proxy._tokens import Tokenizer, Windows
-from langchain_falconer.proxy._train import Example, examples_of
 from langchain_falconer.proxy._words import SlotMaps, Words
 from langchain_falconer.records import Answers, Label, LabelValue, Record, Span
 
