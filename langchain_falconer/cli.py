@@ -49,13 +49,6 @@ class Engine(str, Enum):
     ray = "ray"
 
 
-class Sieve(str, Enum):
-    """Whether clear negatives may be settled without the encoder."""
-
-    auto = "auto"
-    off = "off"
-
-
 class Part(str, Enum):
     """What the benchmark of proxies measures."""
 
@@ -111,14 +104,6 @@ EngineName = Annotated[
 ]
 Workers = Annotated[
     int | None, typer.Option("--workers", min=1, help="Actors of the ray engine, a core each [default: Ray's cores].")
-]
-SieveChoice = Annotated[
-    Sieve,
-    typer.Option(
-        "--sieve",
-        help="auto: where it pays, and at most 1% of the texts that pass the first step are lost by it (certified), "
-        "clear negatives are settled by their token embeddings.",
-    ),
 ]
 RetryFailed = Annotated[
     bool, typer.Option("--retry-failed", help="Try the rows with an error again, and keep all others.")
@@ -237,7 +222,6 @@ def mine(
     ] = None,
     engine: EngineName = Engine.local,
     workers: Workers = None,
-    sieve: SieveChoice = Sieve.off,
     retry_failed: RetryFailed = False,
     seed: Seed = 0,
     timeout: Timeout = 120,
@@ -274,7 +258,7 @@ def mine(
         annotate={"texts_per_call": texts_per_call},
         budget={"max_calls": max_llm_calls, "max_tokens": max_tokens, "max_usd": max_usd},
         train={"seed": seed, "layers": layers},
-        run=_run_settings(backend, engine, workers, sieve, retry_failed=retry_failed),
+        run=_run_settings(backend, engine, workers, retry_failed=retry_failed),
         **({"base": base} if base else {}),
     )
     falconer = Falconer(
@@ -375,7 +359,6 @@ def predict(
     backend: Backend = "auto",
     engine: EngineName = Engine.local,
     workers: Workers = None,
-    sieve: SieveChoice = Sieve.off,
     retry_failed: RetryFailed = False,
     as_json: AsJson = False,
 ) -> None:
@@ -393,7 +376,7 @@ def predict(
 
     settings = _mine_settings(
         corpus={"text_column": text_column, "id_column": id_column, "on_bad_row": bad_rows.value},
-        run=_run_settings(backend, engine, workers, sieve, retry_failed=retry_failed),
+        run=_run_settings(backend, engine, workers, retry_failed=retry_failed),
     )
     proxy = Proxy.zero_shot(Plan.parse(_read(proxy_path))) if proxy_path.is_file() else Proxy.load(proxy_path)
     texts = open_corpus_files(list(corpus), settings.corpus)
@@ -406,14 +389,11 @@ def predict(
         "rows": done.tally.summary(),
         "texts_per_second": done.texts_per_second,
         "backend": proxy.session.name,
-        "sieve": done.sieve,
     }
     if as_json:
         _print_json(facts)
     else:
         stdout.print(f"{done.tally.total:,} rows, {done.tally.matched:,} matched, in [bold]{place(output)}[/bold]")
-        if done.sieve:
-            stdout.print(done.sieve["said"], markup=False)
 
 
 @app.command()
@@ -490,26 +470,6 @@ def show_proxy(name: ProxyName, home: HomeDir = None, as_json: AsJson = False) -
         _print_json({**entry.manifest, **entry.to_dict()})
     else:
         print_entry(entry, stdout)
-
-
-@proxies_app.command("compare")
-def compare_proxies(
-    names: ProxyNames,
-    annotations: Annotated[
-        Path | None,
-        typer.Option("--annotations", help="Measure them now on these labels (JSONL), which none was trained on."),
-    ] = None,
-    home: HomeDir = None,
-    as_json: AsJson = False,
-) -> None:
-    """Show proxies side by side: how well each does the steps that they share, with 95% intervals."""
-    from langchain_falconer.report import print_comparison
-
-    comparison = _registry(home).compare(names, annotations)
-    if as_json:
-        _print_json(comparison.to_dict())
-    else:
-        print_comparison(comparison, stdout)
 
 
 @proxies_app.command("export")
@@ -773,18 +733,6 @@ def benchmark_flight(
     _show_benchmark(flight.run(data, texts=texts, rounds=rounds, on_score=_tell), as_json)
 
 
-@benchmark_app.command("sieve")
-def benchmark_sieve(
-    data: Annotated[Path, typer.Option("--data", help="The folder of the data sets.")],
-    texts: Annotated[int, typer.Option("--texts", help="Posts to run over, 240,398 at most.", min=1_000)] = 60_000,
-    as_json: AsJson = False,
-) -> None:
-    """A plan that few posts pass, with a sieve and without: pace, and what is lost by it."""
-    from langchain_falconer.benchmarks import sieve
-
-    _show_benchmark(sieve.run(data, texts=texts), as_json)
-
-
 @benchmark_app.command("proxy")
 def benchmark_proxy(
     data: Annotated[Path, typer.Option("--data", help="The folder of the data sets.")],
@@ -809,23 +757,6 @@ def benchmark_proxy(
         Part.pace: training.pace,
     }[part]
     _show_benchmark(measure(trial), as_json)
-
-
-@benchmark_app.command("architectures")
-def benchmark_architectures(
-    data: Annotated[Path, typer.Option("--data", help="The folder of the data sets.")],
-    steps: Annotated[int, typer.Option("--steps", help="Steps of pretraining, the same for each.", min=1)] = 300,
-    seeds: Annotated[int, typer.Option("--seeds", min=1)] = 1,
-    home: HomeDir = None,
-    as_json: AsJson = False,
-) -> None:
-    """Slots, questions in the prompt, a pass a question: pretrained alike; their untrained answers, and their pace."""
-    from langchain_falconer.benchmarks import Trial, architectures
-    from langchain_falconer.graph import Home
-
-    folder = Home.at(home).folder / "architectures"
-    trial = Trial(data, seeds=seeds, on_score=_tell)
-    _show_benchmark(architectures.run(trial, architectures.Budget.of(data, steps), folder), as_json)
 
 
 def main() -> None:
@@ -868,10 +799,8 @@ def _pair(told: str) -> tuple[str, str]:
     return step, metric
 
 
-def _run_settings(
-    backend: str, engine: Engine, workers: int | None, sieve: Sieve, *, retry_failed: bool
-) -> dict[str, Any]:
-    chosen = {"backend": backend, "engine": engine.value, "workers": workers, "sieve": sieve.value}
+def _run_settings(backend: str, engine: Engine, workers: int | None, *, retry_failed: bool) -> dict[str, Any]:
+    chosen = {"backend": backend, "engine": engine.value, "workers": workers}
     return {**chosen, "retry_failed": retry_failed}
 
 

@@ -1,6 +1,5 @@
 """The benchmarks of the proxy, on a folder of data sets as small as can be."""
 
-import gzip
 import json
 from dataclasses import replace
 
@@ -8,10 +7,8 @@ import pytest
 from laptops import asked, is_positive, prices, reviews
 from loopback import ChatServer, llm_at
 
-from langchain_falconer.benchmarks import Trial, agents, architectures, proxy, teacher, training
+from langchain_falconer.benchmarks import Trial, agents, proxy, teacher, training
 from langchain_falconer.errors import CorpusError
-from langchain_falconer.plan import LabelStep
-from langchain_falconer.proxy import Example, Layout, PretrainSettings, Task
 
 MOODS = {"good": "the review is positive", "bad": "the review is negative"}
 TOPICS = ("food", "service")
@@ -79,28 +76,6 @@ def test_pace_is_told_for_one_step_and_for_six_and_for_a_start_without_torch(tri
     assert len(found["rows"]) == 3
 
 
-def test_architectures_are_pretrained_once_with_the_same_tasks_and_scored_side_by_side(trial, data, tmp_path):
-    (data / "short_posts").mkdir()
-    with gzip.open(data / "short_posts" / "corpus.jsonl.gz", "wt") as lines:
-        lines.writelines(json.dumps({"text": text}) + "\n" for text in reviews(20))
-    drawn: list[str] = []
-
-    def draw(rng, size):
-        step = LabelStep(id="good", instruction=f"Is it good? {rng.random()}")
-        drawn.append(step.instruction)
-        return "good", Task(Layout.of([step]), [Example(t, {"good": is_positive(t)}, {}) for t in reviews(size)])
-
-    budget = architectures.Budget(PretrainSettings(base=trial.base, steps=20, texts=4, tasks=1, keep=0), draw)
-    found = architectures.run(trial, budget, tmp_path)
-    assert drawn[:20] == drawn[20:40] == drawn[40:]
-    assert [row[0] for row in found["rows"]] == ["slots", "prompt", "one-by-one"]
-    assert {"semeval14_restaurants spans", "snips intent"} <= set(found["columns"])
-    assert all(len(row) == len(found["columns"]) for row in found["rows"])
-    again = architectures.run(trial, budget, tmp_path)
-    assert len(drawn) == 60
-    assert (again["scores"], again["seconds"]) == (found["scores"], found["seconds"])
-
-
 def reader(request):
     """Answers every question about a text rightly, and always reads the same number."""
     schema = json.dumps(request.get("response_format", {}))
@@ -152,5 +127,3 @@ def test_clauses_are_counted_in_passages_of_contracts(tmp_path):
 def test_data_that_is_not_there_is_said_with_the_option_that_names_it(tmp_path):
     with pytest.raises(CorpusError, match="--data"):
         proxy.zero_shot(Trial(tmp_path))
-    with pytest.raises(CorpusError, match="--data"):
-        architectures.Budget.of(tmp_path, 1)

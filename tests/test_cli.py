@@ -199,17 +199,6 @@ def test_proxies_are_listed_and_shown(falconer, proxies, tmp_path):
     assert before.json == shown
 
 
-def test_proxies_are_compared(proxies, files):
-    human = proxies("compare", "one", "two")
-    assert human.code == 0
-    assert "not measured" in human.out
-    measured = proxies("compare", "one", "two", "--annotations", files / "labels.jsonl", "--json").json
-    assert [step["step"]["id"] for step in measured["steps"]] == ["positive", "price"]
-    assert measured["proxies"][0]["agreement"] == measured["proxies"][1]["agreement"]
-    human = proxies("compare", "one", "two", "--annotations", files / "labels.jsonl")
-    assert "accuracy 100% (" in human.out
-
-
 def test_proxies_are_moved_and_deleted(proxies, tmp_path):
     assert proxies("export", "one", tmp_path / "one.zip", "--json").json["path"] == str(tmp_path / "one.zip")
     assert proxies("import", tmp_path / "one.zip", "--name", "three", "--json").json["name"] == "three"
@@ -439,7 +428,6 @@ BAD_MOVES = {
     "an unknown name": (["show", "three"], ["no proxy 'three'", "one", "two"], 1),
     "a broken one": (["show", "broken"], ["'broken' is broken", "not JSON"], 1),
     "no name": (["export", "../one", "x"], ["no proxy name"], 1),
-    "one alone": (["compare", "one"], ["at least two"], 2),
     "nobody to ask": (["delete", "one"], ["--yes"], 2),
     "one of the names unknown": (["delete", "one", "three", "--yes"], ["no proxy 'three'"], 1),
     "a name that is taken": (["import", "home/proxies/one"], ["'one' already", "--name"], 1),

@@ -7,10 +7,10 @@ import stat
 import zipfile
 
 import pytest
-from laptops import PLAN, annotation_row, annotations, reviews, write_lines
+from laptops import PLAN, annotations, reviews, write_lines
 
 from langchain_falconer.annotate import read_annotations
-from langchain_falconer.errors import AnnotationError, ProxyError, SettingsError
+from langchain_falconer.errors import ProxyError
 from langchain_falconer.evaluate import evaluate_plan
 from langchain_falconer.plan import Plan
 from langchain_falconer.proxy import Proxy, Registry, TrainSettings, check_place, train_proxy
@@ -115,41 +115,6 @@ def test_names_are_plain_and_those_there_are_are_named(registry, tmp_path):
     assert registry.load("laptops").plan == PLAN
     registry.delete("laptops", "laptops")
     assert registry.entries() == []
-
-
-# ---- comparing
-
-
-def test_steps_are_the_same_by_their_question(registry, other_folder):
-    shutil.copytree(other_folder, registry.path("other"))
-    found = registry.compare(["laptops", "other"])
-    assert [step.step.id for step in found.steps] == ["price"]
-    assert found.steps[0].quality == {"laptops": None, "other": None}
-    assert json.loads(json.dumps(found.to_dict()))["measured_on"] is None
-
-
-def test_measured_now_on_annotations_steps_go_by_their_names(registry, other_folder, tmp_path):
-    shutil.copytree(other_folder, registry.path("other"))
-    file = write_lines(tmp_path / "labels.jsonl", map(annotation_row, TEXTS))
-    found = registry.compare(["laptops", "other"], file)
-    assert [step.step.id for step in found.steps] == ["positive"]
-    quality = found.steps[0].quality
-    assert quality["laptops"].score.value == 1
-    assert 0 <= quality["other"].score.interval.low < quality["other"].score.interval.high <= 1
-    assert found.quality["laptops"].steps.keys() == {"positive", "price"}
-    assert found.quality["other"].steps.keys() == {"positive"}  # nobody said where its costs are
-
-
-def test_what_cannot_be_compared_is_refused(registry, other_folder, tmp_path):
-    shutil.copytree(other_folder, registry.path("other"))
-    with pytest.raises(SettingsError, match="at least two"):
-        registry.compare(["laptops", "laptops"])
-    prices = write_lines(tmp_path / "prices.jsonl", [{"text": "I paid $5", "spans": {"price": [[7, 9]]}}])
-    with pytest.raises(ProxyError, match=r"no step of the proxy 'other' \(positive, cost\)"):
-        registry.compare(["laptops", "other"], prices)
-    wrong = write_lines(tmp_path / "wrong.jsonl", [{"text": "x", "labels": {"positive": "yes"}}])
-    with pytest.raises(AnnotationError, match=r"'laptops': .*line 1: step 'positive'"):
-        registry.compare(["laptops", "other"], wrong)
 
 
 # ---- moving

@@ -12,7 +12,7 @@ from langchain_falconer.annotate import Annotation
 from langchain_falconer.benchmarks.labels import annotation_of, meta_of, plan_of, rows_of
 from langchain_falconer.evaluate import Estimate, label_scores, span_scores
 from langchain_falconer.plan import LabelStep, Plan
-from langchain_falconer.proxy import DEFAULT_BASE, UNLABELLED, Asked, Proxy, TrainSettings, train_proxy
+from langchain_falconer.proxy import DEFAULT_BASE, UNLABELLED, Proxy, TrainSettings, train_proxy
 from langchain_falconer.records import Answers, Label, Span
 
 TEST_ROWS = 1_000
@@ -155,7 +155,7 @@ def _annotation(row: dict[str, Any]) -> Annotation:
     return Annotation(text, Answers(labels, spans), "human")
 
 
-def score_of(proxy: Proxy | Asked, plan: Plan, test: Sequence[Annotation]) -> Estimate:
+def score_of(proxy: Proxy, plan: Plan, test: Sequence[Annotation]) -> Estimate:
     """F1 of exact spans, or accuracy."""
     found = proxy.answers([a.text for a in test], everything=True)
     step = plan.steps[0]

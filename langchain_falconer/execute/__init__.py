@@ -13,7 +13,6 @@ from langchain_falconer.execute._backends import (
 from langchain_falconer.execute._cascade import Cascade, Guarantee
 from langchain_falconer.execute._output import check_output, parquet_schema, read_rows, write_output
 from langchain_falconer.execute._run import Run, RunReport, RunSettings
-from langchain_falconer.execute._sift import Sifting, choose_sieve
 from langchain_falconer.execute._tally import Tally
 from langchain_falconer.execute._targets import Targets
 
@@ -29,12 +28,10 @@ __all__ = [
     "Run",
     "RunReport",
     "RunSettings",
-    "Sifting",
     "Tally",
     "Targets",
     "check_output",
     "choose_backend",
-    "choose_sieve",
     "decisions_alike",
     "parquet_schema",
     "read_rows",

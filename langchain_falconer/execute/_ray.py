@@ -21,16 +21,13 @@ from langchain_falconer.errors import FalconerError, RunError
 from langchain_falconer.execute._backends import session_of
 from langchain_falconer.execute._pipe import ahead
 from langchain_falconer.execute._shard import Shard, answer
-from langchain_falconer.execute._sieve import Sieve
 from langchain_falconer.proxy import Proxy
 
 _END = ""
 _WAITING = 4  # shards under way for each worker
 
 
-def over_ray(
-    proxy: Proxy, shards: Iterable[Shard], workers: int | None, sieve: Sieve | None = None
-) -> Generator[Shard, None, None]:
+def over_ray(proxy: Proxy, shards: Iterable[Shard], workers: int | None) -> Generator[Shard, None, None]:
     """``shards`` in order, answered by ``workers`` actors of one core each (by default one for each core of Ray's).
 
     Each actor loads the proxy once, from a copy of its files: machines need no common disk. Connects to the cluster
@@ -48,7 +45,7 @@ def over_ray(
     queue = Queue(workers * _WAITING, {"num_cpus": 0})
     lane = ahead(_feeding(shards, queue), workers * _WAITING)
     try:
-        with closing(lane), closing(_pooled(proxy, sieve, queue, workers)) as told:
+        with closing(lane), closing(_pooled(proxy, queue, workers)) as told:
             for shard in lane:
                 if shard.asked:
                     shard.tell(_received(shard, next(told)))
@@ -68,13 +65,13 @@ def _feeding(shards: Iterable[Shard], queue: Any) -> Iterator[Shard]:
     queue.put(_END)
 
 
-def _pooled(proxy: Proxy, sieve: Sieve | None, queue: Any, workers: int) -> Generator[dict[str, Any], None, None]:
+def _pooled(proxy: Proxy, queue: Any, workers: int) -> Generator[dict[str, Any], None, None]:
     """What the pool answers, in the order of the questions."""
     files = ray.put({file.name: file.read_bytes() for file in (proxy.path or Path()).iterdir() if file.is_file()})
     questions = read_datasource(_Questions(queue), num_cpus=0, override_num_blocks=1)
     answers = questions.map_batches(
         _Worker,
-        fn_constructor_args=(files, proxy.session.name, ray.put(sieve)),
+        fn_constructor_args=(files, proxy.session.name),
         batch_size=1,
         batch_format="pyarrow",
         compute=ActorPoolStrategy(size=workers),
@@ -123,20 +120,19 @@ def _taken(queue: Any) -> Iterator[Any]:
 class _Worker:
     """An actor with a proxy on one core."""
 
-    def __init__(self, files: Any, backend: str, sieve: Any) -> None:
+    def __init__(self, files: Any, backend: str) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="falconer-")  # kept: weights may be read later
         for name, content in ray.get(files).items():
             (Path(self._folder.name) / name).write_bytes(content)
         self._proxy = Proxy.load(self._folder.name)
         self._proxy.use(session_of(self._proxy, backend, threads=1))
-        self._sieve: Sieve | None = ray.get(sieve)
 
     def __call__(self, batch: Any) -> Any:
         (asked,) = batch.column("asked").to_pylist()
         index, texts = json.loads(asked)
         told, failed = "", ""
         try:
-            told = json.dumps([index, list(answer(self._proxy, texts, sieve=self._sieve))])
+            told = json.dumps([index, list(answer(self._proxy, texts))])
         except FalconerError as error:
             failed = str(error)
         return pa.table({"told": [told], "error": [failed]})

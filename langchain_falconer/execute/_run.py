@@ -25,8 +25,6 @@ from langchain_falconer.execute._memory import give_back_memory
 from langchain_falconer.execute._output import check_output, read_rows, write_output
 from langchain_falconer.execute._pipe import ahead, in_turns
 from langchain_falconer.execute._shard import Shard, answer, cut, plan_shards
-from langchain_falconer.execute._sieve import Sieve
-from langchain_falconer.execute._sift import Sifting, choose_sieve
 from langchain_falconer.execute._tally import Tally
 from langchain_falconer.plan import Plan, holds, resolve
 from langchain_falconer.proxy import Proxy, sureness
@@ -53,9 +51,6 @@ class RunSettings(BaseModel):
     """``ray`` computes on the actors of a Ray cluster; the rows are the same."""
     workers: int | None = Field(default=None, ge=1)
     """Actors of the ``ray`` engine, a core each; by default one for each core that Ray has."""
-    sieve: Literal["auto", "off"] = "off"
-    """``auto`` has clear negatives settled by their token embeddings where that can be certified and pays; see
-    :func:`choose_sieve`."""
 
     @field_validator("backend")
     @classmethod
@@ -76,16 +71,12 @@ class RunSettings(BaseModel):
 
 @dataclass(frozen=True)
 class RunReport:
-    """What a run did. ``seconds`` and ``texts`` count this invocation's work; rows that were there are not in them.
-
-    ``sieve`` says whether there was one, and what was measured; None where none was asked for.
-    """
+    """What a run did. ``seconds`` and ``texts`` count this invocation's work; rows that were there are not in them."""
 
     tally: Tally
     output: Place | None
     texts: int
     seconds: float
-    sieve: dict[str, Any] | None = None
 
     @property
     def texts_per_second(self) -> float | None:
@@ -110,7 +101,6 @@ class Run:
     settings: RunSettings = field(default_factory=RunSettings)
     known: Sequence[Annotation] = ()
     scored: bool = False
-    _sifting: Sifting | None = field(default=None, init=False)
 
     def __call__(self, output: Place | None = None, on_progress: Callable[[int], None] | None = None) -> RunReport:
         """Run what is missing, then write ``output`` (see :func:`check_output`) from the shards.
@@ -125,7 +115,6 @@ class Run:
             check_output(output)
         done = _Done()
         try:
-            self._sifting = self._sifted()
             self._ledger.begin(self.facts)
             known = self.filled(self.known)
             with closing(self._shards(known)) as shards:
@@ -140,7 +129,7 @@ class Run:
             raise RunError(
                 f"cannot write the run: {error}; free space or choose another place, then run again to go on"
             ) from None
-        return RunReport(done.tally, output, done.texts, done.seconds, self.facts.get("sieve"))
+        return RunReport(done.tally, output, done.texts, done.seconds)
 
     @property
     def rows(self) -> Iterator[dict[str, Any]]:
@@ -162,7 +151,6 @@ class Run:
             self.proxy.session.name,
             str(self.settings.shard_texts),
             str(self.scored),
-            *([self.settings.sieve] if self.settings.sieve != "off" else []),
             *(repr((a.text, a.source, a.answers)) for a in self.known),
         ]
         name = hashlib.sha256("\n".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:16]
@@ -177,22 +165,7 @@ class Run:
             "proxy": {"id": self.proxy.fingerprint, "name": self.proxy.path.name if self.proxy.path else None},
             "backend": self.proxy.session.name,
             "corpus": self.corpus.sources,
-            **({"sieve": self._sifting.facts} if self._sifting else {}),
         }
-
-    def _sifted(self) -> Sifting | None:
-        """The choice of a sieve, if one is asked for: kept with the shards, so that a run goes on as it began."""
-        if self.settings.sieve == "off":
-            return None
-        if self.scored:
-            return Sifting.off("targets need the proxy's own score of every text")
-        kept = self._ledger.folder / "sieve.safetensors"
-        if kept.is_file():
-            return Sifting.load(kept)
-        sifting = choose_sieve(self.proxy, self.corpus)
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        sifting.save(kept)
-        return sifting
 
     def _shards(self, known: Container[str]) -> Generator[Shard, None, None]:
         """The shards in order, answered; reading, computing and the caller's writing overlap."""
@@ -207,14 +180,10 @@ class Run:
             return in_turns(self._answer, planned, _HANDS)
         from langchain_falconer.execute._ray import over_ray
 
-        return over_ray(self.proxy, planned, self.settings.workers, self._sieve)
-
-    @property
-    def _sieve(self) -> Sieve | None:
-        return self._sifting.sieve if self._sifting else None
+        return over_ray(self.proxy, planned, self.settings.workers)
 
     def _answer(self, shard: Shard, stopped: Callable[[], bool]) -> Shard:
-        parts = list(answer(self.proxy, shard.asked, stopped, self._sieve))
+        parts = list(answer(self.proxy, shard.asked, stopped))
         if not stopped():
             shard.tell(parts)
         return shard

@@ -11,7 +11,6 @@ from langchain_falconer.corpus import BadRow, Document
 from langchain_falconer.errors import RunError
 from langchain_falconer.execute._ledger import Entry, Ledger, input_digest
 from langchain_falconer.execute._repeats import Answer, Repeats
-from langchain_falconer.execute._sieve import Sieve
 from langchain_falconer.proxy import Proxy, sureness, text_groups
 
 _CHARS_A_SHARD = 2**22
@@ -95,12 +94,10 @@ def plan_shards(
         yield Shard(index, rows, digest, entry, kept, asked, answers)
 
 
-def answer(
-    proxy: Proxy, texts: Sequence[str], stopped: Callable[[], bool] = bool, sieve: Sieve | None = None
-) -> Iterator[dict[str, Any]]:
+def answer(proxy: Proxy, texts: Sequence[str], stopped: Callable[[], bool] = bool) -> Iterator[dict[str, Any]]:
     """What a result row says of each text beside its id, and how ``sure`` the proxy is of it, in [0, 1].
 
-    That is ``{"error": reason}`` for one that the proxy fails on. What a ``sieve`` settles is not encoded.
+    That is ``{"error": reason}`` for one that the proxy fails on.
 
     Raises:
         RunError: the proxy fails on every text.
@@ -108,9 +105,7 @@ def answer(
     for group in text_groups(texts, _CHARS_AT_ONCE):
         if stopped():
             return
-        settled = sieve.settled(proxy, group) if sieve else {}
-        told = iter(_encoded(proxy, [text for text in group if text not in settled]))
-        yield from (settled[text] if text in settled else next(told) for text in group)
+        yield from _encoded(proxy, group)
 
 
 def _encoded(proxy: Proxy, texts: Sequence[str]) -> list[dict[str, Any]]:

@@ -449,7 +449,7 @@ class Stages:
         else:
             pace = kept or pace
         facts = {"rows": report.tally.summary(), "output": str(output), "backend": choice.to_dict(), "pace": pace}
-        return {"execution": facts | {"sieve": report.sieve, "guarantee": guarantee}, "seconds": timed}
+        return {"execution": facts | {"guarantee": guarantee}, "seconds": timed}
 
     def _completed(
         self, store: AnnotationStore, run: Run, report: RunReport, output: Place, state: FalconerState, emit: Emit
@@ -506,7 +506,6 @@ class Stages:
             "rows": execution["rows"],
             "training": training,
             "backend": execution["backend"],
-            "sieve": execution.get("sieve"),
             "seconds": {k: round(v, 2) for k, v in seconds.items()},
             "output": execution["output"],
             "proxy": state["proxy"],

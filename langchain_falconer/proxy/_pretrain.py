@@ -73,7 +73,6 @@ def pretrain(
     settings: PretrainSettings,
     folder: Path,
     on_progress: Callable[[PretrainProgress], None] | None = None,
-    network: Callable[[str], Any] = load_model,
 ) -> tuple[Any, Any]:
     """Make a metamodel; a pretraining that was cut short goes on from its last checkpoint in ``folder``.
 
@@ -85,7 +84,6 @@ def pretrain(
         settings: How.
         folder: Where checkpoints lie.
         on_progress: Told every 20 steps.
-        network: Makes what is trained of a base: a :class:`SlotModel`, or one of another ``scorer``.
 
     Returns:
         The trained model, in evaluation mode, and its tokenizer.
@@ -95,7 +93,7 @@ def pretrain(
     torch.manual_seed(settings.seed)
     tokenizer = load_tokenizer(settings.base)
     teacher = load_model(settings.base)
-    model = network(settings.base)
+    model = load_model(settings.base)
     optimizer = _optimizer(model, settings)
     step = _resume(folder, model, optimizer)
     reader = TensorReader(Windows(tokenizer, settings.max_tokens), tokenizer.pad_id)

@@ -141,12 +141,6 @@ class Proxy:
         """The token ids of each text, uncut, special ones included."""
         return self._tokenizer.ids(texts)
 
-    @property
-    def token_vectors(self) -> np.ndarray:
-        """The input embedding of each token (V, d), float32. Loads the network."""
-        vectors: np.ndarray = self._model.encoder.get_input_embeddings().weight.detach().float().numpy()
-        return vectors
-
     def calibrate(self, held_out: Sequence[Annotation], metrics: Mapping[str, Metric] | None = None) -> None:
         """Make scores mean what they say, on annotations that training did not see.
 

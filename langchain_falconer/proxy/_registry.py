@@ -12,7 +12,6 @@ import numpy as np
 
 from langchain_falconer.errors import ProxyError
 from langchain_falconer.plan import Plan
-from langchain_falconer.proxy._compare import Comparison, compare
 from langchain_falconer.proxy._entry import Entry, read_entry
 from langchain_falconer.proxy._moving import export_proxy, import_proxy
 from langchain_falconer.proxy._proxy import Proxy
@@ -101,15 +100,6 @@ class Registry:
             raise ProxyError(f"there is a proxy '{name}' already; import under another --name, or delete that one")
         import_proxy(path, target)
         return self.entry(name)
-
-    def compare(self, names: Sequence[str], annotations: Path | None = None) -> Comparison:
-        """Proxies side by side: as their manifests have it, or measured now on a file of annotations.
-
-        Raises:
-            ProxyError: there is no proxy of one of the names, it is broken, or it has no step that is annotated.
-            AnnotationError: the file cannot be read, or gives a step an answer that a proxy cannot give.
-        """
-        return compare([self.entry(name) for name in dict.fromkeys(names)], annotations)
 
     def _there(self, name: str) -> Path:
         path = self.path(name)

@@ -17,14 +17,13 @@ class Fact(NamedTuple):
 
 
 def facts(summary: Mapping[str, Any]) -> list[Fact]:
-    """Rows matched, agreement, guarantee, LLM tokens spent, pace and sieve, as far as the summary knows them."""
+    """Rows matched, agreement, guarantee, LLM tokens spent and pace, as far as the summary knows them."""
     makers = (
         ("rows", _rows),
         ("quality", _agreement),
         ("guarantee", _guarantee),
         ("cost", _cost),
         ("pace", _pace),
-        ("sieve", _sieve),
     )
     found = [(make, summary.get(part)) for part, make in makers]
     return [make(part) for make, part in found if part]
@@ -114,10 +113,3 @@ def _pace(pace: Mapping[str, Any]) -> Fact:
     )
     speed = pace.get("texts_per_second")
     return Fact("Pace", f"{fmt.count(round(speed) if speed and speed >= 10 else speed)} texts/s", ", ".join(notes))
-
-
-def _sieve(sieve: Mapping[str, Any]) -> Fact:
-    if not sieve.get("on"):
-        return Fact("Sieve", "off", str(sieve.get("said") or ""))
-    lost = f"at most {fmt.percent(1 - sieve['kept'])} lost of what passes '{sieve['step']}'"
-    return Fact("Sieve", f"settles {fmt.percent(sieve['settled'])}", f"{sieve['gain']}x the pace without it, {lost}")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from langchain_falconer.evaluate import Estimate, StepQuality
+from langchain_falconer.evaluate import Estimate
 from langchain_falconer.plan import to_pseudocode
-from langchain_falconer.proxy import Comparison, Entry
+from langchain_falconer.proxy import Entry
 from langchain_falconer.report import _format as fmt
 from langchain_falconer.report._terminal import grid, plain, quality_table
 
@@ -42,26 +42,6 @@ def print_entry(entry: Entry, console: Console) -> None:
         console.print("", measured)
     if backends := [_mapping(one) for one in _list(_mapping(entry.manifest.get("backend")).get("candidates"))]:
         console.print("", _backends(backends))
-
-
-def print_comparison(comparison: Comparison, console: Console) -> None:
-    """Print proxies side by side: a column each, a row for each step that they share."""
-    entries, quality = comparison.entries, comparison.quality
-    table = _table("", *(entry.name for entry in entries))
-    table.add_row("base", *(plain(entry.manifest["base"]) for entry in entries))
-    table.add_row("annotations", *(fmt.count(_annotations(entry)) for entry in entries))
-    table.add_row("agreement", *(_estimate(q.agreement) if (q := quality[e.name]) else fmt.DASH for e in entries))
-    for shared in comparison.steps:
-        cells = (_score(shared.quality[e.name]) if e.name in shared.quality else "no such step" for e in entries)
-        table.add_row(plain(shared.step.id), *cells)
-    console.print(table)
-    if not comparison.steps:
-        console.print("They share no step: nothing to compare but the whole.")
-    if comparison.measured_on:
-        source = f"Measured now on {comparison.measured_on}: count only on texts that no proxy was trained on."
-    else:
-        source = "Figures are of each proxy's own held-out texts; --annotations FILE measures all on the same."
-    console.print(plain(source, "dim"))
 
 
 def _facts(entry: Entry) -> list[tuple[str, str]]:
@@ -99,10 +79,6 @@ def _backends(candidates: Sequence[Mapping[str, Any]]) -> Table:
         pace, alike = fmt.count(one.get("texts_per_second")), fmt.percent(one.get("agreement"))
         table.add_row(plain(one.get("name")), pace, alike, plain(one.get("refused") or ""))
     return table
-
-
-def _score(step: StepQuality | None) -> str:
-    return f"{step.metric} {_estimate(step.score)}" if step else "not measured"
 
 
 def _estimate(estimate: Estimate) -> str:
