@@ -1,55 +1,157 @@
-"""What may be caught, as one tree. Every message is one sentence that names the fix.
+"""Exceptions, as one tree. Each message is one sentence that names the fix; attributes hold what a caller acts on.
 
 FalconerError
-├── PlanError           a plan that does not hold together (names step and field)
-│   └── PlannerError    the LLM gave no usable plan, even after one repair round
-├── CorpusError         texts that cannot be read (names file, line and column)
-├── AnnotationError     a person's annotations, or the annotation store, that cannot be used
-│   └── BudgetError     a cap on calls, tokens or USD leaves too little to go on with
-├── LLMError            the LLM could not be loaded, reached or made to answer
-├── ProxyError          a proxy that cannot be trained, loaded, exported or asked
-├── RunError            a run that cannot start or go on
-└── SettingsError       settings that contradict each other
+├── PlanError           an invalid plan; ``issues`` lists every fault with its step and field
+│   └── PlannerError    the LLM gave no valid plan, even after one repair round
+├── CorpusError         texts that cannot be read (``path``, ``row``, ``column``)
+├── AnnotationError     annotations or an annotation store that cannot be used (``path``, ``row``, ``step``)
+│   └── BudgetError     a limit on calls, tokens or USD leaves too little to continue (``cap``, ``limit``, ``spent``)
+├── LLMError            the LLM could not be loaded, reached or parsed (``model``, ``status``, ``attempts``)
+├── ProxyError          a proxy that cannot be trained, loaded, exported or used (``path``, ``step``)
+├── RunError            a run that cannot start or continue (``path``)
+└── SettingsError       settings that contradict each other (``field``)
+
+The underlying exception, where there is one, is ``__cause__``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
 
 class FalconerError(Exception):
-    """Base of every error that Falconer raises on purpose."""
+    """Base of every error that Falconer raises deliberately."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlanIssue:
+    """One fault of a plan.
+
+    Attributes:
+        message: The fault and its fix, in one sentence.
+        step: Id of the step; ``None`` where the fault concerns the whole plan.
+        field: Field of the step, such as ``where`` or ``labels``; ``None`` where it concerns the whole step.
+    """
+
+    message: str
+    step: str | None = None
+    field: str | None = None
 
 
 class PlanError(FalconerError):
-    """A plan that does not hold together."""
+    """An invalid plan.
+
+    Attributes:
+        issues: Every fault, in the order of the steps.
+    """
+
+    def __init__(self, message: str, issues: Sequence[PlanIssue] = ()) -> None:
+        super().__init__(message)
+        self.issues = tuple(issues) or (PlanIssue(message),)
 
 
 class PlannerError(PlanError):
-    """The LLM gave no usable plan."""
+    """The LLM gave no valid plan."""
 
 
 class CorpusError(FalconerError):
-    """Texts that cannot be read."""
+    """Texts that cannot be read.
+
+    Attributes:
+        path: File or URL without credentials.
+        row: Number of the row or line, from 1.
+        column: Name of the column.
+    """
+
+    def __init__(
+        self, message: str, *, path: str | Path | None = None, row: int | None = None, column: str | None = None
+    ) -> None:
+        super().__init__(message)
+        self.path, self.row, self.column = path, row, column
 
 
 class AnnotationError(FalconerError):
-    """Annotations that cannot be used."""
+    """Annotations that cannot be used.
+
+    Attributes:
+        path: File of annotations.
+        row: Number of the line, from 1.
+        step: Id of the step.
+    """
+
+    def __init__(
+        self, message: str, *, path: str | Path | None = None, row: int | None = None, step: str | None = None
+    ) -> None:
+        super().__init__(message)
+        self.path, self.row, self.step = path, row, step
 
 
 class BudgetError(AnnotationError):
-    """A cap on calls, tokens or USD leaves too little to go on with."""
+    """A limit on calls, tokens or USD leaves too little to continue.
+
+    Attributes:
+        cap: Name of the limit: ``max_calls``, ``max_tokens`` or ``max_usd``.
+        limit: Its value.
+        spent: Amount used so far, in the unit of the limit.
+    """
+
+    def __init__(
+        self, message: str, *, cap: str | None = None, limit: float | None = None, spent: float | None = None
+    ) -> None:
+        super().__init__(message)
+        self.cap, self.limit, self.spent = cap, limit, spent
 
 
 class LLMError(FalconerError):
-    """The LLM could not be loaded, reached or made to answer."""
+    """The LLM could not be loaded, reached or parsed.
+
+    Attributes:
+        model: Name of the model.
+        status: HTTP status of the last attempt; ``None`` where there was no response.
+        attempts: Number of attempts made.
+    """
+
+    def __init__(
+        self, message: str, *, model: str | None = None, status: int | None = None, attempts: int | None = None
+    ) -> None:
+        super().__init__(message)
+        self.model, self.status, self.attempts = model, status, attempts
 
 
 class ProxyError(FalconerError):
-    """A proxy that cannot be trained, loaded, exported or asked."""
+    """A proxy that cannot be trained, loaded, exported or used.
+
+    Attributes:
+        path: Folder or archive of the proxy.
+        step: Id of the step.
+    """
+
+    def __init__(self, message: str, *, path: str | Path | None = None, step: str | None = None) -> None:
+        super().__init__(message)
+        self.path, self.step = path, step
 
 
 class RunError(FalconerError):
-    """A run that cannot start or go on."""
+    """A run that cannot start or continue.
+
+    Attributes:
+        path: Output, folder or file concerned.
+    """
+
+    def __init__(self, message: str, *, path: str | Path | None = None) -> None:
+        super().__init__(message)
+        self.path = path
 
 
 class SettingsError(FalconerError):
-    """Settings that contradict each other."""
+    """Settings that contradict each other.
+
+    Attributes:
+        field: Name of the setting.
+    """
+
+    def __init__(self, message: str, *, field: str | None = None) -> None:
+        super().__init__(message)
+        self.field = field

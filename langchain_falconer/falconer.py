@@ -2,102 +2,117 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from langchain_falconer.annotate import Annotation, Budget, BudgetSettings, read_annotations
+from langchain_falconer.annotate import Annotation, Budget, read_annotations
 from langchain_falconer.corpus import (
-    Added,
+    Dataset,
+    IngestReport,
     Place,
     StoredCorpus,
     Url,
-    open_corpus_files,
-    place,
-    spool,
+    as_place,
+    files_of,
+    materialize,
     stored_settings,
 )
-from langchain_falconer.errors import RunError, SettingsError
+from langchain_falconer.errors import PlannerError, RunError, SettingsError
 from langchain_falconer.evaluate import Quality
-from langchain_falconer.execute import read_rows
-from langchain_falconer.graph import Home, MineSettings, Review, create_falconer_graph, digest, planned
-from langchain_falconer.llm import LLM, LLMSettings
-from langchain_falconer.plan import Plan, Planner
-from langchain_falconer.proxy import Proxy, train_proxy
-from langchain_falconer.report import render_html
-from langchain_falconer.route import Decision, Route, Source, Trust
+from langchain_falconer.execute import Guarantee, read_rows
+from langchain_falconer.graph import (
+    AskOptions,
+    Home,
+    NodeContext,
+    Review,
+    Router,
+    cached_plan,
+    create_falconer_graph,
+    planning_budget_id,
+)
+from langchain_falconer.llm import LLM
+from langchain_falconer.model import Proxy
+from langchain_falconer.plan import Plan
+from langchain_falconer.report import Cost, Decision, QualityTarget, RunSummary, render_html
+from langchain_falconer.settings import LLMSettings, MineSettings, Trust
+from langchain_falconer.train import train_proxy
 
 if TYPE_CHECKING:
     import pandas as pd
     from langchain_core.language_models import BaseChatModel
 
-Progress = Callable[[dict[str, Any]], None]
+ProgressCallback = Callable[[dict[str, Any]], None]
+"""Receives progress events: ``{"stage", "event" | "done", "total"}``, with a ``"note"`` where something matters."""
 Reviewer = Callable[[dict[str, Any]], Review]
+"""Is shown the plan (``{"question", "plan", "pseudocode", "mermaid"}``), and answers with a :class:`Review`."""
 
 
 @dataclass(frozen=True)
 class MiningResult:
-    """What mining gave: rows on disk, and the summary of how they came about."""
+    """The result of :meth:`Falconer.mine` or :meth:`Falconer.ask`: rows on disk, and a typed summary.
 
-    summary: dict[str, Any]
+    Attributes:
+        summary: Counts, quality, cost, and how the answer came about.
+    """
+
+    summary: RunSummary
 
     @property
     def output(self) -> Place:
-        """The file of result rows; a URL where they were wanted there."""
-        return place(self.summary["output"])
+        """The file of result rows, or its URL."""
+        return as_place(self.summary.output)
 
     @property
     def plan(self) -> Plan:
         """The plan that was run."""
-        return Plan.parse(self.summary["plan"])
+        return self.summary.plan
 
     @property
-    def cost(self) -> dict[str, Any]:
-        """LLM calls, tokens and USD of this run, and the tokens that asking about every text would have taken."""
-        cost: dict[str, Any] = self.summary["cost"]
-        return cost
+    def cost(self) -> Cost:
+        """What the LLM cost, and what asking it about every text would have taken."""
+        return self.summary.cost
 
     @property
     def quality(self) -> Quality | None:
-        """Agreement with the annotator on held-out texts, with 95% intervals; None if nothing was held out."""
-        return Quality.from_dict(self.summary["quality"]) if self.summary.get("quality") else None
+        """Agreement with the annotator on test texts, with 95% intervals; None where it was not measured."""
+        return self.summary.quality
 
     @property
-    def guarantee(self) -> dict[str, Any] | None:
-        """What is certified of the rows and what it took, ``"said"`` in words; None if no target was set."""
-        guarantee: dict[str, Any] | None = self.summary.get("guarantee")
-        return guarantee
+    def guarantee(self) -> Guarantee | None:
+        """The certificates of the targets; None without targets."""
+        return self.summary.guarantee
 
     @property
     def result(self) -> str | None:
-        """The id that :meth:`Falconer.ask` keeps the result under; None of a plain :meth:`Falconer.mine`."""
-        return self.summary.get("result")
+        """The id that a result of :meth:`Falconer.ask` is stored under; None of a plain :meth:`Falconer.mine`."""
+        return self.summary.result
 
     @property
-    def decision(self) -> dict[str, Any] | None:
-        """The way that :meth:`Falconer.ask` took, the others, and why; None of a plain :meth:`Falconer.mine`."""
-        return self.summary.get("decision")
+    def decision(self) -> Decision | None:
+        """The strategy that :meth:`Falconer.ask` chose, and the others; None of a plain :meth:`Falconer.mine`."""
+        return self.summary.decision
 
     @property
-    def target(self) -> dict[str, Any] | None:
-        """The ``quality`` that :meth:`Falconer.ask` was to reach, whether it is ``met``, and by what ``reason``."""
-        target: dict[str, Any] | None = self.summary.get("target")
-        return target
+    def target(self) -> QualityTarget | None:
+        """The quality that was requested of :meth:`Falconer.ask`, and whether it is met; None if none was."""
+        return self.summary.target
 
     @property
     def proxy(self) -> Proxy:
         """The trained proxy. Raises ``RunError`` where none was trained or found for the answer."""
-        if not self.summary["proxy"]:
+        if not self.summary.proxy:
             raise RunError("no trained proxy decided this answer; mine() trains one")
-        return Proxy.load(self.summary["proxy"])
+        return Proxy.load(self.summary.proxy)
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """The result rows, one a text, in corpus order."""
+        """Yield the result rows, one per text, in corpus order."""
         return read_rows(self.output)
 
     def to_pandas(self) -> pd.DataFrame:
-        """The rows as a data frame (extra ``pandas``)."""
+        """Return the rows as a data frame (extra ``pandas``)."""
         import pandas as pd
 
         return pd.DataFrame(self.rows())
@@ -112,11 +127,15 @@ class Falconer:
     """Plans an instruction, has a few hundred texts annotated, trains a proxy and runs it over a whole corpus.
 
     Args:
-        llm: plans and annotates: any ``BaseChatModel``, or a string such as ``"openai:gpt-4.1-mini"``.
-        annotations: a file of your own labels (JSONL); with it, and a plan, no LLM is needed.
-        home: where annotations, proxies and runs are kept; ``$FALCONER_HOME`` or ``~/.falconer`` by default.
-        settings: how to mine.
-        llm_settings: timeout, retries, rate, concurrency, price.
+        llm: Plans and annotates: any ``BaseChatModel``, or a string such as ``"openai:gpt-4.1-mini"``.
+        annotations: A file of your own labels (JSONL); with it, and a plan, no LLM is needed.
+        home: Folder of annotations, proxies and runs; ``$FALCONER_HOME`` or ``~/.falconer`` by default.
+        settings: How to mine.
+        llm_settings: Timeout, retries, rate, concurrency and price of an ``llm`` that is not an :class:`LLM` yet.
+
+    Raises:
+        LLMError: The LLM cannot be set up.
+        RunError: The home is not a folder.
     """
 
     def __init__(
@@ -133,226 +152,315 @@ class Falconer:
         self.home = Home.at(home)
         self.settings = settings or MineSettings()
 
+    # ---- mining
+
     def plan(self, instruction: str) -> Plan:
-        """The LLM's plan for an instruction."""
+        """Return the LLM's plan for an instruction: the one that :meth:`mine` and :meth:`ask` will run.
+
+        Raises:
+            PlannerError: There is no LLM, or it gave no valid plan.
+            BudgetError: The budget is used up.
+        """
         if self.llm is None:
-            raise RunError("planning needs an LLM; make the Falconer with llm=…")
-        return Planner(self.llm).plan(instruction)
+            raise PlannerError("planning needs an LLM; make the Falconer with llm=…")
+        with self.home.store() as store:
+            job = planning_budget_id(self.llm, instruction)
+            budget = Budget(store, job, self.settings.budget, self.llm.price() is not None)
+            return cached_plan(self.home, self.llm, instruction, budget)
 
     def mine(
         self,
         instruction: str,
-        corpus: Any,
+        corpus: Any = None,
         output: str | Place | None = None,
         *,
+        texts: Sequence[str] | None = None,
         plan: Plan | None = None,
-        on_event: Progress | None = None,
+        on_event: ProgressCallback | None = None,
         reviewer: Reviewer | None = None,
         recorded: str | None = None,
     ) -> MiningResult:
-        """Mine a corpus. The same call again goes on where an earlier one was stopped, and pays nothing twice.
+        """Mine a corpus: plan, annotate a few texts, train a proxy and run it over everything.
+
+        The same call again resumes where an earlier one was stopped, and pays nothing twice; of two processes that make
+        it at once, the second waits for the first.
 
         Args:
-            instruction: what is wanted, in plain words.
-            corpus: a :meth:`corpus` of this home, a path or URL, a list of paths (``Path`` or
-                :class:`~langchain_falconer.corpus.Url` objects), or texts: a list of ``str`` or LangChain
-                ``Document``, a ``BaseLoader``, a Hugging Face dataset.
+            instruction: What is wanted, in plain words.
+            corpus: A file, folder or URL (``str`` or ``Path``), or a list of them; a :meth:`corpus` of this home; a
+                list of LangChain ``Document`` or of mappings, a ``BaseLoader``, or a Hugging Face dataset.
             output: ``.jsonl``, ``.parquet`` or ``.duckdb``, a file or (not DuckDB) a URL; by default in the home.
-            plan: a plan that is there already.
-            on_event: told of progress: ``{"stage", "event" | "done", "total"}``, with a ``"note"`` of what matters.
-            reviewer: shown the plan, answers with a :class:`Review`; without one the plan is approved.
-            recorded: without an LLM, the source in the annotation store whose recorded answers are used.
+            texts: The texts themselves, in place of ``corpus``.
+            plan: A plan; without one the LLM writes it.
+            on_event: Receives progress events.
+            reviewer: Is shown the plan before anything is annotated; without one the plan is approved.
+            recorded: Without an LLM, the source in the annotation store whose recorded answers are used.
+
+        Returns:
+            The rows and their summary.
 
         Raises:
-            FalconerError: with one sentence that names the fix.
+            SettingsError: Nothing can annotate the texts, or settings contradict each other.
+            CorpusError: The corpus cannot be read.
+            LLMError: The LLM cannot be reached or gave no usable answers.
+            BudgetError: The budget leaves too little to train on.
+            RunError: The plan was rejected, or the output cannot be written.
         """
-        if isinstance(corpus, StoredCorpus):
-            options: dict[str, Any] = {"plan": plan, "on_event": on_event, "reviewer": reviewer, "recorded": recorded}
-            return self._with(corpus=stored_settings()).mine(instruction, corpus.paths, output, **options)
-        import sqlite3
-
-        from langgraph.checkpoint.sqlite import SqliteSaver
-        from langgraph.types import Command
-
-        state: dict[str, Any] = {
-            "instruction": instruction,
-            "corpus": self._paths(corpus),
-            "output": str(place(output).absolute()) if output else None,
+        state = self._input(instruction, corpus, texts)
+        state |= {
+            "output": str(as_place(output).absolute()) if output else None,
             "plan": plan.to_dict() if plan else None,
-            "annotations": str(Path(self.annotations).absolute()) if self.annotations else None,
-            "auto_approve": reviewer is None,
+            "ask": None,
         }
+        state |= {"auto_approve": reviewer is None}
+        return self._run(state, corpus, output=output, on_event=on_event, reviewer=reviewer, recorded=recorded)
+
+    # ---- asking
+
+    def ask(
+        self,
+        question: str | Plan,
+        corpus: Any = None,
+        *,
+        texts: Sequence[str] | None = None,
+        quality: float | None = None,
+        trust: Trust | None = None,
+        refresh: bool = False,
+        on_event: ProgressCallback | None = None,
+    ) -> MiningResult:
+        """Answer a question about every text of a corpus with the cheapest strategy that can be trusted.
+
+        That is an earlier answer to the same question; a proxy trained on these very questions; one trained on similar
+        questions, or the untrained base, if it agrees with the LLM on a few texts; the LLM, for few texts; or training
+        one, as :meth:`mine` does. Of a stored corpus only new partitions are computed.
+
+        Args:
+            question: What is wanted, in plain words, or a plan.
+            corpus: What :meth:`mine` takes.
+            texts: The texts themselves, in place of ``corpus``.
+            quality: Agreement with the LLM that the answer must reach, in (0, 1): the lower end of the 95% interval,
+                measured on texts that chose nothing. A proxy that does not reach it is not used; one that is trained
+                for it is certified, and the LLM answers where it is not confident (as with ``Targets(agreement=…)``).
+                ``result.target`` tells whether it is met, and by what that is known.
+            trust: When a proxy that was not trained on the question is accepted.
+            refresh: Compute the answer again, although the same question was answered before.
+            on_event: Receives progress events.
+
+        Returns:
+            The rows and their summary; ``decision`` tells the strategy.
+
+        Raises:
+            RunError: No proxy answers the question and there is no LLM.
+            FalconerError: As :meth:`mine` raises.
+        """
+        state = self._input(question.instruction if isinstance(question, Plan) else question, corpus, texts)
+        state |= {"plan": question.to_dict() if isinstance(question, Plan) else None, "auto_approve": True}
+        state |= {"ask": _ask_options(quality, trust, refresh).model_dump(mode="json")}
+        if isinstance(corpus, StoredCorpus):
+            state["dataset"] = Dataset.of_stored(corpus).to_dict()
+        return self._run(state, corpus, on_event=on_event)
+
+    def estimate(
+        self,
+        question: str | Plan,
+        corpus: Any = None,
+        *,
+        texts: Sequence[str] | None = None,
+        quality: float | None = None,
+        trust: Trust | None = None,
+    ) -> Decision:
+        """Estimate what each strategy for a question costs, the one that :meth:`ask` would try first in front.
+
+        Nothing is asked about texts, trained or run; for a question in words the LLM may be asked for its plan.
+        """
+        settings = self._settings_for(corpus)
+        context = NodeContext(self.home, self.llm, settings)
+        if isinstance(corpus, StoredCorpus):
+            dataset = Dataset.of_stored(corpus)
+        else:
+            dataset = Dataset.of_files(self._places(corpus, texts), settings.corpus)
+        plan = question if isinstance(question, Plan) else self._trained_plan(question) or self.plan(question)
+        options = _ask_options(quality, trust, refresh=False)
+        return Router(context, plan, dataset, options, self.annotations is not None).decide()
+
+    # ---- the workspace
+
+    def add_documents(self, name: str, documents: Any = None, *, texts: Sequence[str] | None = None) -> IngestReport:
+        """Add documents to a corpus of this home, which is made if there is none of this name.
+
+        Args:
+            name: Lower-case letters, digits, ``_`` and ``-``.
+            documents: What :meth:`mine` takes as corpus (such as the ``Document`` list of a retriever or search tool),
+                or an iterator. A text that the corpus holds already is dropped, and counted.
+            texts: The texts themselves, in place of ``documents``.
+
+        Raises:
+            CorpusError: The name is not valid, or there is nothing to read.
+        """
+        source = _one_of(documents, texts, "documents")
+        return self.home.workspace.add(name, source, self.settings.corpus, is_text=texts is not None)
+
+    def list_corpora(self) -> list[StoredCorpus]:
+        """Return the corpora of this home, by name."""
+        return self.home.workspace.corpora()
+
+    def corpus(self, name: str) -> StoredCorpus:
+        """Return the corpus of this name, to be mined or asked. Raises ``CorpusError`` if there is none."""
+        return self.home.workspace.corpus(name)
+
+    # ---- training
+
+    def train(
+        self,
+        plan: Plan,
+        annotations: str | Path | Sequence[Annotation],
+        *,
+        unlabelled: Sequence[str] = (),
+        development: Sequence[Annotation] = (),
+        on_step: Callable[[int, int, float], None] | None = None,
+    ) -> Proxy:
+        """Train a proxy for ``plan`` on all of ``annotations``.
+
+        Args:
+            plan: The questions.
+            annotations: A file of annotations (JSONL), or annotations.
+            unlabelled: Texts without annotations; self-training on them makes a better proxy in twice the time.
+            development: Annotations that are not learnt and select the checkpoint.
+            on_step: Receives step, number of steps and loss.
+
+        Raises:
+            AnnotationError: The file cannot be read.
+            ProxyError: There is nothing to train on, or the base cannot be loaded.
+        """
+        if isinstance(annotations, str | Path):
+            annotations = read_annotations(Path(annotations), plan)
+        return train_proxy(
+            plan,
+            annotations,
+            base=self.settings.base,
+            unlabelled=unlabelled,
+            development=development,
+            settings=self.settings.train,
+            passage_chars=self.settings.passage_chars,
+            on_step=on_step,
+        )
+
+    # ---- inside
+
+    def _run(
+        self,
+        state: dict[str, Any],
+        corpus: Any,
+        *,
+        output: str | Place | None = None,
+        on_event: ProgressCallback | None = None,
+        reviewer: Reviewer | None = None,
+        recorded: str | None = None,
+    ) -> MiningResult:
+        """Run the graph on the job's own thread; it resumes from the checkpoint of a run that was stopped."""
+        from langgraph.checkpoint.sqlite import SqliteSaver
+
+        settings, addresses = self._settings_for(corpus), _addresses(corpus, output)
         connection = sqlite3.connect(self.home.checkpoints, check_same_thread=False, timeout=60)
         try:
             graph = create_falconer_graph(
                 self.llm,
                 home=self.home.folder,
-                settings=self.settings,
+                settings=settings,
                 recorded=recorded,
+                addresses=addresses,
                 checkpointer=SqliteSaver(connection),
             )
-            config: Any = {"configurable": {"thread_id": _thread(state, self)}}
-            given: Any = _resumable(graph, config, state)
-            while True:
-                events: Any = graph.stream(given, config, stream_mode=["custom", "updates"], durability="sync")
-                for mode, event in events:
-                    if mode == "custom" and on_event:
-                        on_event(event)
-                snapshot = graph.get_state(config)
-                if not snapshot.interrupts:
-                    break
-                assert reviewer is not None
-                given = Command(resume=reviewer(snapshot.interrupts[0].value).model_dump())
+            context = NodeContext(self.home, self.llm, settings, recorded, addresses=addresses)
+            job = context.job_id(state)  # type: ignore[arg-type]
+            with context.locked(f"{job}-thread"):  # the checkpoints of a thread are for one at a time
+                summary = _stream(graph, {"configurable": {"thread_id": job}}, state, on_event, reviewer)
         finally:
             connection.close()
-        summary = snapshot.values["summary"]
         if "rejected" in summary:
-            raise RunError(f"the plan was rejected ({summary['rejected']}); say it in other words, or give a plan")
-        return MiningResult(summary)
+            raise RunError(f"the plan was rejected ({summary['rejected']}); word it differently, or pass a plan")
+        return MiningResult(RunSummary.model_validate(summary))
 
-    # ---- the workspace
+    def _input(self, instruction: str, corpus: Any, texts: Sequence[str] | None) -> dict[str, Any]:
+        annotations = Path(self.annotations).absolute() if self.annotations else None
+        return {
+            "instruction": instruction,
+            "corpus": [str(one) for one in self._places(corpus, texts)],
+            "annotations": str(annotations) if annotations else None,
+            "dataset": None,
+            "output": None,
+        }
 
-    def add_documents(self, name: str, documents: Any) -> Added:
-        """Add documents to a corpus of this home, which is made if there is none of this name.
+    def _places(self, corpus: Any, texts: Sequence[str] | None) -> list[Place]:
+        """The files of a corpus; what comes as objects is written to the home."""
+        source = _one_of(corpus, texts, "corpus")
+        if isinstance(source, StoredCorpus):
+            return list(source.paths)
+        if texts is None and (places := files_of(source)) is not None:
+            return [place.absolute() for place in places]
+        return [materialize(source, self.home.corpora, self.settings.corpus, is_text=texts is not None)]
 
-        Args:
-            name: lower-case letters, digits, ``_`` and ``-``.
-            documents: what :meth:`mine` takes as corpus (a retriever's or search tool's ``Document`` list, paths,
-                texts), or an iterator. A text that the corpus holds already is dropped, and counted.
-
-        Raises:
-            CorpusError: the name is none, or there is nothing to read.
-        """
-        return self.home.workspace.add(name, documents, self.settings.corpus)
-
-    def list_corpora(self) -> list[StoredCorpus]:
-        """The corpora of this home, by name."""
-        return self.home.workspace.corpora()
-
-    def corpus(self, name: str) -> StoredCorpus:
-        """The corpus of this name, to be mined or asked. Raises ``CorpusError`` if there is none."""
-        return self.home.workspace.corpus(name)
-
-    # ---- the cheapest way
-
-    def ask(
-        self,
-        question: str | Plan,
-        corpus: Any,
-        *,
-        quality: float | None = None,
-        trust: Trust | None = None,
-        on_event: Progress | None = None,
-    ) -> MiningResult:
-        """Answer a question about every text of a corpus, the cheapest way that can be trusted.
-
-        That is the answer given before; a proxy trained on these very questions; one trained on near questions, or
-        none, if it agrees with the LLM on a few texts; the LLM, for few texts; or training one, as :meth:`mine` does.
-        Of a stored corpus only parts that came since are computed.
-
-        Args:
-            question: what is wanted, in plain words, or a plan.
-            corpus: a :meth:`corpus`, or what :meth:`mine` takes.
-            quality: the agreement with the LLM that the answer is to reach (0 to 1): the lower end of the 95% interval,
-                measured on texts that the proxy did not learn from. A proxy that does not reach it is not used; one
-                that is trained for it is certified, and the LLM answers what it is not sure of (as with
-                ``Targets(agreement=…)``). ``result.target`` says whether it was met, and by what that is known.
-            trust: when a proxy that was not trained on the question is believed.
-            on_event: told of progress, as in :meth:`mine`.
-
-        Raises:
-            FalconerError: with one sentence that names the fix.
-        """
-        emit: Progress = on_event or (lambda _: None)
-        route = self._route(quality, trust, emit)
-        source, plan = self._source(corpus), self._planned(question)
-        return MiningResult(route(plan, source, emit))
-
-    def costs(
-        self, question: str | Plan, corpus: Any, *, quality: float | None = None, trust: Trust | None = None
-    ) -> Decision:
-        """What each way to answer a question costs, the one that :meth:`ask` would try first in front.
-
-        Nothing is asked about texts, trained or run; for a question in words the LLM may be asked for its plan.
-        """
-        route = self._route(quality, trust, lambda _: None)
-        return route.decide(self._planned(question), self._source(corpus))
-
-    def _route(self, quality: float | None, trust: Trust | None, emit: Progress) -> Route:
-        if quality is not None and not 0 < quality < 1:
-            raise SettingsError(
-                f"a quality of {quality:g} cannot be asked for; give a share between 0 and 1, such as 0.9"
-            )
-        annotated, targets = self.annotations is not None, self.settings.targets
-        if quality is not None and not annotated:
-            targets = targets.model_copy(update={"agreement": quality})
-
-        def train(plan: Plan, source: Source, output: Path, budget: BudgetSettings) -> dict[str, Any]:
-            one = self._with(corpus=source.settings, budget=budget, targets=targets)
-            return one.mine(plan.instruction, source.paths, output, plan=plan, on_event=emit).summary
-
-        return Route(self.home, self.llm, self.settings, trust or Trust(), train, annotated, quality)
-
-    def _planned(self, question: str | Plan) -> Plan:
-        if isinstance(question, Plan):
-            return question
-        known = (entry.plan for entry in self.home.registry.entries() if entry.plan)
-        if plan := next((plan for plan in known if plan.instruction == question), None):
-            return plan
-        if self.llm is None:
-            raise RunError("planning needs an LLM; make the Falconer with llm=…, or ask with a plan")
-        with self.home.store() as store:
-            run = f"plan-{digest(question, self.llm.name)}"
-            budget = Budget(store, run, self.settings.budget, self.llm.price() is not None)
-            return planned(self.home, self.llm, question, budget)
-
-    def _source(self, corpus: Any) -> Source:
+    def _settings_for(self, corpus: Any) -> MineSettings:
         if isinstance(corpus, StoredCorpus):
-            return Source.of_stored(corpus)
-        paths = [place(path) for path in self._paths(corpus)]
-        return Source.of_files(paths[0].name, paths, self.settings.corpus)
+            return self.settings.model_copy(update={"corpus": stored_settings()})
+        return self.settings
 
-    def _with(self, **settings: Any) -> Falconer:
-        changed = self.settings.model_copy(update=settings)
-        return Falconer(self.llm, annotations=self.annotations, home=self.home.folder, settings=changed)
-
-    def train(self, plan: Plan, annotations: str | Path | Sequence[Annotation], **train: Any) -> Proxy:
-        """A proxy for ``plan``, trained on all of ``annotations`` (a file or what was read from one).
-
-        ``train`` is what else :func:`train_proxy` takes: ``unlabelled`` texts make it better.
-        """
-        told = annotations if isinstance(annotations, Sequence) and not isinstance(annotations, str) else None
-        known = list(told) if told is not None else read_annotations(Path(annotations), plan)  # type: ignore[arg-type]
-        options: dict[str, Any] = {"base": self.settings.base, "settings": self.settings.train}
-        return train_proxy(plan, known, **{**options, "passage_chars": self.settings.passage_chars, **train})
-
-    def _paths(self, corpus: Any) -> list[str]:
-        if isinstance(corpus, str | Path | Url):
-            corpus = [place(corpus)]
-        if isinstance(corpus, list | tuple) and corpus and all(isinstance(c, Path | Url) for c in corpus):
-            return [str(c.absolute()) for c in corpus]
-        return [str(spool(corpus, self.home.corpora, self.settings.corpus))]
+    def _trained_plan(self, question: str) -> Plan | None:
+        entries = self.home.registry.entries()
+        return next((entry.plan for entry in entries if entry.plan and entry.plan.instruction == question), None)
 
 
-def _thread(state: dict[str, Any], falconer: Falconer) -> str:
-    """One thread a job: the same call, on files that did not change, finds its checkpoints again."""
-    from langchain_falconer.graph import file_digest
-
-    asked = {k: v for k, v in state.items() if k not in ("output", "auto_approve")}
-    settings = falconer.settings.model_dump(exclude={"budget"})
-    files = [
-        open_corpus_files(state["corpus"], falconer.settings.corpus).fingerprint,
-        file_digest(state["annotations"]),
-    ]
-    return digest(asked, files, falconer.llm.name if falconer.llm else None, settings)
+def _ask_options(quality: float | None, trust: Trust | None, refresh: bool) -> AskOptions:
+    if quality is not None and not 0 < quality < 1:
+        raise SettingsError(
+            f"a quality of {quality:g} cannot be reached; request a share between 0 and 1, such as 0.9", field="quality"
+        )
+    return AskOptions(quality=quality, trust=trust or Trust(), refresh=refresh)
 
 
-def _resumable(graph: Any, config: Any, state: dict[str, Any]) -> dict[str, Any] | None:
-    """None to go on from the checkpoint of a run that was stopped; else the input of a new one.
+def _one_of(source: Any, texts: Sequence[str] | None, name: str) -> Any:
+    if (source is None) == (texts is None):
+        raise SettingsError(f"pass either {name} (files or documents) or texts", field=name)
+    if isinstance(texts, str):
+        raise SettingsError("texts is one string; pass a list of texts", field="texts")
+    return source if texts is None else list(texts)
 
-    Every stage finds what it has already done in the home, so starting anew pays nothing twice either.
+
+def _addresses(corpus: Any, output: Any) -> dict[str, str]:
+    """The whole addresses of URLs by what is shown of them; they travel beside the state, never in it."""
+    places = [*(files_of(corpus) or ()), *([as_place(output)] if output else [])]
+    return {str(place): place.address for place in places if isinstance(place, Url)}
+
+
+def _stream(
+    graph: Any,
+    config: Mapping[str, Any],
+    state: dict[str, Any],
+    on_event: ProgressCallback | None,
+    reviewer: Reviewer | None,
+) -> dict[str, Any]:
+    """Run a graph to its end, with the reviewer's answers to its interrupts; returns the summary."""
+    from langgraph.types import Command
+
+    entry: Any = None if _is_resumable(graph, config, state) else state
+    while True:
+        for mode, event in graph.stream(entry, config, stream_mode=["custom", "updates"], durability="sync"):
+            if mode == "custom" and on_event:
+                on_event(event)
+        snapshot = graph.get_state(config)
+        if not snapshot.interrupts:
+            summary: dict[str, Any] = snapshot.values["summary"]
+            return summary
+        if reviewer is None:
+            raise RunError("the plan waits for a review; pass a reviewer")
+        entry = Command(resume=reviewer(snapshot.interrupts[0].value).model_dump())
+
+
+def _is_resumable(graph: Any, config: Mapping[str, Any], state: Mapping[str, Any]) -> bool:
+    """Whether there is a checkpoint of the same job that was stopped.
+
+    Every node finds what it has already done in the home, so starting anew pays nothing twice either.
     """
     snapshot = graph.get_state(config)
-    stopped = bool(snapshot.next) and not snapshot.interrupts
-    same = all(snapshot.values.get(key) == state[key] for key in ("output", "auto_approve", "corpus"))
-    return None if stopped and same else state
+    was_stopped = bool(snapshot.next) and not snapshot.interrupts
+    return was_stopped and all(snapshot.values.get(key) == state[key] for key in ("output", "auto_approve", "corpus"))

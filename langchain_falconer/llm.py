@@ -13,12 +13,13 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import SecretStr, ValidationError
 
-from langchain_falconer._trace import untraced
 from langchain_falconer.errors import FalconerError, LLMError
+from langchain_falconer.settings import LLMSettings
+from langchain_falconer.tracing import untraced
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
@@ -47,33 +48,6 @@ _PRICES = {
 }
 
 
-class LLMSettings(BaseModel):
-    """How the LLM is asked.
-
-    ``timeout_s``, ``temperature`` and ``max_output_tokens`` shape models named by a string; a model given as an
-    object keeps its own. The rest holds for both.
-
-    Attributes:
-        timeout_s: Seconds that one attempt may take.
-        max_retries: Attempts after the first, on rate limits, server errors and lost connections.
-        requests_per_second: At most so many attempts start per second; ``None`` is no limit.
-        max_concurrency: At most so many attempts are under way at once.
-        temperature: Sampling temperature; 0 repeats itself best.
-        max_output_tokens: Where a reply is cut off.
-        usd_per_million_tokens: Price of input and of output tokens, for models that the price table lacks.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    timeout_s: Annotated[float, Field(gt=0)] = 120
-    max_retries: Annotated[int, Field(ge=0, le=100)] = 5
-    requests_per_second: Annotated[float, Field(gt=0)] | None = None
-    max_concurrency: Annotated[int, Field(ge=1)] = 4
-    temperature: Annotated[float, Field(ge=0)] = 0.0
-    max_output_tokens: Annotated[int, Field(ge=1)] = 1024
-    usd_per_million_tokens: tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(ge=0)]] | None = None
-
-
 @dataclass(frozen=True, slots=True)
 class Usage:
     """What asking took; ``usd`` is ``None`` where no price is known."""
@@ -82,6 +56,11 @@ class Usage:
     input_tokens: int = 0
     output_tokens: int = 0
     usd: float | None = None
+
+    @property
+    def tokens(self) -> int:
+        """Input and output tokens."""
+        return self.input_tokens + self.output_tokens
 
     def __add__(self, other: Usage) -> Usage:
         """The sum; its price is unknown as soon as one side's is, an empty side aside."""
@@ -273,7 +252,7 @@ class LLM:
 
 def _load(spec: str, settings: LLMSettings) -> BaseChatModel:
     if spec.startswith("gguf:"):
-        from langchain_falconer._gguf import GGUFChatModel
+        from langchain_falconer.gguf import GGUFChatModel
 
         return GGUFChatModel(
             path=spec.removeprefix("gguf:"), temperature=settings.temperature, max_tokens=settings.max_output_tokens

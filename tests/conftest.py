@@ -14,8 +14,9 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 import laptops
 import pytest
 
-from langchain_falconer.graph import MineSettings
-from langchain_falconer.proxy import Proxy, TrainSettings, train_proxy
+from langchain_falconer.model import Proxy
+from langchain_falconer.settings import MineSettings, TrainSettings
+from langchain_falconer.train import train_proxy
 
 _SENTENCES = [*laptops.reviews(30), "Is this a positive review? Extract the price of every laptop."]
 _SIZE = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}

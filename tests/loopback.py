@@ -19,7 +19,8 @@ from typing import Any
 
 from langchain_openai import ChatOpenAI
 
-from langchain_falconer.llm import LLM, LLMSettings
+from langchain_falconer.llm import LLM
+from langchain_falconer.settings import LLMSettings
 
 
 def llm_at(server: ChatServer, **settings: Any) -> LLM:

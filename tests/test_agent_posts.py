@@ -21,7 +21,7 @@ from loopback import ChatServer, llm_at
 
 from langchain_falconer import Falconer, FalconerToolkit
 from langchain_falconer.execute import read_rows
-from langchain_falconer.graph import MineSettings
+from langchain_falconer.settings import MineSettings
 from langchain_falconer.tools import MAX_TOKENS
 
 POSTS = int(os.environ.get("FALCONER_POSTS", "0"))

@@ -12,18 +12,11 @@ from pathlib import Path
 import pytest
 from loopback import ChatServer, llm_at
 
-from langchain_falconer.annotate import (
-    AnnotateSettings,
-    AnnotationStore,
-    Annotator,
-    Budget,
-    BudgetSettings,
-    has_answers,
-    recall,
-)
+from langchain_falconer.annotate import AnnotationStore, Annotator, Budget, has_answers, recall
 from langchain_falconer.errors import AnnotationError, BudgetError, SettingsError
 from langchain_falconer.llm import Usage
 from langchain_falconer.plan import Plan
+from langchain_falconer.settings import AnnotateSettings, BudgetSettings
 
 PLAN = Plan.parse(
     {

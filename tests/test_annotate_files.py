@@ -5,13 +5,7 @@ import json
 
 import pytest
 
-from langchain_falconer.annotate import (
-    AnnotationStore,
-    read_annotations,
-    recall,
-    store_annotations,
-    write_annotations,
-)
+from langchain_falconer.annotate import AnnotationStore, read_annotations, recall, store_annotations, write_annotations
 from langchain_falconer.errors import AnnotationError
 from langchain_falconer.plan import Plan
 from langchain_falconer.records import Answers, Label, Record, Span

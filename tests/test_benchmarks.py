@@ -7,7 +7,7 @@ import pytest
 from laptops import asked, is_positive, prices, reviews
 from loopback import ChatServer, llm_at
 
-from langchain_falconer.benchmarks import Trial, agents, proxy, teacher, training
+from langchain_falconer.benchmarks import Trial, agent_costs, continual, noisy_labels, proxy_quality
 from langchain_falconer.errors import CorpusError
 
 MOODS = {"good": "the review is positive", "bad": "the review is negative"}
@@ -55,7 +55,9 @@ def trial(data, tiny_bert):
     assert told
 
 
-@pytest.mark.parametrize("part", [proxy.zero_shot, proxy.calibration, teacher.noisy_teacher, training.in_a_row])
+@pytest.mark.parametrize(
+    "part", [proxy_quality.zero_shot, proxy_quality.calibration, noisy_labels.noisy_teacher, continual.in_a_row]
+)
 def test_every_part_scores_the_sets_asked_for_and_no_others(part, trial):
     found = part(trial)
     named = [row[0] for row in found["rows"] if row[0] != "mean"]
@@ -65,13 +67,13 @@ def test_every_part_scores_the_sets_asked_for_and_no_others(part, trial):
 
 
 def test_few_labels_are_compared_with_plain_fine_tuning_on_the_same_rows(trial):
-    found = proxy.few(replace(trial, sets=("semeval14_restaurants",)))
+    found = proxy_quality.few(replace(trial, sets=("semeval14_restaurants",)))
     assert [row[0] for row in found["rows"]] == ["semeval14_restaurants spans", "mean"]
     assert [len(pair) for pair in found["scores"]["semeval14_restaurants spans"]] == [2]
 
 
 def test_pace_is_told_for_one_step_and_for_six_and_for_a_start_without_torch(trial):
-    found = training.pace(trial)
+    found = continual.pace(trial)
     assert [len(r) for r in found["rounds"]] == [3]
     assert len(found["rows"]) == 3
 
@@ -88,10 +90,10 @@ def reader(request):
 @pytest.mark.parametrize("name", ["snips", "semeval14_restaurants"])
 def test_counts_by_reading_by_the_llm_and_by_falconer_cost_what_they_cost_once(name, data, tiny_bert, tmp_path):
     with ChatServer(reader) as server:
-        counting = agents.Counting(data, llm_at(server), tmp_path, 24, 20, sets=(name,), base=tiny_bert)
-        found = agents.run(counting)
+        counting = agent_costs.Counting(data, llm_at(server), tmp_path, 24, 20, sets=(name,), base=tiny_bert)
+        found = agent_costs.run(counting)
         paid = server.calls
-        again = agents.run(counting)
+        again = agent_costs.run(counting)
         assert server.calls == paid
     ways = {row[1]: dict(zip(found["columns"], row, strict=True)) for row in found["rows"]}
     assert list(ways) == ["agent that reads", "LLM on every text (projected)", "Falconer", "Falconer, untrained"]
@@ -118,7 +120,7 @@ def test_clauses_are_counted_in_passages_of_contracts(tmp_path):
             {"text": f"{part}\n\n{text}", "spans": [{**span, "start": len(part) + 2, "end": len(part) + 2 + len(held)}]}
         ]
         (tmp_path / "cuad" / f"{part}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    corpus = agents.clauses(tmp_path)
+    corpus = agent_costs.clauses(tmp_path)
     assert sorted(map(sorted, corpus.gold)) == [["Governing Law"], ["Governing Law"], ["none of these"]]
     for passage, gold in zip(corpus.texts, corpus.gold, strict=True):
         assert ("laws of Ohio" in passage) == (gold == {"Governing Law"})
@@ -126,4 +128,4 @@ def test_clauses_are_counted_in_passages_of_contracts(tmp_path):
 
 def test_data_that_is_not_there_is_said_with_the_option_that_names_it(tmp_path):
     with pytest.raises(CorpusError, match="--data"):
-        proxy.zero_shot(Trial(tmp_path))
+        proxy_quality.zero_shot(Trial(tmp_path))

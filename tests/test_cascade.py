@@ -13,14 +13,14 @@ from loopback import ChatServer, llm_at
 from rich.console import Console
 
 from langchain_falconer import Falconer, Plan
-from langchain_falconer.annotate import Annotation, BudgetSettings
+from langchain_falconer.annotate import Annotation
 from langchain_falconer.corpus import open_corpus
 from langchain_falconer.errors import SettingsError
-from langchain_falconer.execute import Cascade, Run, RunSettings, Targets, read_rows
-from langchain_falconer.graph import MineSettings
-from langchain_falconer.proxy import sureness
+from langchain_falconer.execute import Cascade, Run, read_rows
+from langchain_falconer.model import confidence_of
 from langchain_falconer.records import Answers, Label, Span
 from langchain_falconer.report import print_summary
+from langchain_falconer.settings import BudgetSettings, MineSettings, RunSettings, Targets
 
 KINDS = ("agreement", "recall", "precision", "spans")
 
@@ -91,7 +91,7 @@ class Job:
         self.folder = folder
         self.run = Run(proxy, open_corpus(texts), folder / "shards", RunSettings(shard_texts=50), known, scored=True)
         self.report = self.run()
-        self.sure = dict(zip(texts, (sureness(a) for a in proxy.answers(texts)), strict=True))
+        self.sure = dict(zip(texts, (confidence_of(a) for a in proxy.answers(texts)), strict=True))
         self.match = {row["text"]: row["match"] for row in self.run.rows}
         self.others = {t for match in (True, False) for t in self.least_sure(match)[: len(self.match) // 10 : 2]}
         self.asked = []

@@ -25,15 +25,9 @@ from hypothesis import strategies as st
 from langchain_core.document_loaders import BaseLoader
 from langchain_core.documents import Document as LangChainDocument
 
-from langchain_falconer.corpus import (
-    BadRow,
-    CorpusSettings,
-    Document,
-    open_corpus,
-    open_corpus_files,
-    spool,
-)
+from langchain_falconer.corpus import BadRow, Document, materialize, open_corpus, open_corpus_files
 from langchain_falconer.errors import CorpusError
+from langchain_falconer.settings import CorpusSettings
 
 RECORD = CorpusSettings(on_bad_row="record")
 ROWS = [
@@ -125,7 +119,7 @@ def test_objects_in_memory_give_the_same_documents_and_spool_to_the_same_file(so
     corpus = open_corpus(source)
     assert list(corpus) == DOCS
     assert list(corpus) == DOCS
-    assert spool(source, tmp_path) == spool(ROWS, tmp_path)
+    assert materialize(source, tmp_path) == materialize(ROWS, tmp_path)
     assert corpus.fingerprint == open_corpus(ROWS).fingerprint
 
 
@@ -512,7 +506,7 @@ def test_two_rows_of_one_id_are_named(tmp_path: Path) -> None:
         "two.parquet:1",
     ]
     with pytest.raises(CorpusError, match="the id 'a' of an earlier one"):
-        spool(iter([LOADED[0], LOADED[0]]), one.parent / "spool")
+        materialize(iter([LOADED[0], LOADED[0]]), one.parent / "spool")
 
 
 def test_a_named_id_must_be_there(tmp_path: Path) -> None:
@@ -539,13 +533,13 @@ def test_spooling_gives_the_same_records_back(tmp_path: Path) -> None:
         LangChainDocument(page_content=" "),
         LangChainDocument(page_content="x", metadata={"s": "\ud800"}),
     ]
-    path = spool(iter(source), tmp_path / "new" / "folder", RECORD)
+    path = materialize(iter(source), tmp_path / "new" / "folder", RECORD)
     stamp = path.stat().st_mtime_ns
     assert list(open_corpus(path, RECORD)) == list(open_corpus(source, RECORD))
-    assert spool(source, path.parent, RECORD) == path
+    assert materialize(source, path.parent, RECORD) == path
     assert path.stat().st_mtime_ns == stamp
     assert [one for one in path.parent.iterdir() if one.name != ".lock"] == [path]
-    only_bad = spool(["", " "], tmp_path, RECORD)
+    only_bad = materialize(["", " "], tmp_path, RECORD)
     assert list(open_corpus(only_bad, RECORD)) == list(open_corpus(["", " "], RECORD))
 
 
@@ -554,7 +548,7 @@ def test_who_spools_the_same_at_once_gets_the_same_file(tmp_path: Path, monkeypa
     monkeypatch.setattr(os, "fsync", lambda file: written.wait(20))
 
     def spooled(folder: Path) -> tuple[str, Path]:
-        path = spool(["one", "two"], folder)
+        path = materialize(["one", "two"], folder)
         return open_corpus_files([path]).fingerprint, path
 
     for i in range(20):
@@ -567,16 +561,16 @@ def test_who_spools_the_same_at_once_gets_the_same_file(tmp_path: Path, monkeypa
 
 def test_a_spool_that_fails_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match="text 1: its text is empty"):
-        spool(["a", ""], tmp_path)
+        materialize(["a", ""], tmp_path)
     assert not list(tmp_path.iterdir())
     (tmp_path / "file").touch()
     with pytest.raises(CorpusError, match="cannot be written"):
-        spool(["a"], tmp_path / "file")
+        materialize(["a"], tmp_path / "file")
 
 
 def test_a_row_that_would_outgrow_the_limit_in_the_spool_is_bad(tmp_path: Path) -> None:
     small = CorpusSettings(max_row_bytes=40, on_bad_row="record")
-    path = spool(["fine", "\n" * 10 + "x" * 25], tmp_path, small)
+    path = materialize(["fine", "\n" * 10 + "x" * 25], tmp_path, small)
     good, bad = open_corpus(path, CorpusSettings(on_bad_row="record"))
     assert good == Document("0", "fine")
     assert isinstance(bad, BadRow)
@@ -596,7 +590,7 @@ def test_any_documents_survive_the_spool(tmp_path: Path, pairs: list[tuple[str, 
     source = [LangChainDocument(page_content=text, metadata=metadata) for text, metadata in pairs]
     records = list(open_corpus(source, RECORD))
     assert len(records) == len(source)
-    assert list(open_corpus(spool(source, tmp_path, RECORD), RECORD)) == records
+    assert list(open_corpus(materialize(source, tmp_path, RECORD), RECORD)) == records
     for record, (text, metadata) in zip(records, pairs, strict=True):
         assert isinstance(record, BadRow) if not text.strip() else (record.text, record.metadata) == (text, metadata)
 

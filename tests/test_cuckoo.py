@@ -12,9 +12,10 @@ from laptops import PLAN, annotation_row, annotations, is_positive, reviews, wri
 
 from langchain_falconer import Falconer
 from langchain_falconer.errors import ProxyError
-from langchain_falconer.graph import MineSettings
+from langchain_falconer.model import Proxy
 from langchain_falconer.plan import Plan
-from langchain_falconer.proxy import Proxy, TrainSettings, train_proxy
+from langchain_falconer.settings import MineSettings, TrainSettings
+from langchain_falconer.train import train_proxy
 
 TEXTS = reviews(9)
 HARD_TEXTS = [
@@ -74,7 +75,7 @@ def test_a_text_is_read_in_the_prompt_and_the_words_that_cuckoo_was_trained_on(t
     from transformers import AutoTokenizer
 
     proxy = Proxy.zero_shot(plan_of(LIKED, OTHER), base=tiny_cuckoo)
-    proxy.use(spy := Spy())
+    proxy.set_session(spy := Spy())
     proxy.run(["I love it, $5.\nYes"])
     # As its run_ner.py does with the words that spaCy finds in the prompt of its README.
     taught = AutoTokenizer.from_pretrained(tiny_cuckoo, add_prefix_space=True)
@@ -91,7 +92,7 @@ def test_a_long_text_is_covered_to_its_end_and_the_prompt_always_fits(passage_ch
     proxy = Proxy.zero_shot(plan_of(LIKED), base=tiny_cuckoo, passage_chars=passage_chars)
     text = "  We love books. " * 400
     assert offsets(proxy.answers([text])[0]) == loved(text)
-    proxy.use(spy := Spy())
+    proxy.set_session(spy := Spy())
     proxy.run([text])
     assert len(spy.seen) > 1
     assert all(len(ids) <= 512 for ids in spy.seen)

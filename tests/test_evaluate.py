@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from langchain_falconer.errors import AnnotationError
 from langchain_falconer.evaluate import (
-    Estimate,
-    Metric,
+    Proportion,
     Quality,
     evaluate_plan,
     expected_calibration_error,
@@ -29,6 +28,7 @@ from langchain_falconer.evaluate import (
 )
 from langchain_falconer.plan import Plan
 from langchain_falconer.records import Answers, Label, Span
+from langchain_falconer.settings import Metric
 
 # --- intervals
 
@@ -36,10 +36,10 @@ from langchain_falconer.records import Answers, Label, Span
 def test_proportion_is_the_exact_clopper_pearson_interval():
     estimate = proportion(8, 10)  # published: 0.4439 to 0.9748
     assert estimate.value == 0.8
-    assert (estimate.interval.low, estimate.interval.high) == pytest.approx((0.44390, 0.97479), abs=1e-5)
-    assert proportion(0, 30).interval.high == pytest.approx(1 - 0.025 ** (1 / 30))
-    assert proportion(30, 30).interval.low == pytest.approx(0.025 ** (1 / 30))
-    assert Estimate.from_dict(json.loads(json.dumps(estimate.to_dict()))) == estimate
+    assert (estimate.low, estimate.high) == pytest.approx((0.44390, 0.97479), abs=1e-5)
+    assert proportion(0, 30).high == pytest.approx(1 - 0.025 ** (1 / 30))
+    assert proportion(30, 30).low == pytest.approx(0.025 ** (1 / 30))
+    assert Proportion.from_dict(json.loads(json.dumps(estimate.to_dict()))) == estimate
 
 
 @pytest.mark.parametrize(("successes", "n"), [(0, 0), (3, 2), (-1, 2)])
@@ -65,7 +65,7 @@ def test_no_error_seen_is_no_certainty():
 
 def test_no_trial_says_that_nothing_is_known():
     estimate = proportion_by_text([0, 0], [0, 0])
-    assert (estimate.interval.low, estimate.interval.high, estimate.n) == (0.0, 1.0, 0)
+    assert (estimate.low, estimate.high, estimate.n) == (0.0, 1.0, 0)
 
 
 def test_trials_that_err_together_widen_the_interval():
@@ -78,8 +78,8 @@ def test_trials_that_err_together_widen_the_interval():
 @given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), max_size=30))
 def test_the_interval_holds_the_value(counts):
     estimate = proportion_by_text([x for x, _ in counts], [x + more for x, more in counts])
-    assert 0 <= estimate.interval.low <= estimate.value <= estimate.interval.high <= 1
-    assert estimate.interval.high > estimate.interval.low
+    assert 0 <= estimate.low <= estimate.value <= estimate.high <= 1
+    assert estimate.high > estimate.low
 
 
 def _decisions(rng, n, share, correlation):
@@ -113,14 +113,14 @@ def test_span_scores_count_exact_offsets_only():
     assert (scores.tp, scores.fp, scores.fn, scores.support) == (2, 2, 1, 3)
     assert (scores.precision, scores.recall) == (0.5, pytest.approx(2 / 3))
     assert scores.f1.value == pytest.approx(4 / 7)
-    assert scores.f1.interval.low < 4 / 7 < scores.f1.interval.high
+    assert scores.f1.low < 4 / 7 < scores.f1.high
 
 
 @pytest.mark.parametrize("answers", [[], [[]], [[], []]])
 def test_nothing_to_find_and_nothing_found_is_right_but_unproven(answers):
     scores = span_scores(answers, answers)
     assert (scores.precision, scores.recall, scores.f1.value) == (1.0, 1.0, 1.0)
-    assert (scores.f1.interval.low, scores.f1.interval.high) == (0.0, 1.0)
+    assert (scores.f1.low, scores.f1.high) == (0.0, 1.0)
 
 
 def test_finding_nothing_where_there_was_something_is_worth_nothing():

@@ -12,20 +12,21 @@ import pytest
 from laptops import PLAN, annotations, is_positive, reviews, write_corpus, write_lines
 
 from langchain_falconer.annotate import Annotation
-from langchain_falconer.corpus import CorpusSettings, open_corpus, open_corpus_files
+from langchain_falconer.corpus import open_corpus, open_corpus_files
 from langchain_falconer.errors import CorpusError, ProxyError, RunError, SettingsError
 from langchain_falconer.execute import (
     AGREEMENT,
+    RowStatistics,
     Run,
-    RunSettings,
-    Tally,
     check_output,
     choose_backend,
-    decisions_alike,
     read_rows,
+    share_of_equal_decisions,
 )
-from langchain_falconer.proxy import Proxy, TrainSettings, train_proxy
+from langchain_falconer.model import Proxy
 from langchain_falconer.records import Answers, Label, Span
+from langchain_falconer.settings import CorpusSettings, RunSettings, TrainSettings
+from langchain_falconer.train import train_proxy
 
 TEXTS = [*reviews(45), "👩‍👩‍👧 $5\r\nI love 素晴らしい, paid $77", "x" * 2500]
 
@@ -68,8 +69,8 @@ def test_rows_are_the_contracts_in_corpus_order(proxy, corpus, tmp_path):
         for spans in row["spans"].values():
             for span in spans:
                 assert row["text"][span["start"] : span["end"]] == span["text"]
-    assert (report.tally.total, report.tally.failed) == (len(TEXTS), 0)
-    assert report.tally.matched == sum(row["match"] for row in found)
+    assert (report.statistics.total, report.statistics.failed) == (len(TEXTS), 0)
+    assert report.statistics.matched == sum(row["match"] for row in found)
     assert report.texts == len(TEXTS)
 
 
@@ -170,7 +171,7 @@ def test_missing_shards_are_computed_again_to_the_same_bytes(proxy, corpus, tmp_
     again = run(proxy, corpus, tmp_path)
     assert again.output.read_bytes() == wanted
     assert again.texts == 27
-    assert again.tally == first.tally
+    assert again.statistics == first.statistics
     resumed = run(proxy, corpus, tmp_path)
     assert (resumed.texts, resumed.texts_per_second) == (0, None)
     assert resumed.output.read_bytes() == wanted
@@ -203,7 +204,7 @@ def test_another_proxy_has_shards_of_its_own(proxy, corpus, tiny_roberta, tmp_pa
     other = train_proxy(PLAN, known, base=tiny_roberta, settings=settings.model_copy(update={"epochs": 1.0}))
     other.manifest["settings"] = proxy.manifest["settings"]  # as if it had been trained alike, from another base
     other.manifest["calibration"] = proxy.manifest.get("calibration")
-    proxy.use(proxy.torch_session())
+    proxy.set_session(proxy.torch_session())
     one = run(proxy, corpus, tmp_path).output.read_bytes()
     two = run(other, corpus, tmp_path, "two.jsonl").output.read_bytes()
     assert one != two
@@ -222,7 +223,7 @@ def test_bad_rows_are_recorded_with_their_reason(proxy, tmp_path):
     assert [row["id"] for row in found] == ["a", "b", "c", "d"]
     assert "line 2" in found[1]["error"]
     assert "empty" in found[1]["error"]
-    assert (report.tally.total, report.tally.failed) == (4, 2)
+    assert (report.statistics.total, report.statistics.failed) == (4, 2)
 
 
 # ---- known answers
@@ -311,12 +312,12 @@ def test_a_backend_that_decides_otherwise_is_refused(own, monkeypatch):
 
 
 def test_bfloat16_decides_and_scores_like_float32(own):
-    own.use(own.torch_session())
-    exact = own.answers(TEXTS, everything=True)
-    own.use(own.bf16_session())
-    near = own.answers(TEXTS, everything=True)
-    assert decisions_alike(exact, near) >= AGREEMENT
-    alone = [own.answers([text], everything=True)[0] for text in TEXTS]  # nothing is filled up there
+    own.set_session(own.torch_session())
+    exact = own.answers(TEXTS, apply_conditions=False)
+    own.set_session(own.bf16_session())
+    near = own.answers(TEXTS, apply_conditions=False)
+    assert share_of_equal_decisions(exact, near) >= AGREEMENT
+    alone = [own.answers([text], apply_conditions=False)[0] for text in TEXTS]  # nothing is filled up there
     for other in (near, alone):
         off = [abs(a.labels["positive"].score - b.labels["positive"].score) for a, b in zip(exact, other, strict=True)]
         assert max(off) < 0.02
@@ -325,8 +326,8 @@ def test_bfloat16_decides_and_scores_like_float32(own):
 def test_bfloat16_gives_the_same_on_any_number_of_cores(own):
     told = []
     for cores in (1, 2):
-        own.use(own.bf16_session(cores))
-        told.append(own.answers(TEXTS * 8, everything=True))
+        own.set_session(own.bf16_session(cores))
+        told.append(own.answers(TEXTS * 8, apply_conditions=False))
     assert told[0] == told[1]
 
 
@@ -334,20 +335,20 @@ def test_computing_on_several_cores_leaves_torch_as_it_was(own):
     import torch
 
     before = torch.get_num_threads()
-    own.use(own.bf16_session(2))
+    own.set_session(own.bf16_session(2))
     own.answers(TEXTS)
     with ThreadPoolExecutor(1) as pool:
         assert {torch.get_num_threads(), pool.submit(torch.get_num_threads).result()} == {before}
 
 
 def test_a_bert_that_is_kept_runs_in_bfloat16_without_transformers(proxy_folder):
-    from langchain_falconer.proxy._bert import BertSession
+    from langchain_falconer.model.bf16_bert import BertSession
 
     if not BertSession.fits({}):
         pytest.skip("torch has no bfloat16 of oneDNN here")
     code = (
-        "import sys; from langchain_falconer.proxy import Proxy; proxy = Proxy.load(sys.argv[1]); "
-        "proxy.use(proxy.bf16_session()); assert proxy.run(['It works']); print('transformers' in sys.modules)"
+        "import sys; from langchain_falconer.model import Proxy; proxy = Proxy.load(sys.argv[1]); "
+        "proxy.set_session(proxy.bf16_session()); assert proxy.run(['It works']); print('transformers' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code, str(proxy_folder)], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
@@ -391,9 +392,9 @@ def test_a_backend_that_answers_annotations_worse_is_refused(own, monkeypatch):
 
 def test_agreement_counts_decisions():
     yes, no = Answers({"a": Label(True)}, {"s": ()}), Answers({"a": Label(False)}, {"s": (Span(0, 1, "x"),)})
-    assert decisions_alike([yes, no], [yes, no]) == 1
-    assert decisions_alike([yes, no], [yes, yes]) == 0.5
-    assert decisions_alike([], []) == 1
+    assert share_of_equal_decisions([yes, no], [yes, no]) == 1
+    assert share_of_equal_decisions([yes, no], [yes, yes]) == 0.5
+    assert share_of_equal_decisions([], []) == 1
 
 
 # ---- outputs
@@ -423,11 +424,11 @@ def test_an_earlier_output_stays_until_the_new_one_is_whole(proxy, tmp_path):
 
 def test_a_tally_goes_through_json_and_adds_up(proxy, corpus, tmp_path):
     report = run(proxy, corpus, tmp_path)
-    again = Tally.from_dict(json.loads(json.dumps(report.tally.to_dict())))
-    assert again == report.tally
-    again += report.tally
-    assert again.total == 2 * report.tally.total
-    summary = report.tally.summary()
+    again = RowStatistics.from_dict(json.loads(json.dumps(report.statistics.to_dict())))
+    assert again == report.statistics
+    again += report.statistics
+    assert again.total == 2 * report.statistics.total
+    summary = report.statistics.summary()
     found = rows(report.output)
     assert summary["labels"]["positive"]["true"] == sum(r["labels"]["positive"]["value"] for r in found)
     assert summary["spans"]["price"]["spans"] == sum(len(r["spans"].get("price", [])) for r in found)

@@ -19,8 +19,8 @@ from laptops import PLAN, asked, is_positive, reviews, teacher
 from loopback import ChatServer
 
 from langchain_falconer import Falconer, FalconerToolkit
-from langchain_falconer.graph import MineSettings
 from langchain_falconer.plan import Plan
+from langchain_falconer.settings import MineSettings
 
 SECONDS = float(os.environ.get("FALCONER_AGENTS_SECONDS", "0"))
 ROUNDS = 2

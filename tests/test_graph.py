@@ -16,11 +16,9 @@ from loopback import ChatServer, llm_at
 from typing_extensions import TypedDict
 
 from langchain_falconer import Falconer, FalconerContext, Plan, create_falconer_graph
-from langchain_falconer.annotate import BudgetSettings
 from langchain_falconer.errors import BudgetError, ProxyError, RunError, SettingsError
-from langchain_falconer.execute import Targets
 from langchain_falconer.graph import Review
-from langchain_falconer.proxy import TrainSettings
+from langchain_falconer.settings import BudgetSettings, Targets, TrainSettings
 
 MARKER = "zanzibar marker"
 TEXTS = [f"{text} {MARKER}" for text in reviews(90)]
@@ -312,10 +310,10 @@ def test_a_training_that_held_out_texts_speak_against_goes_back_and_says_so(sett
         return falconer.mine("x", write_corpus(tmp_path / "corpus.jsonl", reviews(20)), plan=plan).summary
 
     usual = mined("usual")
-    assert (usual["training"]["kept_after"], usual["messages"]) == ([1.0], [])
+    assert (usual["training"]["selected_after"], usual["messages"]) == ([1.0], [])
     (sample,) = (tmp_path / "usual").glob("runs/*/sample-0.json")
     opposed = mined("opposed", json.loads(sample.read_text())["held_out"])
-    assert opposed["training"]["kept_after"][0] < 1
+    assert opposed["training"]["selected_after"][0] < 1
     assert "training went on for too long" in opposed["messages"][0]
     assert "the very ones that quality is measured on" in opposed["messages"][0]
 

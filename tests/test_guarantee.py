@@ -7,15 +7,8 @@ import pytest
 from scipy.stats import binom
 
 from langchain_falconer.corpus import sample_uniform
-from langchain_falconer.evaluate import (
-    Certificate,
-    Population,
-    can_certify,
-    certify,
-    fewest_to_certify,
-    proportion,
-)
-from langchain_falconer.execute import Targets
+from langchain_falconer.evaluate import Certificate, Population, can_certify, certify, fewest_to_certify, proportion
+from langchain_falconer.settings import Targets
 
 WORLDS = 1_000
 CONFIDENCE = 0.9  # a promise that may be broken in a tenth of the worlds is tried harder than one in a twentieth
@@ -34,7 +27,7 @@ def test_the_cut_is_the_score_of_the_first_failure_that_is_too_many():
     assert not certificate.allows(scores[100])
     assert certificate.allows(np.nextafter(scores[100], 1))
     assert (certificate.n, certificate.failures) == (300, 11)
-    assert certificate.alone == pytest.approx(proportion(289, 300, 0.9).interval.low)
+    assert certificate.alone == pytest.approx(proportion(289, 300, 0.9).low)
     assert Certificate.from_dict(json.loads(json.dumps(certificate.to_dict()))) == certificate
 
 
@@ -176,7 +169,7 @@ SETTINGS = {
 def assert_kept(outcomes):
     """At most a tenth of the promises are broken, as far as so many worlds can tell."""
     broken = sum(not kept for kept, _ in outcomes)
-    assert proportion(broken, len(outcomes), 0.99).interval.low <= 1 - CONFIDENCE, f"{broken} of {len(outcomes)}"
+    assert proportion(broken, len(outcomes), 0.99).low <= 1 - CONFIDENCE, f"{broken} of {len(outcomes)}"
 
 
 @pytest.mark.parametrize("setting", SETTINGS)
@@ -215,7 +208,7 @@ def test_promises_are_not_kept_by_promising_nothing():
         failed = rng.random(300) < 1 - target + 10 / n
         broken += certify(rng.random(300), failed, target, CONFIDENCE).cut is None
     assert broken / WORLDS > 0.02
-    assert proportion(broken, WORLDS, 0.99).interval.low <= 1 - CONFIDENCE
+    assert proportion(broken, WORLDS, 0.99).low <= 1 - CONFIDENCE
 
 
 def test_promises_are_kept_where_training_texts_drop_out_of_the_sample():

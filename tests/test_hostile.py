@@ -7,8 +7,9 @@ import random
 import numpy as np
 import pytest
 
-from langchain_falconer.corpus import CorpusSettings, open_corpus_files
+from langchain_falconer.corpus import open_corpus_files
 from langchain_falconer.execute import Run, read_rows
+from langchain_falconer.settings import CorpusSettings
 
 HOSTILE = int(os.environ.get("FALCONER_HOSTILE", "300"))
 EMOJI = ["👩‍👩‍👧‍👦", "🏳️‍🌈", "🇩🇪🇫🇷", "👍🏽", "\U000e0041"]
@@ -61,12 +62,12 @@ def test_every_hostile_text_is_answered_exactly_or_failed_with_its_reason(name, 
     random.Random(7).shuffle(told)
     file = tmp_path / "corpus.jsonl"
     file.write_bytes(b"".join(b'{"text": %s}\r\n' % line.encode() for line, _ in told))
-    proxy.use(Wild())
+    proxy.set_session(Wild())
     corpus = open_corpus_files([file], CorpusSettings(on_bad_row="record"))
     report = Run(proxy, corpus, tmp_path / "shards")(tmp_path / name)
     found = list(read_rows(report.output))
     assert [row["id"] for row in found] == [str(i) for i in range(len(told))]
-    assert report.tally.failed == len(UNREADABLE)
+    assert report.statistics.failed == len(UNREADABLE)
     spans = 0
     for i, (row, (line, text)) in enumerate(zip(found, told, strict=True)):
         if text is None:

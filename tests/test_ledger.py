@@ -16,9 +16,10 @@ import pytest
 from laptops import reviews, write_corpus, write_lines
 
 import langchain_falconer
-from langchain_falconer.corpus import CorpusSettings, open_corpus_files
+from langchain_falconer.corpus import open_corpus_files
 from langchain_falconer.errors import CorpusError, RunError
-from langchain_falconer.execute import Run, RunSettings, read_rows
+from langchain_falconer.execute import Run, read_rows
+from langchain_falconer.settings import CorpusSettings, RunSettings
 
 KILLS = int(os.environ.get("FALCONER_KILLS", "3"))
 TEXTS = reviews(60)
@@ -78,7 +79,7 @@ def rows(report):
 def test_a_text_that_comes_again_is_computed_once(proxy, run, tmp_path):
     once = write_corpus(tmp_path / "once.jsonl", TEXTS[:10])
     again = write_corpus(tmp_path / "again.jsonl", [t for i in range(8) for t in (*TEXTS[:10], TEXTS[i])])
-    proxy.use(session := Counting(proxy))
+    proxy.set_session(session := Counting(proxy))
     wanted = {row["text"]: row for row in rows(run(once))}
     assert session.rows == 10
     found = rows(run(again))
@@ -88,7 +89,7 @@ def test_a_text_that_comes_again_is_computed_once(proxy, run, tmp_path):
 
 
 def test_long_texts_that_come_again_within_a_shard_are_computed_once(proxy, run, tmp_path):
-    proxy.use(session := Counting(proxy))
+    proxy.set_session(session := Counting(proxy))
     long = "I love it, paid $77. " * 100
     run(write_corpus(tmp_path / "one.jsonl", [long]))
     alone = session.rows
@@ -121,8 +122,9 @@ _CHILD = """
 import sys
 from pathlib import Path
 from langchain_falconer.corpus import open_corpus_files
-from langchain_falconer.execute import Run, RunSettings
-from langchain_falconer.proxy import Proxy
+from langchain_falconer.execute import Run
+from langchain_falconer.settings import RunSettings
+from langchain_falconer.model import Proxy
 proxy, corpus, folder = map(Path, sys.argv[1:])
 run = Run(Proxy.load(proxy), open_corpus_files([corpus]), folder / "shards", RunSettings(shard_texts=20))
 run(folder / "out.jsonl")
@@ -198,7 +200,7 @@ def test_what_changed_in_a_corpus_is_computed_again_and_the_rest_is_not(run, tmp
     run(write_lines(tmp_path / "c.jsonl", [*lines[:25], {"id": "x", "text": ""}, *lines[26:]]))
     mended = run(write_lines(tmp_path / "c.jsonl", [*lines, {"id": "60", "text": "I love it, paid $3"}]))
     assert mended.texts == 11
-    assert mended.tally.failed == 0
+    assert mended.statistics.failed == 0
     fresh = run(tmp_path / "c.jsonl", "fresh.jsonl", shards="fresh")
     assert rows(mended) == rows(fresh)
 
@@ -206,19 +208,19 @@ def test_what_changed_in_a_corpus_is_computed_again_and_the_rest_is_not(run, tmp
 def test_a_text_that_the_proxy_fails_on_is_a_row_with_its_reason(proxy, run, tmp_path):
     ill = TEXTS[23]
     corpus = write_corpus(tmp_path / "c.jsonl", [*TEXTS, ill])
-    proxy.use(session := Counting(proxy, [ill]))
+    proxy.set_session(session := Counting(proxy, [ill]))
     report = run(corpus)
     found = rows(report)
-    assert report.tally.failed == 2
+    assert report.statistics.failed == 2
     said = "the proxy failed on this text: no room for this one"
     assert [row for row in found if "error" in row] == [{"id": i, "text": ill, "error": said} for i in ("r23", "r60")]
     assert all("labels" in row for row in found if row["text"] != ill)
     session.ill, session.rows = [], 0
-    assert run(corpus).tally.failed == 2
+    assert run(corpus).statistics.failed == 2
     assert session.rows == 0
     retried = run(corpus, retry_failed=True)
     assert session.rows == 1
-    assert (retried.texts, retried.tally.failed, retried.tally.total) == (2, 0, 61)
+    assert (retried.texts, retried.statistics.failed, retried.statistics.total) == (2, 0, 61)
     healed = rows(retried)
     assert [row for row in healed if row["text"] != ill] == [row for row in found if row["text"] != ill]
     assert [healed[i]["labels"] for i in (23, 60)] == [proxy.run([ill])[0].to_dict()["labels"]] * 2
@@ -226,7 +228,7 @@ def test_a_text_that_the_proxy_fails_on_is_a_row_with_its_reason(proxy, run, tmp
 
 
 def test_a_proxy_that_answers_nothing_is_an_error_and_not_a_file_of_errors(proxy, run, tmp_path):
-    proxy.use(Counting(proxy, TEXTS))
+    proxy.set_session(Counting(proxy, TEXTS))
     with pytest.raises(RunError, match=r"answers no text at all .*no room.*another backend"):
         run(write_corpus(tmp_path / "c.jsonl", TEXTS))
     assert not list((tmp_path / "shards").glob("*/0*"))
@@ -236,7 +238,7 @@ def test_a_proxy_that_answers_nothing_is_an_error_and_not_a_file_of_errors(proxy
 
 
 def test_memory_is_flat(proxy, run, tmp_path):
-    proxy.use(Blank(proxy))
+    proxy.set_session(Blank(proxy))
 
     def peak(texts):
         corpus = write_corpus(tmp_path / f"{texts}.jsonl", (f"{i} I love it. " + "x " * 600 for i in range(texts)))

@@ -11,7 +11,8 @@ from langchain_openai import ChatOpenAI
 from loopback import ChatServer
 
 from langchain_falconer.errors import BudgetError, LLMError
-from langchain_falconer.llm import LLM, LLMSettings, Usage
+from langchain_falconer.llm import LLM, Usage
+from langchain_falconer.settings import LLMSettings
 
 SCHEMA = {
     "title": "Answer",

@@ -5,8 +5,8 @@ import random
 import numpy as np
 import pytest
 
+from langchain_falconer.model import Proxy
 from langchain_falconer.plan import Plan
-from langchain_falconer.proxy import Proxy
 
 PLAN = Plan.parse(
     {

@@ -8,9 +8,12 @@ from laptops import PLAN, annotations, is_positive, prices, reviews
 
 from langchain_falconer.annotate import Annotation
 from langchain_falconer.errors import ProxyError
+from langchain_falconer.model import Proxy
 from langchain_falconer.plan import Plan
-from langchain_falconer.proxy import Past, Proxy, Registry, TrainSettings, train_proxy
 from langchain_falconer.records import Answers, Label, Span
+from langchain_falconer.registry import Registry
+from langchain_falconer.settings import TrainSettings
+from langchain_falconer.train import Previous, PreviousTask, train_proxy
 
 LEARN = TrainSettings(epochs=30, learning_rate=3e-3)
 SEEN, UNSEEN = reviews(60), reviews(30, start=60)
@@ -23,7 +26,7 @@ DEEDS = Plan.parse(
         ],
     }
 )
-FIRST = Past(PLAN, annotations(SEEN))
+FIRST = PreviousTask(PLAN, annotations(SEEN))
 
 
 def deed(text):
@@ -43,7 +46,7 @@ def deeds_right(proxy):
 
 
 def prices_right(proxy):
-    found = proxy.answers(UNSEEN, everything=True)
+    found = proxy.answers(UNSEEN, apply_conditions=False)
     liked = [(a, t) for a, t in zip(found, UNSEEN, strict=True) if is_positive(t)]
     assert liked
     return sum([s.text for s in a.spans["price"]] == prices(t) for a, t in liked) / len(liked)
@@ -56,7 +59,7 @@ def first(tiny_bert):
 
 @pytest.fixture(scope="module")
 def second(first):
-    return train_proxy(DEEDS, deeds(SEEN), after=first, replay=[FIRST], settings=LEARN)
+    return train_proxy(DEEDS, deeds(SEEN), base=Previous(first, [FIRST]), settings=LEARN)
 
 
 def test_the_new_task_is_learnt_and_the_old_one_kept(first, second):
@@ -67,16 +70,16 @@ def test_the_new_task_is_learnt_and_the_old_one_kept(first, second):
 
 
 def test_the_old_task_is_kept_where_there_is_nothing_to_rehearse_it_by(first):
-    without = train_proxy(DEEDS, deeds(SEEN), after=first, settings=LEARN)
+    without = train_proxy(DEEDS, deeds(SEEN), base=Previous(first), settings=LEARN)
     assert deeds_right(without) >= 20
     assert prices_right(without.recall(PLAN)) >= 0.7
 
 
 def test_old_texts_are_gone_over_again_where_nobody_annotated_them(first):
     settings = LEARN.model_copy(update={"epochs": 20.0})
-    old = Past(PLAN, [], reviews(60, start=200))
+    old = PreviousTask(PLAN, [], reviews(60, start=200))
     alone, later = (
-        train_proxy(DEEDS, deeds(SEEN), after=first, replay=past, settings=settings) for past in ([], [old])
+        train_proxy(DEEDS, deeds(SEEN), base=Previous(first, past), settings=settings) for past in ([], [old])
     )
     assert later.manifest["training"]["steps"] == 2 * alone.manifest["training"]["steps"]
     assert deeds_right(later) >= 20
@@ -84,7 +87,7 @@ def test_old_texts_are_gone_over_again_where_nobody_annotated_them(first):
 
 
 def test_what_nobody_annotated_teaches_while_the_old_is_kept(first):
-    later = train_proxy(DEEDS, deeds(SEEN), after=first, replay=[FIRST], unlabelled=UNSEEN, settings=LEARN)
+    later = train_proxy(DEEDS, deeds(SEEN), base=Previous(first, [FIRST]), unlabelled=UNSEEN, settings=LEARN)
     assert deeds_right(later) >= 20
     assert prices_right(later.recall(PLAN)) >= 0.7
 
@@ -98,7 +101,9 @@ def test_what_is_remembered_is_saved_and_answers_its_own_questions(second, tmp_p
     assert [[s.text for s in found] for found in loaded.get_span(liked, "Extract the price")] == list(
         map(prices, liked)
     )
-    third = train_proxy(PLAN, FIRST.annotations, after=loaded, replay=[FIRST, Past(DEEDS, deeds(SEEN))], settings=LEARN)
+    third = train_proxy(
+        PLAN, FIRST.annotations, base=Previous(loaded, [FIRST, PreviousTask(DEEDS, deeds(SEEN))]), settings=LEARN
+    )
     assert [old.plan for old in third.memory] == [DEEDS, PLAN]
     assert deeds_right(third.recall(DEEDS)) >= 15
 
@@ -117,8 +122,8 @@ def test_the_nearest_proxies_are_found_by_meaning_and_know_what_they_saw(first, 
     asked = {"id": "p", "op": "get_span", "instruction": "price of the laptop"}
     near = registry.nearest(Plan.parse({"instruction": "price", "steps": [asked]}), embed)
     assert [entry.name for entry in near] == ["prices"]
-    assert near[0].saw(SEEN[:1])
-    assert not near[0].saw(UNSEEN)
+    assert near[0].trained_on(SEEN[:1])
+    assert not near[0].trained_on(UNSEEN)
 
 
 def test_a_plan_never_learnt_is_one_sentence(first):

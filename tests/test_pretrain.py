@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import langchain_falconer.proxy
 import numpy as np
 import pytest
 from langchain_openai import ChatOpenAI
@@ -14,11 +15,10 @@ from laptops import PLAN, annotations, is_positive, prices, reviews
 from loopback import ChatServer
 from safetensors.torch import load_file
 
-import langchain_falconer.proxy
 from langchain_falconer.errors import CorpusError, LLMError, SettingsError
 from langchain_falconer.falconer import Falconer
-from langchain_falconer.graph import MineSettings
 from langchain_falconer.llm import LLM
+from langchain_falconer.model import Embedder, Proxy, save_metamodel
 from langchain_falconer.plan import LabelStep, Plan, SpanStep
 from langchain_falconer.pretrain import (
     LABELS,
@@ -30,24 +30,18 @@ from langchain_falconer.pretrain import (
     NextTokensSource,
     OpenSource,
     PairSource,
+    PretrainSettings,
     Recipe,
     SpanSource,
     distil,
     filled,
     named,
+    pretrain,
     sections,
     sources,
 )
-from langchain_falconer.proxy import (
-    DEFAULT_BASE,
-    Embedder,
-    PretrainSettings,
-    Proxy,
-    TrainSettings,
-    pretrain,
-    save_metamodel,
-    train_proxy,
-)
+from langchain_falconer.settings import DEFAULT_BASE, MineSettings, TrainSettings
+from langchain_falconer.train import train_proxy
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 REVIEWS = reviews(80)
@@ -292,12 +286,12 @@ def test_a_metamodel_answers_before_any_training(metamodel, tiny_bert):
 
 def test_a_zero_shot_proxy_is_kept_like_any_other(metamodel, tmp_path):
     proxy = Proxy.zero_shot(PLAN, base=metamodel)
-    before = proxy.answers(REVIEWS, everything=True)
+    before = proxy.answers(REVIEWS, apply_conditions=False)
     proxy.save(tmp_path / "p")
     proxy.export()
     loaded = Proxy.load(tmp_path / "p")
     assert loaded.manifest["data"]["annotations"] == 0
-    assert [a.labels["positive"].value for a in loaded.answers(REVIEWS, everything=True)] == [
+    assert [a.labels["positive"].value for a in loaded.answers(REVIEWS, apply_conditions=False)] == [
         a.labels["positive"].value for a in before
     ]
 
@@ -306,7 +300,7 @@ def test_the_first_answer_needs_no_torch(metamodel):
     code = f"""
 import sys
 from langchain_falconer.plan import Plan
-from langchain_falconer.proxy import Proxy
+from langchain_falconer.model import Proxy
 plan = Plan.parse({PLAN.to_dict()!r})
 Proxy.zero_shot(plan, base={metamodel!r}).answers(["It was $20."])
 print(sorted({{"torch", "transformers"}} & set(sys.modules)))

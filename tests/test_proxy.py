@@ -16,14 +16,15 @@ from safetensors.numpy import load_file
 from langchain_falconer.annotate import Annotation
 from langchain_falconer.corpus import overlapping, split_passages
 from langchain_falconer.errors import ProxyError, SettingsError
-from langchain_falconer.evaluate import Metric
-from langchain_falconer.execute import decisions_alike
+from langchain_falconer.execute import share_of_equal_decisions
+from langchain_falconer.model import PASSAGE_CHARS, OnnxSession, Proxy
+from langchain_falconer.model.decoding import best_path, without_overlap
+from langchain_falconer.model.encoder import load_tokenizer
+from langchain_falconer.model.tokenization import Windows
 from langchain_falconer.plan import Plan
-from langchain_falconer.proxy import PASSAGE_CHARS, OnnxSession, Proxy, TrainSettings, train_proxy
-from langchain_falconer.proxy._base import load_tokenizer
-from langchain_falconer.proxy._decode import best_path, without_overlap
-from langchain_falconer.proxy._tokens import Windows
 from langchain_falconer.records import Answers, Label, Span
+from langchain_falconer.settings import Metric, TrainSettings
+from langchain_falconer.train import train_proxy
 
 BRIEF = TrainSettings(epochs=2)
 LEARN = TrainSettings(epochs=30, learning_rate=5e-3)
@@ -115,9 +116,9 @@ def test_new_questions_are_answered_from_their_words(proxy):
 
 
 def test_a_new_question_changes_no_other_answer(proxy):
-    before = proxy.answers(HARD_TEXTS, everything=True)
+    before = proxy.answers(HARD_TEXTS, apply_conditions=False)
     proxy.get_label(["x"], "Is it a new question?")
-    assert proxy.answers(HARD_TEXTS, everything=True) == before
+    assert proxy.answers(HARD_TEXTS, apply_conditions=False) == before
 
 
 def test_same_seed_same_weights(tiny_bert, tmp_path):
@@ -167,40 +168,40 @@ def test_held_out_annotations_say_when_training_went_on_for_too_long(tiny_bert, 
         return [told(text, {"positive": is_positive(text) == happy}) for text in texts]
 
     def trained(name, held_out):
-        proxy = train_proxy(plan, of(SEEN, True), base=tiny_bert, held_out=held_out, settings=settings)
+        proxy = train_proxy(plan, of(SEEN, True), base=tiny_bert, development=held_out, settings=settings)
         folder = proxy.save(tmp_path / name)
         weights = [(folder / file).read_bytes() for file in ("model.safetensors", "slots.safetensors")]
-        return weights, proxy.manifest["training"]["kept_after"], proxy
+        return weights, proxy.manifest["training"]["selected_after"], proxy
 
     def right(proxy):
         found = proxy.get_label(UNSEEN, plan.steps[0].instruction)
         return sum(label.value == is_positive(text) for label, text in zip(found, UNSEEN, strict=True))
 
-    to_the_end, kept_after, proxy = trained("end", ())
-    assert kept_after == [1.0]
+    to_the_end, selected_after, proxy = trained("end", ())
+    assert selected_after == [1.0]
     assert right(proxy) == len(UNSEEN)
-    weights, kept_after, proxy = trained("agreed", of(reviews(60, start=300), True))
-    assert (weights, kept_after) == (to_the_end, [1.0])
-    weights, kept_after, proxy = trained("few", of(reviews(49, start=300), False))
-    assert (weights, kept_after) == (to_the_end, [1.0])
-    weights, kept_after, proxy = trained("opposed", of(reviews(60, start=300), False))
+    weights, selected_after, proxy = trained("agreed", of(reviews(60, start=300), True))
+    assert (weights, selected_after) == (to_the_end, [1.0])
+    weights, selected_after, proxy = trained("few", of(reviews(49, start=300), False))
+    assert (weights, selected_after) == (to_the_end, [1.0])
+    weights, selected_after, proxy = trained("opposed", of(reviews(60, start=300), False))
     assert weights != to_the_end
-    assert kept_after[0] < 1
+    assert selected_after[0] < 1
     assert right(proxy) < len(UNSEEN)
 
 
 def test_calibration_moves_scores_and_no_decision(proxy_folder, tmp_path):
     proxy = Proxy.load(shutil.copytree(proxy_folder, tmp_path / "p"))
-    before = proxy.answers(UNSEEN, everything=True)
+    before = proxy.answers(UNSEEN, apply_conditions=False)
     proxy.calibrate(annotations(reviews(20, start=200)))
-    after = proxy.answers(UNSEEN, everything=True)
-    assert decisions_alike(before, after) == 1
+    after = proxy.answers(UNSEEN, apply_conditions=False)
+    assert share_of_equal_decisions(before, after) == 1
     assert proxy.manifest["calibration"]["temperatures"]["positive"] != 1
     assert proxy.manifest["calibration"]["scales"]["price"] != [1, 0]
     spans = [[(s.start, s.end) for s in a.spans["price"]] for a in before]
     assert spans == [[(s.start, s.end) for s in a.spans["price"]] for a in after]
     assert [s.score for a in before for s in a.spans["price"]] != [s.score for a in after for s in a.spans["price"]]
-    assert Proxy.load(tmp_path / "p").answers(UNSEEN, everything=True) == after
+    assert Proxy.load(tmp_path / "p").answers(UNSEEN, apply_conditions=False) == after
 
 
 def test_a_span_step_with_nothing_to_go_by_is_calibrated_like_the_others(tiny_bert):
@@ -272,12 +273,12 @@ def test_every_architecture_trains_saves_loads_and_exports(base, request, tmp_pa
     base = request.getfixturevalue(base)
     proxy = train_proxy(PLAN, annotations(reviews(24)), base=base, settings=LEARN)
     proxy.save(tmp_path / "p")
-    trained = proxy.answers([*UNSEEN, *HARD_TEXTS], everything=True)
+    trained = proxy.answers([*UNSEEN, *HARD_TEXTS], apply_conditions=False)
     assert proxy.export() < 1e-3
     loaded = Proxy.load(tmp_path / "p")
     assert loaded.session.name == "onnx"
-    exported = loaded.answers([*UNSEEN, *HARD_TEXTS], everything=True)
-    assert decisions_alike(trained, exported) == 1
+    exported = loaded.answers([*UNSEEN, *HARD_TEXTS], apply_conditions=False)
+    assert share_of_equal_decisions(trained, exported) == 1
     for text, one, other in zip([*UNSEEN, *HARD_TEXTS], trained, exported, strict=True):
         check(text, one)
         check(text, other)
@@ -314,10 +315,10 @@ def test_spans_are_taught_and_found_at_exact_offsets_whatever_the_characters(bas
 def test_onnx_and_torch_decide_alike_whatever_the_plan(proxy):
     assert isinstance(proxy.session, OnnxSession)
     texts = [t for t in (*UNSEEN, *HARD_TEXTS) if len(set(t)) > 1]  # parts of one letter, all alike, tie
-    one = proxy.answers(texts, everything=True)
-    proxy.use(proxy.torch_session())
-    other = proxy.answers(texts, everything=True)
-    assert decisions_alike(one, other) == 1
+    one = proxy.answers(texts, apply_conditions=False)
+    proxy.set_session(proxy.torch_session())
+    other = proxy.answers(texts, apply_conditions=False)
+    assert share_of_equal_decisions(one, other) == 1
 
 
 # ---- exactness
@@ -335,7 +336,7 @@ texts = st.one_of(
 @given(st.lists(texts, min_size=1, max_size=4))
 @example(HARD_TEXTS[:7])  # each span of a long text would be asked about
 def test_a_span_is_exactly_what_stands_at_its_offsets(spanful, batch):
-    for text, answers in zip(batch, spanful.answers(batch, everything=True), strict=True):
+    for text, answers in zip(batch, spanful.answers(batch, apply_conditions=False), strict=True):
         check(text, answers)
 
 
@@ -369,14 +370,14 @@ def test_a_long_text_is_read_passage_by_passage_to_its_end(proxy):
     passages = overlapping(text, split_passages(text, PASSAGE_CHARS), PASSAGE_CHARS // 8)
     assert len(passages) > 2
     proxy.manifest["passage_chars"] = 2 * PASSAGE_CHARS  # so that these are not cut again
-    alone = proxy.answers([text[a:b] for a, b in passages], everything=True)
+    alone = proxy.answers([text[a:b] for a, b in passages], apply_conditions=False)
     proxy.manifest["passage_chars"] = PASSAGE_CHARS
     each = {
         (s.start + start, s.end + start)
         for (start, _), answers in zip(passages, alone, strict=True)
         for s in answers.spans["price"]
     }
-    (whole,) = proxy.answers([text], everything=True)
+    (whole,) = proxy.answers([text], apply_conditions=False)
     check(text, whole)
     found = [(s.start, s.end) for s in whole.spans["price"]]
     assert set(found) <= each
@@ -400,9 +401,9 @@ def test_windows_cover_every_word_of_what_is_too_long_for_one(base, text, reques
 
 def test_the_same_text_gets_the_same_answer_alone_and_in_a_crowd(proxy):
     crowd = [*HARD_TEXTS, *UNSEEN]
-    together = proxy.answers(crowd, everything=True)
-    alone = [proxy.answers([text], everything=True)[0] for text in crowd]
-    assert decisions_alike(together, alone) == 1
+    together = proxy.answers(crowd, apply_conditions=False)
+    alone = [proxy.answers([text], apply_conditions=False)[0] for text in crowd]
+    assert share_of_equal_decisions(together, alone) == 1
 
 
 def lawful(path):
@@ -606,7 +607,7 @@ BROKEN = {
 def run_on_every_session(folder):
     proxy = Proxy.load(folder)
     proxy.run(["I paid $5"])
-    proxy.use(proxy.torch_session())
+    proxy.set_session(proxy.torch_session())
     proxy.run(["I paid $5"])
 
 

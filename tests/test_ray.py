@@ -11,17 +11,21 @@ import pytest
 from laptops import reviews, write_corpus
 
 import langchain_falconer
-from langchain_falconer.corpus import CorpusSettings, open_corpus_files
-from langchain_falconer.execute import Run, RunSettings
+from langchain_falconer.corpus import open_corpus_files
+from langchain_falconer.execute import Run
+from langchain_falconer.settings import CorpusSettings, RunSettings
 
 # Ray in a process of its own: it starts daemons, and talks to more hosts than tests may.
 _BEGIN = """
 import json, os, signal, sys
 from pathlib import Path
 import ray
-from langchain_falconer.corpus import CorpusSettings, open_corpus_files, place
-from langchain_falconer.execute import Run, RunSettings
-from langchain_falconer.proxy import Proxy
+from langchain_falconer.corpus import open_corpus_files
+from langchain_falconer.settings import CorpusSettings
+from langchain_falconer.urls import as_place
+from langchain_falconer.execute import Run
+from langchain_falconer.settings import RunSettings
+from langchain_falconer.model import Proxy
 folder, corpus = Path(sys.argv[2]), sys.argv[3]
 options = dict(num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=100 * 2**20)
 settings = RunSettings(shard_texts=2, engine="ray", workers=2)
@@ -56,7 +60,7 @@ def kill(done):
         assert above(above(pid)) == os.getpid()
         os.kill(pid, signal.SIGKILL)
 ray.init(runtime_env={{"worker_process_setup_hook": telling}}, **options)
-run(place(f"file://{{folder}}/out.parquet"), kill)
+run(as_place(f"file://{{folder}}/out.parquet"), kill)
 """
 
 

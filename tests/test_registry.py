@@ -12,8 +12,11 @@ from laptops import PLAN, annotations, reviews, write_lines
 from langchain_falconer.annotate import read_annotations
 from langchain_falconer.errors import ProxyError
 from langchain_falconer.evaluate import evaluate_plan
+from langchain_falconer.model import Proxy, check_place
 from langchain_falconer.plan import Plan
-from langchain_falconer.proxy import Proxy, Registry, TrainSettings, check_place, train_proxy
+from langchain_falconer.registry import Registry
+from langchain_falconer.settings import TrainSettings
+from langchain_falconer.train import train_proxy
 
 TEXTS = reviews(12, start=60)
 
@@ -70,8 +73,8 @@ def test_the_newest_come_first_whatever_is_noted_later(registry, proxy_folder):
 def test_the_measured_quality_is_in_the_entry(registry):
     proxy = registry.load("laptops")
     known = annotations(TEXTS)
-    quality = evaluate_plan(PLAN, [a.answers for a in known], proxy.answers(TEXTS, everything=True))
-    proxy.note(quality=quality.to_dict())
+    quality = evaluate_plan(PLAN, [a.answers for a in known], proxy.answers(TEXTS, apply_conditions=False))
+    proxy.update_manifest(quality=quality.to_dict())
     assert registry.entry("laptops").quality == quality
 
 

@@ -18,10 +18,11 @@ from rich.console import Console
 
 from langchain_falconer.errors import PlanError, RunError
 from langchain_falconer.evaluate import Certificate, evaluate_plan, reliability
-from langchain_falconer.execute import Guarantee, Targets
+from langchain_falconer.execute import Guarantee
 from langchain_falconer.plan import Plan
 from langchain_falconer.records import Answers, Label, Span
 from langchain_falconer.report import print_summary, render_html
+from langchain_falconer.settings import Targets
 
 HOSTILE = (
     '<script>alert("x")</script>\x1b[31m\u202e <img src=https://evil.example/x.png onerror=alert(1)> {{ 7 * 7 }} [bold]'

@@ -11,10 +11,9 @@ from loopback import ChatServer, llm_at
 from langchain_falconer import Falconer, Plan, Proxy
 from langchain_falconer.errors import BudgetError, RunError, SettingsError
 from langchain_falconer.evaluate import evaluate_plan
-from langchain_falconer.execute import Targets
-from langchain_falconer.graph import MineSettings
+from langchain_falconer.graph import Costs
 from langchain_falconer.records import Answers, Label
-from langchain_falconer.route import Costs, Trust
+from langchain_falconer.settings import MineSettings, Targets, Trust
 
 TRUST = Trust(verify=10, agreement=0.6)
 CERTIFY = Targets.model_construct(annotations=40, escalate=0.5)
@@ -164,7 +163,7 @@ def measured(folder, agreement, by="openai:loopback"):
     missed = round(100 * (1 - agreement))
     wrong = [Answers({"positive": Label(not is_positive(a.text))}) for a in told[:missed]]
     quality = evaluate_plan(PLAN, [a.answers for a in told], [*wrong, *(a.answers for a in told[missed:])])
-    Proxy.load(folder).note(quality=quality.to_dict(), annotator=by)
+    Proxy.load(folder).update_manifest(quality=quality.to_dict(), annotator=by)
 
 
 def test_a_trained_proxy_that_was_measured_good_enough_is_used_and_asks_nobody(

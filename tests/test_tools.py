@@ -44,7 +44,7 @@ def home(proxy_folder, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def toolkit(home):
-    from langchain_falconer.graph import MineSettings
+    from langchain_falconer.settings import MineSettings
 
     falconer = Falconer(home=home / "home", settings=MineSettings.model_validate({"run": {"backend": "onnx"}}))
     return FalconerToolkit(falconer, corpora={"files": home / "own.jsonl"}, files_folder=home / "inbox")

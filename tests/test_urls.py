@@ -13,9 +13,11 @@ from typer.testing import CliRunner
 
 from langchain_falconer import Falconer
 from langchain_falconer.cli import app
-from langchain_falconer.corpus import Url, open_corpus, open_corpus_files, place
+from langchain_falconer.corpus import open_corpus, open_corpus_files
 from langchain_falconer.errors import CorpusError, RunError
-from langchain_falconer.execute import Run, RunSettings, check_output, read_rows
+from langchain_falconer.execute import Run, check_output, read_rows
+from langchain_falconer.settings import RunSettings
+from langchain_falconer.urls import Url, as_place
 
 SECRET = "hunter2"
 SIGNED = f"memory://me:{SECRET}@bucket/in.jsonl?token={SECRET}"
@@ -55,20 +57,20 @@ def test_a_text_file_is_read_with_the_query_of_its_address(memory):
 
 def test_a_file_url_is_a_path(tmp_path):
     file = write_corpus(tmp_path / "c.jsonl", ["one"])
-    assert place(f"file://{file}") == file
+    assert as_place(f"file://{file}") == file
     assert texts_of(f"file://{file}") == ["one"]
 
 
 def test_a_run_from_a_url_to_a_url_gives_the_rows_of_files(proxy, memory, tmp_path):
     memory.pipe("/in.jsonl", lines(reviews(12)))
     local = Run(proxy, open_corpus(reviews(12)), tmp_path / "a")(tmp_path / "out.parquet")
-    corpus, output = open_corpus("memory://in.jsonl"), place("memory://far/out.parquet")
+    corpus, output = open_corpus("memory://in.jsonl"), as_place("memory://far/out.parquet")
     Run(proxy, corpus, tmp_path / "b", RunSettings(shard_texts=5))(output)
     assert list(read_rows(output)) == list(read_rows(local.output))
     with memory.open("/far/out.parquet") as file:
         assert json.loads(pq.ParquetFile(file).schema_arrow.metadata[b"falconer.corpus"]) == ["memory://in.jsonl"]
-    Run(proxy, corpus, tmp_path / "b", RunSettings(shard_texts=5))(place("memory://far/out.jsonl"))
-    assert [row["text"] for row in read_rows(place("memory://far/out.jsonl"))] == reviews(12)
+    Run(proxy, corpus, tmp_path / "b", RunSettings(shard_texts=5))(as_place("memory://far/out.jsonl"))
+    assert [row["text"] for row in read_rows(as_place("memory://far/out.jsonl"))] == reviews(12)
 
 
 def test_a_corpus_at_a_url_that_changed_is_another(memory):
@@ -116,7 +118,7 @@ def test_the_commands_take_urls(proxy_folder, memory, tmp_path):
     ],
 )
 def test_what_is_shown_of_an_address_holds_no_credentials(address, shown):
-    url = place(address)
+    url = as_place(address)
     assert str(url) == shown
     assert (repr(url), url.name) == (f"Url(shown='{shown}')", Path(shown).name)
 
@@ -143,16 +145,16 @@ def test_a_missing_package_is_named(monkeypatch):
     with pytest.raises(CorpusError, match=r"s3://bucket/a.jsonl needs a package .*; run: pip install s3fs"):
         open_corpus(f"s3://me:{SECRET}@bucket/a.jsonl")
     with pytest.raises(RunError, match="pip install s3fs"):
-        check_output(place("s3://bucket/a.parquet"))
+        check_output(as_place("s3://bucket/a.parquet"))
 
 
 def test_outputs_that_no_url_can_be_are_refused_early():
     with pytest.raises(RunError, match=r"end the output 'memory://a.duckdb' in .parquet or .jsonl"):
-        check_output(place("memory://a.duckdb"))
+        check_output(as_place("memory://a.duckdb"))
     with pytest.raises(RunError, match=r"must end in"):
-        check_output(place("memory://a.csv"))
+        check_output(as_place("memory://a.csv"))
     with pytest.raises(RunError, match="no file system is called"):
-        check_output(place("nope://a.parquet"))
+        check_output(as_place("nope://a.parquet"))
 
 
 class Failing(fsspec.AbstractFileSystem):
@@ -175,7 +177,7 @@ def test_what_a_file_system_says_is_not_repeated(name, why, proxy, tmp_path):
     assert SECRET not in str(caught.value)
     run = Run(proxy, open_corpus(reviews(2)), tmp_path / "shards")
     with pytest.raises(RunError, match="cannot write the run") as caught:
-        run(place(f"failing://me:{SECRET}@host/{name}.parquet"))
+        run(as_place(f"failing://me:{SECRET}@host/{name}.parquet"))
     assert SECRET not in str(caught.value)
 
 

@@ -4,22 +4,20 @@ A store holds hashes, offsets and labels, never a text. What an LLM writes is da
 a quote counts only where the text holds it letter by letter.
 """
 
-from langchain_falconer.annotate._annotator import AnnotateSettings, AnnotationReport, Annotator
-from langchain_falconer.annotate._budget import Budget, BudgetSettings
-from langchain_falconer.annotate._files import read_annotations, store_annotations, write_annotations
-from langchain_falconer.annotate._ground import Grounding, ground
-from langchain_falconer.annotate._recall import Annotation, has_answers, recall
-from langchain_falconer.annotate._sampling import choose, most_uncertain
-from langchain_falconer.annotate._store import AnnotationStore
+from langchain_falconer.annotate.annotation_files import read_annotations, store_annotations, write_annotations
+from langchain_falconer.annotate.annotator import AnnotationReport, Annotator
+from langchain_falconer.annotate.budget import Budget
+from langchain_falconer.annotate.grounding import Grounding, ground
+from langchain_falconer.annotate.sampling import choose, most_uncertain
+from langchain_falconer.annotate.store import AnnotationStore
+from langchain_falconer.annotate.view import Annotation, has_answers, recall
 
 __all__ = [
-    "AnnotateSettings",
     "Annotation",
     "AnnotationReport",
     "AnnotationStore",
     "Annotator",
     "Budget",
-    "BudgetSettings",
     "Grounding",
     "choose",
     "ground",

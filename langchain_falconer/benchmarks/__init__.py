@@ -3,6 +3,6 @@
 Each returns ``{"title", "columns", "rows", "verdict"}`` and whatever else is worth keeping, as JSON data.
 """
 
-from langchain_falconer.benchmarks._trial import Trial
+from langchain_falconer.benchmarks.harness import Trial
 
 __all__ = ["Trial"]

@@ -4,35 +4,46 @@ Everything streams, and a row that cannot be read is a :class:`BadRow` with its 
 data: nothing in it is executed, taken for a path or followed.
 """
 
-from langchain_falconer._urls import Place, Url, place
-from langchain_falconer.corpus._corpus import Corpus, open_corpus, open_corpus_files, spool
-from langchain_falconer.corpus._index import diverse, near_duplicates, nearest
-from langchain_falconer.corpus._model import BadRow, CorpusSettings, Document
-from langchain_falconer.corpus._passages import overlapping, split_passages
-from langchain_falconer.corpus._sample import sample_uniform
-from langchain_falconer.corpus._workspace import Added, CorpusPart, StoredCorpus, Workspace, stored_settings, text_id
+from langchain_falconer.corpus.documents import BadRow, Document
+from langchain_falconer.corpus.index import diverse, near_duplicates, nearest
+from langchain_falconer.corpus.partitions import CorpusStats, Dataset, Partition
+from langchain_falconer.corpus.passages import overlapping, split_passages
+from langchain_falconer.corpus.reservoir import sample_uniform
+from langchain_falconer.corpus.streaming import Corpus, files_of, materialize, open_corpus, open_corpus_files
+from langchain_falconer.corpus.workspace import (
+    CorpusPart,
+    IngestReport,
+    StoredCorpus,
+    Workspace,
+    stored_settings,
+    text_id,
+)
+from langchain_falconer.urls import Place, Url, as_place
 
 __all__ = [
-    "Added",
     "BadRow",
     "Corpus",
     "CorpusPart",
-    "CorpusSettings",
+    "CorpusStats",
+    "Dataset",
     "Document",
+    "IngestReport",
+    "Partition",
     "Place",
     "StoredCorpus",
     "Url",
     "Workspace",
+    "as_place",
     "diverse",
+    "files_of",
+    "materialize",
     "near_duplicates",
     "nearest",
     "open_corpus",
     "open_corpus_files",
     "overlapping",
-    "place",
     "sample_uniform",
     "split_passages",
-    "spool",
     "stored_settings",
     "text_id",
 ]

@@ -1,27 +1,26 @@
 """The evaluate room: how well answers agree, how sure that is, and what a score is worth (numpy and scipy only)."""
 
-from langchain_falconer.evaluate._calibration import (
+from langchain_falconer.evaluate.calibration import (
     expected_calibration_error,
     fit_scale,
     fit_temperature,
     logit,
     reliability,
 )
-from langchain_falconer.evaluate._guarantee import Certificate, Population, can_certify, certify, fewest_to_certify
-from langchain_falconer.evaluate._interval import Estimate, Interval, proportion, proportion_by_text
-from langchain_falconer.evaluate._quality import Quality, StepQuality, evaluate_plan, score_by_text
-from langchain_falconer.evaluate._scores import F1Scores, LabelScores, label_scores, span_scores
-from langchain_falconer.evaluate._threshold import Metric, OperatingPoint, operating_point
+from langchain_falconer.evaluate.guarantees import Certificate, Population, can_certify, certify, fewest_to_certify
+from langchain_falconer.evaluate.intervals import Proportion, proportion, proportion_by_text
+from langchain_falconer.evaluate.metrics import Confusion, F1Scores, LabelScores, label_scores, span_scores
+from langchain_falconer.evaluate.quality import Quality, StepQuality, evaluate_plan, score_by_text
+from langchain_falconer.evaluate.thresholds import OperatingPoint, operating_point
 
 __all__ = [
     "Certificate",
-    "Estimate",
+    "Confusion",
     "F1Scores",
-    "Interval",
     "LabelScores",
-    "Metric",
     "OperatingPoint",
     "Population",
+    "Proportion",
     "Quality",
     "StepQuality",
     "can_certify",

@@ -1,39 +1,46 @@
 """The execute room: the fastest backend that decides alike, and the run over a corpus that survives anything."""
 
-from langchain_falconer.execute._backends import (
-    AGREEMENT,
+from langchain_falconer.execute.backends import (
     BACKENDS,
-    Backend,
+    MIN_AGREEMENT,
     BackendChoice,
     Candidate,
     OpenVinoSession,
+    check_backend,
     choose_backend,
-    decisions_alike,
+    share_of_equal_decisions,
 )
-from langchain_falconer.execute._cascade import Cascade, Guarantee
-from langchain_falconer.execute._output import check_output, parquet_schema, read_rows, write_output
-from langchain_falconer.execute._run import Run, RunReport, RunSettings
-from langchain_falconer.execute._tally import Tally
-from langchain_falconer.execute._targets import Targets
+from langchain_falconer.execute.cascade import Cascade, Guarantee
+from langchain_falconer.execute.partition_cache import PartitionCache
+from langchain_falconer.execute.runner import Run, RunReport
+from langchain_falconer.execute.statistics import RowCounts, RowStatistics, SpanCounts, label_names, most_frequent
+from langchain_falconer.execute.targets import check_targets, required_annotations, target_hints
+from langchain_falconer.execute.writers import check_output, parquet_schema, read_rows, write_output
 
 __all__ = [
-    "AGREEMENT",
     "BACKENDS",
-    "Backend",
+    "MIN_AGREEMENT",
     "BackendChoice",
     "Candidate",
     "Cascade",
     "Guarantee",
     "OpenVinoSession",
+    "PartitionCache",
+    "RowCounts",
+    "RowStatistics",
     "Run",
     "RunReport",
-    "RunSettings",
-    "Tally",
-    "Targets",
+    "SpanCounts",
+    "check_backend",
     "check_output",
+    "check_targets",
     "choose_backend",
-    "decisions_alike",
+    "label_names",
+    "most_frequent",
     "parquet_schema",
     "read_rows",
+    "required_annotations",
+    "share_of_equal_decisions",
+    "target_hints",
     "write_output",
 ]

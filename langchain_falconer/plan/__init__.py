@@ -1,10 +1,10 @@
 """The plan room: what is asked of every text, as validated data, and the planner that writes it."""
 
-from langchain_falconer.plan._condition import All, Any_, Condition, Equals, Exists, In, Not, atoms
-from langchain_falconer.plan._model import LabelOption, LabelStep, Plan, SpanStep, Step
-from langchain_falconer.plan._planner import Planner
-from langchain_falconer.plan._render import condition_text, to_mermaid, to_pseudocode
-from langchain_falconer.plan._resolve import holds, matches, resolve
+from langchain_falconer.plan.conditions import All, Any_, Condition, Equals, Exists, In, Not, atoms
+from langchain_falconer.plan.planner import Planner
+from langchain_falconer.plan.rendering import condition_text, to_mermaid, to_pseudocode
+from langchain_falconer.plan.resolution import holds, matches, resolve
+from langchain_falconer.plan.schema import LabelOption, LabelStep, Plan, SpanStep, Step
 
 __all__ = [
     "All",

@@ -1,11 +1,11 @@
 """The pretrain room: how the metamodel that ships with the package is made."""
 
-from langchain_falconer.pretrain._distil import LABELS, MARKS, Survey, distil
-from langchain_falconer.pretrain._make import ANSWERS, gathered, make
-from langchain_falconer.pretrain._patterns import filled, named, sections
-from langchain_falconer.pretrain._recipe import SHIPPED, Mixture, Recipe
-from langchain_falconer.pretrain._sets import askable, markable, raw_texts, sources
-from langchain_falconer.pretrain._tasks import (
+from langchain_falconer.pretrain.assembly import ANSWERS, gathered, make
+from langchain_falconer.pretrain.distillation import LABELS, MARKS, Survey, distil
+from langchain_falconer.pretrain.pretraining import PretrainProgress, PretrainSettings, Task, pretrain
+from langchain_falconer.pretrain.recipe import SHIPPED, Mixture, Recipe
+from langchain_falconer.pretrain.task_sources import askable, markable, raw_texts, sources
+from langchain_falconer.pretrain.tasks import (
     LabelSource,
     MarkedText,
     NextTokensSource,
@@ -14,6 +14,7 @@ from langchain_falconer.pretrain._tasks import (
     Source,
     SpanSource,
 )
+from langchain_falconer.pretrain.templates import filled, named, sections
 
 __all__ = [
     "ANSWERS",
@@ -26,10 +27,13 @@ __all__ = [
     "NextTokensSource",
     "OpenSource",
     "PairSource",
+    "PretrainProgress",
+    "PretrainSettings",
     "Recipe",
     "Source",
     "SpanSource",
     "Survey",
+    "Task",
     "askable",
     "distil",
     "filled",
@@ -37,6 +41,7 @@ __all__ = [
     "make",
     "markable",
     "named",
+    "pretrain",
     "raw_texts",
     "sections",
     "sources",

@@ -1,7 +1,42 @@
-"""The report room: what a run found, what it cost and how far to trust it, as one HTML file and on the terminal."""
+"""What a run found, what it cost and how far to trust it: typed, as one HTML file and on the terminal."""
 
-from langchain_falconer.report._html import render_html
-from langchain_falconer.report._proxies import print_entries, print_entry
-from langchain_falconer.report._terminal import print_summary
+from langchain_falconer.report.findings import Excerpt, Findings, ValueCount, excerpt, find
+from langchain_falconer.report.html import render_html
+from langchain_falconer.report.proxy_tables import print_entries, print_entry
+from langchain_falconer.report.summary import (
+    AnnotationSummary,
+    BreakEven,
+    CorpusSummary,
+    Cost,
+    Decision,
+    Pace,
+    QualityTarget,
+    RunSummary,
+    Strategy,
+    StrategyName,
+    TrainingSummary,
+)
+from langchain_falconer.report.terminal import print_summary
 
-__all__ = ["print_entries", "print_entry", "print_summary", "render_html"]
+__all__ = [
+    "AnnotationSummary",
+    "BreakEven",
+    "CorpusSummary",
+    "Cost",
+    "Decision",
+    "Excerpt",
+    "Findings",
+    "Pace",
+    "QualityTarget",
+    "RunSummary",
+    "Strategy",
+    "StrategyName",
+    "TrainingSummary",
+    "ValueCount",
+    "excerpt",
+    "find",
+    "print_entries",
+    "print_entry",
+    "print_summary",
+    "render_html",
+]

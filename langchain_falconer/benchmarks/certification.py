@@ -1,0 +1,204 @@
+"""The cascade on human labels: what is certified from a draw, and what the labels of all texts say of it."""
+
+from __future__ import annotations
+
+import json
+import random
+import statistics
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from langchain_falconer.annotate import Annotation, read_annotations
+from langchain_falconer.benchmarks.human_labels import annotation_of, meta_of, plan_of, rows_of
+from langchain_falconer.corpus import open_corpus
+from langchain_falconer.evaluate import Proportion, proportion
+from langchain_falconer.execute import Cascade, Run, choose_backend, read_rows
+from langchain_falconer.plan import LabelStep, Plan, matches
+from langchain_falconer.settings import Targets, TrainSettings
+from langchain_falconer.train import train_proxy
+
+_HELD_OUT = 0.2  # of the labels to learn from, as in a run
+
+
+@dataclass(frozen=True)
+class _Task:
+    """A data set, the label task and class that it is asked about (yes or no; or None for its spans), and targets."""
+
+    name: str
+    asked: tuple[str, str] | None
+    targets: Mapping[str, float]
+
+
+TASKS = (
+    _Task("sms_spam", ("spam", "spam"), {"agreement": 0.98, "recall": 0.9, "precision": 0.9}),
+    _Task("semeval14_restaurants", None, {"agreement": 0.9, "spans": 0.9}),
+)
+
+
+def run(data: Path, *, seeds: int = 3, rows: int = 300, drawn: int = 300) -> dict[str, Any]:
+    """Certify targets at 95% confidence, with the human labels as the one to agree with, over all rows of each set.
+
+    By each seed, ``rows`` labels are drawn to learn from (a fifth of them to calibrate), and ``drawn`` more for the
+    certificates. What the proxy is not sure enough of is answered by the labels. What is achieved is the worst seed's.
+
+    Raises:
+        CorpusError: the data is not there.
+    """
+    found = [one for task in TASKS for one in _measured(data, task, seeds, rows, drawn)]
+    table = [
+        (
+            one["name"],
+            f"{one['kind']} {one['target']:.2f}",
+            f"{one['certified']} of {seeds}",
+            f"{one['achieved']:.3f}",
+            f"{one['low']:.3f} to {one['high']:.3f}",
+            f"{one['alone']:.3f}",
+            f"{one['sent']:.1%}",
+            f"{one['annotated']:.1%}",
+            f"{one['training_seconds']:.0f}",
+            f"{one['run_seconds']:.0f}",
+        )
+        for one in found
+    ]
+    kept = sum(one["kept"] for one in found)
+    return {
+        "title": f"{rows} human labels to learn from, {drawn} drawn to certify at 95% confidence, {seeds} seed(s)",
+        "columns": [
+            "data set",
+            "target",
+            "certified",
+            "achieved",
+            "95% interval",
+            "proxy alone",
+            "sent for it",
+            "annotated",
+            "training s",
+            "run s",
+        ],
+        "rows": table,
+        "verdict": f"{kept} of {sum(one['certified'] for one in found)} certified promises kept",
+        "tasks": found,
+    }
+
+
+def _measured(data: Path, task: _Task, seeds: int, rows: int, drawn: int) -> list[dict[str, Any]]:
+    plan, gold = _read(data, task)
+    trials = [_one(plan, gold, task, seed, rows, drawn) for seed in range(seeds)]
+    return [_summed(task.name, [trial[kind] for trial in trials]) for kind in task.targets]
+
+
+def _summed(name: str, tries: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    worst: Proportion = min((one["achieved"] for one in tries), key=lambda estimate: estimate.value)
+    certified = [one for one in tries if one["certified"]]
+    return {
+        "name": name,
+        "kind": tries[0]["kind"],
+        "target": tries[0]["target"],
+        "certified": len(certified),
+        "kept": sum(one["achieved"].value >= one["target"] for one in certified),
+        "achieved": worst.value,
+        "low": worst.low,
+        "high": worst.high,
+        **{
+            share: statistics.mean(one[share] for one in tries)
+            for share in ("alone", "sent", "annotated", "training_seconds", "run_seconds")
+        },
+    }
+
+
+def _one(
+    plan: Plan, gold: list[Annotation], task: _Task, seed: int, rows: int, drawn: int
+) -> dict[str, dict[str, Any]]:
+    """What came of each target with one seed's labels."""
+    known = random.Random(seed).sample(gold, rows)
+    held_out = known[: round(rows * _HELD_OUT)]
+    began = time.monotonic()
+    proxy = train_proxy(plan, known[len(held_out) :], settings=TrainSettings(seed=seed))
+    proxy.calibrate(held_out)
+    training_seconds = time.monotonic() - began
+    texts = [a.text for a in gold]
+    places = random.Random(f"{seed} certify").sample(range(len(gold)), drawn)
+    told = dict(zip(texts, gold, strict=True))
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        proxy.save(folder / "proxy")
+        proxy.export()
+        choose_backend(proxy, texts[:256], "auto")
+        began = time.monotonic()
+        scored = Run(proxy, open_corpus(texts=texts), folder / "shards", known=known, scored=True)
+        report = scored()
+        scoring_seconds = time.monotonic() - began
+        found = {}
+        for kind, target in task.targets.items():
+            began = time.monotonic()
+            targets = Targets.model_validate({kind: target, "escalate": 1.0})
+            cascade = Cascade(scored, targets, {place: gold[place] for place in places}, folder / "completed")
+            done, guarantee = cascade(lambda asked, most: [told[t] for t in asked[:most]], report, folder / "out.jsonl")
+            run_seconds = scoring_seconds + time.monotonic() - began
+            assert done.output is not None
+            found[kind] = {
+                "kind": kind,
+                "target": target,
+                "certified": guarantee.certified,
+                "achieved": _achieved(kind, plan, list(read_rows(done.output)), gold),
+                "alone": _achieved(kind, plan, list(scored.rows), gold).value,
+                "sent": guarantee.escalated / len(gold),
+                "annotated": len({*places, *(texts.index(a.text) for a in known)}) / len(gold),
+                "training_seconds": training_seconds,
+                "run_seconds": run_seconds,
+            }
+    return found
+
+
+def _achieved(kind: str, plan: Plan, rows: Sequence[Mapping[str, Any]], gold: Sequence[Annotation]) -> Proportion:
+    """The share that a target is about, over all rows."""
+    pairs = list(zip(rows, gold, strict=True))
+    match kind:
+        case "recall":
+            right = [row["match"] for row, told in pairs if matches(plan, told.answers)]
+        case "precision":
+            right = [matches(plan, told.answers) for row, told in pairs if row["match"]]
+        case "spans":
+            right = [_spans(told) <= _found(row) for row, told in pairs]
+        case _:
+            right = [
+                _spans(told) == _found(row)
+                and all(row["labels"][step]["value"] == label.value for step, label in told.answers.labels.items())
+                for row, told in pairs
+            ]
+    return proportion(sum(right), len(right))
+
+
+def _spans(told: Annotation) -> set[tuple[str, int, int]]:
+    return {(step, s.start, s.end) for step, spans in told.answers.spans.items() for s in spans}
+
+
+def _found(row: Mapping[str, Any]) -> set[tuple[str, int, int]]:
+    return {(step, s["start"], s["end"]) for step, spans in row["spans"].items() for s in spans}
+
+
+def _read(data: Path, task: _Task) -> tuple[Plan, list[Annotation]]:
+    """The plan, and the annotations of all different texts, training and test rows alike."""
+    meta = meta_of(data, task.name)
+    if task.asked is None:
+        plan = plan_of(meta, None)
+    else:
+        prompt = meta["instructions"]["labels"][task.asked[0]]["prompt"]
+        plan = Plan(instruction=prompt, steps=(LabelStep(id=task.asked[0], instruction=prompt),))
+    with tempfile.TemporaryDirectory() as name:
+        file = Path(name) / "annotations.jsonl"
+        with file.open("w", encoding="utf-8") as out:
+            for row in rows_of(data, task.name, "train", "test"):
+                out.write(json.dumps(_told(row, plan, task), ensure_ascii=False) + "\n")
+        return plan, list({a.text: a for a in read_annotations(file, plan)}.values())
+
+
+def _told(row: dict[str, Any], plan: Plan, task: _Task) -> dict[str, Any]:
+    if task.asked is None:
+        return annotation_of(row, plan, None)
+    label, positive = task.asked
+    return {"text": row["text"], "labels": {label: row["labels"][label] == positive}}

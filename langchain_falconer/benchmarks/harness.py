@@ -1,0 +1,177 @@
+"""What proxies are measured on: data sets, what is asked of them, their rows as annotations, the score."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from langchain_falconer.annotate import Annotation
+from langchain_falconer.benchmarks.human_labels import annotation_of, meta_of, plan_of, rows_of
+from langchain_falconer.evaluate import Proportion, label_scores, span_scores
+from langchain_falconer.model import Proxy
+from langchain_falconer.plan import LabelStep, Plan
+from langchain_falconer.records import Answers, Label, Span
+from langchain_falconer.settings import DEFAULT_BASE, TrainSettings
+from langchain_falconer.train import UNLABELLED, Previous, train_proxy
+
+TEST_ROWS = 1_000
+
+
+@dataclass(frozen=True)
+class Set:
+    """A data set and what is asked of it: one label task, or (``None``) its spans. Rows of other ``classes`` are out.
+
+    ``zero_shot`` is the score to reach before any training.
+    """
+
+    name: str
+    label: str | None
+    zero_shot: float | None = None
+    classes: tuple[str, ...] | None = None
+
+    @property
+    def title(self) -> str:
+        """How tables call it."""
+        return f"{self.name} {self.label or 'spans'}" + (f" ({len(self.classes)} classes)" if self.classes else "")
+
+
+SETS = (
+    Set("crossner_politics", None, 0.45),
+    Set("mit_movie_trivia", None, 0.35),
+    Set("semeval14_laptops", None, 0.50),
+    Set("semeval14_restaurants", None),
+    Set("ag_news", "topic", 0.78),
+    Set("snips", "intent", 0.87),
+    Set("tweet_emotion", "emotion", 0.65),
+    Set("sst", "sentiment", 0.80, ("positive", "negative")),
+    Set("sst", "sentiment"),
+    Set("cr", "sentiment"),
+)
+FEW = tuple(s for s in SETS if not s.classes and s.name != "cr")
+"""Eight sets that pretraining never saw."""
+
+
+def _ignore(name: str, seed: int, **scores: float) -> None:
+    """Where nobody wants to be told."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What to measure: on the data sets in ``data`` (all, or ``sets``), from ``base``.
+
+    ``rows`` human labels are drawn by each of ``seeds`` seeds; ``on_score(set, seed, **scores)`` is told of each score.
+    """
+
+    data: Path
+    base: str = DEFAULT_BASE
+    rows: int = 100
+    seeds: int = 5
+    sets: tuple[str, ...] = ()
+    on_score: Callable[..., None] = _ignore
+
+    def of(self, sets: Sequence[Set]) -> list[Set]:
+        """Those of these sets that are asked for."""
+        return [s for s in sets if not self.sets or s.name in self.sets]
+
+
+def question(data: Path, task: Set) -> Plan:
+    """The plan that asks a set its question.
+
+    Raises:
+        CorpusError: the data is not there.
+    """
+    meta = meta_of(data, task.name)
+    if task.label and task.classes:
+        known = meta["instructions"]["labels"][task.label]["classes"]
+        meta["instructions"]["labels"][task.label]["classes"] = {k: known[k] for k in task.classes}
+    return plan_of(meta, task.label)
+
+
+def scored_rows(data: Path, task: Set) -> list[Annotation]:
+    """At most 1,000 test rows, the same ones each time."""
+    rows = rows_in(data, task, "test")
+    random.Random(0).shuffle(rows)
+    return annotated(rows[:TEST_ROWS], question(data, task), task)
+
+
+def rows_in(data: Path, task: Set, part: str) -> list[dict[str, Any]]:
+    """The rows of ``train`` or ``test``, those of other classes left out."""
+    rows = rows_of(data, task.name, part)
+    return [r for r in rows if not (task.label and task.classes) or r["labels"][task.label] in task.classes]
+
+
+@dataclass(frozen=True)
+class Draw:
+    """A set's question, what a seed drew of its train rows (annotated ones, and texts of others), and its test rows."""
+
+    title: str
+    seed: int
+    plan: Plan
+    known: list[Annotation]
+    unlabelled: list[str]
+    test: list[Annotation]
+
+    def trained(self, base: str | Previous, **more: Any) -> Proxy:
+        """A proxy that learnt from both; ``more`` is what else :func:`train_proxy` takes."""
+        options = {"base": base, "unlabelled": self.unlabelled, "settings": TrainSettings(seed=self.seed), **more}
+        return train_proxy(self.plan, self.known, **options)
+
+
+def draws(trial: Trial, sets: Sequence[Set]) -> Iterator[Draw]:
+    """What each seed draws of each set: ``trial.rows`` to be annotated, and at most 1,000 others that are not.
+
+    Raises:
+        CorpusError: the data is not there.
+    """
+    for task in trial.of(sets):
+        plan, test, train = (
+            question(trial.data, task),
+            scored_rows(trial.data, task),
+            rows_in(trial.data, task, "train"),
+        )
+        for seed in range(trial.seeds):
+            others = max(0, min(UNLABELLED, len(train) - trial.rows))
+            rows = random.Random(seed).sample(train, trial.rows + others)
+            texts = [row["text"] for row in rows[trial.rows :]]
+            yield Draw(task.title, seed, plan, annotated(rows[: trial.rows], plan, task), texts, test)
+
+
+def split(known: list[Annotation]) -> tuple[list[Annotation], list[Annotation]]:
+    """Four fifths to train on, and one fifth that is held out."""
+    held_out = len(known) // 5
+    return known[held_out:], known[:held_out]
+
+
+def annotated(rows: Sequence[dict[str, Any]], plan: Plan, task: Set) -> list[Annotation]:
+    """Rows as annotations of a plan."""
+    return [_annotation(annotation_of(row, plan, task.label)) for row in rows]
+
+
+def _annotation(row: dict[str, Any]) -> Annotation:
+    text = row["text"]
+    labels = {name: Label(value) for name, value in row.get("labels", {}).items()}
+    spans = {k: tuple(Span.at(text, a, b) for a, b in sorted(found)) for k, found in row.get("spans", {}).items()}
+    return Annotation(text, Answers(labels, spans), "human")
+
+
+def score_of(proxy: Proxy, plan: Plan, test: Sequence[Annotation]) -> Proportion:
+    """F1 of exact spans, or accuracy."""
+    found = proxy.answers([a.text for a in test], apply_conditions=False)
+    step = plan.steps[0]
+    if isinstance(step, LabelStep):
+        gold = [a.answers.labels[step.id].value for a in test]
+        return label_scores(gold, [a.labels[step.id].value for a in found]).accuracy
+    pairs = [(i, s.id) for i in range(len(test)) for s in plan.steps]
+    return span_scores(
+        [offsets(test[i].answers, name) for i, name in pairs],
+        [offsets(found[i], name) for i, name in pairs],
+        texts=[i for i, _ in pairs],
+    ).f1
+
+
+def offsets(answers: Answers, step: str) -> list[tuple[int, int]]:
+    """Where a step's spans lie."""
+    return [(s.start, s.end) for s in answers.spans.get(step, ())]

@@ -1,0 +1,72 @@
+"""What a teacher's mistakes cost a proxy, and what stopping early saves of it."""
+
+from __future__ import annotations
+
+import random
+import statistics
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from langchain_falconer.annotate import Annotation
+from langchain_falconer.benchmarks.harness import FEW, Draw, Trial, draws, score_of, split
+from langchain_falconer.plan import LabelStep, Plan
+from langchain_falconer.records import Answers, Label
+
+WRONG = 0.3
+
+
+def noisy_teacher(trial: Trial) -> dict[str, Any]:
+    """Human labels as they are, and with 30% of the labels wrong or of the spans missed; the test rows stay right.
+
+    Four fifths of the rows train, to the end or for as long as the last fifth, spoilt like them, has nothing against.
+
+    Raises:
+        CorpusError: the data is not there.
+    """
+    found: dict[str, list[list[float]]] = {}
+    for draw in draws(trial, FEW):
+        scores = _scores(draw, trial.base)
+        found.setdefault(draw.title, []).append(list(scores.values()))
+        trial.on_score(draw.title, draw.seed, **scores)
+    means = {name: [statistics.mean(column) for column in zip(*told, strict=True)] for name, told in found.items()}
+    gains = [statistics.mean(m[i + 1] - m[i] for m in means.values()) for i in (0, 2)]
+    return {
+        "title": f"{trial.rows} human labels, {WRONG:.0%} of them spoilt, {trial.seeds} seed(s)",
+        "columns": ["data set", "right, to the end", "right, early", "spoilt, to the end", "spoilt, early"],
+        "rows": [[name, *(f"{value:.3f}" for value in told)] for name, told in means.items()],
+        "verdict": f"stopping early: {gains[0]:+.3f} where labels are right, {gains[1]:+.3f} where they are not",
+        "scores": found,
+    }
+
+
+def _scores(draw: Draw, base: str) -> dict[str, float]:
+    scores = {}
+    for how, told in (("right", draw.known), ("spoilt", spoilt(draw.plan, draw.known, draw.seed))):
+        train, held_out = split(told)
+        for until, asked in (("end", []), ("early", held_out)):
+            proxy = replace(draw, known=train).trained(base, development=asked)
+            scores[f"{how}_{until}"] = score_of(proxy, draw.plan, draw.test).value
+    return scores
+
+
+def spoilt(plan: Plan, annotations: Sequence[Annotation], seed: int) -> list[Annotation]:
+    """The annotations with :data:`WRONG` of the labels turned into others, and as many spans left out."""
+    rng = random.Random(seed)
+
+    def wrong(name: str, label: Label) -> Label:
+        step = plan[name]
+        assert isinstance(step, LabelStep)
+        others = [other for other in step.names if other != label.value]
+        return Label(rng.choice(others)) if rng.random() < WRONG else label
+
+    return [
+        replace(
+            a,
+            answers=Answers(
+                {name: wrong(name, label) for name, label in a.answers.labels.items()},
+                {k: tuple(s for s in found if rng.random() >= WRONG) for k, found in a.answers.spans.items()},
+            ),
+        )
+        for a in annotations
+    ]

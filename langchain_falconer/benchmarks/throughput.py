@@ -1,0 +1,204 @@
+"""The run of a trained plan: its pace beside a plain pipeline and the machine's ceiling, its memory, its start."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+from langchain_falconer.benchmarks.step_count import plans, reviews, short_posts, theirs
+from langchain_falconer.errors import RunError
+from langchain_falconer.model import Proxy
+from langchain_falconer.plan import Plan
+from langchain_falconer.settings import TrainSettings
+from langchain_falconer.train import train_proxy
+
+FEW = 1_000
+PIPELINE_TEXTS = 2_000
+_STEPS = ("aspect", "food", "feeling")
+_CLI = """
+from langchain_falconer.cli import main
+try:
+    main()
+finally:
+    # Not ru_maxrss, which starts from what the parent held.
+    print(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")), flush=True)
+"""
+
+
+def run(data: Path, *, texts: int, rounds: int, on_score: Callable[..., None]) -> dict[str, Any]:
+    """Fly over short posts with a plan of three steps, in turns with a Hugging Face pipeline on the same weights.
+
+    Ours is timed as a process, from its start to the written file. The pipeline does one text classification, batches
+    of 32, float32, its loading not counted. The ceiling is bf16 matrix products of 2,048 x 2,048, counted on real
+    tokens.
+
+    Args:
+        data: the folder of the data sets.
+        texts: posts to fly over.
+        rounds: how often, for medians.
+        on_score: told of each round: ``on_score(name, round, **figures)``.
+
+    Raises:
+        CorpusError: the data is not there.
+        RunError: a run failed.
+    """
+    posts = short_posts(data, texts)
+    with TemporaryDirectory() as name:
+        place = _Place(Path(name), _trained(data, Path(name) / "proxy"))
+        place.fly(posts[:FEW])  # the choice of a backend is made once, and kept
+        few, start = place.fly(posts[:FEW]), place.fly(posts[:1])
+        found = []
+        for at in range(rounds):
+            whole, pipeline, ceiling = place.fly(posts), _pipeline_pace(place.proxy, posts[:PIPELINE_TEXTS]), _gemm()
+            found.append(_Round(len(posts) / whole.seconds, pipeline, ceiling, whole.peak_mb))
+            on_score("texts/s", at, ours=found[-1].pace, pipeline=pipeline)
+        tokens, flops = _tokens(place.proxy, posts), _flops_a_token(place.proxy)
+    return _told(found, few, start, tokens, flops, len(posts))
+
+
+@dataclass(frozen=True)
+class _Flight:
+    seconds: float
+    peak_mb: float
+
+
+@dataclass(frozen=True)
+class _Round:
+    """Texts a second of ours and of the pipeline, FLOP/s of the machine, MB at our peak."""
+
+    pace: float
+    pipeline: float
+    gemm: float
+    peak_mb: float
+
+
+@dataclass(frozen=True)
+class _Place:
+    folder: Path
+    proxy: Path
+
+    def fly(self, posts: Sequence[str]) -> _Flight:
+        """``falconer predict`` in a process of its own and a home of its own."""
+        corpus = self.folder / f"{len(posts)}.jsonl"
+        if not corpus.is_file():
+            corpus.write_text("".join(json.dumps({"text": t}) + "\n" for t in posts), "utf-8")
+        with TemporaryDirectory(dir=self.folder) as home, (self.folder / "said").open("w+b") as said:
+            arguments = [str(self.proxy), str(corpus), "-o", f"{home}/rows.jsonl", "--home", home, "--json"]
+            command = [sys.executable, "-c", _CLI, "predict", *arguments]
+            began = time.perf_counter()
+            done = subprocess.run(command, stdout=said, stderr=subprocess.STDOUT)  # noqa: S603
+            seconds = time.perf_counter() - began
+            said.seek(0)
+            told = said.read().decode(errors="replace")
+        if done.returncode:
+            raise RunError(f"a run failed: {told[-300:]}")
+        return _Flight(seconds, int(told.split()[-2]) / 1024)
+
+
+def _trained(data: Path, folder: Path) -> Path:
+    known, six = reviews(data)[:200], plans()[1]
+    plan = Plan(instruction="three steps", steps=tuple(six[name] for name in _STEPS))
+    proxy = train_proxy(plan, theirs(plan, known), settings=TrainSettings(epochs=3))
+    proxy.save(folder)
+    proxy.export()
+    return folder
+
+
+_PIPELINE = """
+import json, sys, time
+from safetensors.torch import load_file
+from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedTokenizerFast, pipeline
+folder, texts = sys.argv[1], json.load(sys.stdin)
+model = AutoModelForSequenceClassification.from_config(AutoConfig.from_pretrained(folder)).eval()
+weights = {k.removeprefix("encoder."): v for k, v in load_file(folder + "/model.safetensors").items()}
+model.base_model.load_state_dict(weights, strict=False)
+tokenizer = PreTrainedTokenizerFast(
+    tokenizer_file=folder + "/tokenizer.json", pad_token="[PAD]", model_max_length=256
+)
+classify = pipeline("text-classification", model=model, tokenizer=tokenizer, batch_size=32, truncation=True)
+classify(texts[:64])
+began = time.perf_counter()
+for _ in classify(text for text in texts):
+    pass
+print(len(texts) / (time.perf_counter() - began))
+"""
+
+
+def _pipeline_pace(folder: Path, posts: Sequence[str]) -> float:
+    command = [sys.executable, "-c", _PIPELINE, str(folder)]
+    told = subprocess.run(command, input=json.dumps(posts), capture_output=True, text=True)  # noqa: S603
+    if told.returncode:
+        raise RunError(f"the pipeline failed: {told.stderr[-300:]}")
+    return float(told.stdout.split()[-1])
+
+
+def _gemm(size: int = 2_048, repeats: int = 5) -> float:
+    """FLOP/s of bf16 matrix products, the best of a few."""
+    import torch
+
+    a, b = (torch.randn(size, size, dtype=torch.bfloat16) for _ in range(2))
+    seconds = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        torch.matmul(a, b)
+        seconds.append(time.perf_counter() - began)
+    return 2 * size**3 / min(seconds)
+
+
+def _tokens(folder: Path, posts: Sequence[str]) -> int:
+    """Real tokens of all posts, without padding."""
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(int(Proxy.load(folder).manifest["max_tokens"]))
+    return sum(len(e.ids) for e in tokenizer.encode_batch_fast(list(posts)))
+
+
+def _flops_a_token(folder: Path) -> int:
+    """Two for each weight of the encoder's linear layers; attention's products, few on short texts, left out."""
+    from safetensors import safe_open
+
+    with safe_open(folder / "model.safetensors", "np") as weights:
+        shapes = {name: weights.get_slice(name).get_shape() for name in weights.keys()}  # noqa: SIM118
+    return 2 * sum(
+        int(np.prod(shape))
+        for name, shape in shapes.items()
+        if name.startswith("encoder.") and ".layer" in name and len(shape) == 2
+    )
+
+
+def _told(found: Sequence[_Round], few: _Flight, start: _Flight, tokens: int, flops: int, texts: int) -> dict[str, Any]:
+    ratios = [one.pace / one.pipeline for one in found]
+    shares = [one.pace * tokens / texts * flops / one.gemm for one in found]
+    growth = [one.peak_mb - few.peak_mb for one in found]
+    rows = [
+        ["texts a second, reading to writing, start included", _shown([one.pace for one in found], ".0f"), ""],
+        ["texts a second of the pipeline", _shown([one.pipeline for one in found], ".0f"), ""],
+        ["times the pipeline's pace", _shown(ratios, ".1f"), "6"],
+        ["share of the bf16 ceiling", _shown(shares, ".0%"), "35%"],
+        [f"MB more at the peak than over {FEW:,} posts", _shown(growth, ".0f"), "150 at most"],
+        ["seconds from process start to the first row's file", f"{start.seconds:.1f}", "4 at most"],
+    ]
+    return {
+        "title": f"{texts:,} posts ({tokens / texts:.0f} tokens each), a plan of 3 steps, {len(found)} round(s)",
+        "columns": ["what", "median (range)", "target"],
+        "rows": rows,
+        "verdict": f"{statistics.median(ratios):.1f} times the pace of a pipeline on the same weights",
+        "rounds": [vars(one) for one in found],
+    }
+
+
+def _shown(values: Sequence[float], style: str) -> str:
+    low, middle, high = (f"{v:{style}}" for v in (min(values), statistics.median(values), max(values)))
+    return middle if len(values) == 1 else f"{middle} ({low} to {high})"

@@ -1,0 +1,67 @@
+"""The application: its commands, and errors as one line with an exit code."""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from langchain_falconer.cli import benchmark, demo, mcp, mine, plan, predict, pretrain, proxies, report, train
+from langchain_falconer.cli.console import stderr, stdout
+from langchain_falconer.errors import FalconerError, SettingsError
+
+app = typer.Typer(
+    name="falconer",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback()
+def falconer(
+    show_version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
+) -> None:
+    """Mine a large corpus with an LLM's judgement at a small encoder's price."""
+    if show_version:
+        stdout.print(version("langchain-falconer"), highlight=False)
+        raise typer.Exit
+
+
+for command in (
+    plan.plan,
+    mine.mine,
+    train.train,
+    predict.predict,
+    report.report,
+    demo.demo,
+    mcp.mcp,
+    pretrain.pretrain,
+):
+    app.command()(command)
+app.add_typer(proxies.app, name="proxies")
+app.add_typer(benchmark.app, name="benchmark")
+
+
+def main() -> None:
+    """Run the command; errors become one line on stderr and an exit code."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    # torch's threads would spin while they wait: beside another busy process (a local LLM) training then takes many
+    # times as long. os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # A run makes millions of objects and few cycles: looking for cycles at the usual rate takes a twelfth of the time.
+    gc.set_threshold(100_000, 50, 100)
+    try:
+        app()
+    except FalconerError as error:
+        stderr.print("[red]falconer:[/red] ", end="")
+        stderr.print(" ".join(str(error).split()), markup=False, highlight=False, soft_wrap=True)
+        sys.exit(2 if isinstance(error, SettingsError) else 1)
+    except KeyboardInterrupt:
+        stderr.print("\nstopped; the same command again resumes from here")
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(1)

@@ -1,0 +1,182 @@
+"""``falconer benchmark``: measure Falconer on this machine."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from langchain_falconer.cli.console import print_benchmark, print_score, progress_bars
+from langchain_falconer.cli.options import (
+    AsJson,
+    Base,
+    Concurrency,
+    Data,
+    Home,
+    LLMName,
+    Seeds,
+    Sets,
+    Timeout,
+    make_llm,
+)
+from langchain_falconer.errors import SettingsError
+
+if TYPE_CHECKING:
+    from langchain_falconer.llm import LLM
+
+app = typer.Typer(no_args_is_help=True, help="Measure Falconer on this machine.")
+
+
+class Part(str, Enum):
+    """What the benchmark of proxies measures."""
+
+    zero_shot = "zero-shot"
+    few = "few"
+    noisy_labels = "noisy-labels"
+    calibration = "calibration"
+    continual = "continual"
+    pace = "pace"
+
+
+@app.command()
+def planning(llm: LLMName = None, timeout: Timeout = 120, as_json: AsJson = False) -> None:
+    """Count for how many of twenty instructions the plan is valid and asks what was meant."""
+    from langchain_falconer.benchmarks import planning
+
+    print_benchmark(planning.run(_required(llm, timeout_s=timeout)), as_json=as_json)
+
+
+@app.command()
+def labels(
+    data: Data,
+    seeds: Seeds = 1,
+    rows: Annotated[int, typer.Option("--rows", min=10, help="Human-labelled rows to train on.")] = 500,
+    as_json: AsJson = False,
+) -> None:
+    """Train on human labels of four public datasets, and score on their test rows."""
+    from langchain_falconer.benchmarks import human_labels
+
+    print_benchmark(human_labels.run(data, seeds=seeds, rows=rows), as_json=as_json)
+
+
+@app.command()
+def guarantee(
+    data: Data,
+    seeds: Seeds = 3,
+    rows: Annotated[int, typer.Option("--rows", min=10, help="Human-labelled rows to train on.")] = 300,
+    certify: Annotated[int, typer.Option("--certify", min=1, help="Rows drawn to certify targets.")] = 300,
+    as_json: AsJson = False,
+) -> None:
+    """Certify targets on two public datasets with human labels, and check whether the guarantees hold."""
+    from langchain_falconer.benchmarks import certification
+
+    print_benchmark(certification.run(data, seeds=seeds, rows=rows, drawn=certify), as_json=as_json)
+
+
+@app.command()
+def live(
+    data: Data,
+    llm: LLMName = None,
+    annotate: Annotated[int, typer.Option("--annotate", help="Sentences that the LLM annotates.", min=10)] = 300,
+    home: Home = None,
+    timeout: Timeout = 120,
+    as_json: AsJson = False,
+) -> None:
+    """Run the whole job on 3,034 restaurant sentences with a real LLM; score it and its proxy on human labels."""
+    from langchain_falconer.benchmarks import live_llm
+    from langchain_falconer.graph import Home as HomeFolder
+
+    model = _required(llm, timeout_s=timeout)
+    with progress_bars() as bars:
+        table = live_llm.run(data, model, HomeFolder.at(home).folder, annotations=annotate, on_event=bars)
+    print_benchmark(table, as_json=as_json)
+
+
+@app.command()
+def agents(
+    data: Data,
+    llm: LLMName = None,
+    annotate: Annotated[
+        int, typer.Option("--annotate", help="Texts per dataset that the LLM annotates.", min=10)
+    ] = 120,
+    sample: Annotated[
+        int, typer.Option("--sample", help="Texts per dataset from which asking about every text is projected.", min=10)
+    ] = 120,
+    seeds: Seeds = 1,
+    sets: Sets = "",
+    home: Home = None,
+    concurrency: Concurrency = 4,
+    as_json: AsJson = False,
+) -> None:
+    """Count labels in three public datasets by an agent that reads, by the LLM on every text, and by Falconer."""
+    from langchain_falconer.benchmarks import agent_costs
+    from langchain_falconer.graph import Home as HomeFolder
+
+    model = _required(llm, max_concurrency=concurrency)
+    with progress_bars() as bars:
+        counting = agent_costs.Counting(
+            data,
+            model,
+            HomeFolder.at(home).folder,
+            annotations=annotate,
+            sample=sample,
+            seeds=seeds,
+            sets=tuple(filter(None, sets.split(","))),
+            on_event=bars,
+        )
+        table = agent_costs.run(counting)
+    print_benchmark(table, as_json=as_json)
+
+
+@app.command()
+def steps(data: Data, as_json: AsJson = False) -> None:
+    """Time a plan of 6 steps against one of 1 step, over the same 5,000 texts."""
+    from langchain_falconer.benchmarks import step_count
+
+    print_benchmark(step_count.run(data), as_json=as_json)
+
+
+@app.command()
+def throughput(
+    data: Data,
+    texts: Annotated[int, typer.Option("--texts", help="Posts to run over, 240,398 at most.", min=1_000)] = 20_000,
+    rounds: Annotated[int, typer.Option("--rounds", help="Repetitions.", min=1)] = 3,
+    as_json: AsJson = False,
+) -> None:
+    """Run a trained plan over short posts: throughput beside a plain pipeline, memory, start-up."""
+    from langchain_falconer.benchmarks import throughput
+
+    print_benchmark(throughput.run(data, texts=texts, rounds=rounds, on_score=print_score), as_json=as_json)
+
+
+@app.command()
+def proxy(
+    data: Data,
+    part: Annotated[Part, typer.Option("--part", help="What to measure.")] = Part.zero_shot,
+    rows: Annotated[int, typer.Option("--rows", help="Human labels to train on.", min=10)] = 100,
+    seeds: Seeds = 5,
+    sets: Sets = "",
+    base: Base = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure proxies: zero-shot, from few human labels, task after task; what their scores are worth."""
+    from langchain_falconer.benchmarks import Trial, continual, noisy_labels, proxy_quality
+    from langchain_falconer.settings import DEFAULT_BASE
+
+    trial = Trial(data, base or DEFAULT_BASE, rows, seeds, tuple(filter(None, sets.split(","))), print_score)
+    measure = {
+        Part.zero_shot: proxy_quality.zero_shot,
+        Part.few: proxy_quality.few,
+        Part.noisy_labels: noisy_labels.noisy_teacher,
+        Part.calibration: proxy_quality.calibration,
+        Part.continual: continual.in_a_row,
+        Part.pace: continual.pace,
+    }[part]
+    print_benchmark(measure(trial), as_json=as_json)
+
+
+def _required(llm: str | None, **settings: float) -> LLM:
+    if llm is None:
+        raise SettingsError("this benchmark needs an LLM; name one with --llm")
+    return make_llm(llm, **settings)

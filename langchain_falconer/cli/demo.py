@@ -1,0 +1,43 @@
+"""``falconer demo``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from langchain_falconer.cli.console import print_result, progress_bars, stderr
+from langchain_falconer.cli.options import AsJson, Home, LLMName, Timeout, make_llm
+
+
+def demo(
+    output: Annotated[Path, typer.Option("--output", "-o", help="File of the rows.")] = Path("demo.jsonl"),
+    llm: LLMName = None,
+    home: Home = None,
+    timeout: Timeout = 120,
+    as_json: AsJson = False,
+) -> None:
+    """Mine 2,225 real BBC articles: from business news, the companies and the amounts of money.
+
+    Without an LLM, plan and annotations are a recording of a real LLM's; training and the run are live.
+    """
+    from langchain_falconer.demo import Recording, bbc_articles
+
+    recording = Recording.shipped()
+    model = make_llm(llm, timeout_s=timeout) if llm else None
+    falconer, options = recording.prepare(model, home)
+    if model is None:
+        stderr.print(
+            f"[yellow]No --llm named:[/yellow] the plan and {recording.texts} annotated passages are a recording of "
+            f"[bold]{recording.model}[/bold] ({recording.date})."
+        )
+        stderr.print(
+            "Training and the run over all articles are live. "
+            "To have your own LLM plan and annotate: falconer demo --llm openai:gpt-4.1-mini",
+            markup=False,
+        )
+    articles = bbc_articles(falconer.home.corpora)
+    with progress_bars() as bars:
+        result = falconer.mine(recording.instruction, articles, output, on_event=bars, **options)
+    print_result(result, output.with_suffix(".html"), as_json=as_json)

@@ -1,0 +1,92 @@
+"""``falconer mine``."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from langchain_falconer.cli.console import print_result, progress_bars
+from langchain_falconer.cli.grouping import grouped
+from langchain_falconer.cli.options import (
+    AnnotationOptions,
+    AnnotationsFile,
+    AsJson,
+    BudgetOptions,
+    Corpora,
+    Home,
+    InputOptions,
+    LLMOptions,
+    Output,
+    PlanFile,
+    RunOptions,
+    TargetOptions,
+    TrainingOptions,
+    mine_settings,
+    read_file,
+)
+from langchain_falconer.cli.review import TerminalReviewer
+from langchain_falconer.errors import RunError
+from langchain_falconer.settings import MineSettings
+
+
+@dataclass(frozen=True)
+class SettingsOptions(AnnotationOptions, BudgetOptions, TargetOptions, InputOptions, TrainingOptions, RunOptions):
+    """Every option that is a setting."""
+
+    def make(self) -> MineSettings:
+        """Make the settings. Raises ``SettingsError`` where they contradict each other."""
+        return mine_settings(
+            annotations=self.annotate,
+            targets=TargetOptions.settings(self),
+            seed=self.seed,
+            metrics=self.metrics(),
+            corpus=InputOptions.settings(self),
+            annotate={"texts_per_call": self.texts_per_call},
+            budget=BudgetOptions.settings(self),
+            train={"seed": self.seed, "layers": self.layers},
+            run=RunOptions.settings(self),
+            **({"base": self.base} if self.base else {}),
+        )
+
+
+@dataclass(frozen=True)
+class ResultOptions:
+    """What is done with the result."""
+
+    report: Annotated[Path | None, typer.Option("--report", help="Also write the HTML report here.")] = None
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Approve the plan without asking.")] = False
+    as_json: AsJson = False
+
+
+@grouped
+def mine(
+    instruction: str,
+    corpus: Corpora,
+    output: Output,
+    llm: LLMOptions,
+    options: SettingsOptions,
+    result: ResultOptions,
+    plan_file: PlanFile = None,
+    annotations: AnnotationsFile = None,
+    home: Home = None,
+) -> None:
+    """Mine CORPUS for INSTRUCTION: plan, annotate a few texts, train a proxy, run it over everything.
+
+    The same command again resumes where it was stopped; no LLM call is paid twice.
+    """
+    from langchain_falconer.falconer import Falconer
+    from langchain_falconer.plan import Plan
+
+    if result.report is not None and not result.report.absolute().parent.is_dir():
+        raise RunError(f"the folder of the report '{result.report}' does not exist; create it first")
+    falconer = Falconer(llm.make(), annotations=annotations, home=home, settings=options.make())
+    plan = Plan.parse(read_file(plan_file)) if plan_file else None
+    is_reviewed = plan is None and not result.yes and sys.stdin.isatty()
+    with progress_bars() as bars:
+        reviewer = TerminalReviewer(bars) if is_reviewed else None
+        mined = falconer.mine(instruction, corpus, output, plan=plan, on_event=bars, reviewer=reviewer)
+    print_result(mined, result.report, as_json=result.as_json)

@@ -1,0 +1,35 @@
+"""``falconer report``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from langchain_falconer.cli.console import stdout
+from langchain_falconer.cli.options import Home
+from langchain_falconer.errors import RunError
+
+
+def report(
+    run_id: Annotated[str | None, typer.Argument(help="Id of the run.", show_default="the newest")] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The HTML file.")] = Path("report.html"),
+    home: Home = None,
+) -> None:
+    """Write the HTML report of a finished run again, and show its summary."""
+    from langchain_falconer.falconer import MiningResult
+    from langchain_falconer.files import read_json
+    from langchain_falconer.graph import Home as HomeFolder
+    from langchain_falconer.report import RunSummary, print_summary
+
+    runs = HomeFolder.at(home).folder / "runs"
+    finished = sorted(runs.glob("*/summary.json"), key=lambda file: file.stat().st_mtime)
+    chosen = [file for file in finished if run_id is None or file.parent.name.startswith(run_id)]
+    if not chosen:
+        names = ", ".join(file.parent.name for file in finished) or "none"
+        raise RunError(f"there is no finished run {run_id or ''} in {runs}; finished are: {names}", path=runs)
+    result = MiningResult(RunSummary.model_validate(read_json(chosen[-1])))
+    if not result.output.is_file():
+        raise RunError(f"the rows of that run are gone from {result.output}; run the same mine command again")
+    print_summary(result.summary.model_copy(update={"report": str(result.report(output))}), stdout)

@@ -1,0 +1,51 @@
+"""The review of a plan at the terminal."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from langchain_falconer.cli.console import ProgressBars, print_code, stderr
+
+if TYPE_CHECKING:
+    from langchain_falconer.graph import Review
+
+
+class TerminalReviewer:
+    """Shows the plan and asks for approval, an edit or a rejection, while progress bars pause."""
+
+    def __init__(self, bars: ProgressBars) -> None:
+        self._bars = bars
+
+    def __call__(self, question: dict[str, Any]) -> Review:
+        """Return a person's answer."""
+        from langchain_falconer.graph import Review
+
+        with self._bars.paused():
+            print_code(question["pseudocode"], stderr)
+            if question.get("error"):
+                stderr.print(f"That plan is not valid: {question['error']}", style="red", markup=False)
+            prompt = "Is this plan right? [a]pprove, [e]dit, [r]eject"
+            answer = typer.prompt(prompt, default="a", err=True).strip().lower()[:1]
+            if answer == "e":
+                return _edited(question["plan"])
+            if answer == "r":
+                return Review(action="reject", reason="rejected at the terminal")
+            return Review(action="approve")
+
+
+def _edited(plan: dict[str, Any]) -> Review:
+    """A review with the plan as a person left it in an editor; without a saved text the plan is approved as it is."""
+    import click
+
+    from langchain_falconer.graph import Review
+
+    text = click.edit(json.dumps(plan, indent=2, ensure_ascii=False), extension=".json")
+    if not (text and text.strip()):
+        return Review(action="approve")
+    try:
+        return Review(action="edit", plan=json.loads(text))
+    except ValueError:
+        return Review(action="edit", plan={})

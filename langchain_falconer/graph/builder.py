@@ -1,0 +1,197 @@
+"""The LangGraph state machine.
+
+plan → review → route → sample → annotate → train → evaluate → (annotate | execute) → report; the route of a question
+may lead from an earlier answer to the end, or from a proxy that is trusted to the report.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from langgraph.graph import END, START, StateGraph
+from langgraph.runtime import Runtime
+from langgraph.types import TracePolicy, interrupt
+
+from langchain_falconer.graph.context import NodeContext, Update
+from langchain_falconer.graph.home import Home
+from langchain_falconer.graph.nodes import annotate, evaluate, execute, plan, report, review, route, sample, train
+from langchain_falconer.graph.state import FalconerInput, FalconerOutput, FalconerState, Review
+from langchain_falconer.llm import LLM
+from langchain_falconer.settings import MineSettings
+from langchain_falconer.tracing import with_texts
+
+if TYPE_CHECKING:
+    from langchain_core.language_models import BaseChatModel
+    from langgraph.checkpoint.base import BaseCheckpointSaver
+    from langgraph.graph.state import CompiledStateGraph
+    from langgraph.store.base import BaseStore
+
+Node = Callable[[FalconerState, NodeContext], Update]
+_NODES: dict[str, Node] = {
+    "plan": plan.plan,
+    "route": route.route,
+    "sample": sample.sample,
+    "annotate": annotate.annotate,
+    "train": train.train,
+    "evaluate": evaluate.evaluate,
+    "execute": execute.execute,
+    "report": report.report,
+}
+
+
+@dataclass(frozen=True)
+class FalconerContext:
+    """What a run works with; never checkpointed. Fields left None fall back to those of the graph.
+
+    Attributes:
+        llm: Plans and annotates.
+        home: Folder for annotations, proxies and runs.
+        settings: How to mine.
+        recorded: Source in the annotation store whose answers stand in for an LLM.
+        addresses: Whole addresses of URLs, credentials included, by what the state shows of them.
+    """
+
+    llm: LLM | BaseChatModel | str | None = None
+    home: str | Path | None = None
+    settings: MineSettings | None = None
+    recorded: str | None = None
+    addresses: Mapping[str, str] | None = None
+
+
+class _Contexts:
+    """Contexts of the nodes of one graph: one LLM per model, so that its rate limit and output mode survive nodes."""
+
+    def __init__(self, defaults: FalconerContext) -> None:
+        self._defaults = defaults
+        self._llms: dict[Any, LLM] = {}
+
+    def of(self, runtime: Runtime[FalconerContext], stage: str) -> NodeContext:
+        """Return the context of a node. As a subgraph we are passed the parent's context, which may be of any type."""
+        own = runtime.context if isinstance(runtime.context, FalconerContext) else FalconerContext()
+        defaults = self._defaults
+
+        def emit(event: dict[str, Any]) -> None:
+            runtime.stream_writer({"stage": stage, **event})
+
+        return NodeContext(
+            Home.at(own.home or defaults.home),
+            self._llm(own.llm or defaults.llm),
+            own.settings or defaults.settings or MineSettings(),
+            own.recorded or defaults.recorded,
+            emit,
+            own.addresses or defaults.addresses or {},
+        )
+
+    def _llm(self, model: LLM | BaseChatModel | str | None) -> LLM | None:
+        if model is None or isinstance(model, LLM):
+            return model
+        key = model if isinstance(model, str) else id(model)  # the LLM holds its model, so that no id is used twice
+        if key not in self._llms:
+            self._llms[key] = LLM(model)
+        return self._llms[key]
+
+
+def build_falconer(
+    llm: LLM | BaseChatModel | str | None = None,
+    *,
+    home: str | Path | None = None,
+    settings: MineSettings | None = None,
+    recorded: str | None = None,
+    addresses: Mapping[str, str] | None = None,
+) -> StateGraph[FalconerState, FalconerContext, FalconerInput, FalconerOutput]:
+    """Build the uncompiled state machine, to add nodes of your own.
+
+    Args:
+        llm: Plans and annotates; a chat model, or a string such as ``"openai:gpt-4.1-mini"``. None where a plan and
+            annotations (or a recording) are passed.
+        home: Folder for annotations, proxies and runs; ``$FALCONER_HOME`` or ``~/.falconer`` by default.
+        settings: How to mine.
+        recorded: Without an LLM, the source in the annotation store whose recorded answers are used.
+        addresses: Whole addresses of URLs, credentials included, by what the state shows of them.
+    """
+    contexts = _Contexts(FalconerContext(llm, home, settings, recorded, addresses))
+    graph = StateGraph(
+        FalconerState, context_schema=FalconerContext, input_schema=FalconerInput, output_schema=FalconerOutput
+    )
+    for name, node in _NODES.items():
+        graph.add_node(name, _locked(name, node, contexts), trace_policy=_TRACED)
+    graph.add_node("review", _review)
+    graph.add_node("reject", review.reject)
+    graph.add_edge(START, "plan")
+    graph.add_edge("plan", "review")
+    graph.add_conditional_edges("review", _after_review, ["route", "review", "reject"])
+    graph.add_edge("reject", END)
+    graph.add_conditional_edges("route", route.after_route, ["sample", "report", END])
+    graph.add_edge("sample", "annotate")
+    graph.add_edge("annotate", "train")
+    graph.add_edge("train", "evaluate")
+    graph.add_conditional_edges("evaluate", _after_evaluate, ["annotate", "execute"])
+    graph.add_edge("execute", "report")
+    graph.add_edge("report", END)
+    return graph
+
+
+def create_falconer_graph(
+    llm: LLM | BaseChatModel | str | None = None,
+    *,
+    home: str | Path | None = None,
+    settings: MineSettings | None = None,
+    recorded: str | None = None,
+    addresses: Mapping[str, str] | None = None,
+    checkpointer: BaseCheckpointSaver[Any] | bool | None = None,
+    store: BaseStore | None = None,
+    name: str = "falconer",
+) -> CompiledStateGraph[FalconerState, FalconerContext, FalconerInput, FalconerOutput]:
+    """Build and compile the state machine; see :func:`build_falconer` for the first five arguments.
+
+    Without a checkpointer it inherits that of a parent graph. The review is an ``interrupt()``: resume with
+    ``Command(resume={"action": "approve"})``, ``{"action": "edit", "plan": {..}}`` or ``{"action": "reject"}``; the
+    input ``auto_approve=True`` skips it.
+    """
+    graph = build_falconer(llm, home=home, settings=settings, recorded=recorded, addresses=addresses)
+    return graph.compile(checkpointer=checkpointer, store=store, name=name)
+
+
+def _locked(name: str, node: Node, contexts: _Contexts) -> Callable[..., Update]:
+    """A node that holds the lock of its job while it works: whoever waits finds what was done, and pays nothing."""
+
+    def run(state: FalconerState, runtime: Runtime[FalconerContext]) -> Update:
+        context = contexts.of(runtime, name)
+        with context.locked(state["run_id"] if name != "plan" else context.job_id(state)):
+            return node(state, context)
+
+    return run
+
+
+def _review(state: FalconerState) -> Update:
+    if state.get("auto_approve"):
+        return {"review": {"action": "approve"}}
+    answer = interrupt(review.question(state), response_schema=Review)
+    return review.decided(Review.model_validate(answer))
+
+
+def _after_review(state: FalconerState) -> Literal["route", "review", "reject"]:
+    following: dict[str, Literal["route", "reject"]] = {"approve": "route", "reject": "reject"}
+    return following.get(state["review"]["action"], "review")
+
+
+def _after_evaluate(state: FalconerState) -> Literal["annotate", "execute"]:
+    return "annotate" if state.get("needs_annotation") else "execute"
+
+
+def _without_texts(value: Any) -> dict[str, Any]:
+    """Return what a trace holds of a state, or of an update of it: counts and names, no text of the corpus."""
+    if with_texts() or not isinstance(value, dict):
+        return value if isinstance(value, dict) else {}
+    names = ("run_id", "round", "sample", "annotation", "quality", "seconds")
+    facts = {key: value[key] for key in names if key in value}
+    facts |= {"proxy": Path(value["proxy"]).name} if value.get("proxy") else {}
+    if rows := (value.get("execution") or {}).get("rows"):
+        facts["rows"] = {key: rows[key] for key in ("total", "matched", "failed")}
+    return facts
+
+
+_TRACED = TracePolicy(process_inputs=_without_texts, process_outputs=_without_texts)

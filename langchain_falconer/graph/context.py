@@ -1,0 +1,183 @@
+"""What the nodes of the state machine work with: home, LLM, settings, and the files of a job."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from langchain_falconer.annotate import AnnotationStore, Budget
+from langchain_falconer.annotate.splits import Sample, sample_certification_rows
+from langchain_falconer.corpus import Corpus, Dataset, Place, as_place, open_corpus_files
+from langchain_falconer.errors import AnnotationError, CorpusError, RunError
+from langchain_falconer.files import digest, file_digest, read_json, write_json
+from langchain_falconer.graph.home import Home
+from langchain_falconer.graph.state import AskOptions, FalconerInput, FalconerState
+from langchain_falconer.llm import LLM
+from langchain_falconer.plan import Plan
+from langchain_falconer.settings import MineSettings, Targets
+
+HUMAN = "human"
+"""Source of a person's annotations."""
+Emit = Callable[[dict[str, Any]], None]
+"""Receives progress events; the graph adds the name of the stage."""
+Update = dict[str, Any]
+"""The update of the state that a node returns."""
+
+
+@dataclass(frozen=True)
+class NodeContext:
+    """One home, one LLM (or a recording of one) and one set of settings.
+
+    Attributes:
+        home: Folder of everything that outlives a process.
+        llm: Plans and annotates; None where plan and annotations (or a recording) are passed.
+        settings: How to mine.
+        recorded: Source in the annotation store whose answers stand in for an LLM.
+        emit: Receives progress events.
+        addresses: Whole addresses of URLs by what the state shows of them: credentials are never in the state.
+    """
+
+    home: Home
+    llm: LLM | None
+    settings: MineSettings
+    recorded: str | None = None
+    emit: Emit = lambda _: None
+    addresses: Mapping[str, str] = field(default_factory=dict)
+
+    # ---- the job
+
+    def job_id(self, state: FalconerInput) -> str:
+        """Return the identity of a job: question, data, annotator and settings; budget and output may change.
+
+        Raises:
+            CorpusError: The corpus cannot be read.
+        """
+        excluded: Any = {"budget": True, "run": True, "corpus": True, "targets": {"escalate"}}
+        options = AskOptions.model_validate(state["ask"]) if state.get("ask") else None
+        return digest(
+            state["instruction"],
+            state.get("plan"),
+            self.dataset(state).fingerprint,
+            file_digest(state.get("annotations")),
+            self.llm.name if self.llm else self.recorded,
+            self.settings.model_dump(mode="json", exclude=excluded),
+            options.model_dump(exclude={"refresh"}) if options else None,
+        )
+
+    @contextmanager
+    def locked(self, job_id: str) -> Iterator[None]:
+        """Hold the lock of a job: another process, or thread, that works on it waits, and finds what was done."""
+        with FileLock(self.home.lock_file(job_id), thread_local=False):
+            yield
+
+    def folder(self, state: FalconerState) -> Path:
+        """Return the folder of a job, by plan: an edited plan starts with a sample of its own."""
+        return self.home.run_folder(f"{state['run_id']}-{self.plan(state).fingerprint[:8]}")
+
+    # ---- inputs
+
+    def place(self, path: str) -> Place:
+        """Return the path or URL that the state names, with its credentials."""
+        return as_place(path, self.addresses)
+
+    @staticmethod
+    def plan(state: FalconerState) -> Plan:
+        """Return the plan of the state."""
+        return Plan.parse(state["plan"] or {})
+
+    @staticmethod
+    def options(state: FalconerInput) -> AskOptions | None:
+        """Return the options of a question; None where a corpus is mined without routing."""
+        options = state.get("ask")
+        return AskOptions.model_validate(options) if options else None
+
+    def corpus(self, state: FalconerInput) -> Corpus:
+        """Open the corpus. Raises ``CorpusError`` if it cannot be read."""
+        if not state["corpus"]:
+            raise CorpusError("no corpus was passed; name at least one file or folder")
+        return open_corpus_files([self.place(path) for path in state["corpus"]], self.settings.corpus)
+
+    def dataset(self, state: FalconerInput) -> Dataset:
+        """Return the corpus in partitions. Raises ``CorpusError`` if it cannot be read."""
+        if not state["corpus"]:
+            raise CorpusError("no corpus was passed; name at least one file or folder")
+        if data := state.get("dataset"):
+            return Dataset.from_dict(data, self.settings.corpus)
+        return Dataset.of_files([self.place(path) for path in state["corpus"]], self.settings.corpus)
+
+    def source(self, state: FalconerInput) -> str:
+        """Return whose answers count: a person's, the LLM's, or those of the LLM that was recorded."""
+        if state.get("annotations"):
+            return HUMAN
+        if self.llm is not None:
+            return self.llm.name
+        if self.recorded is None:
+            raise AnnotationError("nothing annotates the texts; name an LLM or a file of annotations")
+        return self.recorded
+
+    def targets(self, state: FalconerInput) -> Targets | None:
+        """Return the targets: those of the settings, and the quality that a question asks for."""
+        options = self.options(state)
+        if options is None or options.quality is None or state.get("annotations"):
+            return self.settings.targets
+        if self.settings.targets is None:
+            return Targets(agreement=options.quality)
+        return self.settings.targets.model_copy(update={"agreement": options.quality})
+
+    # ---- what earlier nodes left
+
+    def sample(self, state: FalconerState) -> Sample:
+        """Read the sample of this round. Raises ``RunError`` if it is gone."""
+        sample = Sample.load(self.sample_file(state, state["round"]))
+        if sample is None:
+            raise RunError(f"the sample of run {state['run_id']} is gone from {self.home.folder}; start the run again")
+        return sample
+
+    def sample_file(self, state: FalconerState, annotation_round: int) -> Path:
+        """Return the file of a sample: each round has its own, so that a run that is resumed takes the same rounds."""
+        return self.folder(state) / f"sample-{annotation_round}.json"
+
+    def certification_sample(self, state: FalconerState) -> dict[int, str]:
+        """Return the rows that certificates rest on, by position in the corpus; empty without targets."""
+        targets = self.targets(state)
+        if targets is None:
+            return {}
+        file = self.folder(state) / "certification.json"
+        if (cached := read_json(file)) is None:
+            rows = sample_certification_rows(self.corpus(state), targets.annotations, self.settings.seed)
+            write_json(file, cached := {"rows": list(rows.items())})
+        return dict(cached["rows"])
+
+    def llm_pace_file(self, state: FalconerState) -> Path:
+        """Return the file that counts seconds and texts of the LLM over all invocations of a job."""
+        return self.folder(state) / "llm_pace.json"
+
+    # ---- resources
+
+    def budget(self, store: AnnotationStore, run_id: str) -> Budget:
+        """Return the budget of a job; the context must have an LLM."""
+        if self.llm is None:
+            raise AnnotationError("nothing annotates the texts; name an LLM")
+        return Budget(store, run_id, self.settings.budget, self.llm.price() is not None)
+
+    @contextmanager
+    def store(self) -> Iterator[AnnotationStore]:
+        """Open the annotation store."""
+        with self.home.store() as store:
+            yield store
+
+    @contextmanager
+    def timed(self, state: FalconerState, stage: str) -> Iterator[dict[str, float]]:
+        """Announce begin and end of a stage, and time it on top of earlier visits; yields seconds per stage."""
+        seconds = dict(state.get("seconds", {})) if stage != "plan" else {}
+        self.emit({"event": "begin"})
+        began = time.monotonic()
+        yield seconds
+        seconds[stage] = seconds.get(stage, 0.0) + time.monotonic() - began
+        self.emit({"event": "end", "seconds": round(seconds[stage], 2)})

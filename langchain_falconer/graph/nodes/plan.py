@@ -1,0 +1,66 @@
+"""The plan: passed by the caller, written for this instruction before, or written now by the LLM."""
+
+from __future__ import annotations
+
+from langchain_falconer.errors import PlanError, SettingsError
+from langchain_falconer.execute import check_backend, check_output
+from langchain_falconer.graph.context import NodeContext, Update
+from langchain_falconer.graph.plan_cache import cached_plan
+from langchain_falconer.graph.state import FalconerState
+from langchain_falconer.plan import Plan
+
+_FRESH: Update = {
+    "review": {},
+    "routing": {},
+    "sample": {},
+    "round": 0,
+    "needs_annotation": False,
+    "annotation": {},
+    "proxy": None,
+    "training": {},
+    "quality": None,
+    "execution": {},
+    "messages": [],
+    "summary": {},
+}
+
+
+def plan(state: FalconerState, context: NodeContext) -> Update:
+    """Check the input before anything is paid for, and plan."""
+    with context.timed(state, "plan") as seconds:
+        if output := state.get("output"):
+            check_output(context.place(output))
+        check_backend(context.settings.run.backend)
+        _check_annotator(state, context)
+        run_id = context.job_id(state)
+        written = context.plan(state) if state.get("plan") else _written(state, context, run_id)
+    return {**_FRESH, "run_id": run_id, "plan": written.to_dict(), "seconds": seconds}
+
+
+def _written(state: FalconerState, context: NodeContext, run_id: str) -> Plan:
+    if context.options(state) is not None:
+        entries = context.home.registry.entries()
+        trained = (entry.plan for entry in entries if entry.plan)
+        if plan := next((plan for plan in trained if plan.instruction == state["instruction"]), None):
+            return plan
+    if context.llm is None:
+        raise PlanError("there is no LLM to write a plan; pass a plan (--plan FILE) or an LLM (--llm MODEL)")
+    with context.store() as store:
+        return cached_plan(context.home, context.llm, state["instruction"], context.budget(store, run_id))
+
+
+def _check_annotator(state: FalconerState, context: NodeContext) -> None:
+    has_llm, is_human = context.llm is not None, bool(state.get("annotations"))
+    if context.options(state) is not None:
+        return  # a trained proxy may answer; the router says so where none does
+    if not (has_llm or is_human or context.recorded is not None):
+        raise SettingsError(
+            "nothing can annotate the texts; name an LLM (--llm MODEL) or your own labels (--annotations FILE)"
+        )
+    targets = context.targets(state)
+    if targets and (not has_llm or is_human):
+        raise SettingsError(
+            f"a target {next(iter(targets.shares))} needs an LLM that decides where the proxy is not confident; "
+            "drop it or pass --llm without --annotations",
+            field="targets",
+        )

@@ -1,0 +1,381 @@
+"""The router: the cheapest strategy for a question that can be trusted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+from langchain_falconer.annotate import Annotation, recall
+from langchain_falconer.corpus import CorpusStats, Dataset, Document
+from langchain_falconer.errors import LLMError, ProxyError, RunError
+from langchain_falconer.evaluate import Quality, evaluate_plan, fewest_to_certify
+from langchain_falconer.execute import choose_backend
+from langchain_falconer.files import digest, file_digest
+from langchain_falconer.graph.context import HUMAN, NodeContext
+from langchain_falconer.graph.costs import CostModel
+from langchain_falconer.graph.nodes.annotate import ask_llm
+from langchain_falconer.graph.state import AskOptions, FalconerState
+from langchain_falconer.llm import LLM
+from langchain_falconer.model import Embedder, Proxy
+from langchain_falconer.plan import Plan
+from langchain_falconer.records import Answers
+from langchain_falconer.registry import Entry, ModelMatch, exact_matches, similar_matches
+from langchain_falconer.report import Decision, Strategy, StrategyName
+
+_EXACT = "trained on these very questions"
+_UNTRAINED = "answers from the words of the questions alone"
+_LEVEL = 0.95
+_ONE_SIDED = 0.975  # confidence of the lower end of a 95% interval
+_BACKEND_TEXTS = 256
+
+
+@dataclass(frozen=True)
+class Route:
+    """The strategy that was chosen, and what it answers with.
+
+    Attributes:
+        strategy: The strategy.
+        proxy: The proxy that answers; None where one has yet to be trained.
+        quality: Its measured agreement.
+        annotator: Whose answers the quality is measured by.
+        known: The LLM's answers, where it answers every text.
+        unanswered: Texts that the LLM was to answer and did not.
+        answered_share: Share of the texts that the LLM answered, where it answers every text.
+    """
+
+    strategy: Strategy
+    proxy: Proxy | None = None
+    quality: Quality | None = None
+    annotator: str | None = None
+    known: tuple[Annotation, ...] = ()
+    unanswered: int = 0
+    answered_share: float = 0.0
+
+
+@dataclass
+class _Candidate:
+    """A proxy to be verified on answers of the LLM, and its agreement with them."""
+
+    strategy: Strategy
+    proxy: Proxy
+    match: ModelMatch | None = None
+    quality: Quality | None = None
+
+
+@dataclass
+class Router:
+    """Chooses a strategy for a plan on a dataset.
+
+    In the order of their cost: a proxy that was trained on these very questions; one that was trained on similar ones,
+    or the untrained base, where it agrees with the LLM on a few texts; the LLM, where there are so few texts that
+    training would ask about as many; training.
+
+    Where a quality is requested, no proxy is accepted that was not measured to reach it, not even one trained on these
+    very questions; and what is trained is certified, and helped by the LLM where it is not confident.
+
+    Attributes:
+        context: Home, LLM and settings.
+        plan: The questions.
+        dataset: The texts.
+        options: Options of the question.
+        is_human: Whether a person's annotations stand in for the LLM's.
+        others: Strategies that were rejected, with reasons; filled by :meth:`choose`.
+        messages: Advice; filled by :meth:`choose`.
+    """
+
+    context: NodeContext
+    plan: Plan
+    dataset: Dataset
+    options: AskOptions
+    is_human: bool = False
+    others: list[Strategy] = field(default_factory=list)
+    messages: list[str] = field(default_factory=list)
+
+    # ---- what is known beforehand
+
+    def decide(self) -> Decision:
+        """Return the strategy to try first, and what every one costs; nothing is asked and nothing computed.
+
+        Raises:
+            RunError: No strategy is possible.
+        """
+        strategies = self._possible()
+        if not strategies:
+            raise _no_strategy(self._entries)
+        return Decision(chosen=strategies[0], others=tuple(strategies[1:]), break_even=self.costs.break_even)
+
+    def decision(self, strategy: Strategy) -> Decision:
+        """Return the decision for a strategy that was chosen."""
+        return Decision(chosen=strategy, others=tuple(self.others), break_even=self.costs.break_even)
+
+    @cached_property
+    def stats(self) -> CorpusStats:
+        """Sizes of the corpus, and a uniform sample of its texts."""
+        settings = self.context.settings
+        size = max(self.n_verify, min(settings.annotations, 500) + 1)
+        return CorpusStats(self.dataset, settings.passage_chars, settings.seed, size)
+
+    @cached_property
+    def costs(self) -> CostModel:
+        """The cost model, with the pace of this LLM's earlier answers."""
+        llm, settings = self.context.llm, self.context.settings
+        model = CostModel(
+            self.stats.passages,
+            self.stats.chars,
+            len(self.plan.steps),
+            self.n_training,
+            llm.price() if llm else None,
+            texts_per_call=settings.annotate.texts_per_call,
+        )
+        if llm is None:
+            return model
+        with self.context.store() as store:
+            spent, seconds, answers = store.pace(llm.name)
+        if not answers:
+            return model
+        tokens = (spent.input_tokens / answers, spent.output_tokens / answers)
+        per_answer = seconds / answers / llm.settings.max_concurrency
+        return replace(model, tokens_per_answer=tokens, seconds_per_answer=per_answer)
+
+    @property
+    def min_agreement(self) -> float:
+        """The agreement that a proxy must be measured to reach."""
+        return self.options.trust.agreement if self.options.quality is None else self.options.quality
+
+    @property
+    def n_verify(self) -> int:
+        """Texts that a proxy is compared with the LLM on: for a quality, twice what would prove it without an error."""
+        quality = self.options.quality
+        required = 2 * fewest_to_certify(quality, _ONE_SIDED) if quality else 0
+        return max(self.options.trust.verify, required)
+
+    @property
+    def n_training(self) -> int:
+        """Texts that the LLM answers where a proxy is trained: to learn from, and for a quality to certify it."""
+        settings, quality = self.context.settings, self.options.quality
+        if quality is None:
+            return settings.annotations
+        return settings.annotations + (settings.targets.annotations if settings.targets else 300)
+
+    def _possible(self) -> list[Strategy]:
+        matches = exact_matches(self._entries, self.plan)
+        accepted = self._accepted(matches)
+        strategies = []
+        if accepted:
+            strategies.append(self.costs.strategy("registry", 0, _EXACT, accepted.entry.name))
+        if self.is_human:
+            reason = "trains on a person's annotations, and runs the proxy"
+            return [*strategies, self.costs.strategy("train", 0, reason)]
+        if self.context.llm is None:
+            return strategies
+        if self.stats.passages > self.n_verify:
+            unproven = [] if accepted else matches
+            strategies += [
+                self.costs.strategy(name, self.n_verify, reason, match.entry.name)
+                for name, reason, match in self._similar(unproven)
+            ]
+            strategies.append(self.costs.strategy("zero-shot", self.n_verify, _UNTRAINED))
+        if self._is_small:
+            reason = "so few texts that training would ask about as many"
+            strategies.append(self.costs.strategy("llm", self.stats.passages, reason))
+        strategies.append(self.costs.strategy("train", self.n_training, "annotates, trains and runs a proxy"))
+        return strategies
+
+    @cached_property
+    def _entries(self) -> list[Entry]:
+        return self.context.home.registry.entries()
+
+    @property
+    def _is_small(self) -> bool:
+        return self.stats.passages <= self.n_training and self.stats.is_short
+
+    def _accepted(self, matches: Sequence[ModelMatch]) -> ModelMatch | None:
+        """The best proxy that was trained on the plan; with a quality, the best that was measured to reach it.
+
+        What counts is agreement with this LLM, or a person.
+        """
+        quality, llm = self.options.quality, self.context.llm
+        annotators = (llm.name if llm else None, HUMAN)
+        return next(
+            (
+                match
+                for match in matches
+                if quality is None
+                or (match.quality and match.annotator in annotators and reaches(match.quality, quality))
+            ),
+            None,
+        )
+
+    def _similar(self, matches: Sequence[ModelMatch]) -> list[tuple[StrategyName, str, ModelMatch]]:
+        """The trained proxies that are worth verifying: strategy, reason and match."""
+        exact = {match.entry.name for match in matches}
+        cosine = self.options.trust.cosine
+        similar = similar_matches(self._entries, self.plan, Embedder(self.context.settings.base), cosine)
+        others: list[tuple[StrategyName, str, ModelMatch]] = [
+            ("similar", f"trained on similar questions (cosine {match.cosine:.2f})", match)
+            for match in similar
+            if match.entry.name not in exact
+        ]
+        return [*(("registry", _EXACT, match) for match in matches[:1]), *others]
+
+    # ---- the choice
+
+    def choose(self, state: FalconerState) -> Route:
+        """Choose a strategy; the LLM may be asked about a few texts, or about all where there are few.
+
+        Raises:
+            FalconerError: With one sentence that names the fix.
+        """
+        matches = exact_matches(self._entries, self.plan)
+        if accepted := self._accepted(matches):
+            return self._registry_route(accepted)
+        if self.is_human:
+            return Route(self.costs.strategy("train", 0, "trains on a person's annotations, and runs the proxy"))
+        if self.context.llm is None:
+            if matches:
+                return self._registry_route(matches[0])
+            raise _no_strategy(self._entries)
+        if self.stats.passages > self.n_verify and (best := self._verified(matches, state, self.context.llm)):
+            return Route(best.strategy, best.proxy, best.quality, self.context.llm.name)
+        if self._is_small:
+            return self._llm_route(state, self.context.llm)
+        reason = "no proxy is similar enough, and the texts are too many to ask the LLM about each"
+        return Route(self.costs.strategy("train", self.n_training, reason))
+
+    def _registry_route(self, match: ModelMatch) -> Route:
+        strategy = self.costs.strategy("registry", 0, _EXACT, match.entry.name)
+        quality = match.quality
+        if self.options.quality is None and quality and not reaches(quality, self.min_agreement):
+            self.messages.append(
+                f"the proxy was measured at {in_words(quality)}; request a quality, and it is verified, and another "
+                "one trained if it falls short"
+            )
+        return Route(strategy, self._load(match), quality, match.annotator)
+
+    def _llm_route(self, state: FalconerState, llm: LLM) -> Route:
+        settings = self.context.settings
+        texts = list(dict.fromkeys(row.text for row in self.dataset.open() if isinstance(row, Document)))
+        known = self._ask(texts, state, llm, all_or_error=True)
+        unanswered = len(texts) - sum(a.settled for a in known)
+        reason = f"{self.stats.passages} texts, and training would ask about {self.n_training}"
+        strategy = self.costs.strategy("llm", self.stats.passages, reason)
+        proxy = Proxy.zero_shot(self.plan, base=settings.base, passage_chars=settings.passage_chars)
+        share = 1 - unanswered / max(1, len(texts))
+        return Route(strategy, proxy, None, llm.name, tuple(known), unanswered, share)
+
+    def _verified(self, matches: Sequence[ModelMatch], state: FalconerState, llm: LLM) -> _Candidate | None:
+        """The proxy that agrees best with the LLM on a few texts, if it agrees well enough."""
+        texts = self.stats.sample[: self.n_verify]
+        known = [a for a in self._ask(texts, state, llm) if not a.failures]
+        if len(known) < self.n_verify // 2:
+            self.messages.append(f"only {len(known)} texts could be verified, so that no untrained proxy is trusted")
+            return None
+        candidates = self._candidates(matches)
+        level = 1 - (1 - _LEVEL) / len(candidates)  # one error budget for all of them: the best one is taken
+        trusted = []
+        for candidate in candidates:
+            if doubt := self._doubt(candidate, known, level):
+                self.others.append(candidate.strategy.because(doubt))
+            else:
+                trusted.append(candidate)
+        best = max(trusted, key=lambda c: c.quality.agreement.value if c.quality else 0.0, default=None)
+        self.others += [c.strategy for c in trusted if c is not best]
+        return best
+
+    def _candidates(self, matches: Sequence[ModelMatch]) -> list[_Candidate]:
+        settings = self.context.settings
+        candidates = [
+            _Candidate(self.costs.strategy(name, self.n_verify, reason, match.entry.name), self._load(match), match)
+            for name, reason, match in self._similar(matches)
+        ]
+        try:
+            untrained = Proxy.zero_shot(self.plan, base=settings.base, passage_chars=settings.passage_chars)
+        except ProxyError:
+            return candidates
+        return [*candidates, _Candidate(self.costs.strategy("zero-shot", self.n_verify, _UNTRAINED), untrained)]
+
+    def _doubt(self, candidate: _Candidate, known: list[Annotation], level: float) -> str | None:
+        """Why a proxy is not trusted by these answers of the LLM; None if it is."""
+        reason = candidate.strategy.reason
+        if candidate.match:
+            known = [a for a in known if not candidate.match.entry.trained_on([a.text])]
+            if len(known) < self.n_verify // 2:
+                return f"{reason}; it was trained on the texts that it would be verified on"
+        for step in self.plan.steps:
+            if len({_answer_key(a.answers, step.id) for a in known if step.id in a.answers}) < 2:
+                return (
+                    f"the LLM gave step '{step.id}' one and the same answer on {len(known)} texts, which proves nothing"
+                )
+        predicted = candidate.proxy.answers([a.text for a in known], apply_conditions=False)
+        candidate.quality = evaluate_plan(self.plan, [a.answers for a in known], predicted, level=level)
+        candidate.strategy = candidate.strategy.because(f"{reason}; {in_words(candidate.quality)}")
+        if not reaches(candidate.quality, self.min_agreement):
+            return f"{candidate.strategy.reason}, too little to trust: {self.min_agreement:.0%} is required"
+        return None
+
+    def _ask(self, texts: list[str], state: FalconerState, llm: LLM, *, all_or_error: bool = False) -> list[Annotation]:
+        """The LLM's answers, earlier ones among them.
+
+        Raises:
+            LLMError: The LLM answered nothing; with ``all_or_error``, it stopped before the last text.
+            BudgetError: The budget ended before that.
+        """
+        with self.context.store() as store:
+            report = ask_llm(store, self.plan, texts, state, self.context, show=True)
+            known = recall(store, self.plan, texts, llm.name)
+        if report.error is not None and (all_or_error or not known):
+            raise report.error
+        if not known:
+            raise LLMError(f"{llm.name} gave no usable answer to any of {len(texts)} texts; try another model")
+        if missing := len(set(texts)) - sum(a.settled for a in known):
+            why = f" ({report.error})" if report.error else ""
+            self.messages.append(f"the LLM left {missing} of {len(set(texts))} texts without an answer{why}")
+        return known
+
+    def _load(self, match: ModelMatch) -> Proxy:
+        proxy = Proxy.load(match.entry.path)
+        choose_backend(proxy, self.stats.sample[:_BACKEND_TEXTS], self.context.settings.run.backend)
+        return proxy.with_plan(self.plan, match.steps)
+
+
+def result_id(context: NodeContext, state: FalconerState, plan: Plan, dataset: Dataset) -> str:
+    """Return the id of an answer: everything that it depends on."""
+    options = AskOptions.model_validate(state["ask"] or {})
+    settings = context.settings.model_dump(mode="json", exclude={"budget": True, "run": True, "corpus": True})
+    return digest(
+        plan.fingerprint,
+        dataset.fingerprint,
+        context.llm.name if context.llm else None,
+        file_digest(state.get("annotations")),
+        options.model_dump(mode="json", exclude={"refresh"}),
+        settings,
+    )
+
+
+def reaches(quality: Quality, agreement: float) -> bool:
+    """Whether the lower end of the interval reaches an agreement, and no step of the plan is measured below it."""
+    steps = (step.agreement.value for step in quality.steps.values())
+    return quality.agreement.low >= agreement and min(steps) >= agreement
+
+
+def in_words(quality: Quality) -> str:
+    """Return the agreement with its interval in words."""
+    measured = quality.agreement
+    return (
+        f"{measured.value:.0%} agreement on {measured.n} texts "
+        f"({measured.level:.4g} interval {measured.low:.0%} to {measured.high:.0%})"
+    )
+
+
+def _no_strategy(entries: Sequence[Entry]) -> RunError:
+    known = [f"'{step.instruction[:80]}'" for entry in entries for step in entry.steps]
+    return RunError(
+        "no trained proxy answers this question and there is no LLM to ask; name an LLM, or ask what a proxy of this "
+        f"home was trained on: {', '.join(dict.fromkeys(known[:5])) or 'nothing yet'}"
+    )
+
+
+def _answer_key(answers: Answers, step: str) -> str:
+    """An answer in words, to tell whether answers differ."""
+    return str(answers.labels[step].value) if step in answers.labels else str([s.text for s in answers.spans[step]])

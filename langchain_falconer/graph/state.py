@@ -1,0 +1,89 @@
+"""The state of the graph: plain JSON and references; texts, annotations, weights and rows lie in the home."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from typing_extensions import NotRequired, TypedDict  # typing's own breaks LangGraph's schemas below Python 3.12
+
+from langchain_falconer.settings import Trust
+
+
+class AskOptions(BaseModel):
+    """Options of a question that is routed to the cheapest strategy.
+
+    Attributes:
+        quality: Agreement with the LLM that the answer must reach, with the lower end of its 95% interval, in (0, 1).
+        trust: When a proxy that was not trained on the question is accepted.
+        refresh: Compute the answer again, although the same question was answered before.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    quality: float | None = Field(default=None, gt=0, lt=1)
+    trust: Trust = Trust()
+    refresh: bool = False
+
+
+class FalconerInput(TypedDict):
+    """The input of a run."""
+
+    instruction: str
+    corpus: list[str]
+    """Paths or URLs of files or folders, read one after the other."""
+    output: NotRequired[str | None]
+    """File or URL of the rows (.jsonl, .parquet or .duckdb)."""
+    plan: NotRequired[dict[str, Any] | None]
+    """A plan; without one the LLM writes it."""
+    annotations: NotRequired[str | None]
+    """A file of a person's annotations (JSONL); with them no LLM is asked about texts."""
+    auto_approve: NotRequired[bool]
+    """Skip the review of the plan."""
+    ask: NotRequired[dict[str, Any] | None]
+    """:class:`AskOptions`; with them the question goes to the cheapest strategy, without them a proxy is trained."""
+    dataset: NotRequired[dict[str, Any] | None]
+    """Name and partitions of a stored corpus (``Source.to_dict``); without them the files are one partition."""
+
+
+class FalconerOutput(TypedDict):
+    """The output of a run."""
+
+    plan: dict[str, Any]
+    summary: dict[str, Any]
+    """A :class:`RunSummary` as JSON data; ``{"run_id", "rejected"}`` where the plan was rejected."""
+
+
+class FalconerState(FalconerInput):
+    """The state between the nodes."""
+
+    run_id: NotRequired[str]
+    review: NotRequired[dict[str, Any]]
+    routing: NotRequired[dict[str, Any]]
+    sample: NotRequired[dict[str, Any]]
+    round: NotRequired[int]
+    needs_annotation: NotRequired[bool]
+    annotation: NotRequired[dict[str, Any]]
+    proxy: NotRequired[str | None]
+    training: NotRequired[dict[str, Any]]
+    quality: NotRequired[dict[str, Any] | None]
+    execution: NotRequired[dict[str, Any]]
+    seconds: NotRequired[dict[str, float]]
+    messages: NotRequired[list[str]]
+    summary: NotRequired[dict[str, Any]]
+
+
+class Review(BaseModel):
+    """A person's answer to the plan.
+
+    Attributes:
+        action: ``approve``, ``edit`` or ``reject``.
+        plan: With ``edit``: the plan to use instead.
+        reason: With ``reject``: why.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    action: Literal["approve", "edit", "reject"]
+    plan: dict[str, Any] | None = None
+    reason: str | None = None

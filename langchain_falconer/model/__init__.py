@@ -1,0 +1,37 @@
+"""The network of a proxy: encoder, query heads, tokenization, decoding, export and inference sessions.
+
+``falconer-small``, the metamodel, lies beside the modules. Inference needs neither torch nor transformers.
+"""
+
+from langchain_falconer.model.artifact import FILES, check_place
+from langchain_falconer.model.encoder import PLAIN_BASE
+from langchain_falconer.model.examples import Example
+from langchain_falconer.model.head_index import Layout
+from langchain_falconer.model.marking import mark
+from langchain_falconer.model.metamodel import save_metamodel
+from langchain_falconer.model.proxy import PASSAGE_CHARS, Embedder, Proxy, check_metrics, confidence_of
+from langchain_falconer.model.scoring import text_groups
+from langchain_falconer.model.sessions import OnnxSession, Session, SlotWeights, TorchSession, cores
+from langchain_falconer.model.tokenization import Tokenizer
+
+__all__ = [
+    "FILES",
+    "PASSAGE_CHARS",
+    "PLAIN_BASE",
+    "Embedder",
+    "Example",
+    "Layout",
+    "OnnxSession",
+    "Proxy",
+    "Session",
+    "SlotWeights",
+    "Tokenizer",
+    "TorchSession",
+    "check_metrics",
+    "check_place",
+    "confidence_of",
+    "cores",
+    "mark",
+    "save_metamodel",
+    "text_groups",
+]

@@ -1,0 +1,150 @@
+"""Cuckoo checkpoints: token classifiers that tag a question's answers in the text, one pass a question.
+
+Cuckoo (arXiv 2502.11275, github.com/KomeijiForce/Cuckoo) reads ``User: text Question: … Assistant:`` and tags the words
+that would come next. Its classifier scores each token by three vectors, just as a span slot does, so the slots of such
+a proxy are copies of the classifier, and all that differs is what the encoder reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from langchain_falconer.errors import ProxyError
+from langchain_falconer.model.decoding import Scores
+from langchain_falconer.model.encoder import MAKING, base_folder, is_metamodel, load_tokenizer
+from langchain_falconer.model.head_index import Layout
+from langchain_falconer.model.scoring import Judge, Reader
+from langchain_falconer.model.sessions import SlotWeights
+from langchain_falconer.model.tokenization import Tokenizer, Window, Windows
+from langchain_falconer.plan import LabelStep
+
+PROMPT = "cuckoo"
+"""What the manifest of a proxy says that reads texts inside Cuckoo's prompt."""
+
+_BEFORE, _AFTER = "User:\n\n", "\n\nQuestion: {}\n\nAssistant:"
+_LABELS = {"0": "B", "1": "I", "2": "O"}
+_SLOT_ORDER = [2, 0, 1]  # a slot's vectors are outside, begin, inside
+_LEAST_TOKENS = 64  # of the text, in one pass
+
+
+def is_cuckoo(base: str) -> bool:
+    """Whether a folder or hub name holds a Cuckoo checkpoint, by its config.json: a RoBERTa that tags B, I and O."""
+    folder = base_folder(base)
+    if is_metamodel(Path(folder)):
+        return False
+    with MAKING:
+        from transformers import PretrainedConfig
+
+    try:
+        config, _ = PretrainedConfig.get_config_dict(folder)
+    except (OSError, ValueError):
+        return False  # whatever it is, loading it will say what is wrong
+    tagger = (config.get("architectures"), config.get("id2label"))
+    return tagger == (["RobertaForTokenClassification"], _LABELS)
+
+
+def cuckoo_tokenizer(base: str) -> Tokenizer:
+    """The tokenizer of a checkpoint, reading words as Cuckoo was taught: each after a space, punctuation apart."""
+    from tokenizers import Regex, pre_tokenizers, processors
+
+    tokenizer = load_tokenizer(base)
+    backend = tokenizer.backend
+    apart = pre_tokenizers.Split(Regex(r"[^\S ]+|[^\w\s]"), "isolated")
+    words = [pre_tokenizers.Split(" ", "removed"), apart, pre_tokenizers.ByteLevel(add_prefix_space=True)]
+    backend.pre_tokenizer = pre_tokenizers.Sequence(words)
+    start, end = ((name, backend.token_to_id(name)) for name in ("<s>", "</s>"))
+    # Its own would cut the first letter off each word, where it takes the space before it to be.
+    backend.post_processor = processors.RobertaProcessing(end, start, trim_offsets=False, add_prefix_space=False)
+    return tokenizer
+
+
+def cuckoo_slot(base: str) -> SlotWeights:
+    """The classifier of a checkpoint, as one span slot. Raises ``ProxyError`` where it has none."""
+    from safetensors import SafetensorError, safe_open
+    from transformers.utils import cached_file
+
+    try:
+        with safe_open(cached_file(base, "model.safetensors"), "pt") as weights:
+            head = [weights.get_tensor(f"classifier.{part}") for part in ("weight", "bias")]
+    except (OSError, SafetensorError) as error:
+        reason = str(error).splitlines()[0][:160]
+        raise ProxyError(f"no classifier can be read from '{base}' ({reason}); choose another checkpoint") from None
+    weight, bias = (tensor.float().numpy()[_SLOT_ORDER] for tensor in head)
+    return SlotWeights(weight, bias, np.zeros((0, weight.shape[1]), np.float32), np.zeros(0, np.float32))
+
+
+def repeated(slots: SlotWeights, layout: Layout) -> SlotWeights:
+    """The slots of a layout, each of them the first of ``slots``: Cuckoo's classifier is the same whatever is asked.
+
+    Raises:
+        ProxyError: the layout has a label step. The labels of Cuckoo's README are words of a quiz without a text.
+    """
+    for step in layout.steps:
+        if isinstance(step, LabelStep):
+            raise ProxyError(
+                f"step '{step.id}' asks for a label, and a Cuckoo checkpoint finds spans only; "
+                "ask it with get_span, train a proxy on the checkpoint, or name another base"
+            )
+    return slots.take([0] * len(layout.span_texts), [])
+
+
+def ask_one_by_one(
+    tokenizer: Tokenizer,
+    max_tokens: int,
+    layout: Layout,
+    weights: SlotWeights,
+    scorer: Callable[[Reader, Layout, SlotWeights], Judge],
+) -> Judge:
+    """What scores texts by one pass a question; ``scorer(windows, layout, weights)`` makes the one of a question.
+
+    Raises:
+        ProxyError: a question is too long to be read with a text.
+    """
+    judges = [
+        scorer(_Prompted(tokenizer, max_tokens, layout.span_texts[row]), Layout.of([step]), weights.take([row], []))
+        for row, step in enumerate(layout.steps)
+    ]
+
+    def judge(texts: Sequence[str]) -> list[Scores]:
+        answers = zip(*(one(texts) for one in judges), strict=True)
+        return [
+            Scores(
+                spans={k: v for part in parts for k, v in part.spans.items()},
+                none_prob={k: v for part in parts for k, v in part.none_prob.items()},
+            )
+            for parts in answers
+        ]
+
+    return judge
+
+
+class _Prompted:
+    """Windows over texts, each inside the prompt that asks a question: only the text's own words can be answers."""
+
+    def __init__(self, tokenizer: Tokenizer, max_tokens: int, question: str) -> None:
+        self._before, self._after = (_ids(tokenizer, part) for part in (_BEFORE, _AFTER.format(question)))
+        room = max_tokens - len(self._before) - len(self._after)
+        if room < _LEAST_TOKENS:
+            raise ProxyError(
+                f"the question '{question[:40]}…' leaves no room for a text in the {max_tokens} tokens "
+                "that the encoder sees; ask it in fewer words"
+            )
+        self._windows = Windows(tokenizer, room)
+
+    def __call__(self, texts: Sequence[str]) -> list[Window]:
+        return [self._prompted(window) for window in self._windows(texts)]
+
+    def _prompted(self, window: Window) -> Window:
+        start, *text, end = window.ids
+        ids = [start, *self._before, *text, *self._after, end]
+        return Window(window.text, ids, window.words + len(self._before), window.starts, window.ends)
+
+
+def _ids(tokenizer: Tokenizer, text: str) -> list[int]:
+    tokenizer.backend.no_truncation()
+    tokenizer.backend.no_padding()
+    ids: list[int] = tokenizer.backend.encode(text, add_special_tokens=False).ids
+    return ids

@@ -1,0 +1,240 @@
+"""Scores to answers: exact decoding of spans, probabilities of labels, windows and passages put back together."""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from langchain_falconer.evaluate import logit
+from langchain_falconer.model.head_index import Layout
+from langchain_falconer.model.tokenization import Window
+from langchain_falconer.plan import LabelStep, SpanStep
+from langchain_falconer.records import Answers, Label, Span
+
+_OUTSIDE, _BEGIN, _INSIDE = range(3)
+_IMPOSSIBLE = np.float32(-1e9)
+
+
+@dataclass(slots=True)
+class Scores:
+    """What the proxy thinks of one text (or passage), before decisions: per step the options' probabilities, and spans.
+
+    ``labels[id]`` is P(true), shape (1,), for yes/no, else one probability an option; ``spans[id]`` holds
+    (start, end, score) in character offsets of the text, ``none_prob[id]`` how sure it is that there are no others.
+    """
+
+    labels: dict[str, np.ndarray] = field(default_factory=dict)
+    spans: dict[str, list[tuple[int, int, float]]] = field(default_factory=dict)
+    none_prob: dict[str, float] = field(default_factory=dict)
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What makes scores mean what they say: a temperature for each label step, slope and shift for each span step.
+
+    ``thresholds`` are the probabilities from which on yes/no and multi-label steps say yes, one half where none is set.
+    """
+
+    temperatures: Mapping[str, float] = field(default_factory=dict)
+    scales: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    thresholds: Mapping[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, data: Mapping[str, Any] | None) -> Calibration:
+        """From a manifest."""
+        told = data or {}
+        scales = {k: (v[0], v[1]) for k, v in told.get("scales", {}).items()}
+        return cls(told.get("temperatures", {}), scales, told.get("thresholds", {}))
+
+    def to_dict(self) -> dict[str, Any]:
+        """For a manifest."""
+        told = {"temperatures": dict(self.temperatures), "scales": {k: list(v) for k, v in self.scales.items()}}
+        return told | ({"thresholds": dict(self.thresholds)} if self.thresholds else {})
+
+
+def read_scores(
+    layout: Layout,
+    calibration: Calibration,
+    windows: Sequence[Window],
+    span_scores: np.ndarray,
+    label_scores: np.ndarray,
+) -> list[Scores]:
+    """The scores of each window of a batch: (B, T, 3S) token and (B, L) label scores decoded, step by step."""
+    out = [Scores(weight=float(len(w.ids))) for w in windows]
+    for step in layout.steps:
+        if isinstance(step, LabelStep):
+            temperature = calibration.temperatures.get(step.id, 1.0)
+            logits = label_scores[:, layout.label_rows[step.id]].astype(np.float64) / temperature
+            probabilities = (
+                _softmax(logits) if step.kind == "choice" else 1.0 / (1.0 + np.exp(-np.clip(logits, -50, 50)))
+            )
+            for scores, row in zip(out, probabilities, strict=True):
+                scores.labels[step.id] = row
+        else:
+            for scores in out:
+                scores.spans[step.id] = []
+    if layout.span_row:
+        _read_spans(layout, calibration, windows, span_scores, out)
+    return out
+
+
+def _read_spans(
+    layout: Layout,
+    calibration: Calibration,
+    windows: Sequence[Window],
+    span_scores: np.ndarray,
+    out: Sequence[Scores],
+) -> None:
+    scores = span_scores.reshape(*span_scores.shape[:2], -1, 3)
+    # A text whose every word scores "outside" highest has no span on its best path: skip it without decoding.
+    odds = scores[..., _BEGIN:].max(-1) - scores[..., _OUTSIDE]
+    for row, window in enumerate(windows):
+        mine = odds[row, window.words]
+        hits = (mine > 0).any(0)
+        for step_id, slot in layout.span_row.items():
+            left = mine[:, slot]
+            if hits[slot]:
+                log_p = _log_softmax(scores[row, window.words, slot].astype(np.float64))
+                scale = calibration.scales.get(step_id, (1.0, 0.0))
+                path = best_path(log_p)
+                out[row].spans[step_id] = _spans_on(path, log_p, window, scale)
+                left = left[path == _OUTSIDE]
+            out[row].none_prob[step_id] = float(1 / (1 + np.exp(np.float64(left.max(initial=-np.inf)))))
+
+
+def best_path(log_p: np.ndarray) -> np.ndarray:
+    """The likeliest sequence of outside/begin/inside over words in which no inside follows an outside (Viterbi, 1967).
+
+    ``log_p`` is (W, 3); returns (W,) states. Exact.
+    """
+    path: np.ndarray = log_p.argmax(-1)
+    before = np.concatenate(([_OUTSIDE], path[:-1]))
+    if not ((path == _INSIDE) & (before == _OUTSIDE)).any():
+        return path  # the best of all sequences is a lawful one
+    best = np.array([0.0, _IMPOSSIBLE, _IMPOSSIBLE])
+    came_from = np.empty((len(log_p), 3), np.int64)
+    for t, row in enumerate(log_p):
+        top = int(best.argmax())
+        inside_from = _BEGIN if best[_BEGIN] >= best[_INSIDE] else _INSIDE
+        came_from[t] = (top, top, inside_from)
+        best = best[came_from[t]] + row
+    state = int(best.argmax())
+    for t in range(len(log_p) - 1, -1, -1):
+        path[t] = state
+        state = int(came_from[t, state])
+    return path
+
+
+def _spans_on(
+    path: np.ndarray, log_p: np.ndarray, window: Window, scale: tuple[float, float]
+) -> list[tuple[int, int, float]]:
+    spans = []
+    slope, shift = scale
+    for first in np.flatnonzero(path == _BEGIN):
+        last = first
+        while last + 1 < len(path) and path[last + 1] == _INSIDE:
+            last += 1
+        chosen = log_p[np.arange(first, last + 1), path[first : last + 1]]
+        score = 1 / (1 + np.exp(-(slope * logit(np.exp(chosen.mean())) + shift)))
+        spans.append((int(window.starts[first]), int(window.ends[last]), float(score)))
+    return spans
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The scores of a part of a text: spans count from ``at``; ``seen`` is the stretch of the text that it shows."""
+
+    at: int
+    scores: Scores
+    seen: tuple[int, int]
+
+
+def merge(parts: Sequence[Part], layout: Layout) -> Scores:
+    """The scores of a whole text from its parts, which may overlap.
+
+    The rule: a yes/no or multi-label answer is true of the whole if it is of any part (the highest probability counts);
+    of labels that exclude each other the mean, weighted by length, decides; spans are the union, and where two parts
+    overlap and disagree the better-scored span stays. One that reaches the edge of its part, where it may have been cut
+    off, gives way to one that does not, whatever their scores.
+    """
+    if len(parts) == 1 and parts[0].at == 0:
+        return parts[0].scores
+    weights = [part.scores.weight for part in parts]
+    merged = Scores(weight=sum(weights))
+    for step in layout.steps:
+        if isinstance(step, LabelStep):
+            rows = np.stack([part.scores.labels[step.id] for part in parts])
+            merged.labels[step.id] = np.average(rows, axis=0, weights=weights) if step.kind == "choice" else rows.max(0)
+        else:
+            merged.spans[step.id] = _union(parts, step.id)
+            merged.none_prob[step.id] = min(part.scores.none_prob[step.id] for part in parts)
+    return merged
+
+
+def _union(parts: Sequence[Part], step_id: str) -> list[tuple[int, int, float]]:
+    whole: list[tuple[int, int, float]] = []
+    cut_off: list[tuple[int, int, float]] = []
+    begin, end = min(part.seen[0] for part in parts), max(part.seen[1] for part in parts)
+    for part in parts:
+        first, last = part.seen
+        for a, b, score in part.scores.spans[step_id]:
+            span = (a + part.at, b + part.at, score)
+            at_edge = (span[0] <= first and first > begin) or (span[1] >= last and last < end)
+            (cut_off if at_edge else whole).append(span)
+    return without_overlap(whole, cut_off)
+
+
+def without_overlap(
+    spans: Sequence[tuple[int, int, float]], second: Sequence[tuple[int, int, float]] = ()
+) -> list[tuple[int, int, float]]:
+    """The best-scored spans of which no two overlap, in text order; those of ``second`` only where there is room."""
+    kept: list[tuple[int, int, float]] = []
+    ordered = [s for group in (spans, second) for s in sorted(group, key=lambda s: (-s[2], s[0], -s[1]))]
+    for span in ordered:
+        at = bisect.bisect_left(kept, span)
+        clear_before = at == 0 or kept[at - 1][1] <= span[0]
+        clear_after = at == len(kept) or kept[at][0] >= span[1]
+        if clear_before and clear_after:
+            kept.insert(at, span)
+    return kept
+
+
+def decide(
+    steps: Sequence[LabelStep | SpanStep], scores: Scores, text: str, thresholds: Mapping[str, float]
+) -> Answers:
+    """Each step's answer: yes/no and multi-label from a threshold on, the likeliest of a choice, every decoded span."""
+    labels = {
+        s.id: _label(s, scores.labels[s.id], thresholds.get(s.id, 0.5)) for s in steps if isinstance(s, LabelStep)
+    }
+    spans = {
+        s.id: tuple(Span.at(text, *found) for found in scores.spans[s.id]) for s in steps if isinstance(s, SpanStep)
+    }
+    return Answers(labels, spans, scores.none_prob)
+
+
+def _label(step: LabelStep, probabilities: np.ndarray, threshold: float) -> Label:
+    if step.kind == "choice":
+        best = int(probabilities.argmax())
+        return Label(step.names[best], float(probabilities[best]))
+    yes = probabilities >= threshold
+    # A subset is as sure as its least sure member.
+    score = float(np.where(yes, probabilities, 1.0 - probabilities).min())
+    if step.kind == "yes_no":
+        return Label(bool(yes[0]), score)
+    return Label(tuple(name for name, chosen in zip(step.names, yes, strict=True) if chosen), score)
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    result: np.ndarray = np.exp(_log_softmax(logits))
+    return result
+
+
+def _log_softmax(logits: np.ndarray) -> np.ndarray:
+    shifted = logits - logits.max(-1, keepdims=True)
+    result: np.ndarray = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+    return result

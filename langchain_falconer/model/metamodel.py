@@ -1,0 +1,98 @@
+"""The metamodel on disk: an encoder with the networks that make slots, which any plan can start from."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from langchain_falconer.errors import ProxyError
+from langchain_falconer.model.encoder import (
+    MAKING,
+    base_folder,
+    empty_encoder,
+    is_metamodel,
+    keep_layers,
+    load_encoder,
+    load_tokenizer,
+    max_tokens,
+)
+from langchain_falconer.model.onnx_export import export_sharing
+from langchain_falconer.model.query_heads import SlotMaps, Words
+from langchain_falconer.model.sessions import OnnxSession, TorchSession
+from langchain_falconer.model.tokenization import Tokenizer
+
+_WEIGHTS, _ONNX = "model.safetensors", "model.onnx"
+
+
+def load_model(base: str, layers: int | None = None) -> Any:
+    """The network that training starts from (a :class:`SlotModel`, float32, evaluation mode).
+
+    A metamodel or a proxy's folder brings everything it has learnt; a bare encoder, by folder or hub name, gets
+    fresh networks for slots.
+
+    Raises:
+        ProxyError: there is no encoder, or its weights do not fit its config.json.
+    """
+    from langchain_falconer.model.network import SlotModel
+
+    source = base_folder(base)
+    with MAKING:
+        if not is_metamodel(Path(source)):
+            return SlotModel(load_encoder(source, layers)).eval()
+        model = SlotModel(empty_encoder(source))
+        fill(model, Path(source))
+        if layers is not None:
+            keep_layers(model.encoder, layers, source)
+        return model.eval()
+
+
+def load_words(base: str) -> tuple[Words, int]:
+    """What reads words with a base's weights, and how many tokens one pass of it may see.
+
+    A metamodel that holds an export runs on ONNX Runtime, and torch is not even imported.
+    """
+    folder = Path(base_folder(base))
+    if is_metamodel(folder) and (folder / _ONNX).is_file():
+        config = json.loads((folder / "config.json").read_text("utf-8"))
+        words = Words(OnnxSession(folder / _ONNX), Tokenizer.read(folder), SlotMaps.read(folder / _WEIGHTS))
+        return words, max_tokens(config)
+    model = load_model(base)
+    words = Words(TorchSession(model), load_tokenizer(base), SlotMaps.of(model))
+    return words, max_tokens(model.encoder.config.to_dict())
+
+
+def fill(model: Any, folder: Path) -> None:
+    """Set a model's weights to those in a folder. Raises ``ProxyError`` where they are broken or do not fit."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        missing, unexpected = model.load_state_dict(load_file(folder / _WEIGHTS), strict=False)
+    except (OSError, RuntimeError, SafetensorError) as error:
+        raise ProxyError(
+            f"the weights at {folder} are broken ({str(error).splitlines()[0][:160]}); train again"
+        ) from None
+    if unexpected or any("position_ids" not in name for name in missing):
+        raise ProxyError(f"the weights at {folder} do not fit its config.json; train again")
+
+
+def save_metamodel(model: Any, tokenizer: Tokenizer, folder: Path, card: dict[str, Any]) -> None:
+    """Write a metamodel: float16 safetensors, an ONNX graph that reads them, config, tokenizer, and ``recipe.json``.
+
+    ``card`` says how it was made.
+    """
+    import torch
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    halves = {
+        name: value.detach().to(torch.float16).contiguous()
+        for name, value in model.state_dict().items()
+        if value.is_floating_point()
+    }
+    save_file(halves, folder / _WEIGHTS)
+    model.encoder.config.save_pretrained(folder)
+    tokenizer.save(folder)
+    export_sharing(load_model(str(folder)), folder / _ONNX, folder / _WEIGHTS)
+    (folder / "recipe.json").write_text(json.dumps(card, indent=2) + "\n", "utf-8")

@@ -1,0 +1,35 @@
+"""Heads of plans that the same network learned earlier, kept beside its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from langchain_falconer.model.sessions import SlotWeights
+from langchain_falconer.plan import Plan
+
+WEIGHT_NAMES = ("span_weight", "span_bias", "label_weight", "label_bias")
+
+
+@dataclass(frozen=True)
+class Remembered:
+    """A plan learnt earlier and its slots."""
+
+    plan: Plan
+    slots: SlotWeights
+
+
+def pack(memory: Sequence[Remembered]) -> dict[str, np.ndarray]:
+    """Remembered slots as arrays for a safetensors file."""
+    return {f"memory.{i}.{name}": a for i, old in enumerate(memory) for name, a in old.slots.arrays().items()}
+
+
+def unpack(plans: Sequence[Mapping[str, Any]], arrays: Mapping[str, np.ndarray]) -> tuple[Remembered, ...]:
+    """The reverse of :func:`pack`; ``plans`` come from the manifest."""
+    return tuple(
+        Remembered(Plan.parse(plan), SlotWeights(**{name: arrays[f"memory.{i}.{name}"] for name in WEIGHT_NAMES}))
+        for i, plan in enumerate(plans)
+    )

@@ -1,0 +1,164 @@
+"""Instruction → plan, by an LLM that fills in a flat draft, which is then compiled and checked here."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from langchain_falconer.errors import PlanError, PlannerError
+from langchain_falconer.plan.prompts import EXAMPLES, SCHEMA, SYSTEM
+from langchain_falconer.plan.schema import Plan
+
+if TYPE_CHECKING:
+    from langchain_falconer.llm import LLM, Meter, Reply
+
+_YES_NO = {"true": True, "yes": True, "false": False, "no": False}
+
+
+class Planner:
+    """Writes plans with an LLM, small ones included.
+
+    The LLM fills in a flat draft (closed objects, no optional fields), which is compiled to a :class:`Plan` and
+    validated; a draft that fails goes back once, with the reason.
+
+    Args:
+        llm: Who plans.
+    """
+
+    def __init__(self, llm: LLM) -> None:
+        self._llm = llm
+
+    def plan(self, instruction: str, meter: Meter | None = None) -> Plan:
+        """The plan for an instruction, which reaches the LLM as quoted data.
+
+        Args:
+            instruction: What to find out about every text, in any words.
+            meter: Asked before, and told after, every attempt.
+
+        Raises:
+            PlannerError: The instruction is blank, or the LLM gave no usable plan, even after one repair round.
+            LLMError: The LLM did not answer.
+            BudgetError: The meter refused an attempt.
+        """
+        if not instruction.strip():
+            raise PlannerError("the instruction is blank; say what to find in the texts")
+        messages = _conversation(instruction)
+        reply = self._llm.ask(messages, SCHEMA, meter)
+        try:
+            return _plan_of(reply, instruction)
+        except PlanError as fault:
+            messages += [("assistant", reply.text), ("user", _repair(fault))]
+        reply = self._llm.ask(messages, SCHEMA, meter)
+        try:
+            return _plan_of(reply, instruction)
+        except PlanError as fault:
+            raise PlannerError(
+                f"{self._llm.name} gave no usable plan, even after one repair round ({fault}); "
+                "put the instruction in simpler words, name a larger model, or write the plan yourself"
+            ) from None
+
+
+def _conversation(instruction: str) -> list[tuple[str, str]]:
+    messages = [("system", SYSTEM)]
+    for example, draft in EXAMPLES:
+        messages += [("user", _quoted(example)), ("assistant", json.dumps(draft, ensure_ascii=False))]
+    return [*messages, ("user", _quoted(instruction))]
+
+
+def _quoted(instruction: str) -> str:
+    return f"Instruction: {json.dumps(instruction.strip(), ensure_ascii=False)}"
+
+
+def _repair(fault: PlanError) -> str:
+    return f"That plan cannot be used: {fault}. Write the whole plan again with this mended."
+
+
+def _plan_of(reply: Reply, instruction: str) -> Plan:
+    if reply.data is None:
+        raise PlanError(reply.error or "the reply holds no plan")
+    return Plan.parse({"instruction": instruction.strip(), "steps": _compiled(reply.data)})
+
+
+def _compiled(draft: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The draft's steps in the plan's own form; small slips whose meaning is plain are put right on the way."""
+    restrictions = [f for f in draft["filters"] if f["only"].strip().casefold() not in ("", "none", "all")]
+    filters = [{"id": _id(f["id"]), "op": "get_label", "instruction": _filter_question(f)} for f in restrictions]
+    kept = [{"step": _id(f["id"]), "equals": f["keep_if"] == "true"} for f in restrictions]
+    questions = {f["id"]: f for f in filters} | {_id(step["id"]): _question(step) for step in draft["steps"]}
+    return filters + [_step(step, kept, questions) for step in draft["steps"]]
+
+
+def _filter_question(draft: Mapping[str, Any]) -> str:
+    """The filter's question; one that forgets what the filter is about is asked anew, in the filter's own words."""
+    question, only = str(draft["question"]).strip(), str(draft["only"]).strip()
+    if draft["keep_if"] == "false":
+        only = re.sub(r"^(not|no|non|without|except)\b[\s-]*", "", only, flags=re.IGNORECASE)
+    stems = {word[:4] for word in re.findall(r"\w{3,}", only.casefold())}
+    if stems and not stems & {word[:4] for word in re.findall(r"\w{3,}", question.casefold())}:
+        return f"Does '{only}' describe this text?"
+    return question
+
+
+def _step(
+    draft: Mapping[str, Any], kept: list[dict[str, Any]], questions: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    step = {"id": _id(draft["id"]), "instruction": draft["instruction"].strip(), **_question(draft)}
+    where = _where(draft, questions)
+    if parent := _id(draft["of"]):
+        if questions.get(parent, {}).get("op") != "get_span":
+            raise PlanError(f"step '{step['id']}': of is '{parent}', which is no find_spans step; write \"\" there")
+        step["of"] = parent  # found in texts that count only, so the filters need no second look
+    else:
+        where = [*kept, *(condition for condition in where if condition not in kept)]
+    if where:
+        step["where"] = where[0] if len(where) == 1 else {"all": where}
+    return step
+
+
+def _id(name: str) -> str:
+    """A name as a step id: ``"2nd price!"`` becomes ``step_2nd_price``."""
+    name = re.sub(r"[^A-Za-z0-9]+", "_", name).strip("_")[:60]
+    return f"step_{name}" if name[:1].isdigit() else name
+
+
+def _question(draft: Mapping[str, Any]) -> dict[str, Any]:
+    """How a step is answered. Labels that only say yes or no, or a single one, make a yes/no step."""
+    options = {option["name"].strip(): option["description"].strip() for option in draft["labels"]}
+    names = [name for name in options if name]
+    is_choice = len(names) > 1 and not {name.casefold() for name in names} <= set(_YES_NO)
+    if draft["ask"] == "find_spans":
+        if is_choice:
+            raise PlanError(f"step '{draft['id']}': find_spans takes no labels; to choose among them ask choose_one")
+        return {"op": "get_span"}
+    if not is_choice:
+        return {"op": "get_label"}
+    if draft["ask"] == "yes_no":
+        raise PlanError(
+            f"step '{draft['id']}': yes_no takes no labels; to choose among them ask choose_one or choose_any"
+        )
+    labels = [{"name": name, "description": options[name]} if options[name] else name for name in names]
+    return {"op": "get_label", "labels": labels, "multi_label": draft["ask"] == "choose_any"}
+
+
+def _where(draft: Mapping[str, Any], questions: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Conditions that must all hold."""
+    # A step asked of each found span runs only if one was found: saying so again adds nothing.
+    tests = [test for test in draft["where"] if _id(test["step"]) != _id(draft["of"])]
+    conditions = [_condition(test, questions.get(_id(test["step"]), {})) for test in tests]
+    return [{"any": conditions}] if draft["where_join"] == "any" and len(conditions) > 1 else conditions
+
+
+def _condition(test: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]:
+    step, value, negated = _id(test["step"]), test["value"].strip(), test["test"] == "is_not"
+    if asked.get("op") == "get_span":
+        negated ^= value.casefold() in ("not found", "none", "false", "no", "")
+        condition: dict[str, Any] = {"step": step, "exists": True}
+    elif "labels" in asked:
+        names = [label if isinstance(label, str) else label["name"] for label in asked["labels"]]
+        condition = {"step": step, "equals": next((n for n in names if n.casefold() == value.casefold()), value)}
+    else:
+        # Small models name the yes/no step's subject where "true" is meant.
+        return {"step": step, "equals": _YES_NO.get(value.casefold(), True) != negated}
+    return {"not": condition} if negated else condition

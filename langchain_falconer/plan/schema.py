@@ -1,0 +1,328 @@
+"""The plan: a typed pipeline of two primitives, as data."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from collections.abc import Mapping
+from functools import cached_property
+from graphlib import CycleError, TopologicalSorter
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
+
+from langchain_falconer.errors import PlanError
+from langchain_falconer.plan.conditions import Condition, Exists, In, atoms, depth
+
+StepId = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}$")]
+Instruction = Annotated[str, Field(min_length=1, max_length=4_000)]
+MAX_LABELS = 1_000
+MAX_STEPS = 100
+MAX_DEPTH = 20
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_serializer(mode="wrap")
+    def _without_defaults(self, handler: Any) -> dict[str, Any]:
+        return _in_order(handler(self))
+
+
+def _in_order(data: dict[str, Any]) -> dict[str, Any]:
+    """Drop defaults, and put the op where a reader looks for it."""
+    first = {key: data[key] for key in ("id", "op") if key in data}
+    return first | {k: v for k, v in data.items() if v not in (None, False)}
+
+
+class LabelOption(_Part):
+    """One label that a ``get_label`` step may answer; the description counts for LLM and proxy alike."""
+
+    name: Annotated[str, Field(min_length=1, max_length=200)]
+    description: str | None = None
+
+
+class _Step(_Part):
+    id: StepId
+    instruction: Instruction
+    where: Condition | None = None
+    of: StepId | None = None
+
+    @field_validator("instruction")
+    @classmethod
+    def _not_blank(cls, value: str) -> str:
+        if not value.strip():
+            raise ValueError("is blank; say what to ask of each text")
+        return value
+
+    @property
+    def fingerprint(self) -> str:
+        """Identity of the *question*, whatever the step is called and whenever it runs (16 hex digits).
+
+        Annotations, proxies and caches are keyed by it.
+        """
+        question = self.model_dump(mode="json", by_alias=True, exclude={"id", "where", "of"})
+        return _digest({**question, "of": self.of is not None})
+
+
+class LabelStep(_Step):
+    """``get_label``: yes/no without ``labels``, else choose one, or any subset with ``multi_label``."""
+
+    op: Literal["get_label"] = "get_label"
+    labels: Annotated[tuple[LabelOption, ...], Field(min_length=2, max_length=MAX_LABELS)] | None = None
+    multi_label: bool = False
+
+    @field_validator("labels", mode="before")
+    @classmethod
+    def _names_are_options(cls, value: Any) -> Any:
+        if isinstance(value, list | tuple):
+            return [{"name": v} if isinstance(v, str) else v for v in value]
+        return value
+
+    @model_validator(mode="after")
+    def _labels_make_sense(self) -> LabelStep:
+        if self.multi_label and self.labels is None:
+            raise ValueError(f"step '{self.id}': multi_label needs labels; list them or drop multi_label")
+        names = [option.name for option in self.labels or ()]
+        if twice := sorted({n for n in names if names.count(n) > 1}):
+            raise ValueError(f"step '{self.id}': label '{twice[0]}' is listed twice; keep one")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _plain_names(self, handler: Any) -> dict[str, Any]:
+        data = _in_order(handler(self))
+        if self.labels is not None:
+            data["labels"] = [
+                o.name if o.description is None else {"name": o.name, "description": o.description} for o in self.labels
+            ]
+        return data
+
+    @property
+    def kind(self) -> Literal["yes_no", "choice", "multi"]:
+        """How the step answers: a truth value, one label, or any subset of the labels."""
+        if self.labels is None:
+            return "yes_no"
+        return "multi" if self.multi_label else "choice"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The label names; empty for yes/no."""
+        return tuple(option.name for option in self.labels or ())
+
+    def accepts(self, value: object) -> bool:
+        """Whether ``value`` is an answer that this step can give."""
+        if self.kind == "yes_no":
+            return isinstance(value, bool)
+        if self.kind == "choice":
+            return isinstance(value, str) and value in self.names
+        return (
+            isinstance(value, list | tuple)
+            and len(set(map(str, value))) == len(value)
+            and set(value) <= set(self.names)
+        )
+
+
+class SpanStep(_Step):
+    """``get_span``: every span that fits, as exact character offsets."""
+
+    op: Literal["get_span"] = "get_span"
+
+
+def _op(data: Any) -> str:
+    op = data.get("op") if isinstance(data, Mapping) else getattr(data, "op", None)
+    return str(op)
+
+
+Step = Annotated[
+    Annotated[LabelStep, Tag("get_label")] | Annotated[SpanStep, Tag("get_span")],
+    Discriminator(_op, custom_error_type="op", custom_error_message='needs an "op" that is "get_label" or "get_span"'),
+]
+
+
+class Plan(_Part):
+    """A pipeline of ``get_label`` and ``get_span`` steps over one text; steps form a DAG.
+
+    Raises :class:`PlanError` from :meth:`parse`; plain construction raises pydantic's ``ValidationError``.
+    """
+
+    instruction: Instruction
+    steps: Annotated[tuple[Step, ...], Field(min_length=1, max_length=MAX_STEPS)]
+
+    @classmethod
+    def parse(cls, data: str | bytes | Mapping[str, Any] | Plan) -> Plan:
+        """A plan from JSON text or a mapping; :class:`PlanError` says in one sentence which step to mend."""
+        if isinstance(data, Plan):
+            return data
+        try:
+            if isinstance(data, str | bytes):
+                data = json.loads(data)
+        except (ValueError, RecursionError) as error:
+            raise PlanError(f"the plan is not JSON: {error}") from None
+        try:
+            return cls.model_validate(data)
+        except ValidationError as error:
+            raise PlanError(_sentence(error, data)) from None
+        except RecursionError:
+            raise PlanError("the plan nests conditions too deeply; flatten its where") from None
+
+    @model_validator(mode="after")
+    def _holds_together(self) -> Plan:
+        ids = [step.id for step in self.steps]
+        if twice := next((i for i in ids if ids.count(i) > 1), None):
+            raise ValueError(f"two steps are called '{twice}'; give each its own id")
+        by_id = {step.id: step for step in self.steps}
+        for step in self.steps:
+            for name in self._references(step):
+                if name not in by_id:
+                    raise ValueError(
+                        f"step '{step.id}' refers to step '{name}', which the plan lacks{_near(name, ids)}"
+                    )
+                if name == step.id:
+                    raise ValueError(f"step '{step.id}' refers to itself; let it refer to an earlier step")
+            if step.of and not isinstance(by_id[step.of], SpanStep):
+                raise ValueError(
+                    f"step '{step.id}' is of '{step.of}', which is no get_span step; name one that finds spans"
+                )
+            if step.where:
+                _check_where(step, by_id)
+        try:
+            tuple(self._order())
+        except CycleError as error:
+            ring = " → ".join(reversed(error.args[1]))
+            raise ValueError(f"steps wait for each other ({ring}); remove one of these where or of") from None
+        return self
+
+    @staticmethod
+    def _references(step: LabelStep | SpanStep) -> list[str]:
+        named = [atom.step for atom in atoms(step.where)] if step.where else []
+        return [*named, *([step.of] if step.of else [])]
+
+    def _order(self) -> list[str]:
+        sorter = TopologicalSorter({step.id: self._references(step) for step in self.steps})
+        return list(sorter.static_order())
+
+    @cached_property
+    def ordered(self) -> tuple[LabelStep | SpanStep, ...]:
+        """The steps, each after those it depends on."""
+        return tuple(self[i] for i in self._order())
+
+    @cached_property
+    def top_level(self) -> tuple[LabelStep | SpanStep, ...]:
+        """The ordered steps that are asked about the whole text."""
+        return tuple(s for s in self.ordered if s.of is None)
+
+    def asked_of(self, step_id: str) -> tuple[LabelStep | SpanStep, ...]:
+        """The ordered steps asked about each span of ``step_id``."""
+        return tuple(s for s in self.ordered if s.of == step_id)
+
+    @property
+    def sinks(self) -> tuple[LabelStep | SpanStep, ...]:
+        """The steps that no other step refers to: what the plan is after."""
+        used = {name for step in self.steps for name in self._references(step)}
+        return tuple(step for step in self.steps if step.id not in used)
+
+    @property
+    def is_filter(self) -> bool:
+        """Whether a text can fail to match: no step that the plan is after always has an answer, as a choice has."""
+        return not any(
+            isinstance(step, LabelStep) and step.kind == "choice" and step.where is None and step.of is None
+            for step in self.sinks
+        )
+
+    def __getitem__(self, step_id: str) -> LabelStep | SpanStep:
+        for step in self.steps:
+            if step.id == step_id:
+                return step
+        raise KeyError(step_id)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The plan as JSON data, defaults left out."""
+        return self.model_dump(mode="json", by_alias=True)
+
+    def to_json(self) -> str:
+        """The plan as indented JSON."""
+        return json.dumps(self.to_dict(), indent=2, ensure_ascii=False)
+
+    @property
+    def fingerprint(self) -> str:
+        """Equal plans have equal fingerprints, whatever the key order or spelling of defaults (16 hex digits)."""
+        return _digest(self.to_dict())
+
+
+def _digest(data: Any) -> str:
+    canonical = json.dumps(data, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def _near(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean '{close[0]}'?" if close else f"; it has {', '.join(map(repr, known))}"
+
+
+def _check_where(step: LabelStep | SpanStep, by_id: Mapping[str, LabelStep | SpanStep]) -> None:
+    assert step.where is not None
+    if depth(step.where) > MAX_DEPTH:
+        raise ValueError(f"step '{step.id}': its where nests more than {MAX_DEPTH} conditions; flatten it")
+    for atom in atoms(step.where):
+        asked = by_id[atom.step]
+        if step.of and asked.of not in (None, step.of):
+            raise ValueError(
+                f"step '{step.id}': its where names '{asked.id}', which is asked about spans of '{asked.of}', "
+                f"not of '{step.of}'; let it name a step about the text or about the same spans"
+            )
+        if isinstance(atom, Exists):
+            if not isinstance(asked, SpanStep):
+                raise ValueError(
+                    f"step '{step.id}': exists is for get_span steps; compare '{asked.id}' with equals or in"
+                )
+            continue
+        if isinstance(asked, SpanStep):
+            raise ValueError(f"step '{step.id}': '{asked.id}' finds spans; test it with \"exists\": true")
+        values: tuple[bool | str, ...] = atom.in_ if isinstance(atom, In) else (atom.equals,)
+        possible: tuple[bool | str, ...] = asked.names or (True, False)
+        for value in values:
+            if not any(value is p if isinstance(p, bool) else value == p for p in possible):
+                raise ValueError(
+                    f"step '{step.id}': '{asked.id}' never answers {json.dumps(value)}; "
+                    f"it answers {' or '.join(json.dumps(p) for p in possible[:8])}"
+                )
+
+
+def _sentence(error: ValidationError, data: Any) -> str:
+    """The first fault of a plan as one sentence that names step and field."""
+    fault = error.errors(include_url=False)[0]
+    if fault["type"] == "value_error" and not fault["loc"]:
+        return str(fault["ctx"]["error"])
+    loc = [part for part in fault["loc"] if part not in ("get_label", "get_span")]
+    where = ""
+    if len(loc) >= 2 and loc[0] == "steps" and isinstance(loc[1], int):
+        step = data["steps"][loc[1]]
+        name = step.get("id") if isinstance(step, Mapping) else None
+        where, loc = (f"step '{name}': " if isinstance(name, str) else f"step {loc[1] + 1}: "), loc[2:]
+    field = ".".join(str(part) for part in loc if not (isinstance(part, str) and part[:1].isupper()))
+    if fault["type"] == "recursion_loop" or len(loc) > MAX_DEPTH:
+        return f"{where}its where nests more than {MAX_DEPTH} conditions; flatten it"
+    if fault["type"] == "extra_forbidden":
+        known = (
+            ["id", "op", "instruction", "labels", "multi_label", "where", "of"] if where else ["instruction", "steps"]
+        )
+        return f"{where}unknown field '{field}'{_near(str(loc[-1]), known)}"
+    if fault["type"] == "missing":
+        return f"{where}the field '{field}' is missing"
+    message = str(fault["ctx"]["error"]) if fault["type"] == "value_error" else fault["msg"]
+    if message.startswith("step '"):
+        return message
+    if not loc and not where:
+        return f'a plan is a JSON object with "instruction" and "steps": {message[:1].lower()}{message[1:]}'
+    return f"{where}{field + ': ' if field else ''}{message[:1].lower()}{message[1:]}"

@@ -1,0 +1,7 @@
+"""The trained proxies that a home holds: listed, matched to plans, moved to other machines and back."""
+
+from langchain_falconer.registry.catalog import Registry
+from langchain_falconer.registry.entry import Entry
+from langchain_falconer.registry.matching import ModelMatch, exact_matches, similar_matches
+
+__all__ = ["Entry", "ModelMatch", "Registry", "exact_matches", "similar_matches"]

@@ -1,0 +1,101 @@
+"""The headline facts of a run, the same in HTML and on the terminal."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from langchain_falconer.evaluate import Proportion
+from langchain_falconer.execute import Guarantee, RowCounts
+from langchain_falconer.report import formatting as fmt
+from langchain_falconer.report.summary import Cost, Pace, RunSummary
+
+
+class Headline(NamedTuple):
+    """A headline: its name, its figure, and a note that puts the figure into proportion."""
+
+    name: str
+    value: str
+    note: str = ""
+
+
+def headlines(summary: RunSummary) -> list[Headline]:
+    """Return rows matched, agreement, guarantee, LLM tokens and pace, as far as the summary has them."""
+    found = [_rows(summary.rows)]
+    if summary.quality:
+        agreement = summary.quality.agreement
+        found.append(Headline("Agreement", fmt.percent(agreement.value), interval(agreement)))
+    if summary.guarantee:
+        found.append(_guarantee(summary.guarantee))
+    return [*found, _cost(summary.cost), _pace(summary.pace)]
+
+
+def _rows(rows: RowCounts) -> Headline:
+    notes = [fmt.percent(rows.matched / rows.total)] if rows.total else []
+    notes += [f"{fmt.count(rows.failed)} failed"] if rows.failed else []
+    return Headline("Rows matched", f"{fmt.count(rows.matched)} of {fmt.count(rows.total)}", ", ".join(notes))
+
+
+def _guarantee(guarantee: Guarantee) -> Headline:
+    certificates = guarantee.certificates.items()
+    value = ", ".join(f"{name} {fmt.percent(one.target)}" for name, one in certificates if one.certified)
+    failed = ", ".join(f"{name} {fmt.percent(one.target)}" for name, one in certificates if not one.certified)
+    notes = [f"not certified: {failed}"] if failed else []
+    notes += [f"at {fmt.percent(guarantee.targets.confidence)} confidence"] if value else []
+    notes += [f"{fmt.percent(guarantee.share_escalated)} sent to the LLM"]
+    notes += [f"{fmt.percent(guarantee.share_uncertain)} uncertain"] if guarantee.uncertain else []
+    return Headline("Guaranteed", value or "nothing", ", ".join(notes))
+
+
+class CertificateRow(NamedTuple):
+    """A target and its certificate, in words."""
+
+    target: str
+    certified: str
+    error_budget: str
+    texts: str
+    wrong: str
+    lower_bound: str
+    threshold: str
+
+
+CERTIFICATE_COLUMNS = CertificateRow(
+    "Target", "Certified", "Error budget", "Texts", "Wrong", "Proxy alone", "Proxy decides above"
+)
+
+
+def certificate_rows(guarantee: Guarantee | None) -> list[CertificateRow]:
+    """Return the targets of a run, one per row under :data:`CERTIFICATE_COLUMNS`."""
+    return [
+        CertificateRow(
+            f"{name} {fmt.percent(one.target)}",
+            "yes" if one.certified else "no",
+            fmt.percent(round(1 - one.confidence, 9)),
+            fmt.count(one.n),
+            fmt.count(one.failures),
+            f"at least {fmt.percent(one.lower_bound)}",
+            "never" if not one.certified else "any score" if one.threshold is None else f"{one.threshold:.4g}",
+        )
+        for name, one in (guarantee.certificates.items() if guarantee else ())
+    ]
+
+
+def interval(proportion: Proportion) -> str:
+    """Return an interval in words."""
+    texts = f", {fmt.count(proportion.n)} test text{'' if proportion.n == 1 else 's'}" if proportion.n else ""
+    level = fmt.count(100 * proportion.level)
+    return f"{level}% interval {fmt.percent(proportion.low)} to {fmt.percent(proportion.high)}{texts}"
+
+
+def _cost(cost: Cost) -> Headline:
+    every = cost.tokens_for_every_text
+    notes = [f"{fmt.percent(cost.share)} of the {fmt.count(every)} to ask about every text"] if cost.share else []
+    notes += [fmt.usd(cost.usd)] if cost.usd is not None else []
+    return Headline("LLM tokens", fmt.count(cost.tokens), ", ".join(notes))
+
+
+def _pace(pace: Pace) -> Headline:
+    notes = [f"{fmt.count(round(pace.ratio))}x the LLM"] if pace.ratio else []
+    per_text = pace.llm_seconds_per_text
+    notes += [f"the LLM takes {fmt.duration(per_text)} per text"] if per_text else []
+    speed = pace.texts_per_second
+    return Headline("Pace", f"{fmt.count(round(speed) if speed and speed >= 10 else speed)} texts/s", ", ".join(notes))

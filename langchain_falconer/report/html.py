@@ -1,0 +1,79 @@
+"""One self-contained HTML file: no script, no outside resource; what a corpus or an LLM wrote shows as text."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from langchain_falconer.errors import RunError
+from langchain_falconer.files import replacing
+from langchain_falconer.plan import SpanStep
+from langchain_falconer.report import formatting as fmt
+from langchain_falconer.report.charts import draw_plan, loss_curve
+from langchain_falconer.report.headlines import CERTIFICATE_COLUMNS, certificate_rows, headlines, interval
+from langchain_falconer.report.row_selection import Palette, chips, choose, pieces, relations
+from langchain_falconer.report.summary import RunSummary
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+
+def render_html(summary: RunSummary, rows: Iterable[Mapping[str, Any]], out: Path, max_rows: int = 200) -> None:
+    """Write the report of a run as one HTML file that needs nothing else.
+
+    Args:
+        summary: The summary of the run.
+        rows: Its result rows, of which the first 100,000 are considered. Matches are shown first.
+        out: The file to write, replaced whole or not at all.
+        max_rows: Number of rows to show, failed ones (up to 100) aside.
+
+    Raises:
+        RunError: ``out`` cannot be written, or a row's span lies outside its text.
+    """
+    plan = summary.plan
+    page = _environment().get_template("template.html.j2")
+    palette = Palette(step.id for step in plan.steps if isinstance(step, SpanStep))
+    css = Path(__file__).with_name("style.css").read_text("utf-8")
+    html = page.render(
+        s=summary,
+        css=css,
+        css_hash=base64.b64encode(hashlib.sha256(css.encode()).digest()).decode(),
+        headlines=headlines(summary),
+        certificates=certificate_rows(summary.guarantee),
+        certificate_columns=CERTIFICATE_COLUMNS,
+        plan=draw_plan(plan),
+        curve=loss_curve(summary.training.loss if summary.training else None),
+        examples=choose(rows, max_rows),
+        palette=palette,
+    )
+    _write_whole(Path(out), html)
+
+
+@cache
+def _environment() -> Environment:
+    from jinja2 import Environment, FileSystemLoader
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(count=fmt.count, percent=fmt.percent, duration=fmt.duration, usd=fmt.usd)
+    environment.globals.update(interval=interval, pieces=pieces, chips=chips, relations=relations)
+    return environment
+
+
+def _write_whole(out: Path, html: str) -> None:
+    try:
+        with replacing(out) as partial:
+            partial.write_bytes(html.encode("utf-8", "replace"))  # a lone surrogate is no Unicode text
+    except OSError as error:
+        reason = error.strerror or error
+        raise RunError(
+            f"the report cannot be written to {out} ({reason}); name a file in a folder you may write to"
+        ) from None

@@ -1,0 +1,113 @@
+"""Trained proxies on the terminal: all of them, one, or some side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from langchain_falconer.evaluate import Proportion
+from langchain_falconer.plan import to_pseudocode
+from langchain_falconer.registry import Entry
+from langchain_falconer.report import formatting as fmt
+from langchain_falconer.report.terminal import grid, plain, quality_table
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+
+def print_entries(entries: Sequence[Entry], console: Console) -> None:
+    """Print a line a proxy; of a broken one, why it is broken."""
+    table = _table("Name", "Instruction", "Steps", "Annotated", "Agreement")
+    table.columns[0].no_wrap = True  # to be copied whole
+    for entry in entries:
+        said = plain(entry.plan.instruction) if entry.plan else plain(f"broken: {entry.broken}", "red")
+        steps = plain(", ".join(step.id for step in entry.steps))
+        agreement = fmt.percent(entry.quality.agreement.value if entry.quality else None)
+        table.add_row(plain(entry.name), said, steps, fmt.count(_annotations(entry)), agreement)
+    console.print(table)
+
+
+def print_entry(entry: Entry, console: Console) -> None:
+    """Print all that is known of one proxy (that is not broken): its plan, data, training, quality, pace and place."""
+    from rich.syntax import Syntax
+
+    assert entry.plan is not None
+    console.print(Syntax(to_pseudocode(entry.plan), "python", word_wrap=True, background_color="default"))
+    facts = grid("bold", "")
+    for name, value in _facts(entry):
+        facts.add_row(name, plain(value))
+    console.print("", facts)
+    if (measured := quality_table(entry.quality)) is not None:
+        console.print("", measured)
+    if backends := [_mapping(one) for one in _list(_mapping(entry.manifest.get("backend")).get("candidates"))]:
+        console.print("", _backends(backends))
+
+
+def _facts(entry: Entry) -> list[tuple[str, str]]:
+    told = entry.manifest
+    data, training, backend = (_mapping(told.get(key)) for key in ("data", "training", "backend"))
+    agreement = _estimate(entry.quality.agreement) if entry.quality else "not measured"
+    losses = _list(training.get("loss")) or [fmt.DASH]
+    facts = [
+        ("Base", told["base"]),
+        (
+            "Data",
+            f"{fmt.count(data.get('annotations'))} annotations, {fmt.count(data.get('examples'))} examples, "
+            f"{fmt.count(data.get('unlabelled'))} texts without annotations",
+        ),
+        ("Data sha256", data.get("sha256")),
+        ("Training", f"{fmt.duration(training.get('seconds'))}, {fmt.count(training.get('steps'))} steps"),
+        ("Loss", f"{losses[0]} in the first epoch, {losses[-1]} in the last of {len(losses)}"),
+        ("Settings", _words(told["settings"])),
+        ("Agreement", agreement),
+        ("Temperatures", _words(_mapping(told.get("calibration")).get("temperatures"))),
+        ("Score scales", _words(_mapping(told.get("calibration")).get("scales"))),
+        ("Thresholds", _words(_mapping(told.get("calibration")).get("thresholds"))),
+        ("Backend", backend.get("name") or "not chosen yet"),
+        ("Versions", _words(told.get("versions"))),
+        ("Made", f"{entry.created:%Y-%m-%d %H:%M} UTC"),
+        ("Size", fmt.size(entry.size)),
+        ("Path", str(entry.path)),
+    ]
+    return [(name, str(value)) for name, value in facts if value]
+
+
+def _backends(candidates: Sequence[Mapping[str, Any]]) -> Table:
+    table = _table("Backend", "Texts a second", "Like float32", "Refused")
+    for one in candidates:
+        pace, alike = fmt.count(one.get("texts_per_second")), fmt.percent(one.get("agreement"))
+        table.add_row(plain(one.get("name")), pace, alike, plain(one.get("refused") or ""))
+    return table
+
+
+def _estimate(estimate: Proportion) -> str:
+    low, high = fmt.percent(estimate.low), fmt.percent(estimate.high)
+    return f"{fmt.percent(estimate.value)} ({low} to {high}, {fmt.count(estimate.n)} texts)"
+
+
+def _annotations(entry: Entry) -> Any:
+    return _mapping(entry.manifest.get("data")).get("annotations")
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _words(value: Any) -> str:
+    said = ((key, round(v, 3) if isinstance(v, float) and abs(v) > 0.1 else v) for key, v in _mapping(value).items())
+    return ", ".join(f"{key} {v}" for key, v in said if v is not None)
+
+
+def _table(*columns: str) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for column in columns:
+        table.add_column(plain(column), overflow="fold", min_width=len(column) if len(column) < 12 else None)
+    return table

@@ -1,0 +1,110 @@
+"""``list_corpora`` and ``add_documents``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from langchain_core.documents import Document
+from langchain_core.tools import ToolException
+from pydantic import BaseModel, Field
+
+from langchain_falconer.tools.base import MAX_TEXTS, FalconerTool, Text
+
+
+class ListCorporaInput(BaseModel):
+    """``list_corpora`` takes no arguments."""
+
+
+class ListCorporaTool(FalconerTool):
+    """Names the corpora that can be asked about."""
+
+    name: str = "list_corpora"
+    description: str = (
+        "List the corpora (named collections of texts) that can be searched: name, number of documents, sources. "
+        "Call this first when you do not know a corpus name. Takes no arguments."
+    )
+    args_schema: Any = ListCorporaInput
+
+    def answer(self, **_: Any) -> dict[str, Any]:
+        """See the description."""
+        files = [{"name": name, "file": Path(path).name} for name, path in sorted(self.corpora.items())]
+        stored = [corpus.to_dict() for corpus in self.mine.list_corpora() if corpus.name not in self.corpora]
+        return {"corpora": [*files, *stored]}
+
+
+class DocumentInput(BaseModel):
+    """A text and where it comes from."""
+
+    text: Text = Field(description="The text.", min_length=1)
+    source: Text | None = Field(default=None, description="Who published it, e.g. 'Reuters'.")
+    url: Text | None = Field(default=None, description="Its web address.")
+    title: Text | None = Field(default=None, description="Its title.")
+
+
+class AddDocumentsInput(BaseModel):
+    """Arguments of ``add_documents``."""
+
+    corpus: Text = Field(description="The corpus to add to, e.g. 'reviews'; made if there is none of this name.")
+    documents: list[DocumentInput] = Field(
+        default_factory=list,
+        description="The documents: each has a text, and where it comes from.",
+        max_length=MAX_TEXTS,
+    )
+    files: list[Text] = Field(
+        default_factory=list, description="Names of files to add, where files may be added.", max_length=100
+    )
+
+
+class AddDocumentsTool(FalconerTool):
+    """Adds documents to a corpus; texts that it holds already are dropped."""
+
+    name: str = "add_documents"
+    description: str = (
+        "Add documents to a named corpus, so that mine_corpus, get_label and get_span can go through all of them. "
+        "Texts that the corpus has already are dropped. Returns how many were added and how many it holds now."
+    )
+    args_schema: Any = AddDocumentsInput
+    files_folder: Path | None = None
+    """The only folder that files may be added from; None refuses files."""
+
+    def answer(
+        self, corpus: str, documents: list[DocumentInput] | None = None, files: list[str] | None = None, **_: Any
+    ) -> dict[str, Any]:
+        """See the description."""
+        if corpus in self.corpora:
+            raise ToolException(f"'{corpus}' is made of files that are not changed; choose another corpus name")
+        if not documents and not files:
+            raise ToolException("there is nothing to add; give documents, each with a text")
+        paths = [self._allowed(name) for name in files or []]
+        told = []
+        if documents:
+            told.append(self.mine.add_documents(corpus, [_document(one) for one in documents]))
+        if paths:
+            told.append(self.mine.add_documents(corpus, paths))
+        facts = told[-1].to_dict()
+        for key in ("added", "duplicates", "unreadable"):
+            facts[key] = sum(getattr(one, key) for one in told)
+        if facts["documents"]:
+            facts["next"] = f"mine_corpus(instruction=..., corpus='{corpus}') asks about all of them"
+        return facts
+
+    def _allowed(self, name: str) -> Path:
+        if self.files_folder is None:
+            raise ToolException("files cannot be added here; give documents, each with a text")
+        root = self.files_folder.resolve()
+        try:
+            path = (root / name).resolve()
+            is_file = path.is_relative_to(root) and path.is_file()
+        except (OSError, ValueError):
+            is_file = False
+        if not is_file:
+            there = sorted(str(p.relative_to(root)) for p in root.rglob("*") if p.is_file())[:20]
+            raise ToolException(f"there is no file '{name[:80]}' to add; there is: {', '.join(there) or 'none'}")
+        return path
+
+
+def _document(given: Any) -> Document:
+    one = given if isinstance(given, DocumentInput) else DocumentInput.model_validate(given)
+    known = {k: v for k, v in one.model_dump(exclude={"text"}).items() if v}
+    return Document(one.text, metadata=known)

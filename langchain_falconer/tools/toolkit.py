@@ -1,0 +1,88 @@
+"""The tools together, and a subagent for ``deepagents``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from langchain_core.tools import BaseTool, BaseToolkit
+from pydantic import ConfigDict, Field
+
+from langchain_falconer.falconer import Falconer
+from langchain_falconer.tools.corpora import AddDocumentsTool, ListCorporaTool
+from langchain_falconer.tools.mining import GetLabelTool, GetSpanTool, MineCorpusTool
+from langchain_falconer.tools.results_tool import ReadResultsTool
+
+if TYPE_CHECKING:
+    from langchain_core.language_models import BaseChatModel
+
+_PROMPT = (
+    "You answer questions about large collections of texts. Never read texts one by one: call mine_corpus, get_label "
+    "or get_span on a corpus, and read_results for details. Every number that you report must come from a tool, with "
+    "the result id behind it."
+)
+_DESCRIPTION = (
+    "Counts, classifies and extracts over whole corpora of texts, cheaply and with measured quality. Name the corpus "
+    "and say what to find."
+)
+
+
+class FalconerToolkit(BaseToolkit):
+    """The tools, on one home, one LLM and the corpora that an agent may ask about.
+
+    Example:
+        ``toolkit = FalconerToolkit(llm="openai:gpt-4.1-mini", corpora={"reviews": "reviews.jsonl"})``, then
+        ``create_agent(model, tools=toolkit.get_tools())``
+    """
+
+    falconer: Any = Field(exclude=True, repr=False)
+    corpora: dict[str, Path] = Field(default_factory=dict)
+    files_folder: Path | None = None
+
+    model_config: ClassVar[ConfigDict] = ConfigDict(arbitrary_types_allowed=True)
+
+    def __init__(
+        self,
+        falconer: Falconer | None = None,
+        *,
+        corpora: Mapping[str, str | Path] | None = None,
+        files_folder: str | Path | None = None,
+        **options: Any,
+    ) -> None:
+        """Take a Falconer, or the arguments to make one (``llm``, ``home``, ``settings`` …).
+
+        Args:
+            falconer: what answers.
+            corpora: files that may be asked about by name, beside the corpora of the home's workspace.
+            files_folder: the only folder that an agent may add files from; without one it may add no file.
+            options: for :class:`Falconer`, where none is given.
+        """
+        paths = {name: Path(path) for name, path in (corpora or {}).items()}
+        folder = Path(files_folder) if files_folder is not None else None
+        super().__init__(falconer=falconer or Falconer(**options), corpora=paths, files_folder=folder)
+
+    def get_tools(self) -> list[BaseTool]:
+        """``list_corpora``, ``add_documents``, ``mine_corpus``, ``get_label``, ``get_span``, ``read_results``."""
+        given: dict[str, Any] = {"falconer": self.falconer, "corpora": self.corpora}
+        return [
+            ListCorporaTool(**given),
+            AddDocumentsTool(**given, files_folder=self.files_folder),
+            MineCorpusTool(**given),
+            GetLabelTool(**given),
+            GetSpanTool(**given),
+            ReadResultsTool(**given),
+        ]
+
+
+def create_falconer_subagent(model: str | BaseChatModel, toolkit: FalconerToolkit) -> dict[str, Any]:
+    """A ``CompiledSubAgent`` for ``create_deep_agent(subagents=[…])``: an agent with Falconer's tools.
+
+    Args:
+        model: the subagent's own model.
+        toolkit: its tools.
+    """
+    from langchain.agents import create_agent
+
+    runnable = create_agent(model, tools=toolkit.get_tools(), system_prompt=_PROMPT, name="falconer")
+    return {"name": "falconer", "description": _DESCRIPTION, "runnable": runnable}
