@@ -31,7 +31,7 @@ TOP = 5
 PLANNING = (
     "You plan research over a large archive of texts. Given a question, name at most 4 searches that find the "
     "documents it is about, and at most 4 instructions to be carried out on every document found, each in one "
-    "sentence, such as 'Extract the company names' or 'Is this a complaint?'. They will be counted."
+    "sentence, such as 'Extract the company names' or 'Is this a feedback?'. They will be counted."
 )
 WRITING = (
     "You write a short report that answers the question from facts that were counted. Wherever you give a number, "
@@ -134,7 +134,7 @@ def create_deep_research(falconer: Falconer, search: Search | None = None, archi
 def _ask(falconer: Falconer, system: str, user: str, schema: dict[str, Any]) -> dict[str, Any]:
     if falconer.llm is None:
         raise RunError("research needs an LLM that plans and writes; set FALCONER_LLM, or make the Falconer with llm=…")
-    reply = falconer.llm.ask([("system", system), ("user", user)], schema)
+    reply = falconer.llm.complete([("system", system), ("user", user)], schema)
     if reply.data is None:
         raise RunError(f"the LLM gave no usable answer ({reply.error}); try again, or another model")
     return reply.data

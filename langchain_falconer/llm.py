@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from langchain_core.messages import AIMessage
     from tenacity import RetryCallState
 
-_Way = Literal["json_schema", "function_calling", "text"]
-_WAYS: tuple[_Way, ...] = ("json_schema", "function_calling", "text")
+OutputMode = Literal["json_schema", "function_calling", "text"]
+_OUTPUT_MODES: tuple[OutputMode, ...] = ("json_schema", "function_calling", "text")
 _LONGEST_WAIT_S = 120.0
 
 # USD per million input and output tokens, list prices of autumn 2025; `usd_per_million_tokens` overrides them.
@@ -90,10 +90,10 @@ class Reply:
 class Meter(Protocol):
     """Keeps account of attempts and may refuse them; called from several threads."""
 
-    def before(self, estimated: Usage) -> None:
+    def reserve(self, estimated: Usage) -> None:
         """Called before every attempt, retries included; raises :class:`BudgetError` to refuse it."""
 
-    def after(self, estimated: Usage, used: Usage) -> None:
+    def settle(self, estimated: Usage, used: Usage) -> None:
         """Called after every attempt that ``before`` let pass, failed ones included."""
 
 
@@ -113,7 +113,7 @@ class LLM:
         self.settings = settings or LLMSettings()
         self._model = _load(model, self.settings) if isinstance(model, str) else model
         self.name = _name(self._model)
-        self._way: _Way | None = None
+        self._way: OutputMode | None = None
         self._slots = threading.BoundedSemaphore(self.settings.max_concurrency)
         self._wait_for_turn = _turns(self.settings.requests_per_second)
 
@@ -125,7 +125,7 @@ class LLM:
             return (0.0, 0.0)
         return _PRICES.get(re.sub(r"-(\d{4}-?\d\d-?\d\d|latest)$", "", self.name))
 
-    def ask(self, messages: list[tuple[str, str]], schema: dict[str, Any], meter: Meter | None = None) -> Reply:
+    def complete(self, messages: list[tuple[str, str]], schema: dict[str, Any], meter: Meter | None = None) -> Reply:
         """Ask for one JSON object.
 
         Structured output is tried as JSON schema, then as a tool call, then as JSON in plain text; the first that
@@ -144,13 +144,13 @@ class LLM:
         spent: list[Usage] = []
         prompt = [(role, _encodable(text)) for role, text in messages]
         known = self._way
-        for way in (known,) if known else _WAYS:
+        for way in (known,) if known else _OUTPUT_MODES:
             try:
                 reply = self._retrying(partial(self._attempt, way, prompt, schema, meter, spent))
             except FalconerError:
                 raise
             except Exception as error:
-                if known is None and way != _WAYS[-1] and _is_unsupported(error):
+                if known is None and way != _OUTPUT_MODES[-1] and _is_unsupported(error):
                     continue
                 raise self._failure(error) from None
             self._way = self._way or way
@@ -169,7 +169,7 @@ class LLM:
 
     def _attempt(
         self,
-        way: _Way,
+        way: OutputMode,
         messages: list[tuple[str, str]],
         schema: dict[str, Any],
         meter: Meter | None,
@@ -189,7 +189,7 @@ class LLM:
     def _metered(self, meter: Meter | None, estimated: Usage, spent: list[Usage]) -> Iterator[None]:
         """One attempt's entry in the account; a request that timed out may well be billed, so it counts in full."""
         if meter:
-            meter.before(estimated)
+            meter.reserve(estimated)
         had = len(spent)
         try:
             yield
@@ -198,7 +198,7 @@ class LLM:
             raise
         finally:
             if meter:
-                meter.after(estimated, spent[had])
+                meter.settle(estimated, spent[had])
 
     def _read(
         self, ask: Callable[[Any], AIMessage], prompt: list[tuple[str, str]], schema: dict[str, Any], estimated: Usage
@@ -317,7 +317,7 @@ def _turns(requests_per_second: float | None) -> Callable[[], object]:
     return InMemoryRateLimiter(requests_per_second=requests_per_second, check_every_n_seconds=pause).acquire
 
 
-def _asker(model: BaseChatModel, way: _Way, schema: dict[str, Any]) -> Callable[[Any], AIMessage]:
+def _asker(model: BaseChatModel, way: OutputMode, schema: dict[str, Any]) -> Callable[[Any], AIMessage]:
     """Messages in, the LLM's message out; raises what the model raises if it cannot be asked this way."""
     if way == "text":
         return model.invoke

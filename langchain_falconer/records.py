@@ -17,9 +17,7 @@ LabelValue = bool | str | tuple[str, ...]
 
 
 class FrozenModel(BaseModel):
-    """Base of results that travel from a stage to report, JSON and agents; computed fields may be present in the
-    JSON.
-    """
+    """Base of results that travel from a stage to report, JSON and agents; their JSON may hold computed fields."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from loopback import ChatServer, llm_at
 
-from langchain_falconer.annotate import AnnotationStore, Annotator, Budget, has_answers, recall
+from langchain_falconer.annotate import AnnotationStore, Annotator, Budget, has_answers, stored_annotations
 from langchain_falconer.errors import AnnotationError, BudgetError, SettingsError
 from langchain_falconer.llm import Usage
 from langchain_falconer.plan import Plan
@@ -116,8 +116,8 @@ def test_a_rerun_pays_nothing_and_says_the_same(store):
         assert server.calls == calls
     assert again.annotations == first.annotations
     assert again.usage == Usage()
-    assert recall(store, PLAN, ["unknown", *GOOD, *BAD], "openai:loopback") == first.annotations
-    assert recall(store, PLAN, GOOD, "human") == []
+    assert stored_annotations(store, PLAN, ["unknown", *GOOD, *BAD], "openai:loopback") == first.annotations
+    assert stored_annotations(store, PLAN, GOOD, "human") == []
     assert has_answers(store, PLAN, ["unknown", GOOD[0]], "openai:loopback") == [False, True]
     assert has_answers(store, PLAN, GOOD, "human") == [False] * 6
 
@@ -325,7 +325,7 @@ def test_ctrl_c_ends_at_once_and_keeps_the_answers(store):
     with ChatServer(hanging) as server:
         with pytest.raises(KeyboardInterrupt):
             annotator(server, store, texts_per_call=1).annotate(BAD, interrupt)
-        assert len(recall(store, PLAN, BAD, "openai:loopback")) == 3
+        assert len(stored_annotations(store, PLAN, BAD, "openai:loopback")) == 3
         release.set()
 
 
@@ -373,14 +373,14 @@ def test_a_budget_is_shared_by_threads_and_processes(tmp_path):
     passed = []
 
     def spend(store):
-        budget = Budget(store, "run", BudgetSettings(max_calls=20), priced=False).account("me", "plan")
+        budget = Budget(store, "run", BudgetSettings(max_calls=20), priced=False).for_source("me", "plan")
         for _ in range(10):
             try:
-                budget.before(Usage(1, 5, 5))
+                budget.reserve(Usage(1, 5, 5))
             except BudgetError:
                 return
             passed.append(1)
-            budget.after(Usage(1, 5, 5), Usage(1, 3, 2))
+            budget.settle(Usage(1, 5, 5), Usage(1, 3, 2))
 
     threads = [threading.Thread(target=spend, args=(store,)) for store in stores]
     for thread in threads:
@@ -479,7 +479,7 @@ def test_an_imported_answer_that_no_step_can_give_is_an_error(store, tmp_path, v
         with AnnotationStore(tmp_path / "broken.sqlite") as fresh:
             fresh.import_answers(broken)
             with pytest.raises(AnnotationError, match="cannot give"):
-                recall(fresh, PLAN, GOOD[:1], "openai:loopback")
+                stored_annotations(fresh, PLAN, GOOD[:1], "openai:loopback")
 
 
 def test_a_file_that_is_no_store_is_named(tmp_path):

@@ -5,7 +5,13 @@ import json
 
 import pytest
 
-from langchain_falconer.annotate import AnnotationStore, read_annotations, recall, store_annotations, write_annotations
+from langchain_falconer.annotate import (
+    AnnotationStore,
+    read_annotations,
+    store_annotations,
+    stored_annotations,
+    write_annotations,
+)
 from langchain_falconer.errors import AnnotationError
 from langchain_falconer.plan import Plan
 from langchain_falconer.records import Answers, Label, Record, Span
@@ -213,11 +219,11 @@ def test_the_store_gives_a_persons_annotations_back_and_takes_corrections(read, 
     texts = [annotation.text for annotation in annotations]
     with AnnotationStore(tmp_path / "store.sqlite") as store:
         store_annotations(store, PLAN, annotations)
-        assert recall(store, PLAN, texts, "human") == annotations
-        assert recall(store, PLAN, texts, "other") == []
+        assert stored_annotations(store, PLAN, texts, "human") == annotations
+        assert stored_annotations(store, PLAN, texts, "other") == []
         corrected = read({"text": TEXT, "labels": {"positive": False}})
         store_annotations(store, PLAN, corrected)
-        assert recall(store, PLAN, texts, "human") == [*corrected, *annotations[1:]]
+        assert stored_annotations(store, PLAN, texts, "human") == [*corrected, *annotations[1:]]
 
 
 def test_only_the_steps_that_file_and_plan_share_may_be_read(tmp_path):

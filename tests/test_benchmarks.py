@@ -56,7 +56,13 @@ def trial(data, tiny_bert):
 
 
 @pytest.mark.parametrize(
-    "part", [proxy_quality.zero_shot, proxy_quality.calibration, noisy_labels.noisy_teacher, continual.in_a_row]
+    "part",
+    [
+        proxy_quality.zero_shot,
+        proxy_quality.calibration,
+        noisy_labels.noisy_labels_scores,
+        continual.continual_learning,
+    ],
 )
 def test_every_part_scores_the_sets_asked_for_and_no_others(part, trial):
     found = part(trial)

@@ -1,4 +1,4 @@
-"""Reading corpora: every format, every way in which a row or a file can be broken, and spooling."""
+"""StepStatus corpora: every format, every way in which a row or a file can be broken, and spooling."""
 
 from __future__ import annotations
 

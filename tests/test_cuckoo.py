@@ -41,7 +41,7 @@ class Spy:
     """A session that keeps what it was given to read, and finds nothing."""
 
     name = "spy"
-    at_once = 1
+    n_parallel = 1
 
     def __init__(self):
         self.seen = []

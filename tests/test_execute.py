@@ -295,7 +295,7 @@ def test_a_proxy_without_an_export_runs_on_torch_or_is_exported(own):
 def test_a_backend_that_decides_otherwise_is_refused(own, monkeypatch):
     class Liar:
         name = "onnx"
-        at_once = 1
+        n_parallel = 1
 
         def __init__(self, honest):
             self.honest = honest
@@ -375,7 +375,7 @@ def test_a_backend_that_answers_annotations_worse_is_refused(own, monkeypatch):
 
     class Biased:
         name = "onnx"
-        at_once = 1
+        n_parallel = 1
 
         def __init__(self, *_):
             self.honest = own.torch_session()

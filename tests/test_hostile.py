@@ -35,7 +35,7 @@ class Wild:
     """A session that sees spans everywhere."""
 
     name = "onnx"
-    at_once = 1
+    n_parallel = 1
 
     def __init__(self):
         self.rng = np.random.default_rng(0)

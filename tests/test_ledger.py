@@ -28,7 +28,7 @@ TEXTS = reviews(60)
 class Counting:
     """A session that counts what it computes, and fails on one text while it is ill."""
 
-    at_once = 1
+    n_parallel = 1
 
     def __init__(self, proxy, ill=()):
         self.name, self.honest = proxy.session.name, proxy.session
@@ -46,7 +46,7 @@ class Counting:
 class Blank:
     """A session that computes nothing."""
 
-    at_once = 1
+    n_parallel = 1
 
     def __init__(self, proxy):
         self.name = proxy.session.name

@@ -38,18 +38,18 @@ def refusal(message="no", code=None):
     return {"error": {"message": message, "code": code, "type": "x", "param": None}}
 
 
-class Ledger:
+class Meter:
     """A meter that keeps what it is told and refuses after `cap` attempts."""
 
     def __init__(self, cap=100):
         self.cap, self.estimated, self.used = cap, [], []
 
-    def before(self, estimated):
+    def reserve(self, estimated):
         if len(self.estimated) >= self.cap:
             raise BudgetError("the cap on calls is reached; raise it")
         self.estimated.append(estimated)
 
-    def after(self, estimated, used):
+    def settle(self, estimated, used):
         assert estimated in self.estimated
         self.used.append(used)
 
@@ -59,7 +59,7 @@ def test_a_string_names_a_provider_and_the_environment_its_server(monkeypatch):
         monkeypatch.setenv("OPENAI_BASE_URL", server.base_url)
         monkeypatch.setenv("OPENAI_API_KEY", KEY)
         llm = LLM("openai:some-model", LLMSettings(max_output_tokens=77, temperature=0.5))
-        reply = llm.ask(ASKED, SCHEMA)
+        reply = llm.complete(ASKED, SCHEMA)
     assert llm.name == "openai:some-model"
     assert reply.data == {"n": 3, "word": "yes"}
     assert reply.error is None
@@ -77,7 +77,7 @@ def test_usage_is_what_the_server_reports_and_an_estimate_without():
     )
     with ChatServer(lambda request: next(answers)) as server:
         llm = llm_at(server, usd_per_million_tokens=(1.0, 10.0))
-        reported, guessed = (llm.ask(ASKED, SCHEMA).usage for _ in range(2))
+        reported, guessed = (llm.complete(ASKED, SCHEMA).usage for _ in range(2))
     assert (reported.calls, reported.input_tokens, reported.output_tokens) == (1, 120, 7)
     assert reported.usd == pytest.approx((120 * 1 + 7 * 10) / 1e6)
     assert guessed.input_tokens > 50
@@ -94,20 +94,20 @@ def test_falls_back_to_tools_then_to_text_and_remembers(status):
 
     with ChatServer(reply) as server:
         llm = llm_at(server)
-        assert [llm.ask(ASKED, SCHEMA).data["n"] for _ in range(2)] == [3, 3]
+        assert [llm.complete(ASKED, SCHEMA).data["n"] for _ in range(2)] == [3, 3]
     assert [r.way for r in server.requests] == ["json_schema", "function_calling", "text", "text"]
     assert '"enum": ["yes", "no"]' in server.requests[-1].json["messages"][0]["content"]
 
     supported = {"function_calling"}
     with ChatServer(lambda r: GOOD if "tools" in r else (status, refusal(), {})) as server:
         llm = llm_at(server)
-        assert llm.ask(ASKED, SCHEMA).data == {"n": 3, "word": "yes"}
+        assert llm.complete(ASKED, SCHEMA).data == {"n": 3, "word": "yes"}
     assert [r.way for r in server.requests] == ["json_schema", "function_calling"]
 
 
 def test_models_without_structured_output_are_asked_for_text():
     llm = LLM(GenericFakeChatModel(messages=iter([AIMessage(f"Sure! {GOOD} Anything else?")])))
-    assert llm.ask(ASKED, SCHEMA).data == {"n": 3, "word": "yes"}
+    assert llm.complete(ASKED, SCHEMA).data == {"n": 3, "word": "yes"}
 
 
 def test_tool_calls_of_any_langchain_model_are_read():
@@ -116,7 +116,7 @@ def test_tool_calls_of_any_langchain_model_are_read():
             return self
 
     call = {"name": "Answer", "args": {"n": 1, "word": "no"}, "id": "1"}
-    reply = LLM(Caller(responses=[AIMessage("", tool_calls=[call])])).ask(ASKED, SCHEMA)
+    reply = LLM(Caller(responses=[AIMessage("", tool_calls=[call])])).complete(ASKED, SCHEMA)
     assert reply.data == {"n": 1, "word": "no"}
 
 
@@ -137,7 +137,7 @@ def test_tool_calls_of_any_langchain_model_are_read():
 )
 def test_a_reply_that_does_not_fit_is_an_error_in_words_not_an_exception(text, why):
     with ChatServer(lambda request: text) as server:
-        reply = llm_at(server).ask(ASKED, SCHEMA)
+        reply = llm_at(server).complete(ASKED, SCHEMA)
     assert reply.data is None
     assert why in reply.error
     assert reply.usage.calls == 1
@@ -155,7 +155,7 @@ def test_a_reply_that_does_not_fit_is_an_error_in_words_not_an_exception(text, w
     ],
 )
 def test_json_is_found_bare_fenced_or_in_prose(text):
-    assert LLM(GenericFakeChatModel(messages=iter([AIMessage(text)]))).ask(ASKED, SCHEMA).data == {
+    assert LLM(GenericFakeChatModel(messages=iter([AIMessage(text)]))).complete(ASKED, SCHEMA).data == {
         "n": 3,
         "word": "yes",
     }
@@ -168,7 +168,7 @@ def test_a_cut_off_reply_is_never_completed_by_guesswork():
         "usage": {"prompt_tokens": 9, "completion_tokens": 4},
     }
     with ChatServer(lambda request: cut) as server:
-        reply = llm_at(server).ask(ASKED, SCHEMA)
+        reply = llm_at(server).complete(ASKED, SCHEMA)
     assert reply.data is None
     assert "max_output_tokens" in reply.error
     assert reply.text == '{"n": 3, "word": "yes"'
@@ -178,7 +178,7 @@ def test_a_cut_off_reply_is_never_completed_by_guesswork():
 def test_lone_surrogates_neither_break_the_request_nor_come_back():
     with ChatServer(lambda request: '{"n": 1, "word": "yes", "quote": "a\\ud83d"}') as server:
         open_schema = SCHEMA | {"properties": SCHEMA["properties"] | {"quote": {"type": "string"}}}
-        reply = llm_at(server).ask([("user", "x\udcff")], open_schema)
+        reply = llm_at(server).complete([("user", "x\udcff")], open_schema)
     assert server.requests[0].json["messages"][0]["content"] == "x\ufffd"
     assert reply.data["quote"] == "a\ufffd"
 
@@ -186,9 +186,9 @@ def test_lone_surrogates_neither_break_the_request_nor_come_back():
 @pytest.mark.parametrize("status", [408, 409, 429, 500, 503])
 def test_transient_failures_are_retried_and_every_attempt_is_metered(status):
     answers = iter([(status, refusal("later"), NOW), (status, refusal("later"), NOW), GOOD])
-    ledger = Ledger()
+    ledger = Meter()
     with ChatServer(lambda request: next(answers)) as server:
-        reply = llm_at(server).ask(ASKED, SCHEMA, ledger)
+        reply = llm_at(server).complete(ASKED, SCHEMA, ledger)
     assert server.calls == len(ledger.estimated) == len(ledger.used) == 3
     assert reply.data == {"n": 3, "word": "yes"}
     assert reply.usage == sum(ledger.used, Usage()) == Usage(3, 10, 5, None)
@@ -198,7 +198,7 @@ def test_transient_failures_are_retried_and_every_attempt_is_metered(status):
 
 def test_gives_up_after_max_retries_in_one_sentence():
     with ChatServer(lambda request: (503, refusal("overloaded"), NOW)) as server, pytest.raises(LLMError) as caught:
-        llm_at(server, max_retries=2).ask(ASKED, SCHEMA)
+        llm_at(server, max_retries=2).complete(ASKED, SCHEMA)
     assert server.calls == 3
     assert "3 attempts (overloaded)" in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -208,7 +208,7 @@ def test_the_meter_stops_fallbacks_and_retries_alike():
     for answer in [(400, refusal(), {}), (429, refusal(), NOW)]:
         with ChatServer(lambda request, answer=answer: answer) as server:
             with pytest.raises(BudgetError):
-                llm_at(server).ask(ASKED, SCHEMA, Ledger(cap=1))
+                llm_at(server).complete(ASKED, SCHEMA, Meter(cap=1))
             assert server.calls == 1
 
 
@@ -219,11 +219,11 @@ def test_a_timeout_is_retried_and_counts_in_full():
         release.wait(20)
         return GOOD
 
-    ledger = Ledger()
+    ledger = Meter()
     with ChatServer(reply) as server:
         model = ChatOpenAI(base_url=server.base_url, api_key=KEY, model="m", max_retries=0, timeout=0.2)
         with pytest.raises(LLMError, match="timeout_s"):
-            LLM(model, LLMSettings(max_retries=0)).ask(ASKED, SCHEMA, ledger)
+            LLM(model, LLMSettings(max_retries=0)).complete(ASKED, SCHEMA, ledger)
         release.set()
     assert ledger.used == ledger.estimated
 
@@ -233,14 +233,14 @@ def test_an_unreachable_server_is_an_error_that_says_so():
         gone = server.base_url
     model = ChatOpenAI(base_url=gone, api_key=KEY, model="m", max_retries=0)
     with pytest.raises(LLMError, match="check that it is reachable"):
-        LLM(model, LLMSettings(max_retries=0)).ask(ASKED, SCHEMA)
+        LLM(model, LLMSettings(max_retries=0)).complete(ASKED, SCHEMA)
 
 
 @pytest.mark.parametrize("status", [401, 403])
 def test_refused_credentials_fail_at_once_and_are_never_repeated(status):
     answer = (status, refusal(f"Incorrect API key provided: {KEY}"), {})
     with ChatServer(lambda request: answer) as server, pytest.raises(LLMError) as caught:
-        llm_at(server).ask(ASKED, SCHEMA)
+        llm_at(server).complete(ASKED, SCHEMA)
     assert server.calls == 1
     assert "OPENAI_API_KEY" in str(caught.value)
     assert KEY not in str(caught.value)
@@ -252,7 +252,7 @@ def test_no_error_carries_a_key_even_if_the_server_echoes_it():
     with ChatServer(lambda request: (418, refusal(f"bad Bearer {odd}, at http://me:pass@host/"), {})) as server:
         model = ChatOpenAI(base_url=server.base_url, api_key=odd, model="m", max_retries=0)
         with pytest.raises(LLMError) as caught:
-            LLM(model).ask(ASKED, SCHEMA)
+            LLM(model).complete(ASKED, SCHEMA)
     assert odd not in str(caught.value)
     assert "pass@" not in str(caught.value)
 
@@ -265,7 +265,7 @@ def test_an_empty_account_and_a_wrong_model_name_are_not_retried():
     ]:
         with ChatServer(lambda request, answer=answer: answer) as server:
             with pytest.raises(LLMError, match=word):
-                llm_at(server).ask(ASKED, SCHEMA)
+                llm_at(server).complete(ASKED, SCHEMA)
             assert server.calls == 1
 
 
@@ -307,7 +307,7 @@ def test_at_most_max_concurrency_requests_are_under_way():
 
     with ChatServer(reply) as server:
         llm = llm_at(server, max_concurrency=2)
-        llm.ask(ASKED, SCHEMA)
+        llm.complete(ASKED, SCHEMA)
         threads = [threading.Thread(target=llm.ask, args=(ASKED, SCHEMA)) for _ in range(8)]
         for thread in threads:
             thread.start()
@@ -326,8 +326,8 @@ def test_requests_per_second_holds_for_model_objects_and_every_attempt(monkeypat
     answers = iter([(429, refusal(), NOW), GOOD, GOOD])
     with ChatServer(lambda request: next(answers)) as server:
         llm = llm_at(server, requests_per_second=50)
-        llm.ask(ASKED, SCHEMA)
-        llm.ask(ASKED, SCHEMA)
+        llm.complete(ASKED, SCHEMA)
+        llm.complete(ASKED, SCHEMA)
     assert len(waited) == server.calls == 3
     assert {limiter.requests_per_second for limiter in waited} == {50}
 
@@ -354,7 +354,7 @@ def test_an_answer_from_langchains_cache_costs_nothing():
 
     with ChatServer(lambda request: GOOD) as server:
         model = ChatOpenAI(base_url=server.base_url, api_key=KEY, model="m", cache=InMemoryCache())
-        replies = [LLM(model).ask(ASKED, SCHEMA) for _ in range(2)]
+        replies = [LLM(model).complete(ASKED, SCHEMA) for _ in range(2)]
     assert server.calls == 1
     assert [r.usage.calls for r in replies] == [1, 0]
     assert replies[1].data == replies[0].data

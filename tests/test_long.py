@@ -28,7 +28,7 @@ class Spotter:
     """Stands in for the network: marks the words of the entity, wherever it sees them."""
 
     name = "torch"
-    at_once = 1
+    n_parallel = 1
 
     def __init__(self, tokenizer):
         begin, *inside = (tokenizer.backend.token_to_id(word) for word in ENTITY.split())

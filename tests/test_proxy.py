@@ -20,7 +20,7 @@ from langchain_falconer.execute import share_of_equal_decisions
 from langchain_falconer.model import PASSAGE_CHARS, OnnxSession, Proxy
 from langchain_falconer.model.decoding import best_path, without_overlap
 from langchain_falconer.model.encoder import load_tokenizer
-from langchain_falconer.model.tokenization import Windows
+from langchain_falconer.model.tokenization import WindowSplitter
 from langchain_falconer.plan import Plan
 from langchain_falconer.records import Answers, Label, Span
 from langchain_falconer.settings import Metric, TrainSettings
@@ -389,7 +389,7 @@ def test_a_long_text_is_read_passage_by_passage_to_its_end(proxy):
 @pytest.mark.parametrize("base", ARCHITECTURES)
 @pytest.mark.parametrize("text", ["$ 5 " * 700, "I paid $5. " * 300, "-" * 1500])
 def test_windows_cover_every_word_of_what_is_too_long_for_one(base, text, request):
-    windows = Windows(load_tokenizer(request.getfixturevalue(base)), 512)([text])
+    windows = WindowSplitter(load_tokenizer(request.getfixturevalue(base)), 512)([text])
     assert len(windows) > 1
     assert all(len(w.ids) <= 512 for w in windows)
     covered = set()

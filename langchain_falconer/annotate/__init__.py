@@ -10,7 +10,7 @@ from langchain_falconer.annotate.budget import Budget
 from langchain_falconer.annotate.grounding import Grounding, ground
 from langchain_falconer.annotate.sampling import choose, most_uncertain
 from langchain_falconer.annotate.store import AnnotationStore
-from langchain_falconer.annotate.view import Annotation, has_answers, recall
+from langchain_falconer.annotate.view import Annotation, has_answers, stored_annotations
 
 __all__ = [
     "Annotation",
@@ -24,7 +24,7 @@ __all__ = [
     "has_answers",
     "most_uncertain",
     "read_annotations",
-    "recall",
     "store_annotations",
+    "stored_annotations",
     "write_annotations",
 ]

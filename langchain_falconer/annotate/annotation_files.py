@@ -9,7 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from langchain_falconer.annotate.store import AnnotationStore, Answer, Key, json_lines, replacing_text, text_key
+from langchain_falconer.annotate.store import AnnotationStore, Key, StoredAnswer, json_lines, replacing_text, text_key
 from langchain_falconer.annotate.view import Annotation, can_answer
 from langchain_falconer.errors import AnnotationError
 from langchain_falconer.plan import LabelStep, Plan, SpanStep, holds
@@ -105,7 +105,7 @@ class _Row:
         labels = {name: self._label(name, value) for name, value in (values or {}).items() if value is not None}
         spans: dict[str, tuple[Span, ...]] = {}
         here = Answers(labels, spans)
-        for step in self.plan.asked_of(of) if of else self.plan.top_level:
+        for step in self.plan.children(of) if of else self.plan.top_level:
             if isinstance(step, LabelStep) or found is None or (self.shared is not None and step.id not in self.shared):
                 continue
             if step.id in found:
@@ -202,7 +202,7 @@ def write_annotations(path: Path, plan: Plan, annotations: Iterable[Annotation])
 
 
 def _given(plan: Plan, answers: Answers | Span, of: str | None) -> dict[str, Any]:
-    steps = plan.asked_of(of) if of else plan.top_level
+    steps = plan.children(of) if of else plan.top_level
     row: dict[str, Any] = {}
     if answers.labels:
         row["labels"] = {s.id: answers.labels[s.id].value for s in steps if s.id in answers.labels}
@@ -222,7 +222,7 @@ def store_annotations(
     store: AnnotationStore, plan: Plan, annotations: Iterable[Annotation], source: str = HUMAN
 ) -> None:
     """Put a person's annotations into the store, in the place of what ``source`` said about these texts before."""
-    rows: dict[str, dict[Key, Answer]] = {step.fingerprint: {} for step in plan.steps}
+    rows: dict[str, dict[Key, StoredAnswer]] = {step.fingerprint: {} for step in plan.steps}
     texts = []
     for annotation in annotations:
         texts.append(text_key(annotation.text)[0])
@@ -231,12 +231,12 @@ def store_annotations(
 
 
 def _collect(
-    plan: Plan, text: str, given: Answers | Span, at: tuple[int, int] | None, rows: dict[str, dict[Key, Answer]]
+    plan: Plan, text: str, given: Answers | Span, at: tuple[int, int] | None, rows: dict[str, dict[Key, StoredAnswer]]
 ) -> None:
     key = text_key(text, at)
     for name, label in given.labels.items():
-        rows[plan[name].fingerprint][key] = Answer(label.value)
+        rows[plan[name].fingerprint][key] = StoredAnswer(label.value)
     for name, spans in given.spans.items():
-        rows[plan[name].fingerprint][key] = Answer([[span.start, span.end] for span in spans])
+        rows[plan[name].fingerprint][key] = StoredAnswer([[span.start, span.end] for span in spans])
         for span in spans:
             _collect(plan, text, span, (span.start, span.end), rows)

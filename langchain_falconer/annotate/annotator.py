@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from langchain_falconer.annotate.budget import Budget
-from langchain_falconer.annotate.questions import Question, Refused, Target
-from langchain_falconer.annotate.store import AnnotationStore, Answer, Key, text_key
-from langchain_falconer.annotate.threads import in_threads
-from langchain_falconer.annotate.view import Annotation, Reading, Recollection
+from langchain_falconer.annotate.questions import Question, QuestionTarget, RejectedReply
+from langchain_falconer.annotate.store import AnnotationStore, Key, StoredAnswer, text_key
+from langchain_falconer.annotate.threads import map_as_completed
+from langchain_falconer.annotate.view import Annotation, AnnotationView, StepStatus
 from langchain_falconer.errors import BudgetError, FalconerError, LLMError
 from langchain_falconer.llm import LLM, Meter, Usage
 from langchain_falconer.plan import LabelStep, Plan, SpanStep, atoms
@@ -62,7 +62,7 @@ class Annotator:
         self._llm = llm
         self._store = store
         self._plan = plan
-        self._meter = budget.account(llm.name)
+        self._meter = budget.for_source(llm.name)
         self._settings = settings or AnnotateSettings()
 
     def annotate(self, texts: Sequence[str], on_progress: Progress | None = None) -> AnnotationReport:
@@ -81,11 +81,11 @@ class Annotator:
             return self._annotate(texts, on_progress)
 
     def _annotate(self, texts: Sequence[str], on_progress: Progress | None) -> AnnotationReport:
-        known = Recollection(self._store, self._plan, texts, self._llm.name)
+        known = AnnotationView(self._store, self._plan, texts, self._llm.name)
         asking = _Asking(self._llm, self._store, self._meter)
         settled = total = failed = 0
-        for level in _levels(self._plan):
-            readings = _unshared([(step, known.read(step)) for step in level])
+        for level in _topological_levels(self._plan):
+            readings = _deduplicate([(step, known.read(step)) for step in level])
             total += sum(len(reading.targets) for _, reading in readings)
             settled += sum(len(reading.targets) - len(reading.open) for _, reading in readings)
             if on_progress:
@@ -99,7 +99,7 @@ class Annotator:
         annotations = [known.annotation(text) for text in texts]
         return AnnotationReport(annotations, rejected, failed, asking.error, asking.usage)
 
-    def _questions(self, step: LabelStep | SpanStep, reading: Reading) -> Iterator[Question]:
+    def _questions(self, step: LabelStep | SpanStep, reading: StepStatus) -> Iterator[Question]:
         """The open targets, a few a call.
 
         Which of them share a call depends on all targets, not on what is open: a run that was killed goes on with
@@ -109,7 +109,7 @@ class Annotator:
             if waiting := tuple(reading.targets[key] for key in batch if key in reading.open):
                 yield Question(step, waiting)
 
-    def _batches(self, step: LabelStep | SpanStep, targets: Mapping[Key, Target]) -> Iterator[list[Key]]:
+    def _batches(self, step: LabelStep | SpanStep, targets: Mapping[Key, QuestionTarget]) -> Iterator[list[Key]]:
         most = self._settings.texts_per_call
         if isinstance(step, LabelStep) and step.names:
             most = max(1, min(most, _MAX_ENUM // len(step.names)))
@@ -144,7 +144,7 @@ class _Asking:
         if self.usage == Usage():
             # An LLM that never replied gets no more tries than go out at once anyway.
             self._patience = min(workers, _ERRORS_IN_A_ROW)
-        return in_threads(self._settle, questions, workers, lambda: self.error is not None)
+        return map_as_completed(self._settle, questions, workers, lambda: self.error is not None)
 
     def _settle(self, question: Question) -> int:
         """Ask; a target without a usable answer is asked about once more, alone, and then recorded as failed."""
@@ -164,18 +164,18 @@ class _Asking:
                 self.error = self.error or error
         return settled
 
-    def _ask(self, question: Question, complaint: str | None = None) -> list[Answer | Refused]:
+    def _ask(self, question: Question, feedback: str | None = None) -> list[StoredAnswer | RejectedReply]:
         targets = len(question.targets)
         try:
-            reply = self._llm.ask(question.messages(complaint), question.schema(), self._meter)
+            reply = self._llm.complete(question.messages(feedback), question.schema(), self._meter)
         except LLMError as error:
             self._count_error(error)
-            return [Refused(str(error), final=targets == 1)] * targets  # the LLM has done its own retries
+            return [RejectedReply(str(error), final=targets == 1)] * targets  # the LLM has done its own retries
         with self._lock:
             self._errors_in_a_row, self._patience = 0, _ERRORS_IN_A_ROW
             self.usage += reply.usage
         if reply.data is None:
-            return [Refused(reply.error or "the reply holds no answer")] * targets
+            return [RejectedReply(reply.error or "the reply holds no answer")] * targets
         return question.read(reply.data)
 
     def _count_error(self, error: LLMError) -> None:
@@ -185,15 +185,15 @@ class _Asking:
                 self.error = self.error or error
 
     def _keep(
-        self, question: Question, outcomes: Sequence[Answer | Refused], *, last: bool
-    ) -> list[tuple[Target, str]]:
+        self, question: Question, outcomes: Sequence[StoredAnswer | RejectedReply], *, last: bool
+    ) -> list[tuple[QuestionTarget, str]]:
         """Write what is final to the store, at once; returns what to ask again, and why."""
-        answers: dict[Key, Answer] = {}
+        answers: dict[Key, StoredAnswer] = {}
         failures: dict[Key, str] = {}
         again = []
         for target, outcome in zip(question.targets, outcomes, strict=True):
             key = text_key(target.text, target.at)
-            if isinstance(outcome, Answer):
+            if isinstance(outcome, StoredAnswer):
                 answers[key] = outcome
             elif last or outcome.final:
                 failures[key] = outcome.reason
@@ -203,7 +203,9 @@ class _Asking:
         return again
 
 
-def _unshared(readings: list[tuple[LabelStep | SpanStep, Reading]]) -> list[tuple[LabelStep | SpanStep, Reading]]:
+def _deduplicate(
+    readings: list[tuple[LabelStep | SpanStep, StepStatus]],
+) -> list[tuple[LabelStep | SpanStep, StepStatus]]:
     """Where two steps put the same question, leave each open target to the first."""
     claimed: dict[str, set[Key]] = {}
     out = []
@@ -214,7 +216,7 @@ def _unshared(readings: list[tuple[LabelStep | SpanStep, Reading]]) -> list[tupl
     return out
 
 
-def _levels(plan: Plan) -> list[list[LabelStep | SpanStep]]:
+def _topological_levels(plan: Plan) -> list[list[LabelStep | SpanStep]]:
     """The steps in waves: each wave depends on earlier ones only."""
     level: dict[str, int] = {}
     for step in plan.ordered:

@@ -45,7 +45,7 @@ class Budget:
         self._settled = threading.Condition()
         self._open: dict[int, tuple[int, float]] = {}  # thread → ledger entry and when its call began
 
-    def account(self, source: str, purpose: str | None = None) -> Budget:
+    def for_source(self, source: str, purpose: str | None = None) -> Budget:
         """The same budget, entering calls under this LLM's name and purpose (``"annotate"`` unless named)."""
         other = copy.copy(self)
         other._source, other._purpose = source, purpose or self._purpose
@@ -56,7 +56,7 @@ class Budget:
         """What the run has spent, all its invocations together, calls under way at their estimate."""
         return self._store.spent(self.run)
 
-    def before(self, estimated: Usage) -> None:
+    def reserve(self, estimated: Usage) -> None:
         """Reserve a call. Raises :class:`BudgetError` if a cap leaves no room for it."""
         with self._settled:
             while (entry := self._reserve(estimated)) is None:
@@ -88,7 +88,7 @@ class Budget:
                     spent=used,
                 )
 
-    def after(self, estimated: Usage, used: Usage) -> None:
+    def settle(self, estimated: Usage, used: Usage) -> None:
         """Put the real cost of this thread's call in the place of its estimate."""
         with self._settled:
             entry, began = self._open.pop(threading.get_ident())

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from langchain_falconer.annotate.grounding import ground
-from langchain_falconer.annotate.store import Answer
+from langchain_falconer.annotate.store import StoredAnswer
 from langchain_falconer.plan import LabelStep, SpanStep
 
 _SYSTEM = """You annotate texts. A request holds a task and one JSON object: {items}. Do the task for each of them on \
@@ -42,7 +42,7 @@ _CONTEXT = 40
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class QuestionTarget:
     """What a question is about: a text, or the span ``at`` these offsets of it."""
 
     text: str
@@ -50,7 +50,7 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class RejectedReply:
     """Why there is no answer about one target; ``final``: asking again is of no use."""
 
     reason: str
@@ -62,15 +62,15 @@ class Question:
     """A step asked about targets; the first is called ``t1`` in the prompt and the reply, the second ``t2``, ..."""
 
     step: LabelStep | SpanStep
-    targets: tuple[Target, ...]
+    targets: tuple[QuestionTarget, ...]
 
     @property
     def keys(self) -> list[str]:
         """What the targets are called."""
         return [f"t{i}" for i in range(1, len(self.targets) + 1)]
 
-    def messages(self, complaint: str | None = None) -> list[tuple[str, str]]:
-        """System prompt, examples, task and texts; ``complaint`` says what was wrong with an earlier reply.
+    def messages(self, feedback: str | None = None) -> list[tuple[str, str]]:
+        """System prompt, examples, task and texts; ``feedback`` says what was wrong with an earlier reply.
 
         All before the texts depends on the step alone (servers cache it); texts enter as JSON strings, which nothing
         in them can close.
@@ -81,11 +81,11 @@ class Question:
                 messages += [("user", _request(task, {"t1": text})), ("assistant", json.dumps({"t1": quotes}))]
         data = {key: self._shown(target) for key, target in zip(self.keys, self.targets, strict=True)}
         request = _request(_task(self.step), data)
-        if complaint:
-            request += f"\n\nAn earlier reply could not be used ({complaint}). Reply again, exactly as asked."
+        if feedback:
+            request += f"\n\nAn earlier reply could not be used ({feedback}). Reply again, exactly as asked."
         return [*messages, ("user", request)]
 
-    def _shown(self, target: Target) -> Any:
+    def _shown(self, target: QuestionTarget) -> Any:
         if target.at is None:
             return target.text
         start, end = target.at
@@ -111,18 +111,18 @@ class Question:
             "additionalProperties": False,
         }
 
-    def read(self, data: Mapping[str, Any]) -> list[Answer | Refused]:
+    def read(self, data: Mapping[str, Any]) -> list[StoredAnswer | RejectedReply]:
         """The answers in a reply that fits the schema, in the order of the targets."""
         return [self._read_one(i, data[key]) for i, key in enumerate(self.keys)]
 
-    def _read_one(self, index: int, value: Any) -> Answer | Refused:
+    def _read_one(self, index: int, value: Any) -> StoredAnswer | RejectedReply:
         if isinstance(self.step, LabelStep):
-            return Answer([n for n in self.step.names if n in value] if self.step.multi_label else value)
+            return StoredAnswer([n for n in self.step.names if n in value] if self.step.multi_label else value)
         grounding = ground(self.targets[index].text, value)
         others = [target.text for i, target in enumerate(self.targets) if i != index]
         if any(quote.strip() and any(quote.strip() in text for text in others) for quote in grounding.rejected):
-            return Refused("the reply quotes another text")
-        return Answer([[span.start, span.end] for span in grounding.spans], rejected=len(grounding.rejected))
+            return RejectedReply("the reply quotes another text")
+        return StoredAnswer([[span.start, span.end] for span in grounding.spans], rejected=len(grounding.rejected))
 
 
 def _how(step: LabelStep | SpanStep) -> str:

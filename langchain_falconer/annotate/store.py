@@ -43,7 +43,7 @@ CREATE INDEX IF NOT EXISTS ledger_run ON ledger (run);
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class StoredAnswer:
     """A stored answer: truth value, label, labels, or spans as ``[start, end]``; and how many quotes had no place."""
 
     value: Any
@@ -157,14 +157,14 @@ class AnnotationStore:
                 rows = db.execute(query, (*parameters, json.dumps(hashes[i : i + _BATCH]))).fetchall()
             yield from rows
 
-    def answers(self, source: str, step: str, texts: Iterable[str]) -> dict[Key, Answer]:
+    def answers(self, source: str, step: str, texts: Iterable[str]) -> dict[Key, StoredAnswer]:
         """What ``source`` answered to the step of this fingerprint, about these texts (hashes) and spans of them."""
         query = (
             "SELECT text, span, value, rejected FROM answers"
             " WHERE source = ? AND step = ? AND text IN (SELECT value FROM json_each(?))"
         )
         return {
-            (text, span): Answer(json.loads(value), rejected)
+            (text, span): StoredAnswer(json.loads(value), rejected)
             for text, span, value, rejected in self._of_texts(query, texts, source, step)
         }
 
@@ -183,7 +183,7 @@ class AnnotationStore:
         return {text for step in steps for (text,) in self._of_texts(query, hashes, source, step)}
 
     def put(
-        self, source: str, step: str, answers: Mapping[Key, Answer], failures: Mapping[Key, str] | None = None
+        self, source: str, step: str, answers: Mapping[Key, StoredAnswer], failures: Mapping[Key, str] | None = None
     ) -> None:
         """Write answers and failures to one step, at once and together. An answer settles an earlier failure."""
         now = time.time()
@@ -194,7 +194,7 @@ class AnnotationStore:
                 [(source, step, *key, reason, now) for key, reason in (failures or {}).items()],
             )
 
-    def replace(self, source: str, answers: Mapping[str, Mapping[Key, Answer]], texts: Iterable[str]) -> None:
+    def replace(self, source: str, answers: Mapping[str, Mapping[Key, StoredAnswer]], texts: Iterable[str]) -> None:
         """Write answers by step, in the place of all that ``source`` answered to these steps about these texts."""
         hashes = json.dumps(list(texts))
         with self._writing() as db:
@@ -293,7 +293,7 @@ class AnnotationStore:
             return db.total_changes - before
 
 
-def _insert(db: sqlite3.Connection, source: str, step: str, answers: Mapping[Key, Answer]) -> None:
+def _insert(db: sqlite3.Connection, source: str, step: str, answers: Mapping[Key, StoredAnswer]) -> None:
     now = time.time()
     db.executemany(
         "DELETE FROM failures WHERE source = ? AND step = ? AND text = ? AND span = ?",

@@ -12,7 +12,7 @@ Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 
-def in_threads(
+def map_as_completed(
     work: Callable[[Job], Result], jobs: Iterable[Job], workers: int, ended: Callable[[], bool]
 ) -> Iterator[Result]:
     """Yield ``work(job)`` for each job, as they finish, with at most ``workers`` under way.

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from langchain_falconer.annotate.questions import Target
-from langchain_falconer.annotate.store import AnnotationStore, Answer, Key, text_key
+from langchain_falconer.annotate.questions import QuestionTarget
+from langchain_falconer.annotate.store import AnnotationStore, Key, StoredAnswer, text_key
 from langchain_falconer.errors import AnnotationError
 from langchain_falconer.plan import LabelStep, Plan, SpanStep, atoms, holds
 from langchain_falconer.records import Answers, Label, Span
@@ -28,24 +28,24 @@ class Annotation:
 
 
 @dataclass(slots=True)
-class Subject:
+class AnnotationTarget:
     """What steps are asked about: a text, or (for ``of`` steps) a span of it; filled step by step."""
 
-    target: Target
+    target: QuestionTarget
     key: Key
     labels: dict[str, Label] = field(default_factory=dict)
-    spans: dict[str, tuple[Subject, ...]] = field(default_factory=dict)
+    spans: dict[str, tuple[AnnotationTarget, ...]] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
     unknown: set[str] = field(default_factory=set)
     """Steps that should have an answer, or whose ``where`` is undecided for want of one."""
     rejected: int = 0
 
     @classmethod
-    def of(cls, text: str, at: tuple[int, int] | None = None) -> Subject:
+    def of(cls, text: str, at: tuple[int, int] | None = None) -> AnnotationTarget:
         """The text itself, or the span at these offsets."""
-        return cls(Target(text, at), text_key(text, at))
+        return cls(QuestionTarget(text, at), text_key(text, at))
 
-    def walk(self) -> Iterator[Subject]:
+    def walk(self) -> Iterator[AnnotationTarget]:
         """This subject and all spans in it."""
         yield self
         for spans in self.spans.values():
@@ -65,24 +65,24 @@ class Subject:
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class StepStatus:
     """How things stand with a step: the targets it is asked about, which of them are open, and how many failed."""
 
-    targets: dict[Key, Target]
+    targets: dict[Key, QuestionTarget]
     open: set[Key]
     failed: int
 
 
-class Recollection:
+class AnnotationView:
     """The answers of one source to a plan about some texts, read from the store step by step."""
 
     def __init__(self, store: AnnotationStore, plan: Plan, texts: Iterable[str], source: str) -> None:
         self.plan = plan
-        self.subjects = {text: Subject.of(text) for text in texts}
+        self.subjects = {text: AnnotationTarget.of(text) for text in texts}
         self._store = store
         self._source = source
 
-    def read(self, step: LabelStep | SpanStep) -> Reading:
+    def read(self, step: LabelStep | SpanStep) -> StepStatus:
         """Take over what is known of a step, or has become known since; the steps it depends on come before it."""
         asked = list(self._asked(step))
         hashes = [subject.key[0] for subject, _ in asked]
@@ -99,9 +99,11 @@ class Recollection:
             elif not waits and subject.key in failures:
                 subject.failures[step.id] = failures[subject.key]
         unanswered = targets.keys() - answers.keys()
-        return Reading(targets, unanswered, failed=len(unanswered & failures.keys()))
+        return StepStatus(targets, unanswered, failed=len(unanswered & failures.keys()))
 
-    def _asked(self, step: LabelStep | SpanStep) -> Iterator[tuple[Subject, list[tuple[Subject, str]]]]:
+    def _asked(
+        self, step: LabelStep | SpanStep
+    ) -> Iterator[tuple[AnnotationTarget, list[tuple[AnnotationTarget, str]]]]:
         """The subjects where the step's ``where`` holds, or is undecided because of these open answers."""
         for root in self.subjects.values():
             answers = root.answers() if step.where else Answers()
@@ -111,7 +113,9 @@ class Recollection:
                 if waits or holds(self.plan, step.where, answers, span):
                     yield subject, waits
 
-    def _open(self, step: LabelStep | SpanStep, root: Subject, subject: Subject) -> list[tuple[Subject, str]]:
+    def _open(
+        self, step: LabelStep | SpanStep, root: AnnotationTarget, subject: AnnotationTarget
+    ) -> list[tuple[AnnotationTarget, str]]:
         """The answers that a ``where`` wants and that are not known, each with the subject it is about."""
         assert step.where is not None
         found = []
@@ -123,7 +127,7 @@ class Recollection:
                 found += [(holder, n) for holder in root.walk() for n in lineage if n in holder.unknown]
         return found
 
-    def _take(self, step: LabelStep | SpanStep, subject: Subject, answer: Answer) -> None:
+    def _take(self, step: LabelStep | SpanStep, subject: AnnotationTarget, answer: StoredAnswer) -> None:
         subject.unknown.discard(step.id)
         subject.failures.pop(step.id, None)
         if step.id in subject.labels or step.id in subject.spans:
@@ -133,7 +137,7 @@ class Recollection:
         if isinstance(step, LabelStep) and can_answer(step, answer.value):
             subject.labels[step.id] = Label(answer.value)
         elif isinstance(step, SpanStep) and _are_spans(text, answer.value):
-            subject.spans[step.id] = tuple(Subject.of(text, (start, end)) for start, end in answer.value)
+            subject.spans[step.id] = tuple(AnnotationTarget.of(text, (start, end)) for start, end in answer.value)
         else:
             raise AnnotationError(
                 f"{self._store.path} holds an answer that step '{step.id}' cannot give; "
@@ -151,7 +155,7 @@ class Recollection:
         return Annotation(text, subject.answers(), self._source, failures, settled)
 
 
-def _subjects(plan: Plan, step: LabelStep | SpanStep, root: Subject) -> list[Subject]:
+def _subjects(plan: Plan, step: LabelStep | SpanStep, root: AnnotationTarget) -> list[AnnotationTarget]:
     """What a step is asked about: the text itself, or the spans of its parent step."""
     if step.of is None:
         return [root]
@@ -182,7 +186,7 @@ def _are_spans(text: str, value: object) -> bool:
     return True
 
 
-def recall(store: AnnotationStore, plan: Plan, texts: Iterable[str], source: str) -> list[Annotation]:
+def stored_annotations(store: AnnotationStore, plan: Plan, texts: Iterable[str], source: str) -> list[Annotation]:
     """What the store knows of a source's answers to a plan; nothing is asked.
 
     Returns:
@@ -192,7 +196,7 @@ def recall(store: AnnotationStore, plan: Plan, texts: Iterable[str], source: str
         AnnotationError: the store holds an answer that its step cannot give.
     """
     texts = list(texts)
-    recollection = Recollection(store, plan, texts, source)
+    recollection = AnnotationView(store, plan, texts, source)
     for step in plan.ordered:
         recollection.read(step)
     annotations = map(recollection.annotation, texts)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from langchain_falconer.annotate import Annotator, Budget, recall
+from langchain_falconer.annotate import Annotator, Budget, stored_annotations
 from langchain_falconer.benchmarks.human_labels import meta_of, plan_of, rows_of
 from langchain_falconer.corpus import nearest, sample_uniform, split_passages
 from langchain_falconer.evaluate import Proportion, proportion
@@ -218,7 +218,7 @@ def _read(counting: Counting, question: str, texts: Sequence[str]) -> dict[str, 
     if (kept := read_json(file)) is not None:
         return dict(kept)
     began = time.monotonic()
-    reply = counting.llm.ask([("system", _READER), ("user", prompt)], _COUNT)
+    reply = counting.llm.complete([("system", _READER), ("user", prompt)], _COUNT)
     told = {
         "count": max(0, reply.data["count"]) if reply.data else 0,
         "seconds": time.monotonic() - began,
@@ -259,7 +259,7 @@ def _by_llm(corpus: _Corpus, counting: Counting, mined: MiningResult) -> _Measur
     with Home.at(counting.home).store() as store:
         budget = Budget(store, f"benchmark-agents-{corpus.name}", BudgetSettings(), llm.price() is not None)
         Annotator(llm, store, corpus.plan, budget, AnnotateSettings(texts_per_call=1)).annotate(texts)
-        known = [a for a in recall(store, corpus.plan, texts, llm.name) if corpus.step in a.answers.labels]
+        known = [a for a in stored_annotations(store, corpus.plan, texts, llm.name) if corpus.step in a.answers.labels]
     found = [_labels(a.answers.labels[corpus.step].value) for a in known]
     gold = [corpus.gold[places[a.text]] for a in known]
     said, true = corpus.counts(found), corpus.counts(gold)

@@ -22,7 +22,7 @@ TEXTS = 500
 WORDS = 31  # about 40 tokens
 
 
-def in_a_row(trial: Trial) -> dict[str, Any]:
+def continual_learning(trial: Trial) -> dict[str, Any]:
     """Six tasks learnt one after another by one network: ``trial.rows`` human labels each, and texts without labels.
 
     Each is scored when it has been learnt, and again when the last one has.
@@ -79,8 +79,8 @@ def pace(trial: Trial) -> dict[str, Any]:
     one, six = plans()
     rounds: list[tuple[float, float, float]] = []
     for seed in range(trial.seeds):
-        in_turns = (_seconds(theirs(one, known), texts, one, trial, seed), _seconds(known, texts, six, trial, seed))
-        rounds.append((*in_turns, _start()))
+        ordered_map = (_seconds(theirs(one, known), texts, one, trial, seed), _seconds(known, texts, six, trial, seed))
+        rounds.append((*ordered_map, _start()))
         trial.on_score("seconds", seed, one=rounds[-1][0], six=rounds[-1][1], start=rounds[-1][2])
     medians = [statistics.median(column) for column in zip(*rounds, strict=True)]
     ratios = [b / a for a, b, _ in rounds]

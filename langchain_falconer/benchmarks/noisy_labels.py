@@ -16,7 +16,7 @@ from langchain_falconer.records import Answers, Label
 WRONG = 0.3
 
 
-def noisy_teacher(trial: Trial) -> dict[str, Any]:
+def noisy_labels_scores(trial: Trial) -> dict[str, Any]:
     """Human labels as they are, and with 30% of the labels wrong or of the spans missed; the test rows stay right.
 
     Four fifths of the rows train, to the end or for as long as the last fifth, spoilt like them, has nothing against.

@@ -191,7 +191,7 @@ def _answers(
 ) -> tuple[dict[str, Label], dict[str, tuple[Span, ...]]]:
     labels = {step.id: Label(given[step.id]) for step in steps if isinstance(step, LabelStep)}
     spans: dict[str, tuple[Span, ...]] = {
-        step.id: (Span(0, 1, "x", 1.0, *_answers(plan, plan.asked_of(step.id), given)),) if given[step.id] else ()
+        step.id: (Span(0, 1, "x", 1.0, *_answers(plan, plan.children(step.id), given)),) if given[step.id] else ()
         for step in steps
         if isinstance(step, SpanStep)
     }

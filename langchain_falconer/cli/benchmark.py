@@ -168,9 +168,9 @@ def proxy(
     measure = {
         Part.zero_shot: proxy_quality.zero_shot,
         Part.few: proxy_quality.few,
-        Part.noisy_labels: noisy_labels.noisy_teacher,
+        Part.noisy_labels: noisy_labels.noisy_labels_scores,
         Part.calibration: proxy_quality.calibration,
-        Part.continual: continual.in_a_row,
+        Part.continual: continual.continual_learning,
         Part.pace: continual.pace,
     }[part]
     print_benchmark(measure(trial), as_json=as_json)

@@ -31,7 +31,7 @@ class RowError(Exception):
 
 
 class Row(NamedTuple):
-    """A raw row: its number from 0, the place that ``Part.where`` names, and what stands there."""
+    """A raw row: its number from 0, the place that ``RowReader.where`` names, and what stands there."""
 
     number: int
     at: int
@@ -39,7 +39,7 @@ class Row(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class ColumnLayout:
     """Where the text and the id of a row stand; no ``text`` column means that rows are bare texts."""
 
     text: str | None
@@ -52,7 +52,7 @@ class Layout:
         return [column for column in dict.fromkeys(names) if column in columns]  # type: ignore[misc]
 
 
-class Part(Protocol):
+class RowReader(Protocol):
     """A file, or an object in memory, that gives raw rows; each call of ``rows`` starts anew."""
 
     @property
@@ -67,11 +67,11 @@ class Part(Protocol):
     def replayable(self) -> bool:
         """Whether the rows can be read more than once."""
 
-    def layout(self, settings: CorpusSettings) -> Layout:
+    def layout(self, settings: CorpusSettings) -> ColumnLayout:
         """Return which columns hold text and id."""
         ...
 
-    def rows(self, layout: Layout) -> Iterator[Row]:
+    def rows(self, layout: ColumnLayout) -> Iterator[Row]:
         """Yield the raw rows in order."""
         ...
 
@@ -80,7 +80,7 @@ class Part(Protocol):
         ...
 
 
-def find_layout(name: str, columns: Mapping[str, bool], settings: CorpusSettings) -> Layout:
+def find_layout(name: str, columns: Mapping[str, bool], settings: CorpusSettings) -> ColumnLayout:
     """The text and id columns of a source, named or found.
 
     Args:
@@ -101,7 +101,7 @@ def find_layout(name: str, columns: Mapping[str, bool], settings: CorpusSettings
                 f"{name}: no column is evidently the text; name one of these with --text-column (text_column=): "
                 f"{_listed(columns)}"
             )
-    return Layout(text, id_column, bool(settings.id_column))
+    return ColumnLayout(text, id_column, bool(settings.id_column))
 
 
 def _named(name: str, columns: Mapping[str, bool], wanted: str | None, role: str) -> str | None:
@@ -152,7 +152,7 @@ def columns_of(values: Iterable[Any]) -> dict[str, bool]:
     return columns
 
 
-def read_row(row: Row, layout: Layout, prefix: str, limit: int, where: Callable[[int], str]) -> Document | BadRow:
+def read_row(row: Row, layout: ColumnLayout, prefix: str, limit: int, where: Callable[[int], str]) -> Document | BadRow:
     """The document in a raw row, or why there is none; ``prefix`` stands before the number of a row without an id."""
     row_id = f"{prefix}{row.number}"
     try:
@@ -166,7 +166,7 @@ def read_row(row: Row, layout: Layout, prefix: str, limit: int, where: Callable[
         return BadRow(row_id, str(error), where(row.at))
 
 
-def _own_id(value: Mapping[str, Any] | str, layout: Layout) -> str | None:
+def _own_id(value: Mapping[str, Any] | str, layout: ColumnLayout) -> str | None:
     if layout.id is None or isinstance(value, str):
         return None
     cell = value.get(layout.id)
@@ -185,7 +185,7 @@ def _own_id(value: Mapping[str, Any] | str, layout: Layout) -> str | None:
     return own
 
 
-def _text(value: Mapping[str, Any] | str, layout: Layout, limit: int) -> str:
+def _text(value: Mapping[str, Any] | str, layout: ColumnLayout, limit: int) -> str:
     if isinstance(value, str):
         text: Any = value
     elif layout.text is None:
@@ -211,7 +211,7 @@ def _text(value: Mapping[str, Any] | str, layout: Layout, limit: int) -> str:
     return str(text)
 
 
-def _metadata(value: Mapping[str, Any] | str, layout: Layout) -> dict[str, Any]:
+def _metadata(value: Mapping[str, Any] | str, layout: ColumnLayout) -> dict[str, Any]:
     if isinstance(value, str):
         return {}
     own = value.get("metadata")

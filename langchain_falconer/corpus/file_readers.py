@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from langchain_falconer.corpus.columns import (
-    Layout,
-    Part,
+    ColumnLayout,
     Row,
     RowError,
+    RowReader,
     columns_of,
     decode,
     find_layout,
@@ -163,16 +163,16 @@ class _File:
 class JsonLines(_File):
     """One JSON object, or bare string, a line."""
 
-    def layout(self, settings: CorpusSettings) -> Layout:
+    def layout(self, settings: CorpusSettings) -> ColumnLayout:
         """Return which columns hold text and id."""
-        rows = self.rows(Layout(None))
+        rows = self.rows(ColumnLayout(None))
         first = next(rows, None)
         if first is None:
             raise CorpusError(f"{self.path} is empty; give a file with at least one row")
         columns = columns_of(row.value for part in ([first], rows) for row in part)
         return find_layout(str(self.path), columns, settings)
 
-    def rows(self, layout: Layout) -> Iterator[Row]:
+    def rows(self, layout: ColumnLayout) -> Iterator[Row]:
         """Yield the raw rows in order."""
         lines = ((at, line) for at, line in self._read() if isinstance(line, RowError) or not line.isspace())
         for number, (line, record) in enumerate(lines):
@@ -182,12 +182,12 @@ class JsonLines(_File):
 class Csv(_File):
     """Comma (or semicolon, or tab) separated values under a header; RFC 4180 quotes, newlines in them included."""
 
-    def layout(self, settings: CorpusSettings) -> Layout:
+    def layout(self, settings: CorpusSettings) -> ColumnLayout:
         """Return which columns hold text and id."""
         header = self._header(self._delimiter())
         return find_layout(str(self.path), dict.fromkeys(header, True), settings)
 
-    def rows(self, layout: Layout) -> Iterator[Row]:
+    def rows(self, layout: ColumnLayout) -> Iterator[Row]:
         """Yield the raw rows in order."""
         delimiter = self._delimiter()
         header = self._header(delimiter)
@@ -267,16 +267,16 @@ class TextFiles:
         """Return the files that are read."""
         return (self.root / name for name in self.names)
 
-    def layout(self, settings: CorpusSettings) -> Layout:
+    def layout(self, settings: CorpusSettings) -> ColumnLayout:
         """Return which columns hold text and id."""
         for role, named in (("text", settings.text_column), ("id", settings.id_column)):
             if named:
                 raise CorpusError(
                     f"{self.root / self.names[0]} is plain text, without columns; leave --{role}-column out"
                 )
-        return Layout("text", "id")
+        return ColumnLayout("text", "id")
 
-    def rows(self, layout: Layout) -> Iterator[Row]:
+    def rows(self, layout: ColumnLayout) -> Iterator[Row]:
         """Yield the raw rows in order."""
         for number, name in enumerate(self.names):
             yield Row(number, number, {"id": self.prefix + name, "text": self._text(self.root / name)})
@@ -298,11 +298,11 @@ class _Arrow(_File):
         """Describe the position of a row, for messages."""
         return f"{self.label} row {at}"
 
-    def layout(self, settings: CorpusSettings) -> Layout:
+    def layout(self, settings: CorpusSettings) -> ColumnLayout:
         """Return which columns hold text and id."""
         return find_layout(str(self.path), self._columns(), settings)
 
-    def rows(self, layout: Layout) -> Iterator[Row]:
+    def rows(self, layout: ColumnLayout) -> Iterator[Row]:
         """Yield the raw rows in order."""
         wanted = layout.wanted(self._columns())
         number = 0
@@ -447,7 +447,7 @@ class _Found:
     names: tuple[str, ...] = ()
 
 
-def find_parts(paths: Sequence[Place], limit: int) -> list[Part]:
+def find_parts(paths: Sequence[Place], limit: int) -> list[RowReader]:
     """The readers of the files at ``paths`` and in the folders there, in order.
 
     Raises:
@@ -461,7 +461,7 @@ def find_parts(paths: Sequence[Place], limit: int) -> list[Part]:
     return [_part(each, each.short if counts[each.short] == 1 else each.path.as_posix(), limit) for each in found]
 
 
-def _part(found: _Found, label: str, limit: int) -> Part:
+def _part(found: _Found, label: str, limit: int) -> RowReader:
     if found.names:
         return TextFiles(found.path, found.names, limit)
     if isinstance(found.path, Path) and found.path.is_dir():

@@ -12,10 +12,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from langchain_falconer.corpus.columns import Part, read_row, record_line, too_long
+from langchain_falconer.corpus.columns import RowReader, read_row, record_line, too_long
 from langchain_falconer.corpus.documents import BadRow, Document
 from langchain_falconer.corpus.file_readers import find_parts, reading
-from langchain_falconer.corpus.object_readers import Items, find_items
+from langchain_falconer.corpus.object_readers import ObjectReader, find_items
 from langchain_falconer.errors import CorpusError
 from langchain_falconer.settings import CorpusSettings
 from langchain_falconer.urls import Place, Url, as_place
@@ -81,7 +81,7 @@ def open_source(source: Any, settings: CorpusSettings, *, once: bool, is_text: b
     """Open a corpus that is read ``once``, or as often as wanted; see :func:`open_corpus`."""
     if not is_text and (places := files_of(source)) is not None:
         return open_corpus_files(places, settings)
-    items: Items = find_items(source, once=once)
+    items: ObjectReader = find_items(source, once=once)
     return Corpus([items], [items.name], settings)
 
 
@@ -97,7 +97,7 @@ class Corpus:
         settings: How it is read.
     """
 
-    def __init__(self, parts: Sequence[Part], sources: list[str], settings: CorpusSettings) -> None:
+    def __init__(self, parts: Sequence[RowReader], sources: list[str], settings: CorpusSettings) -> None:
         self.sources = sources
         self.settings = settings
         self._parts = [(part, part.layout(settings)) for part in parts]
@@ -131,7 +131,7 @@ class Corpus:
                 digest.update(record_line(record))
         return digest.hexdigest()[:16]
 
-    def _records(self) -> Iterator[tuple[Document | BadRow, Part, int]]:
+    def _records(self) -> Iterator[tuple[Document | BadRow, RowReader, int]]:
         limit = self.settings.max_row_bytes
         for part, layout in self._parts:
             alone = len(self._parts) == 1 and not layout.id
@@ -139,7 +139,7 @@ class Corpus:
             for row in part.rows(layout):
                 yield read_row(row, layout, prefix, limit, part.where), part, row.at
 
-    def _check_unique(self, record_id: str, part: Part, at: int, before: int) -> None:
+    def _check_unique(self, record_id: str, part: RowReader, at: int, before: int) -> None:
         """Reads again up to the row of the same hash: to name its place, and to tell a mere clash of hashes."""
         first = "an earlier one"
         if part.replayable:

@@ -13,7 +13,7 @@ _MOST_CHARS = 1_024
 _OF_ROW = ("id", "text", "metadata")
 
 
-class Answer:
+class SharedAnswer:
     """What is said about a text, whatever row it stands in: told once, read by all rows that hold the text.
 
     Kept as JSON in UTF-8, a few hundred bytes: the line of a finished row, or what was told.
@@ -35,20 +35,20 @@ class Answer:
         return {key: value for key, value in json.loads(self._line).items() if key not in _OF_ROW}
 
 
-class Repeats:
+class AnswerCache:
     """The answers of the texts that came last: at most 16,384, none longer than 1,024 characters, so memory is flat."""
 
     def __init__(self) -> None:
-        self._answers: OrderedDict[bytes, Answer] = OrderedDict()
+        self._answers: OrderedDict[bytes, SharedAnswer] = OrderedDict()
 
-    def find(self, text: str) -> Answer | None:
+    def find(self, text: str) -> SharedAnswer | None:
         """The answer of the same text, if it is remembered."""
         key = _key(text)
         if key in self._answers:
             self._answers.move_to_end(key)
         return self._answers.get(key)
 
-    def keep(self, text: str, answer: Answer) -> None:
+    def keep(self, text: str, answer: SharedAnswer) -> None:
         """Remember the answer of a text, at the cost of the one that was not met for longest."""
         if len(text) <= _MOST_CHARS:
             self._answers[_key(text)] = answer

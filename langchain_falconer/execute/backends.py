@@ -18,7 +18,7 @@ import numpy as np
 from langchain_falconer.annotate import Annotation
 from langchain_falconer.errors import AnnotationError, ProxyError, SettingsError
 from langchain_falconer.evaluate import evaluate_plan
-from langchain_falconer.model import FILES, OnnxSession, Proxy, Session, SlotWeights, cores
+from langchain_falconer.model import FILES, HeadWeights, OnnxSession, Proxy, Session, cores
 from langchain_falconer.records import Answers, FrozenModel
 from langchain_falconer.settings import BackendName
 
@@ -263,7 +263,7 @@ class OpenVinoSession:
     """OpenVINO on the exported model, in bf16 where the processor multiplies it (extra ``openvino``)."""
 
     name = "openvino"
-    at_once = 1
+    n_parallel = 1
 
     def __init__(self, path: Path, threads: int | None = None) -> None:
         try:
@@ -274,7 +274,7 @@ class OpenVinoSession:
         hints |= {"INFERENCE_PRECISION_HINT": "bf16" if _has_bf16() else "f32"}
         self._model = openvino.Core().compile_model(str(path), "CPU", hints)
 
-    def run(self, ids: np.ndarray, mask: np.ndarray, weights: SlotWeights) -> tuple[np.ndarray, np.ndarray]:
+    def run(self, ids: np.ndarray, mask: np.ndarray, weights: HeadWeights) -> tuple[np.ndarray, np.ndarray]:
         """See :class:`langchain_falconer.proxy.Session`."""
         found = self._model({"input_ids": ids, "attention_mask": mask, **weights.arrays()})
         return np.array(found["span_scores"]), np.array(found["label_scores"])

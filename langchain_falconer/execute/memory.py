@@ -16,7 +16,7 @@ def _trim() -> Callable[[int], int] | None:
 _malloc_trim = _trim()
 
 
-def give_back_memory() -> None:
+def release_memory() -> None:
     """Have glibc return its free pages: torch's buffers are of all sizes, and leave holes that it would keep."""
     if _malloc_trim is not None:
         _malloc_trim(0)

@@ -14,7 +14,7 @@ _Made = TypeVar("_Made")
 _END = object()
 
 
-def ahead(items: Iterable[_Item], most: int = 1) -> Generator[_Item, None, None]:
+def prefetch(items: Iterable[_Item], most: int = 1) -> Generator[_Item, None, None]:
     """``items``, made in a thread while those before are worked on; at most so many wait.
 
     What they raise is raised here, in its place. Close the iterator to end the thread, after the item that it is at.
@@ -56,7 +56,7 @@ def _drain(queue: Queue[Any]) -> None:
         pass
 
 
-def in_turns(
+def ordered_map(
     work: Callable[[_Item, Callable[[], bool]], _Made], items: Iterable[_Item], hands: int
 ) -> Generator[_Made, None, None]:
     """``work`` of each item, in the order of the items, ``hands`` of them under way at once.

@@ -19,7 +19,7 @@ from ray.util.queue import Queue
 
 from langchain_falconer.errors import FalconerError, RunError
 from langchain_falconer.execute.backends import make_session
-from langchain_falconer.execute.pipelining import ahead
+from langchain_falconer.execute.pipelining import prefetch
 from langchain_falconer.execute.shards import Shard, answer
 from langchain_falconer.model import Proxy
 
@@ -27,7 +27,7 @@ _END = ""
 _WAITING = 4  # shards under way for each worker
 
 
-def over_ray(proxy: Proxy, shards: Iterable[Shard], workers: int | None) -> Generator[Shard, None, None]:
+def run_on_ray(proxy: Proxy, shards: Iterable[Shard], workers: int | None) -> Generator[Shard, None, None]:
     """``shards`` in order, answered by ``workers`` actors of one core each (by default one for each core of Ray's).
 
     Each actor loads the proxy once, from a copy of its files: machines need no common disk. Connects to the cluster
@@ -43,7 +43,7 @@ def over_ray(proxy: Proxy, shards: Iterable[Shard], workers: int | None) -> Gene
         ray.init(log_to_driver=False)
     workers = workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
     queue = Queue(workers * _WAITING, {"num_cpus": 0})
-    lane = ahead(_feeding(shards, queue), workers * _WAITING)
+    lane = prefetch(_feeding(shards, queue), workers * _WAITING)
     try:
         with closing(lane), closing(_pooled(proxy, queue, workers)) as told:
             for shard in lane:

@@ -16,9 +16,9 @@ from typing import Any, Literal
 from langchain_falconer.annotate import Annotation
 from langchain_falconer.corpus import BadRow, Corpus, Document
 from langchain_falconer.errors import RunError
-from langchain_falconer.execute.memory import give_back_memory
-from langchain_falconer.execute.pipelining import ahead, in_turns
-from langchain_falconer.execute.shard_store import Entry, Ledger
+from langchain_falconer.execute.memory import release_memory
+from langchain_falconer.execute.pipelining import ordered_map, prefetch
+from langchain_falconer.execute.shard_store import ShardEntry, ShardStore
 from langchain_falconer.execute.shards import Shard, answer, cut, plan_shards
 from langchain_falconer.execute.statistics import RowStatistics
 from langchain_falconer.execute.writers import check_output, read_rows, write_output
@@ -28,7 +28,7 @@ from langchain_falconer.records import Answers
 from langchain_falconer.settings import RunSettings
 from langchain_falconer.urls import Place
 
-_HANDS = 2  # one computes while the other tokenises and decodes
+_N_WORKERS = 2  # one computes while the other tokenises and decodes
 
 
 Engine = Literal["local", "ray"]
@@ -108,7 +108,7 @@ class Run:
         return self._ledger.shards
 
     @cached_property
-    def _ledger(self) -> Ledger:
+    def _ledger(self) -> ShardStore:
         """The folder for exactly these sources, proxy, backend and known answers: others' shards are never mixed in."""
         parts = [
             *self.corpus.sources,
@@ -120,7 +120,7 @@ class Run:
             *(repr((a.text, a.source, a.answers)) for a in self.known),
         ]
         name = hashlib.sha256("\n".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:16]
-        return Ledger(self.folder / name)
+        return ShardStore(self.folder / name)
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -136,17 +136,17 @@ class Run:
     def _shards(self, known: Container[str]) -> Generator[Shard, None, None]:
         """The shards in order, answered; reading, computing and the caller's writing overlap."""
         retry, size = self.settings.retry_failed, self.settings.shard_texts
-        with closing(ahead(cut(self.corpus, size))) as cut_up:
+        with closing(prefetch(cut(self.corpus, size))) as cut_up:
             planned = plan_shards(cut_up, self._ledger, known, retry_failed=retry)
             with closing(self._computed(planned)) as shards:
                 yield from shards
 
     def _computed(self, planned: Iterable[Shard]) -> Generator[Shard, None, None]:
         if self.settings.engine == "local":
-            return in_turns(self._answer, planned, _HANDS)
-        from langchain_falconer.execute.ray_engine import over_ray
+            return ordered_map(self._answer, planned, _N_WORKERS)
+        from langchain_falconer.execute.ray_engine import run_on_ray
 
-        return over_ray(self.proxy, planned, self.settings.workers)
+        return run_on_ray(self.proxy, planned, self.settings.workers)
 
     def _answer(self, shard: Shard, stopped: Callable[[], bool]) -> Shard:
         parts = list(answer(self.proxy, shard.asked, stopped))
@@ -154,11 +154,11 @@ class Run:
             shard.tell(parts)
         return shard
 
-    def _finish(self, shard: Shard, known: Mapping[str, Known]) -> Entry:
+    def _finish(self, shard: Shard, known: Mapping[str, Known]) -> ShardEntry:
         rows = [self._row(row, shard, known) for row in shard.rows]
-        entry = Entry(shard.digest, RowStatistics.of(rows))
+        entry = ShardEntry(shard.digest, RowStatistics.of(rows))
         self._ledger.finish(shard.index, entry, rows)
-        give_back_memory()
+        release_memory()
         return entry
 
     def _row(self, row: Document | BadRow, shard: Shard, known: Mapping[str, Known]) -> dict[str, Any]:
@@ -193,7 +193,7 @@ class _Done:
         self.seconds = 0.0
         self._since = time.perf_counter()
 
-    def add(self, shard: Shard, entry: Entry) -> None:
+    def add(self, shard: Shard, entry: ShardEntry) -> None:
         """Count a shard."""
         self.statistics += entry.statistics
         self.shards += 1

@@ -15,14 +15,14 @@ from langchain_falconer.files import write_whole
 
 
 @dataclass(frozen=True)
-class Entry:
+class ShardEntry:
     """What stands beside a finished shard: the digest of the rows that went in, counts over those that came out."""
 
     digest: str
     statistics: RowStatistics
 
 
-class Ledger:
+class ShardStore:
     """Shards by number. ``manifest.json`` says what the run is, and how many shards it has once all are finished."""
 
     def __init__(self, folder: Path) -> None:
@@ -44,20 +44,20 @@ class Ledger:
         manifest = json.loads((self.folder / "manifest.json").read_text("utf-8"))
         return [self._shard(index) for index in range(manifest["shards"])]
 
-    def entry(self, index: int) -> Entry | None:
+    def entry(self, index: int) -> ShardEntry | None:
         """What is noted of a finished shard; None where there is none."""
         note = self._note(index)
         if not (note.is_file() and self._shard(index).is_file()):
             return None
         data = json.loads(note.read_text("utf-8"))
-        return Entry(data["digest"], RowStatistics.from_dict(data["statistics"]))
+        return ShardEntry(data["digest"], RowStatistics.from_dict(data["statistics"]))
 
     def lines(self, index: int) -> list[str]:
         """The rows of a finished shard as JSON, one for each row that went in."""
         # Not splitlines(): texts hold line ends of other kinds.
         return self._shard(index).read_text("utf-8").split("\n")[:-1]
 
-    def finish(self, index: int, entry: Entry, rows: Sequence[Mapping[str, Any]]) -> None:
+    def finish(self, index: int, entry: ShardEntry, rows: Sequence[Mapping[str, Any]]) -> None:
         """Keep a shard. Killed in between, it is as if it had never been: the note is the last to come."""
         self._note(index).unlink(missing_ok=True)
         write_rows(self._shard(index), rows)

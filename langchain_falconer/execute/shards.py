@@ -9,8 +9,8 @@ from typing import Any
 
 from langchain_falconer.corpus import BadRow, Document
 from langchain_falconer.errors import RunError
-from langchain_falconer.execute.answer_cache import Answer, Repeats
-from langchain_falconer.execute.shard_store import Entry, Ledger, input_digest
+from langchain_falconer.execute.answer_cache import AnswerCache, SharedAnswer
+from langchain_falconer.execute.shard_store import ShardEntry, ShardStore, input_digest
 from langchain_falconer.model import Proxy, confidence_of, text_groups
 
 _CHARS_A_SHARD = 2**22
@@ -36,10 +36,10 @@ class Shard:
     index: int
     rows: Rows
     digest: str
-    entry: Entry | None
+    entry: ShardEntry | None
     kept: int
     asked: list[str]
-    answers: dict[str, Answer]
+    answers: dict[str, SharedAnswer]
 
     def tell(self, parts: Iterable[dict[str, Any]]) -> None:
         """Keep what the proxy answers about the texts that were asked about, in their order."""
@@ -63,14 +63,14 @@ def cut(rows: Iterable[Document | BadRow], size: int) -> Iterator[tuple[Rows, st
 
 
 def plan_shards(
-    cut_up: Iterable[tuple[Rows, str]], ledger: Ledger, known: Container[str], *, retry_failed: bool
+    cut_up: Iterable[tuple[Rows, str]], ledger: ShardStore, known: Container[str], *, retry_failed: bool
 ) -> Iterator[Shard]:
     """The shards of a run, each with what is still to be asked.
 
     Finished shards bring back the answers of their texts, so that later ones ask the same, however often a run was
     stopped before. ``retry_failed`` takes up finished shards again, for nothing but their rows with an error.
     """
-    repeats = Repeats()
+    repeats = AnswerCache()
     for index, (rows, digest) in enumerate(cut_up):
         entry = ledger.entry(index)
         if entry and entry.digest != digest:  # the corpus has changed here
@@ -79,13 +79,13 @@ def plan_shards(
         if entry and retry_failed and entry.statistics.failed:
             entry, lines = None, [None if line is None or "error" in json.loads(line) else line for line in lines]
         asked: list[str] = []
-        answers: dict[str, Answer] = {}
+        answers: dict[str, SharedAnswer] = {}
         for row, line in zip(rows, lines, strict=True):
             if isinstance(row, BadRow) or row.text in known or row.text in answers:
                 continue
             answer = repeats.find(row.text)
             if answer is None:
-                answer = Answer(line)
+                answer = SharedAnswer(line)
                 repeats.keep(row.text, answer)
                 if line is None:
                     asked.append(row.text)

@@ -157,7 +157,7 @@ def _answer_fields(plan: Plan, steps: Sequence[LabelStep | SpanStep]) -> list[An
     for step in steps:
         if isinstance(step, SpanStep):
             inner = [("start", pa.int64()), ("end", pa.int64()), ("text", pa.string()), ("score", pa.float64())]
-            spans.append((step.id, pa.list_(pa.struct([*inner, *_answer_fields(plan, plan.asked_of(step.id))]))))
+            spans.append((step.id, pa.list_(pa.struct([*inner, *_answer_fields(plan, plan.children(step.id))]))))
     return [(name, pa.struct(fields)) for name, fields in (("labels", labels), ("spans", spans)) if fields]
 
 

@@ -41,9 +41,7 @@ class CostModel:
     texts_per_second: float = _TEXTS_PER_SECOND
 
     def strategy(self, name: StrategyName, texts: int, reason: str = "", proxy: str | None = None) -> Strategy:
-        """Return what it costs to have the LLM answer ``texts`` of the corpus and to follow this strategy for the
-        rest.
-        """
+        """Return the cost of a strategy that has the LLM answer ``texts`` of the corpus."""
         asked = min(texts, self.texts)
         tokens = [asked * self.steps * each for each in self._tokens]
         usd = sum(n * each for n, each in zip(tokens, self.price, strict=True)) / 1e6 if self.price else None

@@ -32,9 +32,7 @@ class Home:
 
     @classmethod
     def at(cls, folder: str | Path | None) -> Home:
-        """Return the home at ``folder``, by default :func:`default_home`. Raises ``RunError`` if it cannot be a
-        folder.
-        """
+        """Return the home at ``folder``, or the default one. Raises ``RunError`` if it cannot be a folder."""
         path = Path(folder) if folder is not None else default_home()
         if path.exists() and not path.is_dir():
             raise RunError(f"the home {path} is a file; name a folder with --home", path=path)

@@ -18,7 +18,7 @@ def cached_plan(home: Home, llm: LLM, instruction: str, budget: Budget) -> Plan:
     """
     file = home.plan_file(digest(instruction, llm.name))
     if (data := read_json(file)) is None:
-        data = Planner(llm).plan(instruction, budget.account(llm.name, "plan")).to_dict()
+        data = Planner(llm).plan(instruction, budget.for_source(llm.name, "plan")).to_dict()
         write_json(file, data)
     return Plan.parse(data)
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from langchain_falconer.annotate import Annotation, recall
+from langchain_falconer.annotate import Annotation, stored_annotations
 from langchain_falconer.corpus import CorpusStats, Dataset, Document
 from langchain_falconer.errors import LLMError, ProxyError, RunError
 from langchain_falconer.evaluate import Quality, evaluate_plan, fewest_to_certify
@@ -323,7 +323,7 @@ class Router:
         """
         with self.context.store() as store:
             report = ask_llm(store, self.plan, texts, state, self.context, show=True)
-            known = recall(store, self.plan, texts, llm.name)
+            known = stored_annotations(store, self.plan, texts, llm.name)
         if report.error is not None and (all_or_error or not known):
             raise report.error
         if not known:

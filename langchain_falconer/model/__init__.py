@@ -6,12 +6,12 @@
 from langchain_falconer.model.artifact import FILES, check_place
 from langchain_falconer.model.encoder import PLAIN_BASE
 from langchain_falconer.model.examples import Example
-from langchain_falconer.model.head_index import Layout
+from langchain_falconer.model.head_index import HeadIndex
 from langchain_falconer.model.marking import mark
 from langchain_falconer.model.metamodel import save_metamodel
 from langchain_falconer.model.proxy import PASSAGE_CHARS, Embedder, Proxy, check_metrics, confidence_of
 from langchain_falconer.model.scoring import text_groups
-from langchain_falconer.model.sessions import OnnxSession, Session, SlotWeights, TorchSession, cores
+from langchain_falconer.model.sessions import HeadWeights, OnnxSession, Session, TorchSession, cores
 from langchain_falconer.model.tokenization import Tokenizer
 
 __all__ = [
@@ -20,11 +20,11 @@ __all__ = [
     "PLAIN_BASE",
     "Embedder",
     "Example",
-    "Layout",
+    "HeadIndex",
+    "HeadWeights",
     "OnnxSession",
     "Proxy",
     "Session",
-    "SlotWeights",
     "Tokenizer",
     "TorchSession",
     "check_metrics",

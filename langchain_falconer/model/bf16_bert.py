@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from langchain_falconer.model.sessions import LABEL_SCALE, SlotWeights, cores
+from langchain_falconer.model.sessions import LABEL_SCALE, HeadWeights, cores
 
 _PLAIN = {"model_type": "bert", "hidden_act": "gelu", "position_embedding_type": "absolute"}
 _ROWS = 1024  # what weights are laid out for; other numbers of rows do as well
@@ -27,7 +27,7 @@ class BertSession:
     call (TorchScript) that needs no interpreter lock, so that threads which compute wait for none that runs Python.
 
     Args:
-        weights: The tensors of a :class:`SlotModel`, by name.
+        weights: The tensors of a :class:`QueryHeadModel`, by name.
         config: The encoder's config.json, one that :meth:`fits`.
         threads: The cores it is to keep busy, a batch each; by default all of this process.
     """
@@ -35,7 +35,7 @@ class BertSession:
     name = "torch-bf16"
 
     def __init__(self, weights: Mapping[str, Tensor], config: Mapping[str, Any], threads: int | None = None) -> None:
-        self.at_once = threads or cores()
+        self.n_parallel = threads or cores()
         self._heads = int(config["num_attention_heads"])
         self._eps = float(config["layer_norm_eps"])
         self._scores = _compiled()
@@ -53,7 +53,7 @@ class BertSession:
         onednn = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
         return plain and onednn and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
-    def run(self, ids: np.ndarray, mask: np.ndarray, weights: SlotWeights) -> tuple[np.ndarray, np.ndarray]:
+    def run(self, ids: np.ndarray, mask: np.ndarray, weights: HeadWeights) -> tuple[np.ndarray, np.ndarray]:
         """See :class:`Session`."""
         rows = _rows(ids.size)
         text = (torch.from_numpy(a) for a in (_filled(ids, rows, 0), _filled(mask, rows, 1)))

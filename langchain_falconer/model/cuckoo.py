@@ -14,11 +14,11 @@ import numpy as np
 
 from langchain_falconer.errors import ProxyError
 from langchain_falconer.model.decoding import Scores
-from langchain_falconer.model.encoder import MAKING, base_folder, is_metamodel, load_tokenizer
-from langchain_falconer.model.head_index import Layout
-from langchain_falconer.model.scoring import Judge, Reader
-from langchain_falconer.model.sessions import SlotWeights
-from langchain_falconer.model.tokenization import Tokenizer, Window, Windows
+from langchain_falconer.model.encoder import MODEL_INIT_LOCK, base_folder, is_metamodel, load_tokenizer
+from langchain_falconer.model.head_index import HeadIndex
+from langchain_falconer.model.scoring import ScoreFn, WindowFn
+from langchain_falconer.model.sessions import HeadWeights
+from langchain_falconer.model.tokenization import Tokenizer, Window, WindowSplitter
 from langchain_falconer.plan import LabelStep
 
 PROMPT = "cuckoo"
@@ -35,7 +35,7 @@ def is_cuckoo(base: str) -> bool:
     folder = base_folder(base)
     if is_metamodel(Path(folder)):
         return False
-    with MAKING:
+    with MODEL_INIT_LOCK:
         from transformers import PretrainedConfig
 
     try:
@@ -61,7 +61,7 @@ def cuckoo_tokenizer(base: str) -> Tokenizer:
     return tokenizer
 
 
-def cuckoo_slot(base: str) -> SlotWeights:
+def cuckoo_slot(base: str) -> HeadWeights:
     """The classifier of a checkpoint, as one span slot. Raises ``ProxyError`` where it has none."""
     from safetensors import SafetensorError, safe_open
     from transformers.utils import cached_file
@@ -73,10 +73,10 @@ def cuckoo_slot(base: str) -> SlotWeights:
         reason = str(error).splitlines()[0][:160]
         raise ProxyError(f"no classifier can be read from '{base}' ({reason}); choose another checkpoint") from None
     weight, bias = (tensor.float().numpy()[_SLOT_ORDER] for tensor in head)
-    return SlotWeights(weight, bias, np.zeros((0, weight.shape[1]), np.float32), np.zeros(0, np.float32))
+    return HeadWeights(weight, bias, np.zeros((0, weight.shape[1]), np.float32), np.zeros(0, np.float32))
 
 
-def repeated(slots: SlotWeights, layout: Layout) -> SlotWeights:
+def repeated(slots: HeadWeights, layout: HeadIndex) -> HeadWeights:
     """The slots of a layout, each of them the first of ``slots``: Cuckoo's classifier is the same whatever is asked.
 
     Raises:
@@ -94,17 +94,17 @@ def repeated(slots: SlotWeights, layout: Layout) -> SlotWeights:
 def ask_one_by_one(
     tokenizer: Tokenizer,
     max_tokens: int,
-    layout: Layout,
-    weights: SlotWeights,
-    scorer: Callable[[Reader, Layout, SlotWeights], Judge],
-) -> Judge:
+    layout: HeadIndex,
+    weights: HeadWeights,
+    scorer: Callable[[WindowFn, HeadIndex, HeadWeights], ScoreFn],
+) -> ScoreFn:
     """What scores texts by one pass a question; ``scorer(windows, layout, weights)`` makes the one of a question.
 
     Raises:
         ProxyError: a question is too long to be read with a text.
     """
     judges = [
-        scorer(_Prompted(tokenizer, max_tokens, layout.span_texts[row]), Layout.of([step]), weights.take([row], []))
+        scorer(_Prompted(tokenizer, max_tokens, layout.span_texts[row]), HeadIndex.of([step]), weights.take([row], []))
         for row, step in enumerate(layout.steps)
     ]
 
@@ -122,7 +122,7 @@ def ask_one_by_one(
 
 
 class _Prompted:
-    """Windows over texts, each inside the prompt that asks a question: only the text's own words can be answers."""
+    """WindowSplitter over texts, each inside the prompt that asks a question: only the text's own words can be answers."""
 
     def __init__(self, tokenizer: Tokenizer, max_tokens: int, question: str) -> None:
         self._before, self._after = (_ids(tokenizer, part) for part in (_BEFORE, _AFTER.format(question)))
@@ -132,7 +132,7 @@ class _Prompted:
                 f"the question '{question[:40]}…' leaves no room for a text in the {max_tokens} tokens "
                 "that the encoder sees; ask it in fewer words"
             )
-        self._windows = Windows(tokenizer, room)
+        self._windows = WindowSplitter(tokenizer, room)
 
     def __call__(self, texts: Sequence[str]) -> list[Window]:
         return [self._prompted(window) for window in self._windows(texts)]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from langchain_falconer.evaluate import logit
-from langchain_falconer.model.head_index import Layout
+from langchain_falconer.model.head_index import HeadIndex
 from langchain_falconer.model.tokenization import Window
 from langchain_falconer.plan import LabelStep, SpanStep
 from langchain_falconer.records import Answers, Label, Span
@@ -58,7 +58,7 @@ class Calibration:
 
 
 def read_scores(
-    layout: Layout,
+    layout: HeadIndex,
     calibration: Calibration,
     windows: Sequence[Window],
     span_scores: np.ndarray,
@@ -84,7 +84,7 @@ def read_scores(
 
 
 def _read_spans(
-    layout: Layout,
+    layout: HeadIndex,
     calibration: Calibration,
     windows: Sequence[Window],
     span_scores: np.ndarray,
@@ -146,7 +146,7 @@ def _spans_on(
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class ScoredPassage:
     """The scores of a part of a text: spans count from ``at``; ``seen`` is the stretch of the text that it shows."""
 
     at: int
@@ -154,7 +154,7 @@ class Part:
     seen: tuple[int, int]
 
 
-def merge(parts: Sequence[Part], layout: Layout) -> Scores:
+def merge(parts: Sequence[ScoredPassage], layout: HeadIndex) -> Scores:
     """The scores of a whole text from its parts, which may overlap.
 
     The rule: a yes/no or multi-label answer is true of the whole if it is of any part (the highest probability counts);
@@ -176,7 +176,7 @@ def merge(parts: Sequence[Part], layout: Layout) -> Scores:
     return merged
 
 
-def _union(parts: Sequence[Part], step_id: str) -> list[tuple[int, int, float]]:
+def _union(parts: Sequence[ScoredPassage], step_id: str) -> list[tuple[int, int, float]]:
     whole: list[tuple[int, int, float]] = []
     cut_off: list[tuple[int, int, float]] = []
     begin, end = min(part.seen[0] for part in parts), max(part.seen[1] for part in parts)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 DEFAULT_BASE = "falconer-small"
-MAKING = threading.RLock()
+MODEL_INIT_LOCK = threading.RLock()
 """Held while a network is made or exported: transformers changes torch for all threads meanwhile (parameters without
 data), and can be imported by one thread at a time."""
 _SHIPPED = Path(__file__).parent / DEFAULT_BASE
@@ -64,7 +64,7 @@ def load_tokenizer(base: str) -> Tokenizer:
             return Tokenizer.read(Path(folder))
         except (OSError, ValueError) as error:
             raise ProxyError(f"no tokenizer can be loaded from '{folder}': {_first_line(error)}") from None
-    with MAKING:
+    with MODEL_INIT_LOCK:
         from transformers import AutoTokenizer
 
     try:

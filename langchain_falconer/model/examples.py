@@ -63,7 +63,7 @@ def _add(
 
 def _parents(plan: Plan, answers: Answers | Span) -> Iterable[Span]:
     for step_id, spans in answers.spans.items():
-        if plan.asked_of(step_id):
+        if plan.children(step_id):
             for span in spans:
                 yield span
                 yield from _parents(plan, span)

@@ -11,7 +11,7 @@ _MARKED = "the marked words"
 
 
 @dataclass(frozen=True)
-class Layout:
+class HeadIndex:
     """Steps and the slots they own.
 
     ``span_row[id]`` is a span step's row among the span slots; ``label_rows[id]`` the slice of a label step's rows
@@ -27,7 +27,7 @@ class Layout:
     asked_texts: tuple[str, ...]
 
     @classmethod
-    def of(cls, steps: Plan | Sequence[LabelStep | SpanStep]) -> Layout:
+    def of(cls, steps: Plan | Sequence[LabelStep | SpanStep]) -> HeadIndex:
         """The layout of a plan or of loose steps, in their order."""
         ordered = steps.ordered if isinstance(steps, Plan) else tuple(steps)
         span_row: dict[str, int] = {}

@@ -8,7 +8,7 @@ from typing import Any
 
 from langchain_falconer.errors import ProxyError
 from langchain_falconer.model.encoder import (
-    MAKING,
+    MODEL_INIT_LOCK,
     base_folder,
     empty_encoder,
     is_metamodel,
@@ -18,7 +18,7 @@ from langchain_falconer.model.encoder import (
     max_tokens,
 )
 from langchain_falconer.model.onnx_export import export_sharing
-from langchain_falconer.model.query_heads import SlotMaps, Words
+from langchain_falconer.model.query_heads import HeadGenerator, ZeroShotEncoder
 from langchain_falconer.model.sessions import OnnxSession, TorchSession
 from langchain_falconer.model.tokenization import Tokenizer
 
@@ -26,7 +26,7 @@ _WEIGHTS, _ONNX = "model.safetensors", "model.onnx"
 
 
 def load_model(base: str, layers: int | None = None) -> Any:
-    """The network that training starts from (a :class:`SlotModel`, float32, evaluation mode).
+    """The network that training starts from (a :class:`QueryHeadModel`, float32, evaluation mode).
 
     A metamodel or a proxy's folder brings everything it has learnt; a bare encoder, by folder or hub name, gets
     fresh networks for slots.
@@ -34,20 +34,20 @@ def load_model(base: str, layers: int | None = None) -> Any:
     Raises:
         ProxyError: there is no encoder, or its weights do not fit its config.json.
     """
-    from langchain_falconer.model.network import SlotModel
+    from langchain_falconer.model.network import QueryHeadModel
 
     source = base_folder(base)
-    with MAKING:
+    with MODEL_INIT_LOCK:
         if not is_metamodel(Path(source)):
-            return SlotModel(load_encoder(source, layers)).eval()
-        model = SlotModel(empty_encoder(source))
+            return QueryHeadModel(load_encoder(source, layers)).eval()
+        model = QueryHeadModel(empty_encoder(source))
         fill(model, Path(source))
         if layers is not None:
             keep_layers(model.encoder, layers, source)
         return model.eval()
 
 
-def load_words(base: str) -> tuple[Words, int]:
+def load_words(base: str) -> tuple[ZeroShotEncoder, int]:
     """What reads words with a base's weights, and how many tokens one pass of it may see.
 
     A metamodel that holds an export runs on ONNX Runtime, and torch is not even imported.
@@ -55,10 +55,12 @@ def load_words(base: str) -> tuple[Words, int]:
     folder = Path(base_folder(base))
     if is_metamodel(folder) and (folder / _ONNX).is_file():
         config = json.loads((folder / "config.json").read_text("utf-8"))
-        words = Words(OnnxSession(folder / _ONNX), Tokenizer.read(folder), SlotMaps.read(folder / _WEIGHTS))
+        words = ZeroShotEncoder(
+            OnnxSession(folder / _ONNX), Tokenizer.read(folder), HeadGenerator.read(folder / _WEIGHTS)
+        )
         return words, max_tokens(config)
     model = load_model(base)
-    words = Words(TorchSession(model), load_tokenizer(base), SlotMaps.of(model))
+    words = ZeroShotEncoder(TorchSession(model), load_tokenizer(base), HeadGenerator.of(model))
     return words, max_tokens(model.encoder.config.to_dict())
 
 

@@ -9,21 +9,21 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from langchain_falconer.model.head_index import Layout
+from langchain_falconer.model.head_index import HeadIndex
 from langchain_falconer.model.sessions import LABEL_SCALE
 
 SPAN_STATES = 3  # outside, begin, inside
 ReadWords = Callable[[Sequence[str]], tuple[Tensor, Tensor]]
-"""Words to ``input_ids, attention_mask``."""
+"""ZeroShotEncoder to ``input_ids, attention_mask``."""
 ScoreTexts = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """``input_ids, attention_mask`` (B, T) of texts to token scores (B, T, 3S) and label scores (B, L)."""
 
 
-class SlotModel(nn.Module):
+class QueryHeadModel(nn.Module):
     """Scores every slot in one pass over the text.
 
     A span slot is three vectors (outside, begin, inside) that score each token; a label slot is one vector that
-    scores the pooled text. Slots are made from embedded words by two small networks (:meth:`span_slots`,
+    scores the pooled text. QueryHeads are made from embedded words by two small networks (:meth:`span_slots`,
     :meth:`label_slots`), plus a correction that training learns for each of its own steps. Inputs and outputs:
 
     - ``input_ids``, ``attention_mask``: (B, T)
@@ -70,7 +70,7 @@ class SlotModel(nn.Module):
         label_scores = LABEL_SCALE * (pooled(states, attention_mask) @ label_weight.T) + label_bias
         return span_scores, label_scores
 
-    def scorer(self, layout: Layout, read: ReadWords) -> ScoreTexts:
+    def scorer(self, layout: HeadIndex, read: ReadWords) -> ScoreTexts:
         """What scores texts by a layout's questions, whose slots are made from their words alone.
 
         Gradients go into the encoder that reads those words.
@@ -96,7 +96,7 @@ def pooled(states: Tensor, attention_mask: Tensor) -> Tensor:
     return functional.normalize(mean, dim=-1)
 
 
-class Slots(nn.Module):
+class QueryHeads(nn.Module):
     """The slots of a set of steps: made by the model from embedded words, plus learned corrections.
 
     Args:
@@ -120,8 +120,8 @@ class Slots(nn.Module):
         self.label_shift = nn.Parameter(torch.zeros(len(options), d))
         self.label_bias = nn.Parameter(torch.zeros(len(options)))
 
-    def weights(self, model: SlotModel) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """``span_weight, span_bias, label_weight, label_bias`` for :meth:`SlotModel.forward`."""
+    def weights(self, model: QueryHeadModel) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """``span_weight, span_bias, label_weight, label_bias`` for :meth:`QueryHeadModel.forward`."""
         made = (*model.span_slots(self.span_vectors), *model.label_slots(self.option_vectors, self.asked_vectors))
         learned = (self.span_shift, self.span_bias, self.label_shift, self.label_bias)
         span, span_bias, label, label_bias = (a + b for a, b in zip(made, learned, strict=True))

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from langchain_falconer.errors import ProxyError
-from langchain_falconer.model.sessions import SlotWeights
+from langchain_falconer.model.sessions import HeadWeights
 
 PARITY = 1e-3
 """The largest difference in any score that an fp32 export may show against torch fp32."""
@@ -24,7 +24,7 @@ INPUTS = ("input_ids", "attention_mask", "span_weight", "span_bias", "label_weig
 OUTPUTS = ("span_scores", "label_scores")
 
 
-def export_onnx(model: Any, path: Path, weights: SlotWeights) -> float:
+def export_onnx(model: Any, path: Path, weights: HeadWeights) -> float:
     """Write ``model`` to ``path`` as ONNX, slots as inputs, so that one file serves any number of steps.
 
     Returns the largest difference of any score against torch (ONNX Runtime, fp32).
@@ -71,7 +71,7 @@ def export_sharing(model: Any, path: Path, weights: Path) -> None:
 def quantize(path: Path, to: Path) -> None:
     """Write an exported model with int8 weights, a scale a channel, through Optimum (activations as they come).
 
-    One scale a tensor would lose accuracy. Slots are inputs of the graph, and stay float32.
+    One scale a tensor would lose accuracy. QueryHeads are inputs of the graph, and stay float32.
 
     Raises:
         ProxyError: ONNX Runtime cannot quantise this architecture.
@@ -212,7 +212,7 @@ def _named_outputs(model: Any) -> Any:
     return Named()
 
 
-def _difference(model: Any, path: Path, weights: SlotWeights) -> float:
+def _difference(model: Any, path: Path, weights: HeadWeights) -> float:
     from langchain_falconer.model.sessions import OnnxSession, TorchSession
 
     rng = np.random.default_rng(0)

@@ -23,17 +23,17 @@ from langchain_falconer.evaluate import OperatingPoint, fit_scale, fit_temperatu
 from langchain_falconer.files import write_whole
 from langchain_falconer.model.artifact import FILES, FORMAT, read_manifest, replacing_folder
 from langchain_falconer.model.cuckoo import PROMPT, ask_one_by_one, cuckoo_slot, cuckoo_tokenizer, is_cuckoo, repeated
-from langchain_falconer.model.decoding import Calibration, Part, Scores, decide, merge
-from langchain_falconer.model.encoder import MAKING, empty_encoder, max_tokens
+from langchain_falconer.model.decoding import Calibration, ScoredPassage, Scores, decide, merge
+from langchain_falconer.model.encoder import MODEL_INIT_LOCK, empty_encoder, max_tokens
 from langchain_falconer.model.examples import Example, examples_of
-from langchain_falconer.model.head_index import Layout
+from langchain_falconer.model.head_index import HeadIndex
 from langchain_falconer.model.marking import Marked
 from langchain_falconer.model.metamodel import fill, load_model, load_words
-from langchain_falconer.model.query_heads import SlotMaps, Words
-from langchain_falconer.model.scoring import Judge, Reader, Scorer
-from langchain_falconer.model.sessions import OnnxSession, Session, SlotWeights, TorchSession, crew
-from langchain_falconer.model.task_heads import Remembered, pack, unpack
-from langchain_falconer.model.tokenization import Tokenizer, Windows
+from langchain_falconer.model.query_heads import HeadGenerator, ZeroShotEncoder
+from langchain_falconer.model.scoring import ScoreFn, Scorer, WindowFn
+from langchain_falconer.model.sessions import HeadWeights, OnnxSession, Session, TorchSession, make_executor
+from langchain_falconer.model.task_heads import TaskHead, pack, unpack
+from langchain_falconer.model.tokenization import Tokenizer, WindowSplitter
 from langchain_falconer.plan import LabelOption, LabelStep, Plan, SpanStep, atoms, matches, resolve
 from langchain_falconer.records import Answers, Label, LabelValue, Record, Span
 from langchain_falconer.settings import DEFAULT_BASE, Metric
@@ -58,9 +58,9 @@ class Proxy:
         self,
         manifest: dict[str, Any],
         tokenizer: Tokenizer,
-        slots: SlotWeights,
+        slots: HeadWeights,
         model: Any = None,
-        memory: Sequence[Remembered] = (),
+        memory: Sequence[TaskHead] = (),
     ) -> None:
         self.manifest = manifest
         self.plan = Plan.parse(manifest["plan"])
@@ -245,7 +245,7 @@ class Proxy:
             raise ProxyError("a proxy is exported beside its saved weights; save it first")
         partial = self.path / ".partial.onnx"
         try:
-            with MAKING:
+            with MODEL_INIT_LOCK:
                 difference = export_onnx(self._model, partial, self._slots)
             partial.replace(self.path / FILES["onnx"])
         finally:
@@ -288,13 +288,13 @@ class Proxy:
             return cls._cuckoo(plan, base, passage_chars)
         words, limit = load_words(base)
         manifest = new_manifest(plan, base, passage_chars, limit)
-        proxy = cls(manifest, words.tokenizer, words.slots(Layout.of(plan)))
+        proxy = cls(manifest, words.tokenizer, words.slots(HeadIndex.of(plan)))
         proxy.set_session(words.session)
         return proxy
 
     @classmethod
     def _cuckoo(cls, plan: Plan, base: str, passage_chars: int) -> Proxy:
-        slots = repeated(cuckoo_slot(base), Layout.of(plan))
+        slots = repeated(cuckoo_slot(base), HeadIndex.of(plan))
         model = load_model(base)
         manifest = new_manifest(plan, base, passage_chars, max_tokens(model.encoder.config.to_dict()))
         return cls({**manifest, "prompt": PROMPT}, cuckoo_tokenizer(base), slots, model)
@@ -315,7 +315,7 @@ class Proxy:
         try:
             manifest = read_manifest(folder)
             arrays = load_file(folder / FILES["slots"])
-            slots = SlotWeights(**{name: a for name, a in arrays.items() if not name.startswith("memory.")})
+            slots = HeadWeights(**{name: a for name, a in arrays.items() if not name.startswith("memory.")})
             memory = unpack(manifest.get("memory", []), arrays)
             proxy = cls(manifest, Tokenizer.read(folder), slots, memory=memory)
             proxy._check_fit()
@@ -351,7 +351,7 @@ class Proxy:
             steps: The id of the own step that answers, by the id of each step of ``plan``; both of the same kind, with
                 the same label names.
         """
-        layout, own = Layout.of(plan), self._layout
+        layout, own = HeadIndex.of(plan), self._layout
         label_rows = []
         for step in layout.steps:
             if isinstance(step, LabelStep):
@@ -384,7 +384,7 @@ class Proxy:
 
     @cached_property
     def _crew(self) -> Executor:
-        return crew(self.session.at_once)
+        return make_executor(self.session.n_parallel)
 
     def _check_fit(self) -> None:
         """Raises ``ValueError`` where the parts of a folder are not of one proxy."""
@@ -413,30 +413,30 @@ class Proxy:
             return self._loaded_model
         if self.path is None:
             return load_model(self.manifest["base"])
-        from langchain_falconer.model.network import SlotModel
+        from langchain_falconer.model.network import QueryHeadModel
 
-        with MAKING:
-            model = SlotModel(empty_encoder(str(self.path)))
+        with MODEL_INIT_LOCK:
+            model = QueryHeadModel(empty_encoder(str(self.path)))
             fill(model, self.path)
             return model.eval()
 
     @cached_property
-    def _words(self) -> Words:
-        maps = SlotMaps.read(self.path / FILES["weights"]) if self.path else SlotMaps.of(self._model)
-        return Words(self.session, self._tokenizer, maps)
+    def _words(self) -> ZeroShotEncoder:
+        maps = HeadGenerator.read(self.path / FILES["weights"]) if self.path else HeadGenerator.of(self._model)
+        return ZeroShotEncoder(self.session, self._tokenizer, maps)
 
     @cached_property
-    def _layout(self) -> Layout:
-        return Layout.of(self.plan)
+    def _layout(self) -> HeadIndex:
+        return HeadIndex.of(self.plan)
 
     @cached_property
-    def _windows(self) -> Windows:
-        return Windows(self._tokenizer, int(self.manifest["max_tokens"]))
+    def _windows(self) -> WindowSplitter:
+        return WindowSplitter(self._tokenizer, int(self.manifest["max_tokens"]))
 
     @cached_property
-    def _scorers(self) -> dict[str | None, tuple[Layout, Judge]]:
+    def _scorers(self) -> dict[str | None, tuple[HeadIndex, ScoreFn]]:
         """A scorer for the steps about the text (key None), and one for each span step that others are ``of``."""
-        groups = {None: self.plan.top_level} | {s.id: c for s in self.plan.steps if (c := self.plan.asked_of(s.id))}
+        groups = {None: self.plan.top_level} | {s.id: c for s in self.plan.steps if (c := self.plan.children(s.id))}
         return {key: self._scorer(steps, self._calibration) for key, steps in groups.items()}
 
     @property
@@ -449,7 +449,7 @@ class Proxy:
     def _calibration(self) -> Calibration:
         return Calibration.read(self.manifest.get("calibration"))
 
-    def _scorer(self, steps: Sequence[LabelStep | SpanStep], calibration: Calibration) -> tuple[Layout, Judge]:
+    def _scorer(self, steps: Sequence[LabelStep | SpanStep], calibration: Calibration) -> tuple[HeadIndex, ScoreFn]:
         span_rows = [self._layout.span_row[s.id] for s in steps if isinstance(s, SpanStep)]
         label_rows = [
             row
@@ -457,12 +457,12 @@ class Proxy:
             if isinstance(s, LabelStep)
             for row in range(self._layout.label_rows[s.id].start, self._layout.label_rows[s.id].stop)
         ]
-        layout = Layout.of(steps)
+        layout = HeadIndex.of(steps)
         weights = self._slots.take(span_rows, label_rows)
         return layout, self._new_scorer(layout, weights, calibration)
 
-    def _new_scorer(self, layout: Layout, weights: SlotWeights, calibration: Calibration) -> Judge:
-        def scorer(windows: Reader, layout: Layout, weights: SlotWeights) -> Judge:
+    def _new_scorer(self, layout: HeadIndex, weights: HeadWeights, calibration: Calibration) -> ScoreFn:
+        def scorer(windows: WindowFn, layout: HeadIndex, weights: HeadWeights) -> ScoreFn:
             return Scorer(windows, self._tokenizer.pad_id, layout, weights, calibration, self.session, self._crew)
 
         if self._prompts:
@@ -470,8 +470,8 @@ class Proxy:
             return ask_one_by_one(self._tokenizer, limit, layout, weights, scorer)
         return scorer(self._windows, layout, weights)
 
-    def _new_slots(self, layout: Layout) -> SlotWeights:
-        """Slots for a question that the proxy does not know."""
+    def _new_slots(self, layout: HeadIndex) -> HeadWeights:
+        """QueryHeads for a question that the proxy does not know."""
         return repeated(self._slots, layout) if self._prompts else self._words.slots(layout)
 
     @property
@@ -524,7 +524,7 @@ class Proxy:
             asked, calibration = known, self._calibration
             layout, scorer = self._scorer([known], calibration)
         else:
-            asked, calibration, layout = step, Calibration(), Layout.of([step])
+            asked, calibration, layout = step, Calibration(), HeadIndex.of([step])
             scorer = self._new_scorer(layout, self._new_slots(layout), calibration)
         answers = _decided(layout, scorer, texts, [self._passages(text) for text in texts], calibration.thresholds)
         if isinstance(step, LabelStep):
@@ -552,15 +552,15 @@ class _Place:
 
 
 def _decided(
-    layout: Layout,
-    scorer: Judge,
+    layout: HeadIndex,
+    scorer: ScoreFn,
     texts: Sequence[str],
     passages: Sequence[Sequence[tuple[int, int]]],
     thresholds: Mapping[str, float],
 ) -> list[Answers]:
     """The answers about each text, its passages scored in common batches and put back together."""
     scores = iter(scorer([text[a:b] for text, parts in zip(texts, passages, strict=True) for a, b in parts]))
-    merged = [merge([Part(part[0], next(scores), part) for part in parts], layout) for parts in passages]
+    merged = [merge([ScoredPassage(part[0], next(scores), part) for part in parts], layout) for parts in passages]
     return [decide(layout.steps, one, text, thresholds) for one, text in zip(merged, texts, strict=True)]
 
 
@@ -650,7 +650,7 @@ class Embedder:
         self.base = base
 
     @cached_property
-    def _words(self) -> Words:
+    def _words(self) -> ZeroShotEncoder:
         return load_words(self.base)[0]
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:

@@ -9,17 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from langchain_falconer.model.head_index import Layout
-from langchain_falconer.model.sessions import LABEL_SCALE, Session, SlotWeights
-from langchain_falconer.model.tokenization import Tokenizer, Windows, pad
+from langchain_falconer.model.head_index import HeadIndex
+from langchain_falconer.model.sessions import LABEL_SCALE, HeadWeights, Session
+from langchain_falconer.model.tokenization import Tokenizer, WindowSplitter, pad
 
 _MAPS = tuple(
     f"{name}_map.{layer}.{part}" for name in ("span", "label") for layer in (0, 2) for part in ("weight", "bias")
 )
 
 
-class SlotMaps:
-    """The two small networks of a :class:`SlotModel` that make slots, in numpy.
+class HeadGenerator:
+    """The two small networks of a :class:`QueryHeadModel` that make slots, in numpy.
 
     Args:
         arrays: Their weights, by the names that the model has for them.
@@ -30,7 +30,7 @@ class SlotMaps:
         self.width = int(self._arrays["label_map.0.bias"].shape[0])
 
     @classmethod
-    def read(cls, file: Path) -> SlotMaps:
+    def read(cls, file: Path) -> HeadGenerator:
         """The maps in a safetensors file; nothing else of it is read."""
         from safetensors import safe_open
 
@@ -38,16 +38,16 @@ class SlotMaps:
             return cls({name: weights.get_tensor(name) for name in _MAPS})
 
     @classmethod
-    def of(cls, model: Any) -> SlotMaps:
+    def of(cls, model: Any) -> HeadGenerator:
         """The maps of a torch model, as they are now."""
         state = model.state_dict()
         return cls({name: state[name].detach().float().numpy() for name in _MAPS})
 
-    def __call__(self, spans: np.ndarray, options: np.ndarray, asked: np.ndarray) -> SlotWeights:
-        """Slots from unit vectors: (S, d) of span questions; (L, d) of options and of the questions they answer."""
+    def __call__(self, spans: np.ndarray, options: np.ndarray, asked: np.ndarray) -> HeadWeights:
+        """QueryHeads from unit vectors: (S, d) of span questions; (L, d) of options and of the questions they answer."""
         span = self._through("span", spans).reshape(-1, self.width + 1)
         label = self._through("label", np.concatenate([options, asked], -1))
-        return SlotWeights(
+        return HeadWeights(
             np.ascontiguousarray(span[:, :-1]),
             np.ascontiguousarray(span[:, -1]),
             np.ascontiguousarray(options + label[:, :-1]),
@@ -67,12 +67,12 @@ class SlotMaps:
 
 
 @dataclass(frozen=True)
-class Words:
+class ZeroShotEncoder:
     """Reads words: into sentence vectors, and questions into slots."""
 
     session: Session
     tokenizer: Tokenizer
-    maps: SlotMaps
+    maps: HeadGenerator
 
     def embed(self, texts: Sequence[str]) -> np.ndarray:
         """Unit sentence vectors (n, d), float32; of a long text only the first 256 tokens count.
@@ -81,7 +81,7 @@ class Words:
         """
         width = self.maps.width
         rows = np.zeros((len(texts), width), np.float32)
-        units = SlotWeights(
+        units = HeadWeights(
             np.zeros((0, width), np.float32),
             np.zeros(0, np.float32),
             np.eye(width, dtype=np.float32),
@@ -90,13 +90,13 @@ class Words:
         order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
         for at in range(0, len(order), 64):
             batch = order[at : at + 64]
-            windows = Windows(self.tokenizer, 256)([texts[i][:2000] for i in batch])
+            windows = WindowSplitter(self.tokenizer, 256)([texts[i][:2000] for i in batch])
             firsts = {w.text: w for w in reversed(windows)}
             ids, mask = pad([firsts[i] for i in range(len(batch))], self.tokenizer.pad_id)
             rows[batch] = self.session.run(ids, mask, units)[1] / LABEL_SCALE
         return rows
 
-    def vectors(self, layout: Layout) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def vectors(self, layout: HeadIndex) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The words of a layout embedded: span questions, options, and the question of each option."""
         words = (layout.span_texts, layout.label_texts, layout.asked_texts)
         unique = list(dict.fromkeys(text for texts in words for text in texts))
@@ -107,6 +107,6 @@ class Words:
         )
         return spans, options, asked
 
-    def slots(self, layout: Layout) -> SlotWeights:
-        """Slots made from words alone, nothing learned for them yet."""
+    def slots(self, layout: HeadIndex) -> HeadWeights:
+        """QueryHeads made from words alone, nothing learned for them yet."""
         return self.maps(*self.vectors(layout))

@@ -7,34 +7,34 @@ from concurrent.futures import Executor
 
 import numpy as np
 
-from langchain_falconer.model.decoding import Calibration, Part, Scores, merge, read_scores
-from langchain_falconer.model.head_index import Layout
-from langchain_falconer.model.sessions import Session, SlotWeights
+from langchain_falconer.model.decoding import Calibration, ScoredPassage, Scores, merge, read_scores
+from langchain_falconer.model.head_index import HeadIndex
+from langchain_falconer.model.sessions import HeadWeights, Session
 from langchain_falconer.model.tokenization import Window, pad
 
 TOKENS_A_BATCH = 1024
 _CHARS_AT_ONCE = 2**19
-Reader = Callable[[Sequence[str]], list[Window]]
+WindowFn = Callable[[Sequence[str]], list[Window]]
 """Cuts texts into windows, in order of text and position."""
-Judge = Callable[[Sequence[str]], list[Scores]]
+ScoreFn = Callable[[Sequence[str]], list[Scores]]
 """Scores texts."""
 
 
 class Scorer:
     """Answers every step of a layout about texts, each text encoded once.
 
-    It may be called from several threads: ``crew`` computes, they tokenise and decode.
+    It may be called from several threads: ``make_executor`` computes, they tokenise and decode.
     """
 
     def __init__(
         self,
-        windows: Reader,
+        windows: WindowFn,
         pad_id: int,
-        layout: Layout,
-        weights: SlotWeights,
+        layout: HeadIndex,
+        weights: HeadWeights,
         calibration: Calibration,
         session: Session,
-        crew: Executor,
+        make_executor: Executor,
     ) -> None:
         self._windows = windows
         self._pad_id = pad_id
@@ -42,7 +42,7 @@ class Scorer:
         self._weights = weights
         self._calibration = calibration
         self.session = session
-        self._crew = crew
+        self._crew = make_executor
 
     def __call__(self, texts: Sequence[str]) -> list[Scores]:
         """The scores of each text. The same list of texts always makes the same batches, so the same scores.
@@ -59,10 +59,12 @@ class Scorer:
         for batch, own, (spans, labels) in zip(batches, cut, self._crew.map(self._computed, cut), strict=True):
             for i, new in zip(batch, read_scores(self._layout, self._calibration, own, spans, labels), strict=True):
                 scores[i] = new
-        parts: list[list[Part]] = [[] for _ in texts]
+        parts: list[list[ScoredPassage]] = [[] for _ in texts]
         for window, one in zip(windows, scores, strict=True):
             assert one is not None
-            parts[window.text].append(Part(0, one, window.seen))  # windows carry offsets of the whole text already
+            parts[window.text].append(
+                ScoredPassage(0, one, window.seen)
+            )  # windows carry offsets of the whole text already
         return [merge(p, self._layout) for p in parts]
 
     def _computed(self, batch: Sequence[Window]) -> tuple[np.ndarray, np.ndarray]:

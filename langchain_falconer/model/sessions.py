@@ -19,7 +19,7 @@ LABEL_SCALE = 16.0
 
 
 @dataclass(frozen=True)
-class SlotWeights:
+class HeadWeights:
     """The slots of a plan as arrays: (3S, d), (3S), (L, d), (L), all float32."""
 
     span_weight: np.ndarray
@@ -31,28 +31,28 @@ class SlotWeights:
         """The arrays by name."""
         return dict(vars(self))
 
-    def take(self, span_rows: Sequence[int], label_rows: Sequence[int]) -> SlotWeights:
+    def take(self, span_rows: Sequence[int], label_rows: Sequence[int]) -> HeadWeights:
         """Only these slots, in this order."""
         tokens = [3 * row + state for row in span_rows for state in range(3)]
         labels = list(label_rows)
-        return SlotWeights(
+        return HeadWeights(
             self.span_weight[tokens], self.span_bias[tokens], self.label_weight[labels], self.label_bias[labels]
         )
 
-    def mean(self, other: SlotWeights) -> SlotWeights:
+    def mean(self, other: HeadWeights) -> HeadWeights:
         """Halfway between these slots and others of the same plan."""
         theirs = other.arrays()
-        return SlotWeights(**{name: (mine + theirs[name]) / 2 for name, mine in self.arrays().items()})
+        return HeadWeights(**{name: (mine + theirs[name]) / 2 for name, mine in self.arrays().items()})
 
 
 class Session(Protocol):
     """Computes token scores (B, T, 3S) and label scores (B, L), float32, for a batch of token ids."""
 
     name: str
-    at_once: int
+    n_parallel: int
     """How many batches it computes at once, each on one core; with 1, a batch takes all of them."""
 
-    def run(self, ids: np.ndarray, mask: np.ndarray, weights: SlotWeights) -> tuple[np.ndarray, np.ndarray]:
+    def run(self, ids: np.ndarray, mask: np.ndarray, weights: HeadWeights) -> tuple[np.ndarray, np.ndarray]:
         """The scores of every slot; ``ids`` and ``mask`` are (B, T) int64."""
         ...
 
@@ -62,21 +62,21 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def crew(at_once: int) -> ThreadPoolExecutor:
+def make_executor(n_parallel: int) -> ThreadPoolExecutor:
     """The threads that a session computes in, whoever asks: the batches of all wait their turn."""
-    if at_once == 1:
+    if n_parallel == 1:
         return ThreadPoolExecutor(1, "falconer-core")
     import torch
 
-    started, threads = Barrier(at_once + 1), torch.get_num_threads()
+    started, threads = Barrier(n_parallel + 1), torch.get_num_threads()
 
     def alone() -> None:
         torch.get_num_threads()  # a thread takes over the common number when it first looks
         torch.set_num_threads(1)
         started.wait()
 
-    pool = ThreadPoolExecutor(at_once, "falconer-core", alone)
-    for _ in range(at_once):
+    pool = ThreadPoolExecutor(n_parallel, "falconer-core", alone)
+    for _ in range(n_parallel):
         pool.submit(int)
     started.wait()
     torch.set_num_threads(threads)  # what threads to come take was changed too
@@ -86,7 +86,7 @@ def crew(at_once: int) -> ThreadPoolExecutor:
 class TorchSession:
     """torch on the CPU in float32 or bfloat16, or on a CUDA device in bfloat16."""
 
-    at_once = 1
+    n_parallel = 1
 
     def __init__(self, model: Any, *, bf16: bool = False, device: str = "cpu") -> None:
         import copy
@@ -101,7 +101,7 @@ class TorchSession:
         self._model = model.eval() if original else copy.deepcopy(model).to(device, self._dtype).eval()
         self.name = "torch" if original else "torch-bf16" if device == "cpu" else device
 
-    def run(self, ids: np.ndarray, mask: np.ndarray, weights: SlotWeights) -> tuple[np.ndarray, np.ndarray]:
+    def run(self, ids: np.ndarray, mask: np.ndarray, weights: HeadWeights) -> tuple[np.ndarray, np.ndarray]:
         """See :class:`Session`."""
         torch = self._torch
         slots = [torch.from_numpy(a).to(self._device, self._dtype) for a in weights.arrays().values()]
@@ -114,7 +114,7 @@ class TorchSession:
 class OnnxSession:
     """ONNX Runtime on the CPU, threads from the CPU set (it ignores OMP_NUM_THREADS and containers)."""
 
-    at_once = 1
+    n_parallel = 1
 
     def __init__(self, path: Path, name: str = "onnx", threads: int | None = None) -> None:
         import onnxruntime
@@ -133,7 +133,7 @@ class OnnxSession:
                 f"ONNX Runtime cannot load {path}: {str(error).splitlines()[0][:160]}; train or export again"
             ) from None
 
-    def run(self, ids: np.ndarray, mask: np.ndarray, weights: SlotWeights) -> tuple[np.ndarray, np.ndarray]:
+    def run(self, ids: np.ndarray, mask: np.ndarray, weights: HeadWeights) -> tuple[np.ndarray, np.ndarray]:
         """See :class:`Session`."""
         feed = {"input_ids": ids, "attention_mask": mask, **weights.arrays()}
         spans, labels = self._session.run(["span_scores", "label_scores"], feed)

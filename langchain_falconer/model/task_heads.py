@@ -8,28 +8,28 @@ from typing import Any
 
 import numpy as np
 
-from langchain_falconer.model.sessions import SlotWeights
+from langchain_falconer.model.sessions import HeadWeights
 from langchain_falconer.plan import Plan
 
 WEIGHT_NAMES = ("span_weight", "span_bias", "label_weight", "label_bias")
 
 
 @dataclass(frozen=True)
-class Remembered:
+class TaskHead:
     """A plan learnt earlier and its slots."""
 
     plan: Plan
-    slots: SlotWeights
+    slots: HeadWeights
 
 
-def pack(memory: Sequence[Remembered]) -> dict[str, np.ndarray]:
-    """Remembered slots as arrays for a safetensors file."""
+def pack(memory: Sequence[TaskHead]) -> dict[str, np.ndarray]:
+    """TaskHead slots as arrays for a safetensors file."""
     return {f"memory.{i}.{name}": a for i, old in enumerate(memory) for name, a in old.slots.arrays().items()}
 
 
-def unpack(plans: Sequence[Mapping[str, Any]], arrays: Mapping[str, np.ndarray]) -> tuple[Remembered, ...]:
+def unpack(plans: Sequence[Mapping[str, Any]], arrays: Mapping[str, np.ndarray]) -> tuple[TaskHead, ...]:
     """The reverse of :func:`pack`; ``plans`` come from the manifest."""
     return tuple(
-        Remembered(Plan.parse(plan), SlotWeights(**{name: arrays[f"memory.{i}.{name}"] for name in WEIGHT_NAMES}))
+        TaskHead(Plan.parse(plan), HeadWeights(**{name: arrays[f"memory.{i}.{name}"] for name in WEIGHT_NAMES}))
         for i, plan in enumerate(plans)
     )

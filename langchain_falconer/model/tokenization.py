@@ -80,7 +80,7 @@ class Tokenizer:
         self.backend.no_padding()
 
 
-class Windows:
+class WindowSplitter:
     """Cuts texts into windows that the encoder can see whole: nothing is ever truncated.
 
     A text longer than ``max_tokens`` is read in several windows that overlap by 64 tokens; a word that a cut goes

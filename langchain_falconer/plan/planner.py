@@ -45,12 +45,12 @@ class Planner:
         if not instruction.strip():
             raise PlannerError("the instruction is blank; say what to find in the texts")
         messages = _conversation(instruction)
-        reply = self._llm.ask(messages, SCHEMA, meter)
+        reply = self._llm.complete(messages, SCHEMA, meter)
         try:
             return _plan_of(reply, instruction)
         except PlanError as fault:
             messages += [("assistant", reply.text), ("user", _repair(fault))]
-        reply = self._llm.ask(messages, SCHEMA, meter)
+        reply = self._llm.complete(messages, SCHEMA, meter)
         try:
             return _plan_of(reply, instruction)
         except PlanError as fault:

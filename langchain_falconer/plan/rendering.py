@@ -30,7 +30,7 @@ def _step_lines(plan: Plan, step: LabelStep | SpanStep, subject: str, depth: int
         if step.multi_label:
             arguments.append("multi_label=True")
     lines.append(f"{pad * depth}{step.id} = {step.op}({', '.join(arguments)})")
-    if children := plan.asked_of(step.id):
+    if children := plan.children(step.id):
         lines.append(f"{pad * depth}for span in {step.id}:")
         for child in children:
             lines += _step_lines(plan, child, "text, span", depth + 1)

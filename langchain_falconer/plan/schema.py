@@ -222,7 +222,7 @@ class Plan(_Part):
         """The ordered steps that are asked about the whole text."""
         return tuple(s for s in self.ordered if s.of is None)
 
-    def asked_of(self, step_id: str) -> tuple[LabelStep | SpanStep, ...]:
+    def children(self, step_id: str) -> tuple[LabelStep | SpanStep, ...]:
         """The ordered steps asked about each span of ``step_id``."""
         return tuple(s for s in self.ordered if s.of == step_id)
 

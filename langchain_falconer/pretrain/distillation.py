@@ -93,7 +93,7 @@ class Survey:
         for example, answer in self.examples:
             messages += [("user", json.dumps(example)), ("assistant", json.dumps(answer, separators=(",", ":")))]
         messages.append(("user", json.dumps(text, ensure_ascii=False)))
-        data = llm.ask(messages, self._schema()).data
+        data = llm.complete(messages, self._schema()).data
         return {"text": text_id(text), **self.row(text, data)} if data else None
 
     def _schema(self) -> dict[str, Any]:

@@ -15,10 +15,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from langchain_falconer.errors import ProxyError
 from langchain_falconer.model.encoder import load_tokenizer
 from langchain_falconer.model.examples import Example
-from langchain_falconer.model.head_index import Layout
+from langchain_falconer.model.head_index import HeadIndex
 from langchain_falconer.model.metamodel import load_model
-from langchain_falconer.model.tokenization import Windows, pad
-from langchain_falconer.train.loop import Item, autocast, freeze_words, loss_of
+from langchain_falconer.model.tokenization import WindowSplitter, pad
+from langchain_falconer.train.loop import Feature, autocast, freeze_words, loss_of
 
 _CHECKPOINT = "checkpoint.safetensors"
 _KEEP_EVERY = 3
@@ -53,7 +53,7 @@ class PretrainSettings(BaseModel):
 class Task:
     """One batch to learn from: steps, and texts that answer them."""
 
-    layout: Layout
+    layout: HeadIndex
     examples: Sequence[Example]
 
 
@@ -96,7 +96,7 @@ def pretrain(
     model = load_model(settings.base)
     optimizer = _optimizer(model, settings)
     step = _resume(folder, model, optimizer)
-    reader = TensorReader(Windows(tokenizer, settings.max_tokens), tokenizer.pad_id)
+    reader = TensorReader(WindowSplitter(tokenizer, settings.max_tokens), tokenizer.pad_id)
     seen: dict[str, list[float]] = {}
     began = time.monotonic()
     model.eval()  # no dropout: hardly a text comes twice in the same task, and drawing it takes a third of the time
@@ -133,18 +133,18 @@ def pretrain(
 class TensorReader:
     """Texts as padded tensors."""
 
-    def __init__(self, windows: Windows, pad_id: int) -> None:
+    def __init__(self, windows: WindowSplitter, pad_id: int) -> None:
         self._windows = windows
         self._pad_id = pad_id
 
-    def items(self, examples: Sequence[Example]) -> list[Item]:
+    def items(self, examples: Sequence[Example]) -> list[Feature]:
         """The first window of each example; what lies behind it is not learnt from."""
-        firsts: dict[int, Item] = {}
+        firsts: dict[int, Feature] = {}
         for window in self._windows([e.text for e in examples]):
-            firsts.setdefault(window.text, Item(window, examples[window.text]))
+            firsts.setdefault(window.text, Feature(window, examples[window.text]))
         return [firsts[i] for i in sorted(firsts)]
 
-    def tensors(self, items: Sequence[Item]) -> tuple[Any, Any]:
+    def tensors(self, items: Sequence[Feature]) -> tuple[Any, Any]:
         """Return ids and attention mask (B, T) of windows."""
         import torch
 

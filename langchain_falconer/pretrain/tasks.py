@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from langchain_falconer.model import Example, Layout
+from langchain_falconer.model import Example, HeadIndex
 from langchain_falconer.plan import LabelOption, LabelStep, SpanStep
 from langchain_falconer.pretrain.phrasings import ASK_IS, ASK_MENTION, ASK_SPAN, asked, words_of
 from langchain_falconer.pretrain.pretraining import Task
@@ -69,7 +69,7 @@ class SpanSource:
         names = {f"s{i}": name for i, name in enumerate([*types, *absent])}
         steps = tuple(SpanStep(id=i, instruction=self._worded(rng, name)) for i, name in names.items())
         examples = [Example(r.text, {}, {i: list(r.spans.get(n, ())) for i, n in names.items()}) for r in rows]
-        return Task(Layout.of(steps), examples)
+        return Task(HeadIndex.of(steps), examples)
 
     def _worded(self, rng: random.Random, name: str) -> str:
         if name in self.instructions and rng.random() < 0.35:
@@ -87,14 +87,14 @@ class SpanSource:
                     multi_label=True,
                 )
                 found = [{"m": tuple(w for n, w in words.items() if r.spans.get(n))} for r in rows]
-                return Task(Layout.of([step]), [Example(r.text, f, {}) for r, f in zip(rows, found, strict=True)])
+                return Task(HeadIndex.of([step]), [Example(r.text, f, {}) for r, f in zip(rows, found, strict=True)])
         named = {f"m{i}": name for i, name in enumerate(types[:4])}
         steps = [
             LabelStep(id=i, instruction=asked(rng, ASK_MENTION, rng.choice(words_of(n)), self.kind))
             for i, n in named.items()
         ]
         examples = [Example(r.text, {i: bool(r.spans.get(n)) for i, n in named.items()}, {}) for r in rows]
-        return Task(Layout.of(steps), examples)
+        return Task(HeadIndex.of(steps), examples)
 
 
 @dataclass
@@ -122,7 +122,7 @@ class OpenSource:
             Example(r.text, {}, {i: list(r.spans.get(n, ())) for i, n in named.items() if n in r.spans or _lacks(r, n)})
             for r in rows
         ]
-        return Task(Layout.of(steps), examples)
+        return Task(HeadIndex.of(steps), examples)
 
 
 _GENERAL = frozenset(
@@ -205,7 +205,7 @@ class LabelSource:
         step = LabelStep(id="c", instruction=rng.choice(list(self.prompts)), labels=self._options(rng, words))
         rows = [self.rows[i] for i in self._rows(rng, list(words), size)]
         gold = [next(words[h] for h in held if h in words) for _, held in rows]
-        return Task(Layout.of([step]), [Example(t, {"c": g}, {}) for (t, _), g in zip(rows, gold, strict=True)])
+        return Task(HeadIndex.of([step]), [Example(t, {"c": g}, {}) for (t, _), g in zip(rows, gold, strict=True)])
 
     def _yes_no(self, rng: random.Random, size: int) -> Task:
         names = rng.sample(self._names, min(len(self._names), rng.randint(1, 4)))
@@ -213,7 +213,7 @@ class LabelSource:
         rows = [self.rows[i] for i in (*near, *(rng.randrange(len(self.rows)) for _ in range(size - len(near))))]
         ids = {f"y{i}": name for i, name in enumerate(names)}
         steps = [LabelStep(id=i, instruction=self._question(rng, name)) for i, name in ids.items()]
-        return Task(Layout.of(steps), [Example(t, {i: n in held for i, n in ids.items()}, {}) for t, held in rows])
+        return Task(HeadIndex.of(steps), [Example(t, {i: n in held for i, n in ids.items()}, {}) for t, held in rows])
 
     def _question(self, rng: random.Random, name: str) -> str:
         if name in self.questions and rng.random() < 0.4:
@@ -233,7 +233,7 @@ class LabelSource:
         near = self._rows(rng, list(words), round(size * 0.75))
         rows = [self.rows[i] for i in (*near, *(rng.randrange(len(self.rows)) for _ in range(size - len(near))))]
         gold = [tuple(w for n, w in words.items() if n in held) for _, held in rows]
-        return Task(Layout.of([step]), [Example(t, {"m": g}, {}) for (t, _), g in zip(rows, gold, strict=True)])
+        return Task(HeadIndex.of([step]), [Example(t, {"m": g}, {}) for (t, _), g in zip(rows, gold, strict=True)])
 
 
 @dataclass
@@ -253,7 +253,7 @@ class PairSource:
         for left, right in rng.sample(self.pairs, min(len(self.pairs), self.most)):
             chosen.setdefault(right, left)
         step = LabelStep(id="p", instruction=rng.choice(list(self.prompts)), labels=tuple(chosen))
-        return Task(Layout.of([step]), [Example(left, {"p": right}, {}) for right, left in chosen.items()])
+        return Task(HeadIndex.of([step]), [Example(left, {"p": right}, {}) for right, left in chosen.items()])
 
 
 @dataclass
@@ -275,4 +275,4 @@ class NextTokensSource:
         examples = [Example(text, {}, {f"n{i}": list(spans)}) for i, (text, _, spans) in enumerate(rows[:8])]
         # Every other context asks for something else: what it finds here, if anything, is not known, so only a
         # context's own text counts.
-        return Task(Layout.of(steps), examples)
+        return Task(HeadIndex.of(steps), examples)

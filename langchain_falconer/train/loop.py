@@ -14,15 +14,15 @@ import numpy as np
 
 from langchain_falconer.errors import ProxyError
 from langchain_falconer.model.examples import Example
-from langchain_falconer.model.head_index import Layout
-from langchain_falconer.model.tokenization import Window, Windows, pad
+from langchain_falconer.model.head_index import HeadIndex
+from langchain_falconer.model.tokenization import Window, WindowSplitter, pad
 from langchain_falconer.plan import LabelStep
 from langchain_falconer.settings import TrainSettings
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from langchain_falconer.model.network import SlotModel, Slots
+    from langchain_falconer.model.network import QueryHeadModel, QueryHeads
 
 _IGNORE = -100
 _FILL = 2_240  # examples seen; twice as many are as good on eight sets, and take twice as long
@@ -30,7 +30,7 @@ _OUTSIDE, _BEGIN, _INSIDE = range(3)
 
 
 @dataclass(frozen=True)
-class Item:
+class Feature:
     """One pass of the encoder, and what it is to learn there."""
 
     window: Window
@@ -72,32 +72,32 @@ class TrainResult:
         )
 
 
-class Hold(Protocol):
+class Regularizer(Protocol):
     """What some network says of texts, and the one in training is to say too."""
 
-    def loss(self, batch: Sequence[Item], tokens: tuple[Tensor, Tensor], scores: tuple[Tensor, Tensor]) -> Tensor:
+    def loss(self, batch: Sequence[Feature], tokens: tuple[Tensor, Tensor], scores: tuple[Tensor, Tensor]) -> Tensor:
         """How far token and label scores are from what is held, on a batch of ``input_ids, attention_mask``."""
         ...
 
 
 @dataclass(frozen=True)
-class Lesson:
+class TrainingSet:
     """What to learn.
 
-    An epoch holds all ``new`` items, and from each pool in ``again`` as many, drawn afresh. ``taught`` says that the
+    An epoch regularizers all ``new`` items, and from each pool in ``again`` as many, drawn afresh. ``taught`` says that the
     network knows how to follow questions.
     """
 
-    new: Sequence[Item]
-    again: Sequence[Sequence[Item]] = ()
-    holds: Sequence[Hold] = ()
+    new: Sequence[Feature]
+    again: Sequence[Sequence[Feature]] = ()
+    regularizers: Sequence[Regularizer] = ()
     taught: bool = False
 
-    def epoch(self, rng: random.Random) -> list[Item]:
+    def epoch(self, rng: random.Random) -> list[Feature]:
         """The items of an epoch."""
         return [*self.new, *(item for pool, n in self._shares() for item in rng.sample(pool, n))]
 
-    def _shares(self) -> list[tuple[Sequence[Item], int]]:
+    def _shares(self) -> list[tuple[Sequence[Feature], int]]:
         return [(pool, min(len(self.new), len(pool))) for pool in self.again]
 
     def steps(self, settings: TrainSettings) -> int:
@@ -108,10 +108,10 @@ class Lesson:
 
 
 def fit(
-    model: SlotModel,
-    slots: Slots,
-    layout: Layout,
-    lesson: Lesson,
+    model: QueryHeadModel,
+    slots: QueryHeads,
+    layout: HeadIndex,
+    lesson: TrainingSet,
     pad_id: int,
     settings: TrainSettings,
     on_step: Callable[[float], None],
@@ -135,7 +135,7 @@ def fit(
     while step < total:
         epoch_losses = []
         for batch in _batches(lesson.epoch(rng), settings.batch_size, rng):
-            loss = _step(model, slots, layout, batch, pad_id, optimizer, lesson.holds)
+            loss = _step(model, slots, layout, batch, pad_id, optimizer, lesson.regularizers)
             schedule.step()
             epoch_losses.append(loss)
             step += 1
@@ -149,9 +149,9 @@ def fit(
     return TrainResult(tuple(losses), time.monotonic() - began, total, len(lesson.new))
 
 
-def items_of(windows: Windows, examples: Sequence[Example]) -> list[Item]:
+def items_of(windows: WindowSplitter, examples: Sequence[Example]) -> list[Feature]:
     """Examples as passes of the encoder: one each, but for texts that are longer than what it reads at once."""
-    return [Item(w, examples[w.text]) for w in windows([e.text for e in examples])]
+    return [Feature(w, examples[w.text]) for w in windows([e.text for e in examples])]
 
 
 def default_epochs(n: int, *, taught: bool = False) -> float:
@@ -163,7 +163,7 @@ def default_epochs(n: int, *, taught: bool = False) -> float:
     return float(min(30.0, max(3.0, min(passes, _FILL / n) if taught else passes)))
 
 
-def _optimizer(model: SlotModel, slots: Slots, settings: TrainSettings, total: int) -> tuple[Any, Any]:
+def _optimizer(model: QueryHeadModel, slots: QueryHeads, settings: TrainSettings, total: int) -> tuple[Any, Any]:
     import torch
 
     freeze_words(model.encoder)
@@ -187,7 +187,7 @@ def freeze_words(encoder: Any) -> None:
     encoder.get_input_embeddings().requires_grad_(False)
 
 
-def _batches(items: Sequence[Item], size: int, rng: random.Random) -> list[list[Item]]:
+def _batches(items: Sequence[Feature], size: int, rng: random.Random) -> list[list[Feature]]:
     """A shuffled epoch whose batches hold texts of like length: padding costs as much as text."""
     order = list(items)
     rng.shuffle(order)
@@ -201,13 +201,13 @@ def _batches(items: Sequence[Item], size: int, rng: random.Random) -> list[list[
 
 
 def _step(
-    model: SlotModel,
-    slots: Slots,
-    layout: Layout,
-    batch: list[Item],
+    model: QueryHeadModel,
+    slots: QueryHeads,
+    layout: HeadIndex,
+    batch: list[Feature],
     pad_id: int,
     optimizer: Any,
-    holds: Sequence[Hold],
+    regularizers: Sequence[Regularizer],
 ) -> float:
     import torch
 
@@ -215,7 +215,7 @@ def _step(
     with autocast():
         span_scores, label_scores = (s.float() for s in model(ids, mask, *slots.weights(model)))
     loss = loss_of(span_scores, label_scores, layout, batch)
-    for hold in holds:
+    for hold in regularizers:
         loss = loss + hold.loss(batch, (ids, mask), (span_scores, label_scores))
     optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
@@ -245,11 +245,11 @@ def bf16_pays() -> bool:
 
 
 def loss_of(
-    span_scores: Tensor, label_scores: Tensor, layout: Layout, batch: list[Item], *, span_weight: float = 1.0
+    span_scores: Tensor, label_scores: Tensor, layout: HeadIndex, batch: list[Feature], *, span_weight: float = 1.0
 ) -> Tensor:
     """The sum over steps of each step's loss on the texts that annotate it.
 
-    Words of spans count ``span_weight`` times as much as those outside, of which there are far more.
+    ZeroShotEncoder of spans count ``span_weight`` times as much as those outside, of which there are far more.
     """
     from torch.nn import functional
 
@@ -273,7 +273,7 @@ def loss_of(
     return sum(losses) if losses else span_scores.sum() * 0.0  # type: ignore[return-value]
 
 
-def _span_targets(layout: Layout, batch: list[Item], width: int) -> Tensor:
+def _span_targets(layout: HeadIndex, batch: list[Feature], width: int) -> Tensor:
     import torch
 
     targets = np.full((len(batch), width, len(layout.span_row)), _IGNORE, np.int64)
@@ -289,7 +289,7 @@ def _span_targets(layout: Layout, batch: list[Item], width: int) -> Tensor:
     return torch.from_numpy(targets)
 
 
-def _label_loss(step: LabelStep, scores: Tensor, layout: Layout, batch: list[Item]) -> Tensor | None:
+def _label_loss(step: LabelStep, scores: Tensor, layout: HeadIndex, batch: list[Feature]) -> Tensor | None:
     import torch
     from torch.nn import functional
 

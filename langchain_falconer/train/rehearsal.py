@@ -10,12 +10,12 @@ import numpy as np
 
 from langchain_falconer.annotate import Annotation
 from langchain_falconer.model.examples import Example, examples_of
-from langchain_falconer.model.head_index import Layout
+from langchain_falconer.model.head_index import HeadIndex
 from langchain_falconer.model.proxy import Proxy
-from langchain_falconer.model.sessions import SlotWeights
-from langchain_falconer.model.task_heads import WEIGHT_NAMES, Remembered
+from langchain_falconer.model.sessions import HeadWeights
+from langchain_falconer.model.task_heads import WEIGHT_NAMES, TaskHead
 from langchain_falconer.plan import LabelStep, Plan, SpanStep
-from langchain_falconer.train.loop import Item, autocast
+from langchain_falconer.train.loop import Feature, autocast
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -46,12 +46,12 @@ class Previous:
     tasks: Sequence[PreviousTask] = ()
 
 
-def joined(plan: Plan, memory: Sequence[Remembered]) -> Layout:
+def joined(plan: Plan, memory: Sequence[TaskHead]) -> HeadIndex:
     """The layout of a new plan with all remembered ones behind it."""
-    return Layout.of([*plan.ordered, *(step for i, old in enumerate(memory) for step in _steps(old.plan, i))])
+    return HeadIndex.of([*plan.ordered, *(step for i, old in enumerate(memory) for step in _steps(old.plan, i))])
 
 
-def rehearsed(memory: Sequence[Remembered], past: Sequence[PreviousTask], passage_chars: int) -> list[Example]:
+def rehearsed(memory: Sequence[TaskHead], past: Sequence[PreviousTask], passage_chars: int) -> list[Example]:
     """The examples that there are of remembered plans."""
     known = {p.plan.fingerprint: p for p in past}
     return [
@@ -62,7 +62,7 @@ def rehearsed(memory: Sequence[Remembered], past: Sequence[PreviousTask], passag
     ]
 
 
-class Hold:
+class DistillationLoss:
     """Holds the scores of slots to what a network says of the same texts.
 
     With a network from before a lesson, and the slots that it remembers, it keeps what it knew (learning without
@@ -75,18 +75,18 @@ class Hold:
         behind: The plan whose slots stand before those in the network that is trained, if one does.
     """
 
-    def __init__(self, model: Any, memory: Sequence[Remembered], behind: Plan | None = None) -> None:
+    def __init__(self, model: Any, memory: Sequence[TaskHead], behind: Plan | None = None) -> None:
         import torch
 
         self._model = model
-        ahead = Layout.of(behind.ordered if behind else ())
-        self._first = len(ahead.span_row), len(ahead.label_texts)
-        self._layout = Layout.of([step for i, old in enumerate(memory) for step in _steps(old.plan, i)])
+        prefetch = HeadIndex.of(behind.ordered if behind else ())
+        self._first = len(prefetch.span_row), len(prefetch.label_texts)
+        self._layout = HeadIndex.of([step for i, old in enumerate(memory) for step in _steps(old.plan, i)])
         arrays = [old.slots.arrays() for old in memory]
         self._weights = [torch.from_numpy(np.concatenate([a[name] for a in arrays])) for name in WEIGHT_NAMES]
         self._before: dict[int, tuple[Tensor, Tensor]] = {}
 
-    def loss(self, batch: Sequence[Item], tokens: tuple[Tensor, Tensor], scores: tuple[Tensor, Tensor]) -> Tensor:
+    def loss(self, batch: Sequence[Feature], tokens: tuple[Tensor, Tensor], scores: tuple[Tensor, Tensor]) -> Tensor:
         """The Kullback-Leibler divergence from what the held slots say to what those in training do, weighted.
 
         Summed over steps and, of span steps, over words; averaged over texts.
@@ -108,7 +108,7 @@ class Hold:
                 drift = drift + _divergence(mine, old).sum()
         return _HOLD * drift / len(batch)
 
-    def _told(self, batch: Sequence[Item], tokens: tuple[Tensor, Tensor]) -> list[tuple[Tensor, Tensor]]:
+    def _told(self, batch: Sequence[Feature], tokens: tuple[Tensor, Tensor]) -> list[tuple[Tensor, Tensor]]:
         """The scores of each item's words, and of its text, as they were; computed once."""
         import torch
 
@@ -121,7 +121,7 @@ class Hold:
                 self._before[id(batch[i])] = words, label_scores[row].float()
         return [self._before[id(item)] for item in batch]
 
-    def _of_words(self, batch: Sequence[Item], span_scores: Tensor, first: int) -> Tensor:
+    def _of_words(self, batch: Sequence[Feature], span_scores: Tensor, first: int) -> Tensor:
         """The scores of span slots from ``first`` on for the words of a batch, (words, steps, 3)."""
         import torch
 
@@ -139,10 +139,10 @@ def _divergence(now: Tensor, before: Tensor) -> Tensor:
     return functional.kl_div(*pair, reduction="none", log_target=True).sum(-1)
 
 
-def start_from(memory: Sequence[Remembered], layout: Layout, slots: Any, made: SlotWeights) -> None:
+def start_from(memory: Sequence[TaskHead], layout: HeadIndex, slots: Any, made: HeadWeights) -> None:
     """Set the corrections of remembered slots so that training starts from what they were, not from their words.
 
-    ``slots`` is the :class:`Slots` of ``layout``, ``made`` what its words make.
+    ``slots`` is the :class:`QueryHeads` of ``layout``, ``made`` what its words make.
     """
     import torch
 
@@ -161,12 +161,12 @@ def start_from(memory: Sequence[Remembered], layout: Layout, slots: Any, made: S
 
 
 def parted(
-    plan: Plan, memory: Sequence[Remembered], layout: Layout, weights: SlotWeights
-) -> tuple[SlotWeights, tuple[Remembered, ...]]:
+    plan: Plan, memory: Sequence[TaskHead], layout: HeadIndex, weights: HeadWeights
+) -> tuple[HeadWeights, tuple[TaskHead, ...]]:
     """The slots of the new plan, and the remembered plans with theirs."""
     own = weights.take(*_rows(layout, [s.id for s in plan.ordered]))
     kept = tuple(
-        Remembered(old.plan, weights.take(*_rows(layout, [s.id for s in _steps(old.plan, i)])))
+        TaskHead(old.plan, weights.take(*_rows(layout, [s.id for s in _steps(old.plan, i)])))
         for i, old in enumerate(memory)
     )
     return own, kept
@@ -181,7 +181,7 @@ def _marked(answers: Mapping[str, Any], index: int) -> dict[str, Any]:
     return {f"{index}.{name}": value for name, value in answers.items()}
 
 
-def _rows(layout: Layout, ids: Sequence[str]) -> tuple[list[int], list[int]]:
+def _rows(layout: HeadIndex, ids: Sequence[str]) -> tuple[list[int], list[int]]:
     """The span rows and label rows of steps."""
     spans = [layout.span_row[i] for i in ids if i in layout.span_row]
     labels = [

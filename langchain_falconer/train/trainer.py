@@ -17,21 +17,29 @@ import numpy as np
 from langchain_falconer.annotate import Annotation
 from langchain_falconer.corpus import split_passages, text_id
 from langchain_falconer.errors import ProxyError
-from langchain_falconer.model.encoder import MAKING, base_folder, is_metamodel, load_tokenizer, max_tokens
+from langchain_falconer.model.encoder import MODEL_INIT_LOCK, base_folder, is_metamodel, load_tokenizer, max_tokens
 from langchain_falconer.model.examples import Example, examples_of
-from langchain_falconer.model.head_index import Layout
+from langchain_falconer.model.head_index import HeadIndex
 from langchain_falconer.model.metamodel import load_model
 from langchain_falconer.model.proxy import PASSAGE_CHARS, Proxy, new_manifest
-from langchain_falconer.model.query_heads import SlotMaps, Words
-from langchain_falconer.model.sessions import SlotWeights, TorchSession
-from langchain_falconer.model.task_heads import Remembered
-from langchain_falconer.model.tokenization import Tokenizer, Windows
+from langchain_falconer.model.query_heads import HeadGenerator, ZeroShotEncoder
+from langchain_falconer.model.sessions import HeadWeights, TorchSession
+from langchain_falconer.model.task_heads import TaskHead
+from langchain_falconer.model.tokenization import Tokenizer, WindowSplitter
 from langchain_falconer.plan import Plan
 from langchain_falconer.records import Answers
 from langchain_falconer.settings import DEFAULT_BASE, TrainSettings
 from langchain_falconer.train.checkpoint_selection import CheckpointSelector
-from langchain_falconer.train.loop import Lesson, TrainResult, bf16_pays, fit, items_of
-from langchain_falconer.train.rehearsal import Hold, Previous, PreviousTask, joined, parted, rehearsed, start_from
+from langchain_falconer.train.loop import TrainingSet, TrainResult, bf16_pays, fit, items_of
+from langchain_falconer.train.rehearsal import (
+    DistillationLoss,
+    Previous,
+    PreviousTask,
+    joined,
+    parted,
+    rehearsed,
+    start_from,
+)
 
 UNLABELLED = 1_000
 """Texts that nobody annotated, as many as are worth their time."""
@@ -75,19 +83,21 @@ def train_proxy(
     _check_every_step(plan, examples)
     previous = base if isinstance(base, Previous) else None
     tasks = previous.tasks if previous else ()
-    start = _Start(plan, base, settings, passage_chars)
-    cut = partial(items_of, Windows(start.tokenizer, start.max_tokens))
+    start = _WarmStart(plan, base, settings, passage_chars)
+    cut = partial(items_of, WindowSplitter(start.tokenizer, start.max_tokens))
     old = cut(rehearsed(start.memory, tasks, passage_chars))
     old_texts = cut(_unanswered((text for one in tasks for text in one.unlabelled), passage_chars))
-    lesson = Lesson(cut(examples), (old, old_texts), start.holds, taught=start.is_taught)
+    lesson = TrainingSet(cut(examples), (old, old_texts), start.regularizers, taught=start.is_taught)
     texts = cut(_unanswered(unlabelled, passage_chars))
     second = replace(lesson, again=(*lesson.again, texts))
 
     tell = _teller(on_step, lesson.steps(settings) + (second.steps(settings) if texts else 0))
     learnt = start.learn(lesson, development, tell)
     if texts:
-        teacher = Hold(learnt.model, learnt.knows[:1])
-        learnt = start.learn(replace(second, holds=(teacher, *start.holds)), development, tell).mean(learnt)
+        teacher = DistillationLoss(learnt.model, learnt.knows[:1])
+        learnt = start.learn(replace(second, regularizers=(teacher, *start.regularizers)), development, tell).mean(
+            learnt
+        )
     manifest = start.manifest | {
         "settings": settings.model_dump(),
         "data": {
@@ -105,14 +115,14 @@ def train_proxy(
 
 
 @dataclass(frozen=True)
-class _Learnt:
+class _TrainedModel:
     """A network, the plans that it answers with their slots (the new one first), and how it was trained."""
 
     model: Any
-    knows: tuple[Remembered, ...]
+    knows: tuple[TaskHead, ...]
     result: TrainResult
 
-    def mean(self, teacher: _Learnt) -> _Learnt:
+    def mean(self, teacher: _TrainedModel) -> _TrainedModel:
         """The network halfway between both, which judges better than either, and how both were trained.
 
         They began alike, so that their weights may be averaged (model soups, Wortsman et al., arXiv 2203.05482).
@@ -122,12 +132,12 @@ class _Learnt:
         with torch.no_grad():
             for mine, theirs in zip(self.model.parameters(), teacher.model.parameters(), strict=True):
                 mine.lerp_(theirs, 0.5)
-        knows = tuple(Remembered(a.plan, a.slots.mean(b.slots)) for a, b in zip(self.knows, teacher.knows, strict=True))
-        return _Learnt(self.model, knows, teacher.result.then(self.result))
+        knows = tuple(TaskHead(a.plan, a.slots.mean(b.slots)) for a, b in zip(self.knows, teacher.knows, strict=True))
+        return _TrainedModel(self.model, knows, teacher.result.then(self.result))
 
 
 @dataclass(frozen=True)
-class _Start:
+class _WarmStart:
     """What training starts from: a base, or a proxy that is to remember what it knows."""
 
     plan: Plan
@@ -151,14 +161,14 @@ class _Start:
         return new_manifest(self.plan, self.base, self.passage_chars, self.max_tokens)
 
     @cached_property
-    def memory(self) -> tuple[Remembered, ...]:
+    def memory(self) -> tuple[TaskHead, ...]:
         """What is known already."""
-        return (Remembered(self.proxy.plan, self.proxy._slots), *self.proxy.memory) if self.proxy else ()
+        return (TaskHead(self.proxy.plan, self.proxy._slots), *self.proxy.memory) if self.proxy else ()
 
     @cached_property
-    def holds(self) -> tuple[Hold, ...]:
+    def regularizers(self) -> tuple[DistillationLoss, ...]:
         """What keeps it so."""
-        return (Hold(self.model, self.memory, behind=self.plan),) if self.proxy else ()
+        return (DistillationLoss(self.model, self.memory, behind=self.plan),) if self.proxy else ()
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
@@ -185,14 +195,16 @@ class _Start:
             return False
         return is_metamodel(Path(base_folder(self.base)))
 
-    def learn(self, lesson: Lesson, development: Sequence[Annotation], on_step: Callable[[float], None]) -> _Learnt:
+    def learn(
+        self, lesson: TrainingSet, development: Sequence[Annotation], on_step: Callable[[float], None]
+    ) -> _TrainedModel:
         """A network of its own that learnt the lesson, for as long as held-out annotations had nothing against it."""
         model = copy.deepcopy(self.model)
         layout = joined(self.plan, self.memory)
-        with MAKING:
+        with MODEL_INIT_LOCK:
             slots = self._slots(model, layout)
 
-        def learnt() -> tuple[SlotWeights, tuple[Remembered, ...]]:
+        def learnt() -> tuple[HeadWeights, tuple[TaskHead, ...]]:
             return parted(self.plan, self.memory, layout, _baked(model, slots))
 
         def answers() -> list[Answers]:
@@ -204,27 +216,27 @@ class _Start:
         result = fit(model, slots, layout, lesson, self.tokenizer.pad_id, self.settings, stopping.after(on_step))
         result = replace(result, selected_after=(stopping.settle(),))
         own, kept = learnt()
-        return _Learnt(model, (Remembered(self.plan, own), *kept), result)
+        return _TrainedModel(model, (TaskHead(self.plan, own), *kept), result)
 
-    def _slots(self, model: Any, layout: Layout) -> Any:
+    def _slots(self, model: Any, layout: HeadIndex) -> Any:
         """The slots that training starts from: those of a new plan from its words, remembered ones as they were."""
         import torch
 
-        from langchain_falconer.model.network import Slots
+        from langchain_falconer.model.network import QueryHeads
 
-        maps = SlotMaps.of(model)
-        vectors = Words(TorchSession(model), self.tokenizer, maps).vectors(layout)
+        maps = HeadGenerator.of(model)
+        vectors = ZeroShotEncoder(TorchSession(model), self.tokenizer, maps).vectors(layout)
         spans, options, asked = (np.zeros_like(v) if self.settings.fresh_head else v for v in vectors)
-        slots = Slots(*map(torch.from_numpy, (spans, options, asked)))
+        slots = QueryHeads(*map(torch.from_numpy, (spans, options, asked)))
         start_from(self.memory, layout, slots, maps(spans, options, asked))
         return slots
 
 
-def _baked(model: Any, slots: Any) -> SlotWeights:
+def _baked(model: Any, slots: Any) -> HeadWeights:
     import torch
 
     with torch.no_grad():
-        return SlotWeights(*(w.detach().float().contiguous().numpy().copy() for w in slots.weights(model)))
+        return HeadWeights(*(w.detach().float().contiguous().numpy().copy() for w in slots.weights(model)))
 
 
 def _teller(on_step: Callable[[int, int, float], None] | None, total: int) -> Callable[[float], None]:
@@ -248,7 +260,7 @@ def _check_every_step(plan: Plan, examples: Sequence[Example]) -> None:
         if not any(step.id in e.labels or step.id in e.spans for e in examples):
             raise ProxyError(
                 f"step '{step.id}' has no annotation to learn from; annotate more texts, "
-                "or texts for which its where holds"
+                "or texts for which its where regularizers"
             )
 
 

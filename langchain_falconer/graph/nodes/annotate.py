@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from langchain_falconer.annotate import Annotation, AnnotationReport, AnnotationStore, Annotator, recall
+from langchain_falconer.annotate import Annotation, AnnotationReport, AnnotationStore, Annotator, stored_annotations
 from langchain_falconer.errors import AnnotationError, BudgetError, FalconerError, LLMError
 from langchain_falconer.files import read_json, write_json
 from langchain_falconer.graph.context import NodeContext, Update
@@ -28,7 +28,7 @@ def annotate(state: FalconerState, context: NodeContext) -> Update:
     facts = dict(state.get("annotation", {}))
     with context.timed(state, "annotate") as seconds, context.store() as store:
         if state.get("annotations") or context.llm is None:
-            known = recall(store, plan, texts, context.source(state))
+            known = stored_annotations(store, plan, texts, context.source(state))
         else:
             known, facts = _annotated(store, plan, texts, state, context)
             if facts["stopped"]:
@@ -45,7 +45,7 @@ def _annotated(
     store: AnnotationStore, plan: Plan, texts: list[str], state: FalconerState, context: NodeContext
 ) -> tuple[list[Annotation], dict[str, Any]]:
     report = ask_llm(store, plan, texts, state, context, show=True)
-    known = recall(store, plan, texts, context.source(state))
+    known = stored_annotations(store, plan, texts, context.source(state))
     if len(known) < min(MIN_ANNOTATIONS, len(texts)):
         raise _too_few(len(known), len(texts), report.error)
     rejected, error = report.rejected_quotes, report.error
@@ -96,10 +96,10 @@ def ask_llm(
     """
     if context.llm is None:
         raise AnnotationError("nothing annotates the texts; name an LLM")
-    before, began = len(recall(store, plan, texts, context.llm.name)), time.monotonic()
+    before, began = len(stored_annotations(store, plan, texts, context.llm.name)), time.monotonic()
     annotator = Annotator(context.llm, store, plan, context.budget(store, state["run_id"]), context.settings.annotate)
     report = annotator.annotate(texts, (lambda n, total: context.emit({"done": n, "total": total})) if show else None)
-    if (fresh := len(recall(store, plan, texts, context.llm.name)) - before) > 0:
+    if (fresh := len(stored_annotations(store, plan, texts, context.llm.name)) - before) > 0:
         file = context.llm_pace_file(state)
         pace = read_json(file) or {"seconds": 0.0, "texts": 0}
         seconds = pace["seconds"] + time.monotonic() - began

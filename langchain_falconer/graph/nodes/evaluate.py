@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from langchain_falconer.annotate import recall
+from langchain_falconer.annotate import stored_annotations
 from langchain_falconer.annotate.splits import Sample, next_round
 from langchain_falconer.graph.context import NodeContext, Update
 from langchain_falconer.graph.nodes.train import measured
@@ -16,7 +16,9 @@ def evaluate(state: FalconerState, context: NodeContext) -> Update:
     proxy = Proxy.load(state["proxy"] or "")
     with context.timed(state, "evaluate") as seconds, context.store() as store:
         source = context.source(state)
-        test, development = (recall(store, plan, part, source) for part in (sample.test, sample.development))
+        test, development = (
+            stored_annotations(store, plan, part, source) for part in (sample.test, sample.development)
+        )
         quality = measured(plan, proxy, test)
         facts = quality.model_dump(mode="json") if quality else None
         proxy.update_manifest(quality=facts, annotator=source)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from langchain_falconer.annotate import Annotation, AnnotationStore, recall
+from langchain_falconer.annotate import Annotation, AnnotationStore, stored_annotations
 from langchain_falconer.corpus import Place
 from langchain_falconer.execute import Cascade, Guarantee, Run, RunReport, choose_backend
 from langchain_falconer.files import read_json, write_json
@@ -23,8 +23,8 @@ def execute(state: FalconerState, context: NodeContext) -> Update:
     settings, source, targets = context.settings.run, context.source(state), context.targets(state)
     proxy = Proxy.load(state["proxy"] or "")
     with context.timed(state, "execute") as seconds, context.store() as store:
-        known = recall(store, plan, [*sample.held_out, *sample.train], source)
-        development = recall(store, plan, sample.development, source)
+        known = stored_annotations(store, plan, [*sample.held_out, *sample.train], source)
+        development = stored_annotations(store, plan, sample.development, source)
         texts = (sample.pool + sample.held_out + sample.train)[:_BACKEND_TEXTS]
         backend = choose_backend(proxy, texts, settings.backend, development)
         run = Run(proxy, context.corpus(state), folder / "shards", settings, known, scored=targets is not None)
@@ -71,13 +71,13 @@ def _complete(
     """The rows of a run with the LLM's answers where the proxy is not confident, and the guarantee for them."""
     plan, source, is_over = context.plan(state), context.source(state), False
     rows = context.certification_sample(state)
-    annotated = {a.text: a for a in recall(store, plan, rows.values(), source)}
+    annotated = {a.text: a for a in stored_annotations(store, plan, rows.values(), source)}
 
     def ask(texts: list[str], limit: int) -> list[Annotation]:
         nonlocal is_over
         if limit and not is_over:
             is_over = ask_llm(store, plan, texts[:limit], state, context).error is not None
-        return recall(store, plan, texts, source)
+        return stored_annotations(store, plan, texts, source)
 
     drawn = {position: annotated.get(text) for position, text in rows.items()}
     cascade = Cascade(run, targets, drawn, context.folder(state) / "completed")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from langchain_falconer.annotate import Annotation, recall
+from langchain_falconer.annotate import Annotation, stored_annotations
 from langchain_falconer.annotate.class_balance import rare_label_warnings
 from langchain_falconer.errors import ProxyError
 from langchain_falconer.evaluate import Quality, evaluate_plan
@@ -38,7 +38,9 @@ def train(state: FalconerState, context: NodeContext) -> Update:
     messages = list(state.get("messages", []))
     with context.timed(state, "train") as seconds, context.store() as store:
         source = context.source(state)
-        annotated, development = (recall(store, plan, part, source) for part in (sample.train, sample.development))
+        annotated, development = (
+            stored_annotations(store, plan, part, source) for part in (sample.train, sample.development)
+        )
         unseen = [*sample.held_out, *context.certification_sample(state).values()]
         data = _TrainingSet(plan, annotated, development, sample.pool[: context.settings.unlabelled], unseen)
         path = context.home.registry.path(_name(data, context))
