@@ -31,7 +31,7 @@ TOP = 5
 PLANNING = (
     "You plan research over a large archive of texts. Given a question, name at most 4 searches that find the "
     "documents it is about, and at most 4 instructions to be carried out on every document found, each in one "
-    "sentence, such as 'Extract the company names' or 'Is this a feedback?'. They will be counted."
+    "sentence, such as 'Extract the company names' or 'Is this a complaint?'. They will be counted."
 )
 WRITING = (
     "You write a short report that answers the question from facts that were counted. Wherever you give a number, "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,11 +59,12 @@ class MiningResult:
     """
 
     summary: RunSummary
+    _addresses: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def output(self) -> Place:
         """The file of result rows, or its URL."""
-        return as_place(self.summary.output)
+        return as_place(self.summary.output, self._addresses)
 
     @property
     def plan(self) -> Plan:
@@ -379,7 +380,7 @@ class Falconer:
             connection.close()
         if "rejected" in summary:
             raise RunError(f"the plan was rejected ({summary['rejected']}); word it differently, or pass a plan")
-        return MiningResult(RunSummary.model_validate(summary))
+        return MiningResult(RunSummary.model_validate(summary), addresses)
 
     def _input(self, instruction: str, corpus: Any, texts: Sequence[str] | None) -> dict[str, Any]:
         annotations = Path(self.annotations).absolute() if self.annotations else None

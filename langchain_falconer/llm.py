@@ -19,7 +19,7 @@ from pydantic import SecretStr, ValidationError
 
 from langchain_falconer.errors import FalconerError, LLMError
 from langchain_falconer.settings import LLMSettings
-from langchain_falconer.tracing import untraced
+from langchain_falconer.tracing import llm_call
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
@@ -204,8 +204,9 @@ class LLM:
         self, ask: Callable[[Any], AIMessage], prompt: list[tuple[str, str]], schema: dict[str, Any], estimated: Usage
     ) -> Reply:
         try:
-            with untraced():
+            with llm_call(self.name) as report:
                 message = ask(prompt)
+                report(message)
         except Exception as error:
             if (cut := _unfinished(error)) is None:
                 raise

@@ -1,11 +1,16 @@
-"""Traces: a span a stage through LangChain's callbacks, with counts and names, and no text of a corpus unless asked."""
+"""Traces through LangChain's callbacks: counts, names and token usage, but no text of a corpus unless asked for."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from langchain_core.messages import AIMessage
+
+HIDDEN = "(hidden: set FALCONER_TRACE_TEXTS=1 to trace texts)"
 
 
 def with_texts() -> bool:
@@ -15,7 +20,7 @@ def with_texts() -> bool:
 
 @contextmanager
 def span(name: str) -> Iterator[dict[str, Any]]:
-    """A span in the traces of whoever called; what is put into the dictionary are its outputs."""
+    """Open a span in the traces of the caller; what is put into the dictionary are its outputs."""
     from langchain_core.runnables.config import ensure_config, get_callback_manager_for_config
 
     run = get_callback_manager_for_config(ensure_config()).on_chain_start(None, {}, name=name)
@@ -29,17 +34,56 @@ def span(name: str) -> Iterator[dict[str, Any]]:
 
 
 @contextmanager
-def untraced() -> Iterator[None]:
-    """Calls of an LLM that leave no trace of their own, for their prompts hold texts; stages tell their tokens."""
+def llm_call(name: str) -> Iterator[Callable[[AIMessage], None]]:
+    """Report one call of an LLM to the caller's callbacks, with its token usage and without its texts.
+
+    Yields a function that receives the reply. With ``FALCONER_TRACE_TEXTS`` the model reports the call itself.
+
+    Args:
+        name: Name of the LLM.
+    """
     if with_texts():
-        yield
+        yield lambda _: None
         return
+    from langchain_core.messages import HumanMessage
+    from langchain_core.runnables.config import ensure_config, get_callback_manager_for_config
+
+    manager = get_callback_manager_for_config(ensure_config())
+    (run,) = manager.on_chat_model_start({"name": name}, [[HumanMessage(HIDDEN)]], name=name)
+    replies: list[AIMessage] = []
+    try:
+        with _silenced():
+            yield replies.append
+    except BaseException as error:
+        run.on_llm_error(RuntimeError(type(error).__name__))  # its message may quote a text
+        raise
+    run.on_llm_end(_without_text(replies))
+
+
+def _without_text(replies: list[AIMessage]) -> Any:
+    from langchain_core.messages import AIMessage
+    from langchain_core.outputs import ChatGeneration, LLMResult
+
+    messages = [
+        AIMessage(HIDDEN, usage_metadata=reply.usage_metadata, response_metadata=_metadata(reply)) for reply in replies
+    ]
+    return LLMResult(generations=[[ChatGeneration(message=message) for message in messages]])
+
+
+def _metadata(reply: AIMessage) -> dict[str, Any]:
+    names = ("model_name", "model_provider", "finish_reason")
+    return {name: reply.response_metadata[name] for name in names if name in reply.response_metadata}
+
+
+@contextmanager
+def _silenced() -> Iterator[None]:
+    """Keep the model from reporting the call itself, for its prompt holds texts."""
     from langchain_core.runnables.config import var_child_runnable_config
     from langsmith import tracing_context
 
-    caller = var_child_runnable_config.set(None)
+    token = var_child_runnable_config.set(None)
     try:
         with tracing_context(enabled=False):
             yield
     finally:
-        var_child_runnable_config.reset(caller)
+        var_child_runnable_config.reset(token)

@@ -103,7 +103,7 @@ def test_steps_are_asked_where_they_apply_and_answers_land_at_exact_offsets(stor
             assert annotation.text[span.start : span.end] == span.text
     assert [plain(a) for a in report.annotations[6:]] == [{"positive": False}] * 4
     assert all(a.source == "openai:loopback" and not a.failures for a in report.annotations)
-    assert (report.failed, report.rejected_quotes, report.stopped) == (0, 0, None)
+    assert (report.failed, report.rejected_quotes, report.error) == (0, 0, None)
     assert server.calls == 5 + 3 + 6
     assert report.usage == Usage(14, 140, 70)
 
@@ -226,7 +226,7 @@ def test_a_bad_reply_is_asked_again_alone_and_then_recorded(store):
         report = annotator(server, store).annotate(BAD)
         assert sorted(len(asked(r.json)) for r in server.requests) == [1, 1, 2, 2]
         failed = report.annotations[1]
-        assert (report.failed, report.stopped) == (1, None)
+        assert (report.failed, report.error) == (1, None)
         assert "perhaps" in failed.failures["positive"]
         assert failed.failures["price"] == "not asked, because 'positive' failed"
         assert plain(failed) == {}
@@ -334,21 +334,21 @@ def test_calls_are_never_overshot(store, cap):
     with ChatServer(teacher) as server:
         report = annotator(server, store, caps={"max_calls": cap}, max_concurrency=8).annotate([*GOOD, *BAD])
         assert server.calls == cap
-        assert f"max_calls of {cap}" in report.stopped
+        assert f"max_calls of {cap}" in str(report.error)
         again = annotator(server, store, caps={"max_calls": cap}).annotate([*GOOD, *BAD])
         assert server.calls == cap
         assert again.annotations == report.annotations
         done = annotator(server, store, caps={"max_calls": 14}).annotate([*GOOD, *BAD])
-    assert (server.calls, done.stopped, done.failed) == (14, None, 0)
+    assert (server.calls, done.error, done.failed) == (14, None, 0)
 
 
 def test_tokens_are_never_overshot_and_estimates_do_not_waste_the_cap(store):
     # One call is estimated at some 1,300 tokens and takes 15: the cap leaves room for one at a time, and for all.
     with ChatServer(teacher) as server:
         report = annotator(server, store, caps={"max_tokens": 2_000}, max_concurrency=8).annotate([*GOOD, *BAD])
-        assert (server.calls, report.stopped) == (14, None)
+        assert (server.calls, report.error) == (14, None)
         report = annotator(server, store, caps={"max_tokens": 1_000}).annotate(["good news"])
-        assert (server.calls, "max_tokens" in report.stopped) == (14, True)
+        assert (server.calls, "max_tokens" in str(report.error)) == (14, True)
 
 
 def test_dollars_need_a_price(store):
@@ -360,7 +360,7 @@ def test_dollars_need_a_price(store):
             annotator(server, store, caps={"max_usd": 1})
         priced = {"usd_per_million_tokens": (1e5, 0.0), "max_output_tokens": 64}  # 20 USD a call
         report = annotator(server, store, caps={"max_usd": 100}, **priced).annotate(GOOD)
-        assert "max_usd" in report.stopped
+        assert "max_usd" in str(report.error)
         assert store.spent("run").usd == pytest.approx(20 * server.calls)
         assert 0 < store.spent("run").usd <= 100
         annotator(server, store, run="unpriced").annotate(BAD)
@@ -403,7 +403,7 @@ def test_an_llm_that_is_gone_ends_it_soon(store):
         base_url = gone
 
     report = annotator(Gone, store, max_concurrency=2).annotate(texts)
-    assert "no answer" in report.stopped
+    assert "no answer" in str(report.error)
     assert 0 < report.failed <= 12
     assert store.spent("run").calls <= 6
 
@@ -417,7 +417,7 @@ def test_an_llm_that_goes_away_is_given_three_tries_and_the_answers_stay(store):
         report = annotator(server, store, texts_per_call=1, max_concurrency=1).annotate(texts)
         assert server.calls == 7
         assert (report.failed, report.usage.calls) == (3, 4)
-        assert report.stopped
+        assert report.error
         server.reply = teacher
         assert annotator(server, store, texts_per_call=1).annotate(texts).failed == 0
     assert server.calls == 7 + 26
@@ -433,7 +433,7 @@ def test_one_text_that_the_llm_refuses_does_not_end_it(store):
 
     with ChatServer(picky) as server:
         report = annotator(server, store).annotate([*BAD, *GOOD])
-    assert (report.failed, report.stopped) == (1, None)
+    assert (report.failed, report.error) == (1, None)
     assert "too long" in report.annotations[0].failures["positive"]
     assert plain(report.annotations[1]) == {"positive": False}
 

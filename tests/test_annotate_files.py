@@ -68,7 +68,7 @@ def test_the_contract(read, name):
     assert annotation.source == "human"
     assert annotation.text == TEXT
     assert annotation.answers.spans["food"] == (Span(8, 13, "sushi"),)
-    assert given(annotation) == ({"positive": True, "topic": ["food"]}, {"food": [(8, 13)], "price": []})
+    assert given(annotation) == ({"positive": True, "topic": ("food",)}, {"food": [(8, 13)], "price": []})
 
 
 @pytest.mark.parametrize(

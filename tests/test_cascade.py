@@ -16,7 +16,7 @@ from langchain_falconer import Falconer, Plan
 from langchain_falconer.annotate import Annotation
 from langchain_falconer.corpus import open_corpus
 from langchain_falconer.errors import SettingsError
-from langchain_falconer.execute import Cascade, Run, read_rows
+from langchain_falconer.execute import Cascade, Run, check_targets, read_rows, required_annotations, target_hints
 from langchain_falconer.model import confidence_of
 from langchain_falconer.records import Answers, Label, Span
 from langchain_falconer.report import print_summary
@@ -89,7 +89,9 @@ class Job:
     def __init__(self, proxy, folder, texts=TEXTS, known=()):
         self.texts = texts
         self.folder = folder
-        self.run = Run(proxy, open_corpus(texts), folder / "shards", RunSettings(shard_texts=50), known, scored=True)
+        self.run = Run(
+            proxy, open_corpus(texts=texts), folder / "shards", RunSettings(shard_texts=50), known, scored=True
+        )
         self.report = self.run()
         self.sure = dict(zip(texts, (confidence_of(a) for a in proxy.answers(texts)), strict=True))
         self.match = {row["text"]: row["match"] for row in self.run.rows}
@@ -249,19 +251,21 @@ def test_a_corpus_of_one_class_keeps_its_promises_too(match, job, proxy, tmp_pat
 
 
 def test_targets_split_the_error_budget():
-    assert Targets(agreement=0.9).each == pytest.approx(0.95)
-    assert Targets(agreement=0.9, recall=0.9).each == pytest.approx(0.975)
-    assert Targets(agreement=0.9, recall=0.9, precision=0.9, spans=0.9, confidence=0.8).each == pytest.approx(0.95)
+    assert Targets(agreement=0.9).confidence_each == pytest.approx(0.95)
+    assert Targets(agreement=0.9, recall=0.9).confidence_each == pytest.approx(0.975)
+    assert Targets(
+        agreement=0.9, recall=0.9, precision=0.9, spans=0.9, confidence=0.8
+    ).confidence_each == pytest.approx(0.95)
 
 
 def test_what_a_sample_can_certify_is_known_before():
-    assert Targets(agreement=0.95).fewest(300, 10_000) == 59
-    assert Targets(agreement=0.95).fewest(45, 60) == 45  # of so few texts
+    assert required_annotations(Targets(agreement=0.95), 300, 10_000) == 59
+    assert required_annotations(Targets(agreement=0.95), 45, 60) == 45  # of so few texts
     with pytest.raises(SettingsError, match=r"recall of 0.9 at 0.95 confidence takes at least 29 .* and 20 are drawn"):
-        Targets(recall=0.9).fewest(20, 10_000)
-    (hint,) = Targets(recall=0.9).hints(300)
+        required_annotations(Targets(recall=0.9), 20, 10_000)
+    (hint,) = target_hints(Targets(recall=0.9), 300)
     assert "at least 29 of the 300 texts drawn for it match (10%)" in hint
-    assert Targets(agreement=0.9).hints(300) == []
+    assert target_hints(Targets(agreement=0.9), 300) == []
 
 
 CHOICE = {"id": "kind", "op": "get_label", "instruction": "Which?", "labels": ["a", "b"]}
@@ -274,9 +278,9 @@ CHOICE = {"id": "kind", "op": "get_label", "instruction": "Which?", "labels": ["
 def test_a_target_that_says_nothing_about_a_plan_is_refused(target, said):
     plan = Plan.parse({"instruction": "Sort them", "steps": [CHOICE]})
     with pytest.raises(SettingsError, match=said):
-        Targets(**{target: 0.9}).check_plan(plan)
-    Targets(**{target: 0.9}).check_plan(PLAN)
-    Targets(agreement=0.9).check_plan(plan)
+        check_targets(Targets(**{target: 0.9}), plan)
+    check_targets(Targets(**{target: 0.9}), PLAN)
+    check_targets(Targets(agreement=0.9), plan)
 
 
 def test_settings_without_a_target_are_refused():
@@ -339,13 +343,13 @@ def test_shares_and_budgets_end_the_asking_and_larger_ones_go_on(mine, tmp_path)
         calls = server.calls
         again = mine(server, targets(1), tmp_path / "home")
         assert server.calls == calls > paid + 3
-    assert all(result.guarantee["certified"] for result in (nothing, capped, whole))
+    assert all(result.guarantee.certified for result in (nothing, capped, whole))
     assert nothing.guarantee["uncertain"] == nothing.guarantee["band"] > capped.guarantee["uncertain"] > 0
-    assert whole.guarantee["answered"] == whole.guarantee["band"] == nothing.guarantee["band"]
-    assert whole.guarantee["uncertain"] == 0
+    assert whole.guarantee.answered == whole.guarantee.band == nothing.guarantee["band"]
+    assert whole.guarantee.uncertain == 0
     assert again.guarantee == whole.guarantee
-    assert whole.cost["calls"] == calls
-    assert whole.summary["run_id"] == nothing.summary["run_id"]
+    assert whole.cost.calls == calls
+    assert whole.summary.run_id == nothing.summary.run_id
 
 
 def test_a_budget_that_cannot_certify_is_refused_before_anything_is_paid(mine, tmp_path):

@@ -1,4 +1,4 @@
-"""StepStatus corpora: every format, every way in which a row or a file can be broken, and spooling."""
+"""Reading corpora: every format, every way in which a row or a file can be broken, and spooling."""
 
 from __future__ import annotations
 
@@ -59,8 +59,8 @@ def parquet(path: Path, rows: list[dict[str, Any]]) -> Path:
     return path
 
 
-def reasons(source: Any, settings: CorpusSettings = RECORD) -> list[str]:
-    return [r.reason for r in open_corpus(source, settings) if isinstance(r, BadRow)]
+def reasons(source: Any, settings: CorpusSettings = RECORD, texts: Any = None) -> list[str]:
+    return [r.reason for r in open_corpus(source, settings, texts=texts) if isinstance(r, BadRow)]
 
 
 def saved(rows: list[dict[str, Any]], folder: Path) -> Path:
@@ -123,12 +123,12 @@ def test_objects_in_memory_give_the_same_documents_and_spool_to_the_same_file(so
     assert corpus.fingerprint == open_corpus(ROWS).fingerprint
 
 
-def test_a_string_is_a_path_and_a_list_of_strings_is_texts(tmp_path: Path) -> None:
+def test_strings_are_paths_alone_and_in_lists_and_texts_are_named(tmp_path: Path) -> None:
     path = jsonl(tmp_path / "x.jsonl", "one", "two")
     wanted = [Document("0", "one"), Document("1", "two")]
     assert list(open_corpus(str(path))) == wanted
-    assert list(open_corpus(["one", "two"])) == wanted
-    assert list(open_corpus([str(path)])) == [Document("0", str(path))]
+    assert list(open_corpus(texts=["one", "two"])) == wanted
+    assert list(open_corpus([str(path)])) == wanted
     assert list(open_corpus([path])) == wanted
 
 
@@ -213,7 +213,7 @@ def test_columns_are_named_and_a_wrong_name_lists_those_there_are(tmp_path: Path
         open_corpus([{"a": "x", "b": "y"}])
 
 
-@pytest.mark.parametrize("source", [["t"], [LangChainDocument(page_content="t")], Loader()])
+@pytest.mark.parametrize("source", [[LangChainDocument(page_content="t")], Loader()])
 def test_a_text_column_named_where_there_are_none(source: Any) -> None:
     with pytest.raises(CorpusError, match="leave --text-column out"):
         open_corpus(source, CorpusSettings(text_column="text"))
@@ -291,8 +291,8 @@ def test_rows_over_the_limit_cost_no_memory(tmp_path: Path) -> None:
         tracemalloc.stop()
     assert [r.text for r in open_corpus(sheet, limit) if isinstance(r, Document)] == ["a", "b"]
     table_ = parquet(tmp_path / "x.parquet", [{"text": "x" * 100_001}, {"text": "é" * 50_000}])
-    for source in (table_, ["x" * 100_001, "é" * 50_000]):
-        bad, good = open_corpus(source, limit)
+    for corpus in (open_corpus(table_, limit), open_corpus(settings=limit, texts=["x" * 100_001, "é" * 50_000])):
+        bad, good = corpus
         assert isinstance(bad, BadRow)
         assert isinstance(good, Document)
 
@@ -372,12 +372,12 @@ def test_other_arrow_strings(tmp_path: Path, column: pa.Array) -> None:
 
 
 def test_odd_members_of_lists() -> None:
-    assert reasons(["t", None, 3, b"x"]) == [
+    assert reasons(None, RECORD, texts=["t", None, 3, b"x"]) == [
         "it is null, not a text",
         "it is a number, not a text",
         "it is a bytes, not a text",
     ]
-    assert reasons(["t", "", "  ", "\ud800"])[2].startswith("it has a lone surrogate")
+    assert reasons(None, RECORD, texts=["t", "", "  ", "\ud800"])[2].startswith("it has a lone surrogate")
     assert [
         r.where for r in open_corpus([LOADED[0], LangChainDocument(page_content="")], RECORD) if isinstance(r, BadRow)
     ] == ["document 1"]
@@ -425,7 +425,7 @@ def test_damage_in_the_middle_of_gzip(tmp_path: Path) -> None:
     ("source", "message"),
     [
         ("nowhere.jsonl", "no regular file or folder 'nowhere.jsonl'"),
-        ("a text " * 1000, "texts themselves come as a list"),
+        ("a text " * 1000, "texts="),
         ("nul\0", "no regular file or folder"),
         ("/dev/null", "no regular file or folder"),
         ([], "is empty"),
@@ -434,8 +434,8 @@ def test_damage_in_the_middle_of_gzip(tmp_path: Path) -> None:
         ({"a"}, "no corpus"),
         (b"x", "no corpus"),
         (5, "no corpus"),
-        (None, "no corpus"),
-        (["a", Path("b")], "mixes paths"),
+        (None, "either a source"),
+        ([Path("b"), 5], "mixes paths"),
         (DatasetDict(train=Dataset.from_list(ROWS), test=Dataset.from_list(ROWS)), "give one of them: train, test"),
     ],
     ids=str,
@@ -524,7 +524,9 @@ def test_the_fingerprint_follows_files_and_settings(tmp_path: Path) -> None:
     assert before != open_corpus(path, RECORD).fingerprint
     os.utime(path, ns=(1, 1))
     assert before != open_corpus(path).fingerprint
-    assert open_corpus(["a", "b"]).fingerprint == open_corpus(("a", "b")).fingerprint != open_corpus(["ab"]).fingerprint
+    fingerprint = open_corpus(texts=["a", "b"]).fingerprint
+    assert fingerprint == open_corpus(texts=("a", "b")).fingerprint
+    assert fingerprint != open_corpus(texts=["ab"]).fingerprint
 
 
 def test_spooling_gives_the_same_records_back(tmp_path: Path) -> None:
@@ -539,8 +541,8 @@ def test_spooling_gives_the_same_records_back(tmp_path: Path) -> None:
     assert materialize(source, path.parent, RECORD) == path
     assert path.stat().st_mtime_ns == stamp
     assert [one for one in path.parent.iterdir() if one.name != ".lock"] == [path]
-    only_bad = materialize(["", " "], tmp_path, RECORD)
-    assert list(open_corpus(only_bad, RECORD)) == list(open_corpus(["", " "], RECORD))
+    only_bad = materialize(["", " "], tmp_path, RECORD, is_text=True)
+    assert list(open_corpus(only_bad, RECORD)) == list(open_corpus(settings=RECORD, texts=["", " "]))
 
 
 def test_who_spools_the_same_at_once_gets_the_same_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -548,7 +550,7 @@ def test_who_spools_the_same_at_once_gets_the_same_file(tmp_path: Path, monkeypa
     monkeypatch.setattr(os, "fsync", lambda file: written.wait(20))
 
     def spooled(folder: Path) -> tuple[str, Path]:
-        path = materialize(["one", "two"], folder)
+        path = materialize(["one", "two"], folder, is_text=True)
         return open_corpus_files([path]).fingerprint, path
 
     for i in range(20):
@@ -561,16 +563,16 @@ def test_who_spools_the_same_at_once_gets_the_same_file(tmp_path: Path, monkeypa
 
 def test_a_spool_that_fails_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match="text 1: its text is empty"):
-        materialize(["a", ""], tmp_path)
+        materialize(["a", ""], tmp_path, is_text=True)
     assert not list(tmp_path.iterdir())
     (tmp_path / "file").touch()
     with pytest.raises(CorpusError, match="cannot be written"):
-        materialize(["a"], tmp_path / "file")
+        materialize(["a"], tmp_path / "file", is_text=True)
 
 
 def test_a_row_that_would_outgrow_the_limit_in_the_spool_is_bad(tmp_path: Path) -> None:
     small = CorpusSettings(max_row_bytes=40, on_bad_row="record")
-    path = materialize(["fine", "\n" * 10 + "x" * 25], tmp_path, small)
+    path = materialize(["fine", "\n" * 10 + "x" * 25], tmp_path, small, is_text=True)
     good, bad = open_corpus(path, CorpusSettings(on_bad_row="record"))
     assert good == Document("0", "fine")
     assert isinstance(bad, BadRow)

@@ -159,7 +159,7 @@ def test_mining_with_labels_trains_on_a_checkpoint_that_knows_none(tiny_cuckoo, 
 def test_mining_keeps_the_checkpoint_where_training_makes_it_worse(tiny_cuckoo, tmp_path):
     rows = [{"text": text, "spans": {"liked": loved(text)}} for text in reviews(40)]
     result = mined(plan_of(LIKED), tiny_cuckoo, rows, tmp_path, epochs=1, learning_rate=0.5)
-    assert "training made the proxy worse" in " ".join(result.summary["messages"])
+    assert "training made the proxy worse" in " ".join(result.summary.messages)
     assert result.quality.agreement.value == 1
     for row in result.rows():
         assert [(s["start"], s["end"]) for s in row["spans"]["liked"]] == loved(row["text"])

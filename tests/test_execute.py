@@ -15,7 +15,7 @@ from langchain_falconer.annotate import Annotation
 from langchain_falconer.corpus import open_corpus, open_corpus_files
 from langchain_falconer.errors import CorpusError, ProxyError, RunError, SettingsError
 from langchain_falconer.execute import (
-    AGREEMENT,
+    MIN_AGREEMENT,
     RowStatistics,
     Run,
     check_output,
@@ -264,7 +264,7 @@ def test_what_a_known_answer_leaves_open_the_proxy_decides(proxy, corpus, tmp_pa
 def test_a_backend_that_decides_alike_is_never_refused(own, name):
     choice = choose_backend(own, TEXTS, name)
     assert choice.name == own.session.name == name
-    assert choice.agreement >= AGREEMENT
+    assert choice.agreement >= MIN_AGREEMENT
     assert choice.candidates[0].refused is None
 
 
@@ -272,7 +272,7 @@ def test_auto_takes_the_fastest_that_agrees_and_remembers(own):
     choice = choose_backend(own, TEXTS)
     fit = [c for c in choice.candidates if c.refused is None]
     assert choice.name == max(fit, key=lambda c: c.texts_per_second).name
-    assert all(c.agreement >= AGREEMENT for c in fit)
+    assert all(c.agreement >= MIN_AGREEMENT for c in fit)
     again = Proxy.load(own.path)
     assert choose_backend(again, ["never measured on this"]) == choice
     assert again.session.name == choice.name
@@ -304,9 +304,9 @@ def test_a_backend_that_decides_otherwise_is_refused(own, monkeypatch):
             spans, labels = self.honest.run(ids, mask, weights)
             return spans, -labels
 
-    from langchain_falconer.execute import _backends
+    from langchain_falconer.execute import backends
 
-    monkeypatch.setattr(_backends, "OnnxSession", lambda *_: Liar(own.torch_session()))
+    monkeypatch.setattr(backends, "OnnxSession", lambda *_: Liar(own.torch_session()))
     with pytest.raises(ProxyError, match=r"onnx: only .*%.*backend='torch'"):
         choose_backend(own, TEXTS, "onnx")
 
@@ -316,7 +316,7 @@ def test_bfloat16_decides_and_scores_like_float32(own):
     exact = own.answers(TEXTS, apply_conditions=False)
     own.set_session(own.bf16_session())
     near = own.answers(TEXTS, apply_conditions=False)
-    assert share_of_equal_decisions(exact, near) >= AGREEMENT
+    assert share_of_equal_decisions(exact, near) >= MIN_AGREEMENT
     alone = [own.answers([text], apply_conditions=False)[0] for text in TEXTS]  # nothing is filled up there
     for other in (near, alone):
         off = [abs(a.labels["positive"].score - b.labels["positive"].score) for a, b in zip(exact, other, strict=True)]
@@ -371,7 +371,7 @@ def test_a_gpu_that_is_not_there_is_said(proxy):
 
 
 def test_a_backend_that_answers_annotations_worse_is_refused(own, monkeypatch):
-    from langchain_falconer.execute import _backends
+    from langchain_falconer.execute import backends
 
     class Biased:
         name = "onnx"
@@ -385,7 +385,7 @@ def test_a_backend_that_answers_annotations_worse_is_refused(own, monkeypatch):
             return (spans, -labels) if len(ids) < len(known) * 2 else (spans, labels)
 
     known = annotations(TEXTS[:3])
-    monkeypatch.setattr(_backends, "OnnxSession", Biased)
+    monkeypatch.setattr(backends, "OnnxSession", Biased)
     with pytest.raises(ProxyError, match="less than float32 against the annotations"):
         choose_backend(own, TEXTS, "onnx", known)
 
@@ -428,7 +428,7 @@ def test_a_tally_goes_through_json_and_adds_up(proxy, corpus, tmp_path):
     assert again == report.statistics
     again += report.statistics
     assert again.total == 2 * report.statistics.total
-    summary = report.statistics.summary()
+    summary = report.statistics.counts()
     found = rows(report.output)
     assert summary["labels"]["positive"]["true"] == sum(r["labels"]["positive"]["value"] for r in found)
     assert summary["spans"]["price"]["spans"] == sum(len(r["spans"].get("price", [])) for r in found)

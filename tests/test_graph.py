@@ -141,8 +141,8 @@ def test_the_proxy_learns_from_texts_that_nobody_annotated_too(settings, given, 
     result = falconer.mine(INSTRUCTION, corpus, plan=PLAN)
     data = result.proxy.manifest["data"]
     assert (data["annotations"], data["unlabelled"]) == (32, min(wanted, len(TEXTS) - 40))
-    assert result.summary["training"]["unlabelled"] == data["unlabelled"]
-    assert result.summary["rows"]["total"] == len(TEXTS) + 1
+    assert result.summary.training.unlabelled == data["unlabelled"]
+    assert result.summary.rows.total == len(TEXTS) + 1
 
 
 # ---- where it lives
@@ -220,8 +220,8 @@ def test_an_llm_plans_and_annotates_and_a_second_run_asks_nothing(settings, tmp_
         assert server.calls == calls
     assert again.output.read_bytes() == first
     assert result.plan.to_dict()["steps"] == PLAN.to_dict()["steps"]
-    assert result.cost["calls"] == calls
-    assert result.cost["input_tokens"] == 10 * calls
+    assert result.cost.calls == calls
+    assert result.cost.input_tokens == 10 * calls
     assert sum(is_planning(request.json) for request in server.requests) == 1
     texts = [t for r in server.requests if not is_planning(r.json) for t in asked(r.json).values()]
     assert len(set(texts)) == 30
@@ -252,12 +252,12 @@ def test_it_annotates_again_until_the_target_and_a_second_run_pays_nothing(setti
         again = falconer.mine(INSTRUCTION, corpus, tmp_path / "out.jsonl")
         assert server.calls == calls
     assert [e["stage"] for e in events if e.get("event") == "begin"].count("annotate") == 3
-    assert result.summary["annotations"]["rounds"] == 3
-    assert result.summary["annotations"]["train"] == 24 + 2 * 10
-    assert result.summary["annotations"]["held_out"] == 6
-    assert result.summary["guarantee"]["drawn"] == len(TEXTS) - 24 - 2 * 10 - 6
+    assert result.summary.annotations.rounds == 3
+    assert result.summary.annotations.train == 24 + 2 * 10
+    assert result.summary.annotations.held_out == 6
+    assert result.summary.guarantee.drawn == len(TEXTS) - 24 - 2 * 10 - 6
     assert again.output.read_bytes() == first
-    assert again.summary["annotations"] == result.summary["annotations"]
+    assert again.summary.annotations == result.summary.annotations
 
 
 def test_a_target_that_is_met_ends_the_annotating(settings, tmp_path):
@@ -269,8 +269,8 @@ def test_a_target_that_is_met_ends_the_annotating(settings, tmp_path):
             settings=settings.model_copy(update={"targets": Targets(agreement=0.01, annotations=10)}),
         )
         result = falconer.mine(INSTRUCTION, corpus, plan=PLAN)
-    assert result.summary["annotations"]["rounds"] == 1
-    assert result.summary["messages"] == result.summary["training"]["scarce"]
+    assert result.summary.annotations.rounds == 1
+    assert result.summary.messages == result.summary.training.scarce
 
 
 def test_answers_that_are_too_rare_to_be_learnt_are_named_with_the_fix(settings, tmp_path):
@@ -285,7 +285,7 @@ def test_answers_that_are_too_rare_to_be_learnt_are_named_with_the_fix(settings,
         result = Falconer(llm_at(server), home=tmp_path / "home", settings=settings).mine(
             INSTRUCTION, corpus, plan=PLAN
         )
-    happy, price = result.summary["messages"]
+    happy, price = result.summary.messages
     assert re.fullmatch(
         r"of 24 answers to step 'positive' that the proxy learns from, 'yes' \d times: hardly enough to learn from; "
         r"annotate more texts, or choose its threshold with --metric positive=f1",
@@ -335,7 +335,7 @@ def test_a_budget_that_is_too_small_is_an_error_and_raising_it_goes_on(settings,
             for request in server.requests
         ]
     assert len(paid) == len(set(paid))
-    assert result.cost["calls"] == len(paid)
+    assert result.cost.calls == len(paid)
 
 
 def test_a_budget_that_ends_early_leaves_the_rest_to_the_proxy_and_says_so(settings, tmp_path):
@@ -344,7 +344,7 @@ def test_a_budget_that_ends_early_leaves_the_rest_to_the_proxy_and_says_so(setti
     with ChatServer(teacher) as server:
         result = Falconer(llm_at(server), home=tmp_path / "home", settings=capped).mine(INSTRUCTION, corpus, plan=PLAN)
         assert server.calls == 20
-    assert any("annotation ended early" in message for message in result.summary["messages"])
+    assert any("annotation ended early" in message for message in result.summary.messages)
     for row in rows(result.output):
         assert ("price" in row["spans"]) is row["labels"]["positive"]["value"], row
 
@@ -368,17 +368,17 @@ def test_annotations_that_were_mended_are_read_again(settings, tmp_path):
         falconer.mine(INSTRUCTION, corpus, plan=PLAN)
     write_lines(labels, map(annotation_row, TEXTS[:40]))
     result = falconer.mine(INSTRUCTION, corpus, plan=PLAN)
-    assert result.summary["annotations"]["train"] + result.summary["annotations"]["held_out"] == 40
+    assert result.summary.annotations.train + result.summary.annotations.held_out == 40
 
 
 def test_a_corpus_that_grew_is_read_again(settings, files, given, tmp_path):
     corpus = write_corpus(tmp_path / "corpus.jsonl", TEXTS[:50])
     falconer = Falconer(annotations=given["annotations"], home=files / "home", settings=settings)
-    assert falconer.mine(INSTRUCTION, corpus, plan=PLAN).summary["rows"]["total"] == 50
+    assert falconer.mine(INSTRUCTION, corpus, plan=PLAN).summary.rows.total == 50
     write_corpus(corpus, TEXTS[:60])
     result = falconer.mine(INSTRUCTION, corpus, plan=PLAN)
-    assert result.summary["rows"]["total"] == 60
-    assert result.summary["corpus"]["documents"] == 60
+    assert result.summary.rows.total == 60
+    assert result.summary.corpus.documents == 60
 
 
 def test_rows_reports_and_frames_are_the_same_from_parquet(settings, files, given, tmp_path):
@@ -395,5 +395,5 @@ def test_texts_in_memory_are_mined_like_files(settings, files, given):
     falconer = Falconer(annotations=given["annotations"], home=files / "home", settings=settings)
     result = falconer.mine(INSTRUCTION, TEXTS[:30], plan=PLAN)
     assert [row["text"] for row in result.rows()] == TEXTS[:30]
-    assert Plan.parse(result.summary["plan"]) == PLAN
+    assert Plan.parse(result.summary.plan) == PLAN
     assert result.proxy.plan == PLAN

@@ -1,7 +1,5 @@
 """Certificates: what they allow, and, over a thousand simulated worlds a setting, that they keep their promise."""
 
-import json
-
 import numpy as np
 import pytest
 from scipy.stats import binom
@@ -23,18 +21,18 @@ def test_the_cut_is_the_score_of_the_first_failure_that_is_too_many():
     assert binom.cdf(8, 300, 0.05) <= 0.05 < binom.cdf(9, 300, 0.05)
     certificate = certify(scores, failed, 0.95)
     assert certificate.certified
-    assert certificate.cut == scores[100]  # eight failures lie above it, and more would be too many
+    assert certificate.threshold == scores[100]  # eight failures lie above it, and more would be too many
     assert not certificate.allows(scores[100])
     assert certificate.allows(np.nextafter(scores[100], 1))
     assert (certificate.n, certificate.failures) == (300, 11)
-    assert certificate.alone == pytest.approx(proportion(289, 300, 0.9).low)
-    assert Certificate.from_dict(json.loads(json.dumps(certificate.to_dict()))) == certificate
+    assert certificate.lower_bound == pytest.approx(proportion(289, 300, 0.9).low)
+    assert Certificate.model_validate_json(certificate.model_dump_json()) == certificate
 
 
 def test_few_failures_let_the_proxy_decide_everywhere():
     certificate = certify(np.full(59, 0.5), np.zeros(59), 0.95)
     assert certificate.certified
-    assert certificate.cut is None
+    assert certificate.threshold is None
     assert certificate.allows(0.0)
 
 
@@ -43,7 +41,7 @@ def test_a_sample_too_small_lets_it_decide_nowhere():
     assert not certificate.certified
     assert not certificate.allows(1.0)
     nothing = certify([], [], 0.9)
-    assert (nothing.certified, nothing.n, nothing.alone) == (False, 0, 0.0)
+    assert (nothing.certified, nothing.n, nothing.lower_bound) == (False, 0, 0.0)
 
 
 def test_equal_scores_stay_together():
@@ -51,15 +49,15 @@ def test_equal_scores_stay_together():
     failed = np.zeros(200, bool)
     failed[100:110] = True
     certificate = certify(scores, failed, 0.97)
-    assert certificate.cut == 0.5
-    assert certify(np.full(200, 0.5), failed, 0.97).cut == 0.5  # nothing is above it: all is the annotator's
+    assert certificate.threshold == 0.5
+    assert certify(np.full(200, 0.5), failed, 0.97).threshold == 0.5  # nothing is above it: all is the annotator's
 
 
 def test_what_the_annotator_declines_is_no_positive_any_more():
     """20 of 100 positives are wrong, all of them less sure than the rest: they leave, and 80 are enough."""
     scores, failed = np.arange(100) / 100, np.arange(100) < 20
-    assert certify(scores, failed, 0.97, leaving=True).certified is False
-    assert certify(scores, failed, 0.96, leaving=True).cut == pytest.approx(0.19)
+    assert certify(scores, failed, 0.97, drops_out=True).certified is False
+    assert certify(scores, failed, 0.96, drops_out=True).threshold == pytest.approx(0.19)
 
 
 def test_a_small_corpus_needs_fewer_texts():
@@ -99,7 +97,7 @@ def test_nonsense_is_refused(arguments, said):
 
 
 def allowed(certificate, scores):
-    return certificate.certified & (scores > (-np.inf if certificate.cut is None else certificate.cut))
+    return certificate.certified & (scores > (-np.inf if certificate.threshold is None else certificate.threshold))
 
 
 class World:
@@ -140,7 +138,7 @@ class World:
             (self.llm != self.proxy)[drawn],
             TARGET,
             confidence,
-            leaving=kind == "precision",
+            drops_out=kind == "precision",
             population=Population(len(open_), int(open_.sum())) if kind == "agreement" else None,
         )
 
@@ -186,7 +184,7 @@ def test_promises_are_kept(setting):
 def test_several_promises_are_kept_together(setting):
     """Each has its part of the error budget; a text is the LLM's if any promise that it bears on wants it so."""
     rng = np.random.default_rng(len(setting))
-    each = Targets(**dict.fromkeys(TARGETS, TARGET), confidence=CONFIDENCE).each
+    each = Targets(**dict.fromkeys(TARGETS, TARGET), confidence=CONFIDENCE).confidence_each
     outcomes = []
     for _ in range(WORLDS):
         world = World(rng, **SETTINGS[setting])
@@ -206,7 +204,7 @@ def test_promises_are_not_kept_by_promising_nothing():
     n, target, broken = 100_000, 0.9, 0
     for _ in range(WORLDS):
         failed = rng.random(300) < 1 - target + 10 / n
-        broken += certify(rng.random(300), failed, target, CONFIDENCE).cut is None
+        broken += certify(rng.random(300), failed, target, CONFIDENCE).threshold is None
     assert broken / WORLDS > 0.02
     assert proportion(broken, WORLDS, 0.99).low <= 1 - CONFIDENCE
 

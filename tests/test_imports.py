@@ -11,7 +11,7 @@ import pytest
 import langchain_falconer
 
 HEAVY = {"faiss", "langgraph", "onnxruntime", "optimum", "pandas", "pyarrow", "torch", "transformers"}
-ROOMS = [
+PACKAGES = [
     f"langchain_falconer.{module.name}"
     for module in pkgutil.iter_modules(langchain_falconer.__path__)
     if not module.name.startswith("_")
@@ -33,38 +33,23 @@ def test_a_heavy_name_loads_what_it_needs_when_it_is_used() -> None:
 
 
 def test_a_run_without_an_llm_needs_no_langgraph() -> None:
-    assert "langgraph" not in _loaded_by("from langchain_falconer.graph import Home, MineSettings")
+    assert "langgraph" not in _loaded_by("from langchain_falconer.graph import Home, Results")
 
 
 def test_every_public_name_resolves_and_keeps_its_name() -> None:
     for name in langchain_falconer.__all__:
-        assert getattr(langchain_falconer, name).__name__ == name
-
-
-def test_public_names_are_listed_once_and_in_order() -> None:
-    names = langchain_falconer.__all__
-    # Constants and acronyms first, then classes, then functions: as ruff sorts them.
-    assert names == sorted(set(names), key=lambda n: (not n.isupper(), not n[0].isupper(), n))
-    assert dir(langchain_falconer) == sorted(names)
+        assert name == "__version__" or getattr(langchain_falconer, name).__name__ == name
 
 
 def test_unknown_name_is_an_attribute_error() -> None:
-    with pytest.raises(AttributeError, match="'langchain_falconer' has no attribute 'Falcon'"):
+    with pytest.raises(AttributeError, match="Falcon"):
         langchain_falconer.Falcon  # noqa: B018
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_every_name_of_a_room_resolves(room: str) -> None:
-    module = importlib.import_module(room)
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_name_of_a_package_resolves(package: str) -> None:
+    module = importlib.import_module(package)
     assert all(hasattr(module, name) for name in getattr(module, "__all__", ()))
-
-
-def test_every_room_with_private_modules_says_what_is_public() -> None:
-    packages = [module for module in map(importlib.import_module, ROOMS) if hasattr(module, "__path__")]
-    assert {"langchain_falconer.plan", "langchain_falconer.proxy"} <= {module.__name__ for module in packages}
-    for module in packages:
-        if any(inner.name.startswith("_") for inner in pkgutil.iter_modules(module.__path__)):
-            assert module.__all__, module.__name__
 
 
 def _loaded_by(statement: str) -> set[str]:

@@ -308,7 +308,7 @@ def test_at_most_max_concurrency_requests_are_under_way():
     with ChatServer(reply) as server:
         llm = llm_at(server, max_concurrency=2)
         llm.complete(ASKED, SCHEMA)
-        threads = [threading.Thread(target=llm.ask, args=(ASKED, SCHEMA)) for _ in range(8)]
+        threads = [threading.Thread(target=llm.complete, args=(ASKED, SCHEMA)) for _ in range(8)]
         for thread in threads:
             thread.start()
         for thread in threads:

@@ -25,7 +25,7 @@ TCP = Path("/proc/net/tcp")
 @pytest.fixture
 def home(proxy_folder, tmp_path):
     shutil.copytree(proxy_folder, tmp_path / "home" / "proxies" / "laptops")
-    Falconer(home=tmp_path / "home").add_documents("reviews", reviews(30))
+    Falconer(home=tmp_path / "home").add_documents("reviews", texts=reviews(30))
     return tmp_path / "home"
 
 

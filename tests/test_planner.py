@@ -192,10 +192,10 @@ def test_a_blank_instruction_is_refused_before_anything_is_paid(blank):
 
 def test_the_meter_is_asked_for_planning_too():
     class Spent:
-        def before(self, estimated):
+        def reserve(self, estimated):
             raise BudgetError("no call is left")
 
-        def after(self, estimated, used):
+        def settle(self, estimated, used):
             raise AssertionError
 
     with ChatServer(lambda request: draft(step("a"))) as server, pytest.raises(BudgetError):

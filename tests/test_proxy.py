@@ -229,7 +229,7 @@ def test_a_threshold_is_chosen_for_the_metric_asked_for_and_kept(proxy_folder, t
         Annotation(t, replace(a.answers, labels={"positive": Label(True)}), "human")
         for t, a in zip(UNSEEN, annotations(UNSEEN), strict=True)
     ]
-    proxy.calibrate(all_good, {"positive": Metric.parse("recall:1")})
+    proxy.calibrate(all_good, {"positive": Metric.model_validate("recall:1")})
     point = proxy.manifest["operating_points"]["positive"]
     assert (point["recall"], point["n"], point["positives"]) == (1, len(UNSEEN), len(UNSEEN))
     assert proxy.manifest["calibration"]["thresholds"]["positive"] == point["threshold"] < 0.5
@@ -243,17 +243,17 @@ def test_a_threshold_is_chosen_for_the_metric_asked_for_and_kept(proxy_folder, t
 def test_where_no_threshold_serves_the_metric_one_half_decides(proxy_folder, tmp_path):
     proxy = Proxy.load(shutil.copytree(proxy_folder, tmp_path / "p"))
     none_good = [told(text, {"positive": False}) for text in UNSEEN]
-    proxy.calibrate(none_good, {"positive": Metric.parse("f1")})
+    proxy.calibrate(none_good, {"positive": Metric.model_validate("f1")})
     assert proxy.manifest["operating_points"] == {"positive": {"metric": "f1"}}
     assert [a.labels["positive"].value for a in proxy.answers(UNSEEN)] == list(map(is_positive, UNSEEN))
     with pytest.raises(SettingsError, match=r"step 'price' has no threshold .* this plan are 'positive'"):
-        proxy.calibrate(none_good, {"price": Metric.parse("f1")})
+        proxy.calibrate(none_good, {"price": Metric.model_validate("f1")})
 
 
 def test_any_of_has_one_threshold_for_all_its_labels(tiny_bert):
     known = [told(t, {"kind": "love" if is_positive(t) else "terrible", "tags": tags(t)}) for t in SEEN]
     proxy = train_proxy(labels_only(), known, base=tiny_bert, settings=BRIEF)
-    proxy.calibrate(known, {"tags": Metric.parse("recall:1")})
+    proxy.calibrate(known, {"tags": Metric.model_validate("recall:1")})
     for text, answers in zip(SEEN, proxy.answers(SEEN), strict=True):
         assert set(tags(text)) <= set(answers.labels["tags"].value)
 

@@ -11,12 +11,12 @@ from loopback import ChatServer, llm_at
 from langchain_falconer import Falconer, Plan, Proxy
 from langchain_falconer.errors import BudgetError, RunError, SettingsError
 from langchain_falconer.evaluate import evaluate_plan
-from langchain_falconer.graph import Costs
+from langchain_falconer.graph.costs import CostModel
 from langchain_falconer.records import Answers, Label
 from langchain_falconer.settings import MineSettings, Targets, Trust
 
 TRUST = Trust(verify=10, agreement=0.6)
-CERTIFY = Targets.model_construct(annotations=40, escalate=0.5)
+CERTIFY = Targets(agreement=0.9, annotations=40, escalate=0.5)
 
 
 @pytest.fixture
@@ -50,32 +50,32 @@ def found(result):
 
 
 def test_a_covered_question_takes_the_proxy_and_asks_nobody(trained):
-    trained.add_documents("reviews", reviews(48))
+    trained.add_documents("reviews", texts=reviews(48))
     result = trained.ask(PLAN, trained.corpus("reviews"))
-    assert result.decision["way"] == "registry"
-    assert result.decision["proxy"] == "laptops"
-    assert result.cost["calls"] == 0
-    assert result.summary["computed"] == 48
+    assert result.decision.chosen.name == "registry"
+    assert result.decision.chosen.proxy == "laptops"
+    assert result.cost.calls == 0
+    assert result.summary.computed == 48
     assert found(result) == {t: prices(t) if is_positive(t) else [] for t in reviews(48)}
 
 
 def test_one_step_of_a_trained_plan_is_covered_too_whatever_it_is_called(trained):
-    trained.add_documents("reviews", reviews(30))
+    trained.add_documents("reviews", texts=reviews(30))
     step = {**STEPS[0], "id": "liked"}
     result = trained.ask(Plan.parse({"instruction": "Who is happy?", "steps": [step]}), trained.corpus("reviews"))
-    assert result.decision["way"] == "registry"
+    assert result.decision.chosen.name == "registry"
     assert [row["labels"]["liked"]["value"] for row in result.rows()] == [is_positive(t) for t in reviews(30)]
 
 
 def test_the_same_question_again_is_the_same_answer_and_only_new_documents_are_computed(trained):
-    trained.add_documents("reviews", reviews(40))
+    trained.add_documents("reviews", texts=reviews(40))
     first = trained.ask(PLAN, trained.corpus("reviews"))
     again = trained.ask(PLAN, trained.corpus("reviews"))
-    assert again.summary["answered_before"]
+    assert again.summary.cached
     assert again.output == first.output
-    trained.add_documents("reviews", reviews(45))
+    trained.add_documents("reviews", texts=reviews(45))
     grown = trained.ask(PLAN, trained.corpus("reviews"))
-    assert grown.summary["computed"] == 5
+    assert grown.summary.computed == 5
     assert grown.result != first.result
     assert [row["text"] for row in grown.rows()] == reviews(45)
     assert list(first.rows()) == list(grown.rows())[:40]
@@ -85,16 +85,16 @@ def test_provenance_reaches_every_row(trained):
     trained.add_documents("a", [{"text": t, "url": f"https://x.example/{i}"} for i, t in enumerate(reviews(12))])
     result = trained.ask(PLAN, trained.corpus("a"))
     assert [row["metadata"]["url"] for row in result.rows()] == [f"https://x.example/{i}" for i in range(12)]
-    top = result.summary["findings"]["top"]["price"][0]
+    top = result.summary.findings.top["price"][0]
     assert top["count"] == 1
     assert list(top["sources"]) == [f"https://x.example/{int(top['value'][1:]) - 100}"]
-    example = result.summary["findings"]["examples"][0]
+    example = result.summary.findings.examples[0]
     assert example["id"] in {row["id"] for row in result.rows()}
     assert example["source"].startswith("https://x.example/")
 
 
 def test_nobody_to_ask_is_said_with_what_to_do(trained):
-    trained.add_documents("reviews", reviews(20))
+    trained.add_documents("reviews", texts=reviews(20))
     step = {"id": "a", "op": "get_label", "instruction": "Is it about fish?"}
     plan = Plan.parse({"instruction": "x", "steps": [step]})
     with pytest.raises(RunError, match="give an LLM"):
@@ -103,15 +103,15 @@ def test_nobody_to_ask_is_said_with_what_to_do(trained):
 
 def test_few_texts_are_left_to_the_llm_and_not_paid_twice(llm, server, tmp_path, settings):
     falconer = Falconer(llm, home=tmp_path, settings=settings)
-    falconer.add_documents("few", reviews(8))
+    falconer.add_documents("few", texts=reviews(8))
     result = falconer.ask(PLAN, falconer.corpus("few"), trust=TRUST)
-    assert result.decision["way"] == "llm"
+    assert result.decision.chosen.name == "llm"
     assert found(result) == {t: prices(t) if is_positive(t) else [] for t in reviews(8)}
     assert {by for row in result.rows() for by in row["decided_by"].values()} == {"llm"}
-    assert result.cost["calls"] == server.calls
-    assert result.cost["usd"] > 0
+    assert result.cost.calls == server.calls
+    assert result.cost.usd > 0
     paid = server.calls
-    falconer.add_documents("few", reviews(9))
+    falconer.add_documents("few", texts=reviews(9))
     assert len(list(falconer.ask(PLAN, falconer.corpus("few"), trust=TRUST).rows())) == 9
     assert server.calls - paid <= 2
 
@@ -119,12 +119,12 @@ def test_few_texts_are_left_to_the_llm_and_not_paid_twice(llm, server, tmp_path,
 def test_a_near_proxy_is_verified_before_it_is_trusted(proxy_folder, llm, server, tmp_path, settings):
     shutil.copytree(proxy_folder, tmp_path / "proxies" / "laptops")
     falconer = Falconer(llm, home=tmp_path, settings=settings)
-    falconer.add_documents("reviews", reviews(48, start=48))
+    falconer.add_documents("reviews", texts=reviews(48, start=48))
     result = falconer.ask(near_plan(), falconer.corpus("reviews"), trust=TRUST)
-    assert result.decision["way"] == "near"
-    assert result.decision["proxy"] == "laptops"
+    assert result.decision.chosen.name == "near"
+    assert result.decision.chosen.proxy == "laptops"
     assert result.quality.agreement.n == 10
-    assert 0 < result.cost["calls"] <= 20
+    assert 0 < result.cost.calls <= 20
     right = [row["labels"]["happy"]["value"] == is_positive(row["text"]) for row in result.rows()]
     assert all(right)
 
@@ -138,18 +138,18 @@ def test_a_near_proxy_that_disagrees_is_not_trusted_and_one_is_trained(proxy_fol
 
     server.reply = contrary
     falconer = Falconer(llm, home=tmp_path, settings=settings)
-    falconer.add_documents("reviews", reviews(60, start=50))
+    falconer.add_documents("reviews", texts=reviews(60, start=50))
     result = falconer.ask(near_plan(), falconer.corpus("reviews"), trust=TRUST)
-    assert result.decision["way"] == "train"
-    assert {way["name"] for way in result.decision["others"]} == {"near", "zero-shot"}
-    assert "too little to trust" in result.decision["others"][0]["reason"]
-    assert result.cost["calls"] == server.calls
-    assert result.summary["quality"]
+    assert result.decision.chosen.name == "train"
+    assert {way["name"] for way in result.decision.others} == {"near", "zero-shot"}
+    assert "too little to trust" in result.decision.others[0]["reason"]
+    assert result.cost.calls == server.calls
+    assert result.summary.quality
     paid = server.calls
-    falconer.add_documents("reviews", reviews(65, start=50))
+    falconer.add_documents("reviews", texts=reviews(65, start=50))
     grown = falconer.ask(near_plan(), falconer.corpus("reviews"), trust=TRUST)
-    assert grown.decision["way"] == "registry"
-    assert grown.summary["computed"] == 5
+    assert grown.decision.chosen.name == "registry"
+    assert grown.summary.computed == 5
     assert server.calls == paid
 
 
@@ -172,11 +172,11 @@ def test_a_trained_proxy_that_was_measured_good_enough_is_used_and_asks_nobody(
     shutil.copytree(proxy_folder, tmp_path / "proxies" / "laptops")
     measured(tmp_path / "proxies" / "laptops", 0.99)
     falconer = Falconer(llm, home=tmp_path, settings=settings)
-    falconer.add_documents("reviews", reviews(48))
+    falconer.add_documents("reviews", texts=reviews(48))
     result = falconer.ask(PLAN, falconer.corpus("reviews"), quality=0.9)
-    assert result.decision["way"] == "registry"
-    assert (result.target["quality"], result.target["met"]) == (0.9, True)
-    assert "99% agreement on 100 texts" in result.target["reason"]
+    assert result.decision.chosen.name == "registry"
+    assert (result.target.quality, result.target.met) == (0.9, True)
+    assert "99% agreement on 100 texts" in result.target.reason
     assert server.calls == 0
 
 
@@ -188,15 +188,15 @@ def test_one_that_was_not_is_verified_on_texts_that_it_never_saw(
     if agreement:
         measured(tmp_path / "proxies" / "laptops", agreement, by)
     falconer = Falconer(llm, home=tmp_path, settings=settings)
-    falconer.add_documents("reviews", [*reviews(48), *reviews(96, start=100)])
+    falconer.add_documents("reviews", texts=[*reviews(48), *reviews(96, start=100)])
     first = falconer.costs(PLAN, falconer.corpus("reviews"), quality=0.7, trust=Trust(verify=50)).taken
     assert (first.name, first.texts) == ("registry", 50)
     result = falconer.ask(PLAN, falconer.corpus("reviews"), quality=0.7, trust=Trust(verify=50))
-    assert result.decision["way"] == "registry"
-    assert result.target["met"]
+    assert result.decision.chosen.name == "registry"
+    assert result.target.met
     assert result.quality.agreement.n < 50  # those that it learnt from are no proof
     assert server.calls > 0
-    assert result.summary["annotations"]["source"] == "openai:loopback"
+    assert result.summary.annotations.source == "openai:loopback"
 
 
 def test_one_that_falls_short_is_not_used_and_what_is_trained_is_certified(
@@ -210,43 +210,43 @@ def test_one_that_falls_short_is_not_used_and_what_is_trained_is_certified(
 
     server.reply = contrary
     falconer = Falconer(llm, home=tmp_path, settings=settings.model_copy(update={"targets": CERTIFY}))
-    falconer.add_documents("reviews", reviews(160, start=50))
+    falconer.add_documents("reviews", texts=reviews(160, start=50))
     result = falconer.ask(PLAN, falconer.corpus("reviews"), quality=0.8, trust=TRUST)
-    assert result.decision["way"] == "train"
-    assert {way["name"] for way in result.decision["others"]} == {"registry", "zero-shot"}
-    assert result.target["met"] == (result.guarantee["certified"] and not result.guarantee["uncertain"])
-    assert result.target["reason"] == " ".join(result.guarantee["said"])
-    assert result.summary["proxy"] != str(tmp_path / "proxies" / "laptops")
+    assert result.decision.chosen.name == "train"
+    assert {way["name"] for way in result.decision.others} == {"registry", "zero-shot"}
+    assert result.target.met == (result.guarantee.certified and not result.guarantee.uncertain)
+    assert result.target.reason == " ".join(result.guarantee.said)
+    assert result.summary.proxy != str(tmp_path / "proxies" / "laptops")
 
 
 def test_without_an_llm_a_proxy_that_falls_short_is_used_and_it_is_said(trained):
     measured(trained.home.folder / "proxies" / "laptops", 0.8)
-    trained.add_documents("reviews", reviews(48))
+    trained.add_documents("reviews", texts=reviews(48))
     result = trained.ask(PLAN, trained.corpus("reviews"), quality=0.9)
-    assert result.decision["way"] == "registry"
-    assert not result.target["met"]
-    assert "80% agreement" in result.target["reason"]
-    assert "give an LLM" in result.target["reason"]
+    assert result.decision.chosen.name == "registry"
+    assert not result.target.met
+    assert "80% agreement" in result.target.reason
+    assert "give an LLM" in result.target.reason
 
 
 def test_where_no_quality_is_asked_for_a_poor_proxy_is_used_and_its_agreement_told(trained):
     measured(trained.home.folder / "proxies" / "laptops", 0.6)
-    trained.add_documents("reviews", reviews(48))
+    trained.add_documents("reviews", texts=reviews(48))
     result = trained.ask(PLAN, trained.corpus("reviews"))
     assert result.target is None
-    assert any("60% agreement" in message for message in result.summary["messages"])
+    assert any("60% agreement" in message for message in result.summary.messages)
 
 
 def test_the_llm_itself_meets_any_quality(llm, tmp_path, settings):
     falconer = Falconer(llm, home=tmp_path, settings=settings)
-    result = falconer.ask(PLAN, reviews(12), quality=0.99)
-    assert result.decision["way"] == "llm"
-    assert result.target["met"]
+    result = falconer.ask(PLAN, texts=reviews(12), quality=0.99)
+    assert result.decision.chosen.name == "llm"
+    assert result.target.met
 
 
 def test_another_llm_and_another_quality_are_another_answer(llm, server, tmp_path, settings):
     falconer = Falconer(llm, home=tmp_path, settings=settings)
-    falconer.add_documents("few", reviews(8))
+    falconer.add_documents("few", texts=reviews(8))
     first = falconer.ask(PLAN, falconer.corpus("few"))
     assert falconer.ask(PLAN, falconer.corpus("few")).result == first.result
     model = ChatOpenAI(base_url=server.base_url, api_key="test-key", model="another", max_retries=0)
@@ -259,13 +259,13 @@ def test_another_llm_and_another_quality_are_another_answer(llm, server, tmp_pat
 @pytest.mark.parametrize("quality", [0, 1, -0.5, 90])
 def test_a_quality_is_a_share(quality, trained):
     with pytest.raises(SettingsError, match="between 0 and 1"):
-        trained.ask(PLAN, reviews(3), quality=quality)
+        trained.ask(PLAN, texts=reviews(3), quality=quality)
 
 
 def test_caps_hold_for_what_is_asked_before_and_in_training_together(llm, server, tmp_path, settings):
     capped = settings.model_copy(update={"budget": settings.budget.model_copy(update={"max_calls": 3})})
     falconer = Falconer(llm, home=tmp_path, settings=capped)
-    falconer.add_documents("reviews", reviews(60))
+    falconer.add_documents("reviews", texts=reviews(60))
     with pytest.raises(BudgetError, match="max_calls"):
         falconer.ask(PLAN, falconer.corpus("reviews"), trust=TRUST)
     assert server.calls <= 3
@@ -273,7 +273,7 @@ def test_caps_hold_for_what_is_asked_before_and_in_training_together(llm, server
 
 def test_costs_are_told_before_anything_is_paid(llm, server, tmp_path, settings):
     falconer = Falconer(llm, home=tmp_path, settings=settings)
-    falconer.add_documents("reviews", reviews(60))
+    falconer.add_documents("reviews", texts=reviews(60))
     decision = falconer.costs(PLAN, falconer.corpus("reviews"), trust=TRUST)
     assert [decision.taken.name, *(way.name for way in decision.others)] == ["zero-shot", "train"]
     assert decision.break_even["texts_by_tokens"] == settings.annotations + 1
@@ -283,26 +283,26 @@ def test_costs_are_told_before_anything_is_paid(llm, server, tmp_path, settings)
 
 def test_the_cost_model_favours_training_exactly_beyond_the_break_even():
     def gain(texts):
-        costs = Costs(texts, chars=200, steps=2, annotations=300, price=(1.0, 2.0))
+        costs = CostModel(texts, chars=200, steps=2, annotations=300, price=(1.0, 2.0))
         return costs.way("llm", texts).tokens - costs.way("train", 300).tokens
 
-    costs = Costs(300, chars=200, steps=2, annotations=300)
+    costs = CostModel(300, chars=200, steps=2, annotations=300)
     assert gain(300) == 0
     assert gain(costs.break_even["texts_by_tokens"]) > 0
     at = costs.break_even["texts_by_seconds"]
     for texts, sign in ((at - 20, -1), (at + 20, 1)):
-        here = Costs(texts, chars=200, steps=2, annotations=300)
+        here = CostModel(texts, chars=200, steps=2, annotations=300)
         assert (here.way("llm", texts).seconds - here.way("train", 300).seconds) * sign > 0
 
 
 def test_a_persons_annotations_train_where_there_is_no_llm(tmp_path, settings):
     labels = write_lines(tmp_path / "labels.jsonl", map(annotation_row, reviews(30)))
     falconer = Falconer(annotations=labels, home=tmp_path / "home", settings=MineSettings.model_validate(settings))
-    falconer.add_documents("reviews", reviews(40))
-    falconer.add_documents("reviews", reviews(50))
+    falconer.add_documents("reviews", texts=reviews(40))
+    falconer.add_documents("reviews", texts=reviews(50))
     result = falconer.ask(PLAN, falconer.corpus("reviews"))
-    assert result.decision["way"] == "train"
+    assert result.decision.chosen.name == "train"
     assert [row["text"] for row in result.rows()] == reviews(50)
     assert list(falconer.mine("x", falconer.corpus("reviews"), plan=PLAN).rows()) == list(result.rows())
-    falconer.add_documents("reviews", reviews(53))
-    assert falconer.ask(PLAN, falconer.corpus("reviews")).summary["computed"] == 3
+    falconer.add_documents("reviews", texts=reviews(53))
+    assert falconer.ask(PLAN, falconer.corpus("reviews")).summary.computed == 3

@@ -73,7 +73,7 @@ def test_what_the_llm_is_asked_about_texts_is_traced_only_where_that_is_asked_fo
     with ChatServer(teacher) as server:
         llm = ChatOpenAI(base_url=server.base_url, api_key="test-key", model="loopback", max_retries=0)
         falconer = Falconer(llm, home=tmp_path, settings=settings)
-        falconer.add_documents("few", TEXTS[:4])
+        falconer.add_documents("few", texts=TEXTS[:4])
         tool = next(t for t in FalconerToolkit(falconer).get_tools() if t.name == "get_label")
         kept = Kept()
         asked_for = {"instruction": "Is the writer happy?", "corpus": "few"}
@@ -81,6 +81,24 @@ def test_what_the_llm_is_asked_about_texts_is_traced_only_where_that_is_asked_fo
         assert server.calls
     prompts = [run for run in kept.all if run.run_type in ("llm", "chat_model") and MARKER in str(run.inputs)]
     assert bool(prompts) == (asked == "1")
+    calls = [run for run in kept.all if run.run_type in ("llm", "chat_model")]
+    assert len(calls) == server.calls
+
+
+def test_usage_handlers_see_every_call(tmp_path, settings):
+    from langchain_core.callbacks import UsageMetadataCallbackHandler
+
+    with ChatServer(teacher) as server:
+        llm = ChatOpenAI(base_url=server.base_url, api_key="test-key", model="loopback", max_retries=0)
+        usage, kept = UsageMetadataCallbackHandler(), Kept()
+        graph = create_falconer_graph(llm, home=tmp_path / "home", settings=settings)
+        corpus = write_corpus(tmp_path / "c.jsonl", TEXTS)
+        state = {"instruction": INSTRUCTION, "plan": PLAN.to_dict(), "auto_approve": True, "corpus": [str(corpus)]}
+        final = graph.invoke(state, {"callbacks": [usage, kept]})
+    cost = final["summary"]["cost"]
+    (found,) = usage.usage_metadata.values()
+    assert (found["input_tokens"], found["output_tokens"]) == (cost["input_tokens"], cost["output_tokens"])
+    assert MARKER not in json.dumps([[run.inputs, run.outputs] for run in kept.all], default=str)
 
 
 def test_an_answer_of_a_tool_is_a_span_with_its_way_proxy_and_cost(proxy_folder, tmp_path):
@@ -88,12 +106,12 @@ def test_an_answer_of_a_tool_is_a_span_with_its_way_proxy_and_cost(proxy_folder,
 
     shutil.copytree(proxy_folder, tmp_path / "home" / "proxies" / "laptops")
     falconer = Falconer(home=tmp_path / "home")
-    falconer.add_documents("reviews", TEXTS)
+    falconer.add_documents("reviews", texts=TEXTS)
     tool = next(t for t in FalconerToolkit(falconer).get_tools() if t.name == "mine_corpus")
     kept = Kept()
     tool.invoke({"instruction": INSTRUCTION, "corpus": "reviews"}, {"callbacks": [kept]})
     (run,) = [run for run in kept.all if run.name == "falconer.route"]
-    assert run.outputs["way"] == "registry"
-    assert (run.outputs["proxy"], run.outputs["texts"], run.outputs["tokens"]) == ("laptops", len(TEXTS), 0)
+    assert run.outputs["strategy"] == "registry"
+    assert (run.outputs["proxy"], run.outputs["texts"]) == ("laptops", len(TEXTS))
     assert run.parent_run_id is not None
     assert MARKER not in json.dumps(run.outputs)

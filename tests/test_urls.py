@@ -63,7 +63,7 @@ def test_a_file_url_is_a_path(tmp_path):
 
 def test_a_run_from_a_url_to_a_url_gives_the_rows_of_files(proxy, memory, tmp_path):
     memory.pipe("/in.jsonl", lines(reviews(12)))
-    local = Run(proxy, open_corpus(reviews(12)), tmp_path / "a")(tmp_path / "out.parquet")
+    local = Run(proxy, open_corpus(texts=reviews(12)), tmp_path / "a")(tmp_path / "out.parquet")
     corpus, output = open_corpus("memory://in.jsonl"), as_place("memory://far/out.parquet")
     Run(proxy, corpus, tmp_path / "b", RunSettings(shard_texts=5))(output)
     assert list(read_rows(output)) == list(read_rows(local.output))
@@ -88,14 +88,14 @@ def test_mining_keeps_no_credentials(memory, settings, tmp_path, caplog):
     falconer = Falconer(annotations=labels, home=tmp_path / "home", settings=settings)
     output = f"memory://me:{SECRET}@bucket/out.parquet"
     result = falconer.mine(INSTRUCTION, SIGNED, output, plan=PLAN)
-    assert result.summary["corpus"]["sources"] == ["memory://bucket/in.jsonl"]
-    assert result.summary["output"] == str(result.output) == "memory://bucket/out.parquet"
+    assert result.summary.corpus.sources == ("memory://bucket/in.jsonl",)
+    assert result.summary.output == str(result.output) == "memory://bucket/out.parquet"
     assert [row["text"] for row in result.rows()] == reviews(40)
     kept = b"".join(file.read_bytes() for file in (tmp_path / "home").rglob("*") if file.is_file())
     written = memory.cat(f"/me:{SECRET}@bucket/out.parquet")
     assert b"memory://bucket/in.jsonl" in kept
     assert SECRET.encode() not in kept + written
-    assert SECRET not in json.dumps(result.summary) + caplog.text + repr(result.output)
+    assert SECRET not in result.summary.model_dump_json() + caplog.text + repr(result.output)
 
 
 def test_the_commands_take_urls(proxy_folder, memory, tmp_path):
@@ -175,7 +175,7 @@ def test_what_a_file_system_says_is_not_repeated(name, why, proxy, tmp_path):
     with pytest.raises(CorpusError, match=why) as caught:
         list(open_corpus(f"failing://me:{SECRET}@host/{name}.jsonl"))
     assert SECRET not in str(caught.value)
-    run = Run(proxy, open_corpus(reviews(2)), tmp_path / "shards")
+    run = Run(proxy, open_corpus(texts=reviews(2)), tmp_path / "shards")
     with pytest.raises(RunError, match="cannot write the run") as caught:
         run(as_place(f"failing://me:{SECRET}@host/{name}.parquet"))
     assert SECRET not in str(caught.value)

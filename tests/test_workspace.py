@@ -56,36 +56,36 @@ def test_files_say_which_and_rows_without_text_are_counted_with_their_reason(wor
 
 
 def test_a_stored_corpus_is_listed_and_keeps_its_fingerprint_until_it_grows(workspace):
-    workspace.add("b", ["one"])
-    workspace.add("a", ["one", "two"])
+    workspace.add("b", ["one"], is_text=True)
+    workspace.add("a", ["one", "two"], is_text=True)
     assert [(c.name, c.documents) for c in workspace.corpora()] == [("a", 2), ("b", 1)]
     before = workspace.corpus("a").fingerprint
-    workspace.add("a", ["two"])
+    workspace.add("a", ["two"], is_text=True)
     assert workspace.corpus("a").fingerprint == before
-    workspace.add("a", ["three"])
+    workspace.add("a", ["three"], is_text=True)
     assert workspace.corpus("a").fingerprint != before
     assert len(workspace.corpus("a").parts) == 2
 
 
 def test_what_a_killed_writer_left_does_not_count(workspace):
-    workspace.add("news", ["one"])
+    workspace.add("news", ["one"], is_text=True)
     (workspace.folder / "news" / "000002.jsonl").write_text('{"id": "x", "text": "half a l', "utf-8")
     assert texts(workspace.corpus("news")) == ["one"]
-    workspace.add("news", ["two"])
+    workspace.add("news", ["two"], is_text=True)
     assert texts(workspace.corpus("news")) == ["one", "two"]
 
 
 @pytest.mark.parametrize("name", ["", "..", "../x", "/etc", "a/b", "A", "a b", "a\n", "x" * 65, "é", "-a", ".hidden"])
 def test_a_name_is_never_a_path(workspace, name):
     with pytest.raises(CorpusError, match="corpus name"):
-        workspace.add(name, ["one"])
+        workspace.add(name, ["one"], is_text=True)
     with pytest.raises(CorpusError, match="corpus name"):
         workspace.corpus(name)
     assert not workspace.folder.exists()
 
 
 def test_an_unknown_corpus_is_told_with_those_there_are(workspace):
-    workspace.add("news", ["one"])
+    workspace.add("news", ["one"], is_text=True)
     with pytest.raises(CorpusError, match=r"no corpus 'nws'; there is: news"):
         workspace.corpus("nws")
     with pytest.raises(CorpusError, match="empty; give at least one text"):
@@ -97,7 +97,7 @@ def test_an_unknown_corpus_is_told_with_those_there_are(workspace):
 def test_any_texts_come_back_once_and_in_order(tmp_path_factory, batches):
     workspace = Workspace(tmp_path_factory.mktemp("any"))
     for batch in batches:
-        added = workspace.add("any", batch)
+        added = workspace.add("any", batch, is_text=True)
         assert added.added + added.duplicates + added.unreadable == len(batch)
     readable = [t for batch in batches for t in batch if t.encode("utf-8", "replace").decode() == t]
     if readable:
@@ -110,7 +110,7 @@ from pathlib import Path
 from langchain_falconer.corpus import Workspace
 me = int(sys.argv[2])
 for i in range(15):
-    Workspace(Path(sys.argv[1])).add("shared", [f"common {i}", f"own {me} {i}"])
+    Workspace(Path(sys.argv[1])).add("shared", [f"common {i}", f"own {me} {i}"], is_text=True)
 """
 
 

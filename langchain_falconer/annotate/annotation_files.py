@@ -104,8 +104,8 @@ class _Row:
             self._check_step(name, of, SpanStep)
         labels = {name: self._label(name, value) for name, value in (values or {}).items() if value is not None}
         spans: dict[str, tuple[Span, ...]] = {}
-        here = Answers(labels, spans)
         for step in self.plan.children(of) if of else self.plan.top_level:
+            here = Answers(labels, spans)
             if isinstance(step, LabelStep) or found is None or (self.shared is not None and step.id not in self.shared):
                 continue
             if step.id in found:
@@ -115,7 +115,7 @@ class _Row:
             inner = None if at is None else replace(at, labels=labels, spans=spans)
             if holds(self.plan, step.where, here if at is None else outer, inner):
                 spans[step.id] = ()
-        return here
+        return Answers(labels, spans)
 
     def _object(self, given: Mapping[str, Any], key: str) -> dict[str, Any] | None:
         value = given.get(key)

@@ -486,7 +486,7 @@ def _look(given: Place) -> list[_Found]:
     if not is_file:
         shown = str(given) if len(str(given)) <= 120 else f"{str(given)[:120]}…"
         raise CorpusError(
-            f"there is no regular file or folder '{shown}'; check the path (texts themselves come as a list)"
+            f"there is no regular file or folder '{shown}'; check the path (texts themselves are passed as texts=[…])"
         )
     return _file_at(path)
 

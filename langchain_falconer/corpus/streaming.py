@@ -53,7 +53,7 @@ def files_of(source: Any) -> list[Place] | None:
     if not isinstance(source, list | tuple) or not any(isinstance(item, str | Path | Url) for item in source):
         return None
     if not all(isinstance(item, str | Path | Url) for item in source):
-        raise CorpusError("the list mixes paths with other things; pass paths only, or documents only")
+        raise CorpusError("the list mixes paths with other things; pass paths only, documents only, or texts=[…]")
     return [as_place(item) for item in source]
 
 

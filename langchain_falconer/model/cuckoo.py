@@ -122,7 +122,7 @@ def ask_one_by_one(
 
 
 class _Prompted:
-    """WindowSplitter over texts, each inside the prompt that asks a question: only the text's own words can be answers."""
+    """Windows over texts, each inside the prompt that asks a question: only the text's own words can be answers."""
 
     def __init__(self, tokenizer: Tokenizer, max_tokens: int, question: str) -> None:
         self._before, self._after = (_ids(tokenizer, part) for part in (_BEFORE, _AFTER.format(question)))

@@ -14,7 +14,7 @@ from langchain_falconer.model.sessions import LABEL_SCALE
 
 SPAN_STATES = 3  # outside, begin, inside
 ReadWords = Callable[[Sequence[str]], tuple[Tensor, Tensor]]
-"""ZeroShotEncoder to ``input_ids, attention_mask``."""
+"""Words as ``input_ids, attention_mask``."""
 ScoreTexts = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """``input_ids, attention_mask`` (B, T) of texts to token scores (B, T, 3S) and label scores (B, L)."""
 

@@ -71,7 +71,7 @@ def export_sharing(model: Any, path: Path, weights: Path) -> None:
 def quantize(path: Path, to: Path) -> None:
     """Write an exported model with int8 weights, a scale a channel, through Optimum (activations as they come).
 
-    One scale a tensor would lose accuracy. QueryHeads are inputs of the graph, and stay float32.
+    One scale a tensor would lose accuracy. Query heads are inputs of the graph, and stay float32.
 
     Raises:
         ProxyError: ONNX Runtime cannot quantise this architecture.

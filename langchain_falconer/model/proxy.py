@@ -471,7 +471,7 @@ class Proxy:
         return scorer(self._windows, layout, weights)
 
     def _new_slots(self, layout: HeadIndex) -> HeadWeights:
-        """QueryHeads for a question that the proxy does not know."""
+        """Query heads for a question that the proxy does not know."""
         return repeated(self._slots, layout) if self._prompts else self._words.slots(layout)
 
     @property

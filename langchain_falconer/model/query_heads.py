@@ -44,7 +44,9 @@ class HeadGenerator:
         return cls({name: state[name].detach().float().numpy() for name in _MAPS})
 
     def __call__(self, spans: np.ndarray, options: np.ndarray, asked: np.ndarray) -> HeadWeights:
-        """QueryHeads from unit vectors: (S, d) of span questions; (L, d) of options and of the questions they answer."""
+        """Query heads from unit vectors: (S, d) of span questions; (L, d) of options and of the questions they
+        answer.
+        """
         span = self._through("span", spans).reshape(-1, self.width + 1)
         label = self._through("label", np.concatenate([options, asked], -1))
         return HeadWeights(
@@ -108,5 +110,5 @@ class ZeroShotEncoder:
         return spans, options, asked
 
     def slots(self, layout: HeadIndex) -> HeadWeights:
-        """QueryHeads made from words alone, nothing learned for them yet."""
+        """Query heads made from words alone, nothing learned for them yet."""
         return self.maps(*self.vectors(layout))

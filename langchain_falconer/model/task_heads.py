@@ -23,7 +23,7 @@ class TaskHead:
 
 
 def pack(memory: Sequence[TaskHead]) -> dict[str, np.ndarray]:
-    """TaskHead slots as arrays for a safetensors file."""
+    """Heads of earlier tasks as arrays for a safetensors file."""
     return {f"memory.{i}.{name}": a for i, old in enumerate(memory) for name, a in old.slots.arrays().items()}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, StrictBool, Tag
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, StrictBool, Tag, model_serializer
 
 Value = StrictBool | str
 
@@ -17,6 +17,11 @@ _FORMS = (
 
 class _Form(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    @model_serializer(mode="wrap")
+    def _by_alias(self, handler: Any) -> dict[str, Any]:
+        """The names of the JSON form, whoever dumps the plan: Python keeps ``in`` and ``not`` for itself."""
+        return {name.rstrip("_"): value for name, value in handler(self).items()}
 
 
 class Equals(_Form):

@@ -1,17 +1,32 @@
-"""What a plan makes of answers: which steps count (``where``), and whether the text matches."""
+"""Answers under the conditions of a plan: which steps count (``where``), and whether the text matches."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
 
 from langchain_falconer.plan.conditions import All, Any_, Atom, Condition, Equals, Exists, In, Not
 from langchain_falconer.plan.schema import Plan
 from langchain_falconer.records import Answers, Label, Span
 
 
-def holds(plan: Plan, condition: Condition | None, answers: Answers, span: Span | None = None) -> bool:
-    """Whether a condition holds given what is answered so far.
+class Holder(Protocol):
+    """An object that holds answers about a text or a span, by step id."""
+
+    @property
+    def labels(self) -> Mapping[str, Label]:
+        """Labels by step id."""
+        ...
+
+    @property
+    def spans(self) -> Mapping[str, Sequence[Any]]:
+        """Spans by step id, each a holder itself."""
+        ...
+
+
+def holds(plan: Plan, condition: Condition | None, answers: Holder, span: Holder | None = None) -> bool:
+    """Whether a condition holds given the answers so far.
 
     A comparison with a step that was not run is false. Inside an ``of`` step, comparisons with steps of the same
     span see that span's answers (``span``); elsewhere a comparison with an ``of`` step holds if it does for any span.
@@ -29,10 +44,10 @@ def holds(plan: Plan, condition: Condition | None, answers: Answers, span: Span 
             return any(_true_of(atom, labels, spans) for labels, spans in _scopes(plan, atom.step, answers, span))
 
 
-_Found = tuple[Mapping[str, Label], Mapping[str, tuple[Span, ...]]]
+_Found = tuple[Mapping[str, Label], Mapping[str, Sequence[Any]]]
 
 
-def _scopes(plan: Plan, step_id: str, answers: Answers, span: Span | None) -> list[_Found]:
+def _scopes(plan: Plan, step_id: str, answers: Holder, span: Holder | None) -> list[_Found]:
     """Where the answers of a step lie: on the text, on this span, or on every span of its parent."""
     parent = plan[step_id].of
     if parent is None:
@@ -45,7 +60,7 @@ def _scopes(plan: Plan, step_id: str, answers: Answers, span: Span | None) -> li
     return [(s.labels, s.spans) for s in holders]
 
 
-def _true_of(atom: Atom, labels: Mapping[str, Label], spans: Mapping[str, tuple[Span, ...]]) -> bool:
+def _true_of(atom: Atom, labels: Mapping[str, Label], spans: Mapping[str, Sequence[Any]]) -> bool:
     if isinstance(atom, Exists):
         return bool(spans.get(atom.step))
     if atom.step not in labels:
@@ -55,39 +70,40 @@ def _true_of(atom: Atom, labels: Mapping[str, Label], spans: Mapping[str, tuple[
     return any(w in value if isinstance(value, list | tuple) else w == value for w in wanted)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Scope:
-    """What was given about a text or a span, and where what is kept of it goes."""
+    """The answers about a text or a span, and those of them that count so far."""
 
-    given: Answers | Span
-    labels: dict[str, Label]
-    spans: dict[str, tuple[Span, ...]]
-    span: Span | None = None
+    source: Answers | Span
+    labels: dict[str, Label] = field(default_factory=dict)
+    spans: dict[str, tuple[_Scope, ...]] = field(default_factory=dict)
 
 
 def resolve(plan: Plan, answers: Answers) -> Answers:
-    """Keep the answers whose step's ``where`` holds, in the plan's order; the rest were not to be asked."""
-    top = _Scope(answers, {}, {})
-    kept = Answers(top.labels, top.spans)
+    """Return the answers whose step's ``where`` holds, in the plan's order; the other steps do not count."""
+    top = _Scope(answers)
     scopes: dict[str | None, list[_Scope]] = {None: [top]}
     for step in plan.ordered:
         for scope in scopes.get(step.of, ()):
-            if not holds(plan, step.where, kept, scope.span):
+            if not holds(plan, step.where, top, scope if scope is not top else None):
                 continue
-            if step.id in scope.given.labels:
-                scope.labels[step.id] = scope.given.labels[step.id]
-            elif step.id in scope.given.spans:
-                inner = [_inner_scope(span) for span in scope.given.spans[step.id]]
-                scope.spans[step.id] = tuple(i.span for i in inner if i.span)
+            if step.id in scope.source.labels:
+                scope.labels[step.id] = scope.source.labels[step.id]
+            elif step.id in scope.source.spans:
+                inner = tuple(map(_Scope, scope.source.spans[step.id]))
+                scope.spans[step.id] = inner
                 scopes.setdefault(step.id, []).extend(inner)
-    return replace(kept, none_prob={k: v for k, v in answers.none_prob.items() if k in kept.spans})
+    none_prob = {step: p for step, p in answers.none_prob.items() if step in top.spans}
+    return Answers(top.labels, {step: tuple(map(_span, inner)) for step, inner in top.spans.items()}, none_prob)
 
 
-def _inner_scope(span: Span) -> _Scope:
-    """A scope for the steps of a span; the kept span shares its dictionaries, so that later steps fill it in."""
-    labels: dict[str, Label] = {}
-    spans: dict[str, tuple[Span, ...]] = {}
-    return _Scope(span, labels, spans, replace(span, labels=labels, spans=spans))
+def _span(scope: _Scope) -> Span:
+    """The span of a scope, with the answers about it that count."""
+    span = scope.source
+    assert isinstance(span, Span)
+    if not (span.labels or span.spans):
+        return span
+    return replace(span, labels=scope.labels, spans={s: tuple(map(_span, inner)) for s, inner in scope.spans.items()})
 
 
 def matches(plan: Plan, answers: Answers) -> bool:
@@ -97,6 +113,6 @@ def matches(plan: Plan, answers: Answers) -> bool:
     """
     return any(
         bool(labels[step.id].value) if step.id in labels else bool(spans.get(step.id))
-        for step in plan.sinks
+        for step in plan.outputs
         for labels, spans in _scopes(plan, step.id, answers, None)
     )

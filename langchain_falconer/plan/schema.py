@@ -5,10 +5,11 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -22,8 +23,11 @@ from pydantic import (
     model_validator,
 )
 
-from langchain_falconer.errors import PlanError
-from langchain_falconer.plan.conditions import Condition, Exists, In, atoms, depth
+from langchain_falconer.errors import PlanError, PlanIssue
+from langchain_falconer.plan.conditions import Atom, Condition, Exists, In, atoms, depth
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 StepId = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}$")]
 Instruction = Annotated[str, Field(min_length=1, max_length=4_000)]
@@ -161,47 +165,68 @@ class Plan(_Part):
 
     @classmethod
     def parse(cls, data: str | bytes | Mapping[str, Any] | Plan) -> Plan:
-        """A plan from JSON text or a mapping; :class:`PlanError` says in one sentence which step to mend."""
+        """Read a plan from JSON text or a mapping.
+
+        Raises:
+            PlanError: The plan is not valid; ``issues`` lists every fault with its step and field.
+        """
         if isinstance(data, Plan):
             return data
         try:
             if isinstance(data, str | bytes):
                 data = json.loads(data)
         except (ValueError, RecursionError) as error:
-            raise PlanError(f"the plan is not JSON: {error}") from None
+            raise PlanError(f"the plan is not JSON: {error}") from error
         try:
             return cls.model_validate(data)
         except ValidationError as error:
-            raise PlanError(_sentence(error, data)) from None
-        except RecursionError:
-            raise PlanError("the plan nests conditions too deeply; flatten its where") from None
+            issues = _issues(error, data)
+            more = f" (and {len(issues) - 1} more)" if len(issues) > 1 else ""
+            raise PlanError(f"{issues[0].message}{more}", issues) from error
+        except RecursionError as error:
+            raise PlanError("the plan nests conditions too deeply; flatten its where") from error
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Plan:
+        """Return a validated copy, so that nothing derived from the old steps remains."""
+        return type(self).model_validate({**dict(self), **(update or {})})
 
     @model_validator(mode="after")
-    def _holds_together(self) -> Plan:
-        ids = [step.id for step in self.steps]
-        if twice := next((i for i in ids if ids.count(i) > 1), None):
-            raise ValueError(f"two steps are called '{twice}'; give each its own id")
-        by_id = {step.id: step for step in self.steps}
-        for step in self.steps:
-            for name in self._references(step):
-                if name not in by_id:
-                    raise ValueError(
-                        f"step '{step.id}' refers to step '{name}', which the plan lacks{_near(name, ids)}"
-                    )
-                if name == step.id:
-                    raise ValueError(f"step '{step.id}' refers to itself; let it refer to an earlier step")
-            if step.of and not isinstance(by_id[step.of], SpanStep):
-                raise ValueError(
-                    f"step '{step.id}' is of '{step.of}', which is no get_span step; name one that finds spans"
-                )
-            if step.where:
-                _check_where(step, by_id)
+    def _is_consistent(self) -> Plan:
+        if issues := [*self._id_issues(), *self._reference_issues()]:
+            raise _Inconsistent(issues)
         try:
             tuple(self._order())
         except CycleError as error:
             ring = " → ".join(reversed(error.args[1]))
-            raise ValueError(f"steps wait for each other ({ring}); remove one of these where or of") from None
+            message = f"steps wait for each other ({ring}); remove one of these where or of"
+            raise _Inconsistent([PlanIssue(message, error.args[1][0], "where")]) from error
         return self
+
+    def _id_issues(self) -> Iterator[PlanIssue]:
+        counts = Counter(step.id for step in self.steps)
+        for step_id, n in counts.items():
+            if n > 1:
+                yield PlanIssue(f"two steps are called '{step_id}'; give each its own id", step_id, "id")
+
+    def _reference_issues(self) -> Iterator[PlanIssue]:
+        by_id = {step.id: step for step in self.steps}
+        for step in self.steps:
+            field = "of" if step.of else "where"
+            names = self._references(step)
+            unknown = [name for name in names if name not in by_id]
+            for name in unknown:
+                hint = _near(name, list(by_id))
+                yield PlanIssue(f"step '{step.id}' refers to step '{name}', which the plan lacks{hint}", step.id, field)
+            if step.id in names:
+                message = f"step '{step.id}' refers to itself; let it refer to an earlier step"
+                yield PlanIssue(message, step.id, field)
+            if unknown or step.id in names:
+                continue
+            if step.of and not isinstance(by_id[step.of], SpanStep):
+                message = f"step '{step.id}' is of '{step.of}', which is not a get_span step; name one that finds spans"
+                yield PlanIssue(message, step.id, "of")
+            elif step.where:
+                yield from _where_issues(step, by_id)
 
     @staticmethod
     def _references(step: LabelStep | SpanStep) -> list[str]:
@@ -227,7 +252,7 @@ class Plan(_Part):
         return tuple(s for s in self.ordered if s.of == step_id)
 
     @property
-    def sinks(self) -> tuple[LabelStep | SpanStep, ...]:
+    def outputs(self) -> tuple[LabelStep | SpanStep, ...]:
         """The steps that no other step refers to: what the plan is after."""
         used = {name for step in self.steps for name in self._references(step)}
         return tuple(step for step in self.steps if step.id not in used)
@@ -237,7 +262,7 @@ class Plan(_Part):
         """Whether a text can fail to match: no step that the plan is after always has an answer, as a choice has."""
         return not any(
             isinstance(step, LabelStep) and step.kind == "choice" and step.where is None and step.of is None
-            for step in self.sinks
+            for step in self.outputs
         )
 
     def __getitem__(self, step_id: str) -> LabelStep | SpanStep:
@@ -270,54 +295,79 @@ def _near(name: str, known: list[str]) -> str:
     return f"; did you mean '{close[0]}'?" if close else f"; it has {', '.join(map(repr, known))}"
 
 
-def _check_where(step: LabelStep | SpanStep, by_id: Mapping[str, LabelStep | SpanStep]) -> None:
+class _Inconsistent(ValueError):
+    """Every fault of steps that are valid by themselves."""
+
+    def __init__(self, issues: list[PlanIssue]) -> None:
+        super().__init__(issues[0].message)
+        self.issues = issues
+
+
+def _where_issues(step: LabelStep | SpanStep, by_id: Mapping[str, LabelStep | SpanStep]) -> Iterator[PlanIssue]:
     assert step.where is not None
     if depth(step.where) > MAX_DEPTH:
-        raise ValueError(f"step '{step.id}': its where nests more than {MAX_DEPTH} conditions; flatten it")
+        message = f"step '{step.id}': its where nests more than {MAX_DEPTH} conditions; flatten it"
+        yield PlanIssue(message, step.id, "where")
+        return
     for atom in atoms(step.where):
-        asked = by_id[atom.step]
-        if step.of and asked.of not in (None, step.of):
-            raise ValueError(
-                f"step '{step.id}': its where names '{asked.id}', which is asked about spans of '{asked.of}', "
-                f"not of '{step.of}'; let it name a step about the text or about the same spans"
-            )
-        if isinstance(atom, Exists):
-            if not isinstance(asked, SpanStep):
-                raise ValueError(
-                    f"step '{step.id}': exists is for get_span steps; compare '{asked.id}' with equals or in"
-                )
-            continue
-        if isinstance(asked, SpanStep):
-            raise ValueError(f"step '{step.id}': '{asked.id}' finds spans; test it with \"exists\": true")
-        values: tuple[bool | str, ...] = atom.in_ if isinstance(atom, In) else (atom.equals,)
-        possible: tuple[bool | str, ...] = asked.names or (True, False)
-        for value in values:
-            if not any(value is p if isinstance(p, bool) else value == p for p in possible):
-                raise ValueError(
-                    f"step '{step.id}': '{asked.id}' never answers {json.dumps(value)}; "
-                    f"it answers {' or '.join(json.dumps(p) for p in possible[:8])}"
-                )
+        if message := _atom_fault(step, atom, by_id[atom.step]):
+            yield PlanIssue(f"step '{step.id}': {message}", step.id, "where")
 
 
-def _sentence(error: ValidationError, data: Any) -> str:
-    """The first fault of a plan as one sentence that names step and field."""
-    fault = error.errors(include_url=False)[0]
-    if fault["type"] == "value_error" and not fault["loc"]:
-        return str(fault["ctx"]["error"])
+def _atom_fault(step: LabelStep | SpanStep, atom: Atom, tested: LabelStep | SpanStep) -> str | None:
+    """The fault of a comparison with the answer of another step; None if it has none."""
+    if step.of and tested.of not in (None, step.of):
+        return (
+            f"its where names '{tested.id}', which is asked about spans of '{tested.of}', not of '{step.of}'; "
+            "let it name a step about the text or about the same spans"
+        )
+    if isinstance(atom, Exists):
+        if isinstance(tested, SpanStep):
+            return None
+        return f"exists is for get_span steps; compare '{tested.id}' with equals or in"
+    if isinstance(tested, SpanStep):
+        return f"'{tested.id}' finds spans; test it with \"exists\": true"
+    values: tuple[bool | str, ...] = atom.in_ if isinstance(atom, In) else (atom.equals,)
+    possible: tuple[bool | str, ...] = tested.names or (True, False)
+    for value in values:
+        if not any(value is p if isinstance(p, bool) else value == p for p in possible):
+            answers = " or ".join(json.dumps(p) for p in possible[:8])
+            return f"'{tested.id}' never answers {json.dumps(value)}; it answers {answers}"
+    return None
+
+
+def _issues(error: ValidationError, data: Any) -> list[PlanIssue]:
+    """Every fault that pydantic found, or that :class:`_Inconsistent` lists."""
+    issues: list[PlanIssue] = []
+    for fault in error.errors(include_url=False):
+        cause = fault.get("ctx", {}).get("error")
+        issues += cause.issues if isinstance(cause, _Inconsistent) else [_issue(fault, data)]
+    return issues
+
+
+def _issue(fault: ErrorDetails, data: Any) -> PlanIssue:
+    """A fault of pydantic's with its step and field."""
     loc = [part for part in fault["loc"] if part not in ("get_label", "get_span")]
+    step: str | None = None
     where = ""
     if len(loc) >= 2 and loc[0] == "steps" and isinstance(loc[1], int):
-        step = data["steps"][loc[1]]
-        name = step.get("id") if isinstance(step, Mapping) else None
-        where, loc = (f"step '{name}': " if isinstance(name, str) else f"step {loc[1] + 1}: "), loc[2:]
+        given = data["steps"][loc[1]]
+        name = given.get("id") if isinstance(given, Mapping) else None
+        step = name if isinstance(name, str) else str(loc[1] + 1)
+        where, loc = (f"step '{name}': " if isinstance(name, str) else f"step {step}: "), loc[2:]
     field = ".".join(str(part) for part in loc if not (isinstance(part, str) and part[:1].isupper()))
+    return PlanIssue(_sentence(fault, loc, where, field), step, field.partition(".")[0] or None)
+
+
+def _sentence(fault: ErrorDetails, loc: list[Any], where: str, field: str) -> str:
+    """A fault as one sentence that names step and field."""
     if fault["type"] == "recursion_loop" or len(loc) > MAX_DEPTH:
         return f"{where}its where nests more than {MAX_DEPTH} conditions; flatten it"
     if fault["type"] == "extra_forbidden":
-        known = (
-            ["id", "op", "instruction", "labels", "multi_label", "where", "of"] if where else ["instruction", "steps"]
+        step_fields = ["id", "op", "instruction", "labels", "multi_label", "where", "of"]
+        return (
+            f"{where}unknown field '{field}'{_near(str(loc[-1]), step_fields if where else ['instruction', 'steps'])}"
         )
-        return f"{where}unknown field '{field}'{_near(str(loc[-1]), known)}"
     if fault["type"] == "missing":
         return f"{where}the field '{field}' is missing"
     message = str(fault["ctx"]["error"]) if fault["type"] == "value_error" else fault["msg"]

@@ -84,7 +84,7 @@ class Regularizer(Protocol):
 class TrainingSet:
     """What to learn.
 
-    An epoch regularizers all ``new`` items, and from each pool in ``again`` as many, drawn afresh. ``taught`` says that the
+    An epoch holds all ``new`` items, and from each pool in ``again`` as many, drawn afresh. ``taught`` says that the
     network knows how to follow questions.
     """
 

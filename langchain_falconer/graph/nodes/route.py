@@ -27,7 +27,12 @@ def route(state: FalconerState, context: NodeContext) -> Update:
             return {"summary": cached.model_dump(mode="json"), "routing": {"next": "end"}}
         router = Router(context, plan, dataset, options, bool(state.get("annotations")))
         chosen = router.choose(state)
-        trace |= {"strategy": chosen.strategy.name, "proxy": chosen.strategy.proxy}
+        trace |= {
+            "strategy": chosen.strategy.name,
+            "proxy": chosen.strategy.proxy,
+            "texts": router.stats.documents,
+            "result": result,
+        }
         routing = {
             "result": result,
             "decision": router.decision(chosen.strategy).model_dump(mode="json"),
