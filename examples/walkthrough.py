@@ -42,7 +42,7 @@ def main(falconer: Falconer | None = None) -> list[str]:
 
     # The cheapest way that can be trusted is taken: here, of two texts, the LLM itself.
     result = falconer.ask(plan, falconer.corpus("reviews"))
-    print(result.decision["way"] if result.decision else "", result.cost["calls"], "calls")
+    print(result.decision.chosen.name if result.decision else "", result.cost.calls, "calls")
     for row in result.rows():
         print(row["metadata"]["url"], row["labels"], row["spans"])
 

@@ -111,7 +111,8 @@ def create_deep_research(falconer: Falconer, search: Search | None = None, archi
             except FalconerError as error:
                 results.append({"question": question, "error": str(error)})
                 continue
-            results.append({"question": question, "result": result.result, "decision": result.decision["way"]})
+            strategy = result.decision.chosen.name if result.decision else None
+            results.append({"question": question, "result": result.result, "decision": strategy})
             facts += [{"key": f"F{len(facts) + i}", **fact} for i, fact in enumerate(_facts(question, result), start=1)]
         return {"results": results, "facts": facts}
 
@@ -142,25 +143,25 @@ def _ask(falconer: Falconer, system: str, user: str, schema: dict[str, Any]) -> 
 
 def _facts(question: str, result: MiningResult) -> Iterator[dict[str, Any]]:
     """What was counted, each number with the arguments of ``read_results`` that give its rows."""
-    rows = result.summary["rows"]
+    rows, findings = result.summary.rows, result.summary.findings
     one = {"result": result.result}
-    yield {"number": rows["total"], "what": "documents looked at", "rows": one}
+    yield {"number": rows.total, "what": "documents looked at", "rows": one}
     yield {
-        "number": rows["matched"],
+        "number": rows.matched,
         "what": f"documents that match: {question}",
         "rows": {**one, "only_matches": True},
     }
     asked = {step.id for step in result.plan.top_level}
-    for step, counts in rows["labels"].items():
+    for step, counts in rows.labels.items():
         for value, number in list(counts.items())[: TOP if step in asked else 0]:
             what = f"documents where '{result.plan[step].instruction}' is {value}"
             yield {"number": number, "what": what, "rows": {**one, "step": step, "value": value}}
-    for step, top in result.summary["findings"]["top"].items():
-        if step in rows["spans"]:
-            for found in top[:TOP]:
-                what = f"mentions of {found['value']!r} ({result.plan[step].instruction})"
-                about = {"step": step, "value": found["value"], "count_by": step}
-                yield {"number": found["count"], "what": what, "rows": {**one, **about}}
+    for step, top in findings.top.items() if findings else ():
+        if step in rows.spans:
+            for value in top[:TOP]:
+                what = f"mentions of {value.value!r} ({result.plan[step].instruction})"
+                about = {"step": step, "value": value.value, "count_by": step}
+                yield {"number": value.count, "what": what, "rows": {**one, **about}}
 
 
 def _linked(text: str, facts: dict[str, dict[str, Any]], results: list[dict[str, Any]]) -> str:

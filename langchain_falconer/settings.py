@@ -140,7 +140,13 @@ class Metric(Settings):
         if not isinstance(value, str):
             return value
         name, _, bound = value.partition(":")
-        return {"name": name, "at_least": bound or None}
+        try:
+            at_least = float(bound) if bound else None
+        except ValueError:
+            at_least = -1.0
+        if name not in ("f1", "precision", "recall") or not (at_least is None or 0 < at_least <= 1):
+            raise ValueError(f"'{value}' is not a metric; use f1, precision:P or recall:R, with P and R in (0, 1]")
+        return {"name": name, "at_least": at_least}
 
     @model_validator(mode="after")
     def _has_bound(self) -> Metric:

@@ -18,6 +18,13 @@ from langchain_falconer.model import Proxy
 from langchain_falconer.settings import MineSettings, TrainSettings
 from langchain_falconer.train import train_proxy
 
+
+@pytest.fixture(autouse=True)
+def _default_home(tmp_path_factory, monkeypatch):
+    """Tests that name no home use one of their own, never the person's."""
+    monkeypatch.setenv("FALCONER_HOME", str(tmp_path_factory.mktemp("default-home")))
+
+
 _SENTENCES = [*laptops.reviews(30), "Is this a positive review? Extract the price of every laptop."]
 _SIZE = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
 TRAIN = TrainSettings(epochs=30, learning_rate=5e-3)

@@ -121,7 +121,7 @@ def test_three_questions_over_many_posts(posts, tiny_bert, tmp_path, settings):
     assert all(len(m.content.encode()) / 3 <= MAX_TOKENS for m in told)
     assert calls[0] == calls[-1] > 0, "only the first question is paid for"
     answers = [m.artifact for m in told[::2]]
-    assert [a["decision"]["way"] for a in answers[1:]] == ["registry", "registry"]
+    assert [a["decision"]["strategy"] for a in answers[1:]] == ["registry", "registry"]
     for answer, read in zip(answers, told[1::2], strict=True):
         rows = list(read_rows(falconer.home.folder / "results" / f"{answer['result']}.parquet"))
         assert answer["rows"] == len(rows) == len(set(posts))

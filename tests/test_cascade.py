@@ -19,7 +19,7 @@ from langchain_falconer.errors import SettingsError
 from langchain_falconer.execute import Cascade, Run, check_targets, read_rows, required_annotations, target_hints
 from langchain_falconer.model import confidence_of
 from langchain_falconer.records import Answers, Label, Span
-from langchain_falconer.report import print_summary
+from langchain_falconer.report import RunSummary, print_summary
 from langchain_falconer.settings import BudgetSettings, MineSettings, RunSettings, Targets
 
 KINDS = ("agreement", "recall", "precision", "spans")
@@ -141,7 +141,7 @@ def test_what_is_certified_is_reached_by_asking_about_what_is_doubtful(kind, job
     rows, guarantee = job.complete(Targets(**{kind: 0.96}, escalate=1), drawn)
     assert guarantee.certified
     assert alone < 0.96 <= job.reached(kind, rows)
-    assert guarantee.band == guarantee.answered == len(job.asked) > 0
+    assert guarantee.below_threshold == guarantee.escalated == len(job.asked) > 0
     assert (guarantee.uncertain, guarantee.drawn, guarantee.texts) == (0, 240, 480)
     assert not any("uncertain" in row for row in rows)
     matches = {"recall": [False], "precision": [True]}.get(kind, [True, False])
@@ -171,13 +171,13 @@ def test_what_nobody_decided_for_sure_is_marked(job):
     share = (len(band) // 2) / len(TEXTS)
     rows, guarantee = job.complete(Targets(agreement=0.95, escalate=share), drawn)
     assert job.asked == band[: len(band) // 2]
-    assert (guarantee.band, guarantee.answered) == (whole.band, len(job.asked))
+    assert (guarantee.below_threshold, guarantee.escalated) == (whole.below_threshold, len(job.asked))
     marked = [row for row in rows if row.get("uncertain")]
     assert guarantee.uncertain == len(marked) > 0
     assert [row["text"] for row in marked] == band[len(job.asked) :]
     assert {by for row in marked for by in row["decided_by"].values()} == {"proxy"}
     assert guarantee.certificates == whole.certificates
-    assert f"{len(marked)} texts are marked uncertain" in " ".join(guarantee.to_dict()["said"])
+    assert f"{len(marked)} texts are marked uncertain" in " ".join(guarantee.statements)
     as_parquet, _ = job.complete(Targets(agreement=0.95, escalate=share), drawn, "out.parquet")
     assert as_parquet == rows
 
@@ -197,7 +197,7 @@ def test_what_cannot_be_certified_costs_nothing_and_nothing_is_said_to_be_sure(j
     assert not guarantee.certified
     assert job.asked == []
     assert guarantee.uncertain == sum("uncertain" in row for row in rows) == len(TEXTS) - 40
-    why, marked = guarantee.to_dict()["said"]
+    why, marked = guarantee.statements
     assert "not certified" in why
     assert "at least 59" in why
     assert f"{guarantee.uncertain} texts are marked uncertain" in marked
@@ -231,7 +231,7 @@ def test_texts_that_repeat_are_asked_about_once_a_shard_and_counted_as_often_as_
     job = Job(proxy, tmp_path, [TEXTS[i % 80] for i in range(240)])
     rows, guarantee = job.complete(Targets(agreement=0.95, escalate=1), job.drawn(100))
     assert guarantee.drawn == 100
-    assert guarantee.answered == guarantee.band
+    assert guarantee.escalated == guarantee.below_threshold
     assert job.reached("agreement", rows) >= 0.95
 
 
@@ -284,7 +284,7 @@ def test_a_target_that_says_nothing_about_a_plan_is_refused(target, said):
 
 
 def test_settings_without_a_target_are_refused():
-    with pytest.raises(ValueError, match="confidence without a target guarantees nothing"):
+    with pytest.raises(ValueError, match="without a share"):
         Targets(confidence=0.9)
 
 
@@ -315,12 +315,12 @@ def test_mining_with_a_target(kind, mine, tmp_path):
     with ChatServer(teacher) as server:
         result = mine(server, Targets(**{kind: 0.9}, annotations=120, escalate=1))
     rows, guarantee = list(result.rows()), result.guarantee
-    assert guarantee["certified"]
+    assert guarantee.certified
     assert reached(kind, rows, truth) >= 0.9
-    assert guarantee["uncertain"] == 0
-    assert guarantee["targets"][kind]["target"] == 0.9
-    assert any("LLM" in sentence and "0.95 confidence" in sentence for sentence in guarantee["said"])
-    assert json.loads(json.dumps(result.summary)) == result.summary
+    assert guarantee.uncertain == 0
+    assert guarantee.certificates[kind].target == 0.9
+    assert any("LLM" in sentence and "0.95 confidence" in sentence for sentence in guarantee.statements)
+    assert RunSummary.model_validate_json(result.summary.model_dump_json()) == result.summary
     html = result.report(tmp_path / "report.html").read_text("utf-8")
     assert "Guarantee" in html
     assert f"{kind} 90.0%" in html
@@ -338,14 +338,14 @@ def test_shares_and_budgets_end_the_asking_and_larger_ones_go_on(mine, tmp_path)
         paid = server.calls
         capped = mine(server, targets(1), tmp_path / "home", budget=BudgetSettings(max_calls=paid + 3))
         assert server.calls == paid + 3
-        assert capped.guarantee["uncertain"] == sum("uncertain" in row for row in capped.rows())
+        assert capped.guarantee.uncertain == sum("uncertain" in row for row in capped.rows())
         whole = mine(server, targets(1), tmp_path / "home")
         calls = server.calls
         again = mine(server, targets(1), tmp_path / "home")
         assert server.calls == calls > paid + 3
     assert all(result.guarantee.certified for result in (nothing, capped, whole))
-    assert nothing.guarantee["uncertain"] == nothing.guarantee["band"] > capped.guarantee["uncertain"] > 0
-    assert whole.guarantee.answered == whole.guarantee.band == nothing.guarantee["band"]
+    assert nothing.guarantee.uncertain == nothing.guarantee.below_threshold > capped.guarantee.uncertain > 0
+    assert whole.guarantee.escalated == whole.guarantee.below_threshold == nothing.guarantee.below_threshold
     assert whole.guarantee.uncertain == 0
     assert again.guarantee == whole.guarantee
     assert whole.cost.calls == calls

@@ -155,8 +155,8 @@ def test_parquet_of_plans_without_spans_or_without_labels(kind, tiny_bert, tmp_p
     }[kind]
     known = [Annotation(t, answers(t), "human") for t in TEXTS[:10]]
     made = train_proxy(plan, known, base=tiny_bert, settings=TrainSettings(epochs=2))
-    report = run(made, open_corpus(TEXTS[:15]), tmp_path, "out.parquet")
-    assert list(read_rows(report.output)) == rows(run(made, open_corpus(TEXTS[:15]), tmp_path).output)
+    report = run(made, open_corpus(texts=TEXTS[:15]), tmp_path, "out.parquet")
+    assert list(read_rows(report.output)) == rows(run(made, open_corpus(texts=TEXTS[:15]), tmp_path).output)
 
 
 def test_missing_shards_are_computed_again_to_the_same_bytes(proxy, corpus, tmp_path):
@@ -366,7 +366,7 @@ def test_a_gpu_that_is_not_there_is_said(proxy):
 
     if torch.cuda.is_available():
         pytest.skip("there is a GPU here")
-    with pytest.raises(ProxyError, match="no GPU here"):
+    with pytest.raises(SettingsError, match="no GPU here"):
         choose_backend(proxy, TEXTS, "cuda")
 
 
@@ -430,6 +430,6 @@ def test_a_tally_goes_through_json_and_adds_up(proxy, corpus, tmp_path):
     assert again.total == 2 * report.statistics.total
     summary = report.statistics.counts()
     found = rows(report.output)
-    assert summary["labels"]["positive"]["true"] == sum(r["labels"]["positive"]["value"] for r in found)
-    assert summary["spans"]["price"]["spans"] == sum(len(r["spans"].get("price", [])) for r in found)
-    assert sum(summary["scores"]["positive"]) == len(found)
+    assert summary.labels["positive"]["true"] == sum(r["labels"]["positive"]["value"] for r in found)
+    assert summary.spans["price"].spans == sum(len(r["spans"].get("price", [])) for r in found)
+    assert sum(summary.scores["positive"]) == len(found)

@@ -254,7 +254,7 @@ def test_it_annotates_again_until_the_target_and_a_second_run_pays_nothing(setti
     assert [e["stage"] for e in events if e.get("event") == "begin"].count("annotate") == 3
     assert result.summary.annotations.rounds == 3
     assert result.summary.annotations.train == 24 + 2 * 10
-    assert result.summary.annotations.held_out == 6
+    assert (result.summary.annotations.development, result.summary.annotations.test) == (3, 3)
     assert result.summary.guarantee.drawn == len(TEXTS) - 24 - 2 * 10 - 6
     assert again.output.read_bytes() == first
     assert again.summary.annotations == result.summary.annotations
@@ -270,7 +270,7 @@ def test_a_target_that_is_met_ends_the_annotating(settings, tmp_path):
         )
         result = falconer.mine(INSTRUCTION, corpus, plan=PLAN)
     assert result.summary.annotations.rounds == 1
-    assert result.summary.messages == result.summary.training.scarce
+    assert not any("annotation ended early" in message for message in result.summary.messages)
 
 
 def test_answers_that_are_too_rare_to_be_learnt_are_named_with_the_fix(settings, tmp_path):
@@ -298,7 +298,7 @@ def test_answers_that_are_too_rare_to_be_learnt_are_named_with_the_fix(settings,
 
 def test_a_training_that_held_out_texts_speak_against_goes_back_and_says_so(settings, tmp_path):
     """The answers that are held out say the opposite of those that are learnt."""
-    told = [{"text": text, "labels": {"happy": "love" in text}} for text in reviews(120)]
+    told = [{"text": text, "labels": {"happy": "love" in text}} for text in reviews(220)]
     plan = Plan.parse({"instruction": "x", "steps": [{"id": "happy", "op": "get_label", "instruction": "Is it good?"}]})
     slowly = TrainSettings(epochs=30, batch_size=64, learning_rate=5e-3)
     settings = settings.model_copy(update={"held_out": 0.5, "train": slowly, "unlabelled": 0})
@@ -310,12 +310,12 @@ def test_a_training_that_held_out_texts_speak_against_goes_back_and_says_so(sett
         return falconer.mine("x", write_corpus(tmp_path / "corpus.jsonl", reviews(20)), plan=plan).summary
 
     usual = mined("usual")
-    assert (usual["training"]["selected_after"], usual["messages"]) == ([1.0], [])
+    assert (usual.training.selected_after, usual.messages) == ((1.0,), ())
     (sample,) = (tmp_path / "usual").glob("runs/*/sample-0.json")
-    opposed = mined("opposed", json.loads(sample.read_text())["held_out"])
-    assert opposed["training"]["selected_after"][0] < 1
-    assert "training went on for too long" in opposed["messages"][0]
-    assert "the very ones that quality is measured on" in opposed["messages"][0]
+    opposed = mined("opposed", json.loads(sample.read_text())["development"])
+    assert opposed.training.selected_after[0] < 1
+    assert "stopped early" in opposed.messages[0]
+    assert opposed.quality.agreement.n == 55  # the test half, which chose nothing
 
 
 def test_a_budget_that_is_too_small_is_an_error_and_raising_it_goes_on(settings, tmp_path):
@@ -368,7 +368,7 @@ def test_annotations_that_were_mended_are_read_again(settings, tmp_path):
         falconer.mine(INSTRUCTION, corpus, plan=PLAN)
     write_lines(labels, map(annotation_row, TEXTS[:40]))
     result = falconer.mine(INSTRUCTION, corpus, plan=PLAN)
-    assert result.summary.annotations.train + result.summary.annotations.held_out == 40
+    assert sum(getattr(result.summary.annotations, part) for part in ("train", "development", "test")) == 40
 
 
 def test_a_corpus_that_grew_is_read_again(settings, files, given, tmp_path):
@@ -393,7 +393,7 @@ def test_rows_reports_and_frames_are_the_same_from_parquet(settings, files, give
 
 def test_texts_in_memory_are_mined_like_files(settings, files, given):
     falconer = Falconer(annotations=given["annotations"], home=files / "home", settings=settings)
-    result = falconer.mine(INSTRUCTION, TEXTS[:30], plan=PLAN)
+    result = falconer.mine(INSTRUCTION, texts=TEXTS[:30], plan=PLAN)
     assert [row["text"] for row in result.rows()] == TEXTS[:30]
     assert Plan.parse(result.summary.plan) == PLAN
     assert result.proxy.plan == PLAN

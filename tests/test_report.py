@@ -329,7 +329,8 @@ def test_a_full_report_shows_every_part(tmp_path):
     ]
     for said in (
         "18,234 of 100,000", "95% interval", "0.60% of the 40.3M", "1,551x the LLM",
-        "20,110 spans in 18,234 texts", "positive by class", "refused: agrees with float32 on 98.2%", "3 min 16 s", "$0.13",
+        "20,110 spans in 18,234 texts", "positive by class", "refused: agrees with float32 on 98.2%",
+        "3 min 16 s", "$0.13",
         "agreement 95.0%", "0.8714", "at least 85.3%", "10,000 (10.0% of all), and 2,400 (2.4%) are marked uncertain",
         "their error budgets add up to 5.0%", "recall of 0.9 is not certified: 20 of the 290 texts", "uncertain",
         "the text is empty", "screen → mood: good", "out/laptops.jsonl", "7, not found verbatim",

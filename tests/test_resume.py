@@ -97,7 +97,7 @@ def start(arguments):
     running = []
 
     def run(home, *more):
-        command = [sys.executable, "-m", "langchain_falconer.cli", *arguments(home, *more)]
+        command = [sys.executable, "-m", "langchain_falconer", *arguments(home, *more)]
         with (home / "stderr.txt").open("wb") as stderr:
             environment = os.environ | {"PYTHONPATH": str(package)}
             process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=stderr)
@@ -164,7 +164,7 @@ def test_killed_while_it_asks_for_a_guarantee_it_pays_for_the_rest_only(server, 
     calm, wild = tmp_path / "calm", tmp_path / "wild"
     target = ["--target-agreement", "0.95", "--certify", "64", "--escalate"]
     nothing_asked = run_here(calm, *target, "0")
-    assert nothing_asked["guarantee"]["answered"] == 0
+    assert nothing_asked["guarantee"]["escalated"] == 0
     (calm / "out.jsonl").unlink()
     shutil.copytree(calm, wild)
 
@@ -172,8 +172,8 @@ def test_killed_while_it_asks_for_a_guarantee_it_pays_for_the_rest_only(server, 
     summary = run_here(calm, *target, "0.05")
     undisturbed = server.questions
     assert summary["guarantee"]["certified"]
-    assert summary["guarantee"]["answered"] == 30  # a twentieth of the texts
-    assert summary["guarantee"]["uncertain"] == summary["guarantee"]["band"] - 30 > 0
+    assert summary["guarantee"]["escalated"] == 30  # a twentieth of the texts
+    assert summary["guarantee"]["uncertain"] == summary["guarantee"]["below_threshold"] - 30 > 0
 
     server.requests.clear()
     server.hold_at = 20

@@ -86,18 +86,18 @@ def test_provenance_reaches_every_row(trained):
     result = trained.ask(PLAN, trained.corpus("a"))
     assert [row["metadata"]["url"] for row in result.rows()] == [f"https://x.example/{i}" for i in range(12)]
     top = result.summary.findings.top["price"][0]
-    assert top["count"] == 1
-    assert list(top["sources"]) == [f"https://x.example/{int(top['value'][1:]) - 100}"]
+    assert top.count == 1
+    assert list(top.sources) == [f"https://x.example/{int(top.value[1:]) - 100}"]
     example = result.summary.findings.examples[0]
-    assert example["id"] in {row["id"] for row in result.rows()}
-    assert example["source"].startswith("https://x.example/")
+    assert example.id in {row["id"] for row in result.rows()}
+    assert example.source.startswith("https://x.example/")
 
 
 def test_nobody_to_ask_is_said_with_what_to_do(trained):
     trained.add_documents("reviews", texts=reviews(20))
     step = {"id": "a", "op": "get_label", "instruction": "Is it about fish?"}
     plan = Plan.parse({"instruction": "x", "steps": [step]})
-    with pytest.raises(RunError, match="give an LLM"):
+    with pytest.raises(RunError, match="name an LLM"):
         trained.ask(plan, trained.corpus("reviews"))
 
 
@@ -121,7 +121,7 @@ def test_a_near_proxy_is_verified_before_it_is_trusted(proxy_folder, llm, server
     falconer = Falconer(llm, home=tmp_path, settings=settings)
     falconer.add_documents("reviews", texts=reviews(48, start=48))
     result = falconer.ask(near_plan(), falconer.corpus("reviews"), trust=TRUST)
-    assert result.decision.chosen.name == "near"
+    assert result.decision.chosen.name == "similar"
     assert result.decision.chosen.proxy == "laptops"
     assert result.quality.agreement.n == 10
     assert 0 < result.cost.calls <= 20
@@ -141,8 +141,8 @@ def test_a_near_proxy_that_disagrees_is_not_trusted_and_one_is_trained(proxy_fol
     falconer.add_documents("reviews", texts=reviews(60, start=50))
     result = falconer.ask(near_plan(), falconer.corpus("reviews"), trust=TRUST)
     assert result.decision.chosen.name == "train"
-    assert {way["name"] for way in result.decision.others} == {"near", "zero-shot"}
-    assert "too little to trust" in result.decision.others[0]["reason"]
+    assert {way.name for way in result.decision.others} == {"similar", "zero-shot"}
+    assert "too little to trust" in result.decision.others[0].reason
     assert result.cost.calls == server.calls
     assert result.summary.quality
     paid = server.calls
@@ -163,7 +163,7 @@ def measured(folder, agreement, by="openai:loopback"):
     missed = round(100 * (1 - agreement))
     wrong = [Answers({"positive": Label(not is_positive(a.text))}) for a in told[:missed]]
     quality = evaluate_plan(PLAN, [a.answers for a in told], [*wrong, *(a.answers for a in told[missed:])])
-    Proxy.load(folder).update_manifest(quality=quality.to_dict(), annotator=by)
+    Proxy.load(folder).update_manifest(quality=quality.model_dump(mode="json"), annotator=by)
 
 
 def test_a_trained_proxy_that_was_measured_good_enough_is_used_and_asks_nobody(
@@ -189,7 +189,7 @@ def test_one_that_was_not_is_verified_on_texts_that_it_never_saw(
         measured(tmp_path / "proxies" / "laptops", agreement, by)
     falconer = Falconer(llm, home=tmp_path, settings=settings)
     falconer.add_documents("reviews", texts=[*reviews(48), *reviews(96, start=100)])
-    first = falconer.costs(PLAN, falconer.corpus("reviews"), quality=0.7, trust=Trust(verify=50)).taken
+    first = falconer.estimate(PLAN, falconer.corpus("reviews"), quality=0.7, trust=Trust(verify=50)).chosen
     assert (first.name, first.texts) == ("registry", 50)
     result = falconer.ask(PLAN, falconer.corpus("reviews"), quality=0.7, trust=Trust(verify=50))
     assert result.decision.chosen.name == "registry"
@@ -213,9 +213,9 @@ def test_one_that_falls_short_is_not_used_and_what_is_trained_is_certified(
     falconer.add_documents("reviews", texts=reviews(160, start=50))
     result = falconer.ask(PLAN, falconer.corpus("reviews"), quality=0.8, trust=TRUST)
     assert result.decision.chosen.name == "train"
-    assert {way["name"] for way in result.decision.others} == {"registry", "zero-shot"}
+    assert {way.name for way in result.decision.others} == {"registry", "zero-shot"}
     assert result.target.met == (result.guarantee.certified and not result.guarantee.uncertain)
-    assert result.target.reason == " ".join(result.guarantee.said)
+    assert result.target.reason == " ".join(result.guarantee.statements)
     assert result.summary.proxy != str(tmp_path / "proxies" / "laptops")
 
 
@@ -226,7 +226,7 @@ def test_without_an_llm_a_proxy_that_falls_short_is_used_and_it_is_said(trained)
     assert result.decision.chosen.name == "registry"
     assert not result.target.met
     assert "80% agreement" in result.target.reason
-    assert "give an LLM" in result.target.reason
+    assert "name an LLM" in result.target.reason
 
 
 def test_where_no_quality_is_asked_for_a_poor_proxy_is_used_and_its_agreement_told(trained):
@@ -253,7 +253,7 @@ def test_another_llm_and_another_quality_are_another_answer(llm, server, tmp_pat
     other = Falconer(model, home=tmp_path, settings=settings)
     answers = [other.ask(PLAN, other.corpus("few")), falconer.ask(PLAN, falconer.corpus("few"), quality=0.9)]
     assert len({first.result, *(one.result for one in answers)}) == 3
-    assert answers[0].summary["annotations"]["source"] == "openai:another"
+    assert answers[0].summary.annotations.source == "openai:another"
 
 
 @pytest.mark.parametrize("quality", [0, 1, -0.5, 90])
@@ -274,25 +274,25 @@ def test_caps_hold_for_what_is_asked_before_and_in_training_together(llm, server
 def test_costs_are_told_before_anything_is_paid(llm, server, tmp_path, settings):
     falconer = Falconer(llm, home=tmp_path, settings=settings)
     falconer.add_documents("reviews", texts=reviews(60))
-    decision = falconer.costs(PLAN, falconer.corpus("reviews"), trust=TRUST)
-    assert [decision.taken.name, *(way.name for way in decision.others)] == ["zero-shot", "train"]
-    assert decision.break_even["texts_by_tokens"] == settings.annotations + 1
-    assert decision.others[0].usd > decision.taken.usd > 0
+    decision = falconer.estimate(PLAN, falconer.corpus("reviews"), trust=TRUST)
+    assert [decision.chosen.name, *(way.name for way in decision.others)] == ["zero-shot", "train"]
+    assert decision.break_even.texts_by_tokens == settings.annotations + 1
+    assert decision.others[0].usd > decision.chosen.usd > 0
     assert server.calls == 0
 
 
 def test_the_cost_model_favours_training_exactly_beyond_the_break_even():
     def gain(texts):
         costs = CostModel(texts, chars=200, steps=2, annotations=300, price=(1.0, 2.0))
-        return costs.way("llm", texts).tokens - costs.way("train", 300).tokens
+        return costs.strategy("llm", texts).tokens - costs.strategy("train", 300).tokens
 
     costs = CostModel(300, chars=200, steps=2, annotations=300)
     assert gain(300) == 0
-    assert gain(costs.break_even["texts_by_tokens"]) > 0
-    at = costs.break_even["texts_by_seconds"]
+    assert gain(costs.break_even.texts_by_tokens) > 0
+    at = costs.break_even.texts_by_seconds
     for texts, sign in ((at - 20, -1), (at + 20, 1)):
         here = CostModel(texts, chars=200, steps=2, annotations=300)
-        assert (here.way("llm", texts).seconds - here.way("train", 300).seconds) * sign > 0
+        assert (here.strategy("llm", texts).seconds - here.strategy("train", 300).seconds) * sign > 0
 
 
 def test_a_persons_annotations_train_where_there_is_no_llm(tmp_path, settings):

@@ -110,7 +110,7 @@ def test_a_trained_proxy_labels_and_extracts_for_free(tools):
     texts = reviews(12, start=24)
     labels = call(tools["get_label"], texts=texts, instruction=POSITIVE)
     assert labels.status == "success"
-    assert labels.artifact["decision"]["way"] == "registry"
+    assert labels.artifact["decision"]["strategy"] == "registry"
     assert labels.artifact["cost"]["llm_calls"] == 0
     assert [label["value"] for label in labels.artifact["labels"]] == [is_positive(t) for t in texts]
     assert json.loads(labels.content) == labels.artifact
@@ -133,10 +133,10 @@ def test_mining_says_how_often_from_where_how_well_and_why_this_way(mined, tools
     ids = {document.id for document in tools["mine_corpus"].mine.corpus("stored")}
     assert {example["id"] for example in mined["examples"]} <= ids
     assert {example["source"] for example in mined["examples"]} == set(SITES)
-    assert mined["decision"]["way"] == "registry"
+    assert mined["decision"]["strategy"] == "registry"
     assert "/" not in mined["result"]
     again = call(tools["mine_corpus"], instruction=INSTRUCTION, corpus="stored").artifact
-    assert again["decision"]["way"] == "answered before"
+    assert again["decision"]["strategy"] == "answered before"
     assert again["result"] == mined["result"]
 
 
@@ -224,7 +224,7 @@ def test_documents_are_added_and_asked_about(tools):
         ("get_label", {"texts": ["a"], "instruction": "x", "labels": ["only"]}, ["labels"]),
         ("get_label", {"texts": ["a"], "instruction": "x", "labels": ["b", "b"]}, ["'b'"]),
         ("get_label", {"texts": ["a"], "instruction": "x", "multi_label": True}, ["multi_label needs labels"]),
-        ("get_label", {"texts": ["a", "b"], "instruction": "new?"}, ["give an LLM", f"'{POSITIVE}'"]),
+        ("get_label", {"texts": ["a", "b"], "instruction": "new?"}, ["name an LLM", f"'{POSITIVE}'"]),
         ("get_span", {"texts": ["a"], "instruction": " "}, ["instruction"]),
         ("add_documents", {"corpus": "../x", "documents": [{"text": "a"}]}, ["no corpus name"]),
         ("add_documents", {"corpus": "files", "documents": [{"text": "a"}]}, ["another corpus name"]),
@@ -233,7 +233,7 @@ def test_documents_are_added_and_asked_about(tools):
         ("add_documents", {"corpus": "x", "files": ["/etc/passwd"]}, ["no file '/etc/passwd'"]),
         ("add_documents", {"corpus": "x", "files": ["a\0b"]}, ["no file"]),
         ("add_documents", {"corpus": "x", "documents": [{"text": "  "}]}, ["blank"]),
-        ("read_results", {"result": "../../etc/passwd"}, ["no result id"]),
+        ("read_results", {"result": "../../etc/passwd"}, ["not a result id"]),
         ("read_results", {"result": "0123456789abcdef"}, ["no result '0123456789abcdef'"]),
     ],
 )
@@ -408,7 +408,7 @@ def test_without_proxy_the_llm_answers_for_a_handful_once(with_llm):
     tools, server = with_llm
     new = reviews(5, start=900)
     labels = call(tools["get_label"], texts=new, instruction="Is the writer happy?")
-    assert labels.artifact["decision"]["way"] == "llm"
+    assert labels.artifact["decision"]["strategy"] == "llm"
     assert [label["value"] for label in labels.artifact["labels"]] == [is_positive(t) for t in new]
     paid = server.calls
     assert paid > 0

@@ -22,14 +22,19 @@ app = typer.Typer(
 )
 
 
-@app.callback()
-def falconer(
-    show_version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
-) -> None:
-    """Mine a large corpus with an LLM's judgement at a small encoder's price."""
-    if show_version:
+def _print_version(show: bool) -> None:
+    if show:
         stdout.print(version("langchain-falconer"), highlight=False)
         raise typer.Exit
+
+
+@app.callback()
+def falconer(
+    show_version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_print_version)
+    ] = False,
+) -> None:
+    """Mine a large corpus with an LLM's judgement at a small encoder's price."""
 
 
 for command in (

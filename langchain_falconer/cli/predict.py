@@ -42,12 +42,13 @@ def predict(
     The same command again resumes where it was stopped.
     """
     from langchain_falconer.corpus import Document, as_place, open_corpus_files
-    from langchain_falconer.execute import Run, choose_backend
+    from langchain_falconer.execute import Run, check_run, choose_backend
     from langchain_falconer.graph import Home as HomeFolder
     from langchain_falconer.model import Proxy
     from langchain_falconer.plan import Plan
 
     settings = mine_settings(corpus=inputs.settings(), run=run.settings())
+    check_run(settings.run)
     proxy = Proxy.zero_shot(Plan.parse(read_file(proxy_path))) if proxy_path.is_file() else Proxy.load(proxy_path)
     documents = open_corpus_files(list(corpus), settings.corpus)
     first = [d.text for d in islice(documents, _BACKEND_TEXTS) if isinstance(d, Document)]

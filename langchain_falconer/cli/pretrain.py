@@ -30,8 +30,9 @@ def pretrain(
     ] = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Make a metamodel, the checkpoint that proxies start from. The same command again resumes from the last
-    checkpoint.
+    """Make a metamodel, the checkpoint that proxies start from.
+
+    The same command again resumes from the last checkpoint.
     """
     from langchain_falconer.pretrain import ANSWERS, LABELS, MARKS, SHIPPED, Recipe, askable, distil, make, markable
 

@@ -6,7 +6,7 @@ from langchain_falconer.execute.backends import (
     BackendChoice,
     Candidate,
     OpenVinoSession,
-    check_backend,
+    check_run,
     choose_backend,
     share_of_equal_decisions,
 )
@@ -31,8 +31,8 @@ __all__ = [
     "Run",
     "RunReport",
     "SpanCounts",
-    "check_backend",
     "check_output",
+    "check_run",
     "check_targets",
     "choose_backend",
     "label_names",

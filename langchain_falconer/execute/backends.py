@@ -20,7 +20,7 @@ from langchain_falconer.errors import AnnotationError, ProxyError, SettingsError
 from langchain_falconer.evaluate import evaluate_plan
 from langchain_falconer.model import FILES, HeadWeights, OnnxSession, Proxy, Session, cores
 from langchain_falconer.records import Answers, FrozenModel
-from langchain_falconer.settings import BackendName
+from langchain_falconer.settings import BackendName, RunSettings
 
 MIN_AGREEMENT = 0.99
 """Least share of decisions that a backend must have in common with torch float32."""
@@ -29,6 +29,7 @@ MAX_LOSS = 0.005
 BACKENDS = get_args(BackendName)[1:]
 NO_CUDA = "torch finds no GPU here (CUDA); choose another backend, or auto"
 NO_OPENVINO = "OpenVINO is not installed; run: pip install 'langchain-falconer[openvino]'"
+_NO_RAY = "Ray is not installed; run: pip install 'langchain-falconer[ray]', or choose the engine local"
 _SAMPLE = 192
 _REPEATS = 3
 _CACHE_VERSION = 3
@@ -67,6 +68,13 @@ class BackendChoice(FrozenModel):
     agreement: float | None = None
     candidates: tuple[Candidate, ...] = ()
     machine: str = ""
+
+
+def check_run(settings: RunSettings) -> None:
+    """Check early that backend and engine are available here. Raises ``SettingsError`` where one is not."""
+    if settings.engine == "ray" and importlib.util.find_spec("ray") is None:
+        raise SettingsError(_NO_RAY, field="run.engine")
+    check_backend(settings.backend)
 
 
 def check_backend(name: str) -> None:

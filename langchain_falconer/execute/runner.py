@@ -32,7 +32,6 @@ _N_WORKERS = 2  # one computes while the other tokenises and decodes
 
 
 Engine = Literal["local", "ray"]
-_NO_RAY = "Ray is not installed; run: pip install 'langchain-falconer[ray]', or choose the engine local"
 
 
 @dataclass(frozen=True)

@@ -64,6 +64,7 @@ class NodeContext:
             state["instruction"],
             state.get("plan"),
             self.dataset(state).fingerprint,
+            bool(state.get("annotations")),
             file_digest(state.get("annotations")),
             self.llm.name if self.llm else self.recorded,
             self.settings.model_dump(mode="json", exclude=excluded),

@@ -44,8 +44,12 @@ class HeadGenerator:
         return cls({name: state[name].detach().float().numpy() for name in _MAPS})
 
     def __call__(self, spans: np.ndarray, options: np.ndarray, asked: np.ndarray) -> HeadWeights:
-        """Query heads from unit vectors: (S, d) of span questions; (L, d) of options and of the questions they
-        answer.
+        """Make query heads from unit vectors.
+
+        Args:
+            spans: Vectors of span questions (S, d).
+            options: Vectors of label options (L, d).
+            asked: Vectors of the questions that the options answer (L, d).
         """
         span = self._through("span", spans).reshape(-1, self.width + 1)
         label = self._through("label", np.concatenate([options, asked], -1))

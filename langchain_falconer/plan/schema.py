@@ -193,13 +193,13 @@ class Plan(_Part):
     @model_validator(mode="after")
     def _is_consistent(self) -> Plan:
         if issues := [*self._id_issues(), *self._reference_issues()]:
-            raise _Inconsistent(issues)
+            raise _InconsistencyError(issues)
         try:
             tuple(self._order())
         except CycleError as error:
             ring = " → ".join(reversed(error.args[1]))
             message = f"steps wait for each other ({ring}); remove one of these where or of"
-            raise _Inconsistent([PlanIssue(message, error.args[1][0], "where")]) from error
+            raise _InconsistencyError([PlanIssue(message, error.args[1][0], "where")]) from error
         return self
 
     def _id_issues(self) -> Iterator[PlanIssue]:
@@ -295,7 +295,7 @@ def _near(name: str, known: list[str]) -> str:
     return f"; did you mean '{close[0]}'?" if close else f"; it has {', '.join(map(repr, known))}"
 
 
-class _Inconsistent(ValueError):
+class _InconsistencyError(ValueError):
     """Every fault of steps that are valid by themselves."""
 
     def __init__(self, issues: list[PlanIssue]) -> None:
@@ -310,8 +310,8 @@ def _where_issues(step: LabelStep | SpanStep, by_id: Mapping[str, LabelStep | Sp
         yield PlanIssue(message, step.id, "where")
         return
     for atom in atoms(step.where):
-        if message := _atom_fault(step, atom, by_id[atom.step]):
-            yield PlanIssue(f"step '{step.id}': {message}", step.id, "where")
+        if fault := _atom_fault(step, atom, by_id[atom.step]):
+            yield PlanIssue(f"step '{step.id}': {fault}", step.id, "where")
 
 
 def _atom_fault(step: LabelStep | SpanStep, atom: Atom, tested: LabelStep | SpanStep) -> str | None:
@@ -337,11 +337,11 @@ def _atom_fault(step: LabelStep | SpanStep, atom: Atom, tested: LabelStep | Span
 
 
 def _issues(error: ValidationError, data: Any) -> list[PlanIssue]:
-    """Every fault that pydantic found, or that :class:`_Inconsistent` lists."""
+    """Every fault that pydantic found, or that :class:`_InconsistencyError` lists."""
     issues: list[PlanIssue] = []
     for fault in error.errors(include_url=False):
         cause = fault.get("ctx", {}).get("error")
-        issues += cause.issues if isinstance(cause, _Inconsistent) else [_issue(fault, data)]
+        issues += cause.issues if isinstance(cause, _InconsistencyError) else [_issue(fault, data)]
     return issues
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from langchain_falconer.errors import PlanError, SettingsError
-from langchain_falconer.execute import check_backend, check_output
+from langchain_falconer.execute import check_output, check_run
 from langchain_falconer.graph.context import NodeContext, Update
 from langchain_falconer.graph.plan_cache import cached_plan
 from langchain_falconer.graph.state import FalconerState
@@ -30,7 +30,7 @@ def plan(state: FalconerState, context: NodeContext) -> Update:
     with context.timed(state, "plan") as seconds:
         if output := state.get("output"):
             check_output(context.place(output))
-        check_backend(context.settings.run.backend)
+        check_run(context.settings.run)
         _check_annotator(state, context)
         run_id = context.job_id(state)
         written = context.plan(state) if state.get("plan") else _written(state, context, run_id)

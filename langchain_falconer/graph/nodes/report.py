@@ -119,7 +119,7 @@ def _summary(
         backend=BackendChoice.model_validate(backend) if backend else None,
         output=output or execution["output"],
         proxy=state.get("proxy"),
-        messages=(*state.get("messages", []), *_threshold_messages(training)),
+        messages=(*state.get("messages", []), *_threshold_messages(training, context)),
     )
 
 
@@ -171,19 +171,20 @@ def _quality_target(
     return QualityTarget(quality=required, met=met, reason=reason)
 
 
-def _threshold_messages(training: dict[str, object] | None) -> list[str]:
+def _threshold_messages(training: dict[str, object] | None, context: NodeContext) -> list[str]:
     if not training:
         return []
     messages = []
     for step, point in TrainingSummary.model_validate(training).operating_points.items():
+        metric = context.settings.metrics[step]
         if point is None:
             messages.append(
-                f"step '{step}' says yes from one half on: no threshold serves its metric on the development texts; "
+                f"step '{step}' says yes from one half on: no threshold serves {metric} on the development texts; "
                 "annotate more"
             )
         else:
             messages.append(
-                f"step '{step}' says yes from a probability of {point.threshold:.2f} on: precision "
+                f"step '{step}' says yes from a probability of {point.threshold:.2f} on, for {metric}: precision "
                 f"{point.precision:.2f}, recall {point.recall:.2f} on the {point.n} development answers that it was "
                 f"chosen on ({point.positives} of them yes)"
             )

@@ -60,7 +60,7 @@ def _run(chosen: Route, router: Router, context: NodeContext) -> Update:
         router.dataset,
         context.settings.run,
         known=chosen.known,
-        on_rows=lambda n: context.emit({"done": n, "total": documents}),
+        on_rows=lambda n: context.emit({"stage": "execute", "done": n, "total": documents}),
     )
     backend = None if chosen.known else BackendChoice(name=proxy.session.name).model_dump(mode="json")
     entry = chosen.strategy.proxy
