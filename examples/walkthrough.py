@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from langchain_core.documents import Document
 
-from langchain_falconer import Falconer, LabelStep, Plan, SpanStep
+from langchain_falconer import Equals, Falconer, LabelStep, Plan, SpanStep
 
 
 def main(falconer: Falconer | None = None) -> list[str]:
@@ -26,27 +26,21 @@ def main(falconer: Falconer | None = None) -> list[str]:
         instruction="Prices from positive reviews",
         steps=(
             LabelStep(id="positive", instruction="Is this a positive review?"),
-            SpanStep.model_validate(
-                {
-                    "id": "price",
-                    "instruction": "Extract the price",
-                    "where": {"step": "positive", "equals": True},
-                }
-            ),
+            SpanStep(id="price", instruction="Extract the price", where=Equals(step="positive", equals=True)),
         ),
     )
 
-    # What would it cost? Nothing is asked for this.
-    costs = falconer.costs(plan, falconer.corpus("reviews"))
-    print(costs.taken.name, costs.taken.tokens, "tokens;", costs.break_even)
+    # What would it cost? No LLM call is made for this.
+    decision = falconer.estimate(plan, falconer.corpus("reviews"))
+    print(decision.chosen.name, decision.chosen.tokens, "tokens;", decision.break_even)
 
-    # The cheapest way that can be trusted is taken: here, of two texts, the LLM itself.
+    # The cheapest strategy that can be trusted is chosen: here, for two texts, the LLM itself.
     result = falconer.ask(plan, falconer.corpus("reviews"))
     print(result.decision.chosen.name if result.decision else "", result.cost.calls, "calls")
     for row in result.rows():
         print(row["metadata"]["url"], row["labels"], row["spans"])
 
-    # The corpus grows; what was answered is not asked again.
+    # The corpus grows; earlier answers are reused.
     falconer.add_documents(
         "reviews", [Document("Love it, a bargain at $700.", metadata={"url": "https://shop.example/3"})]
     )

@@ -37,8 +37,14 @@ from .graph import create_falconer_graph as create_falconer_graph
 from .llm import LLM as LLM
 from .llm import Usage as Usage
 from .model import Proxy as Proxy
+from .plan import All as All
+from .plan import Any_ as Any_
+from .plan import Equals as Equals
+from .plan import Exists as Exists
+from .plan import In as In
 from .plan import LabelOption as LabelOption
 from .plan import LabelStep as LabelStep
+from .plan import Not as Not
 from .plan import Plan as Plan
 from .plan import Planner as Planner
 from .plan import SpanStep as SpanStep
@@ -74,10 +80,12 @@ __version__: str
 
 __all__ = [
     "LLM",
+    "All",
     "AnnotateSettings",
     "Annotation",
     "AnnotationError",
     "Answers",
+    "Any_",
     "AskOptions",
     "BackendChoice",
     "BadRow",
@@ -90,6 +98,8 @@ __all__ = [
     "Cost",
     "Decision",
     "Document",
+    "Equals",
+    "Exists",
     "Falconer",
     "FalconerContext",
     "FalconerError",
@@ -97,6 +107,7 @@ __all__ = [
     "Findings",
     "Guarantee",
     "Home",
+    "In",
     "IngestReport",
     "LLMError",
     "LLMSettings",
@@ -106,6 +117,7 @@ __all__ = [
     "Metric",
     "MineSettings",
     "MiningResult",
+    "Not",
     "Plan",
     "PlanError",
     "PlanIssue",

@@ -106,7 +106,7 @@ def test_three_questions_over_many_posts(posts, tiny_bert, tmp_path, settings):
     chosen = MineSettings(annotations=100) if POSTS else small
     with ChatServer(scripted) as server:
         falconer = Falconer(llm_at(server), home=tmp_path, settings=chosen)
-        falconer.add_documents("posts", posts)
+        falconer.add_documents("posts", texts=posts)
         agent = create_agent(Researcher(), tools=FalconerToolkit(falconer).get_tools())
         told, calls, began = [], [], time.monotonic()
         for step in agent.stream({"messages": [("user", "What do people ask?")]}, stream_mode="updates"):

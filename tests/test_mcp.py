@@ -73,7 +73,7 @@ def served(home):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "langchain_falconer.cli", "mcp", "--home", str(home), "--http", str(port)]
+    command = [sys.executable, "-m", "langchain_falconer", "mcp", "--home", str(home), "--http", str(port)]
     with (home / "served.log").open("wb") as log:
         server = subprocess.Popen(command, stdout=log, stderr=log)
     try:

@@ -120,7 +120,7 @@ def test_the_nearest_proxies_are_found_by_meaning_and_know_what_they_saw(first, 
         return counts / np.linalg.norm(counts, axis=1, keepdims=True)
 
     asked = {"id": "p", "op": "get_span", "instruction": "price of the laptop"}
-    near = registry.nearest(Plan.parse({"instruction": "price", "steps": [asked]}), embed)
+    near = registry.most_similar(Plan.parse({"instruction": "price", "steps": [asked]}), embed)
     assert [entry.name for entry in near] == ["prices"]
     assert near[0].trained_on(SEEN[:1])
     assert not near[0].trained_on(UNSEEN)

@@ -7,7 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import langchain_falconer.proxy
 import numpy as np
 import pytest
 from langchain_openai import ChatOpenAI
@@ -15,6 +14,7 @@ from laptops import PLAN, annotations, is_positive, prices, reviews
 from loopback import ChatServer
 from safetensors.torch import load_file
 
+import langchain_falconer.model
 from langchain_falconer.errors import CorpusError, LLMError, SettingsError
 from langchain_falconer.falconer import Falconer
 from langchain_falconer.llm import LLM
@@ -409,7 +409,7 @@ def test_a_text_that_the_llm_fails_on_is_asked_again_next_time(tmp_path):
 
 
 def test_the_shipped_metamodel_is_small_has_a_card_and_answers():
-    folder = Path(langchain_falconer.proxy.__file__).parent / DEFAULT_BASE
+    folder = Path(langchain_falconer.model.__file__).parent / DEFAULT_BASE
     assert sum(f.stat().st_size for f in folder.iterdir()) < 50e6
     assert "Apache-2.0" in (folder / "README.md").read_text("utf-8")
     assert json.loads((folder / "recipe.json").read_text("utf-8"))["recipe"] == Recipe.read().model_dump(mode="json")

@@ -66,7 +66,7 @@ def test_the_newest_come_first_whatever_is_noted_later(registry, proxy_folder):
         for file in registry.path(name).iterdir():
             when = file.stat().st_mtime - age
             os.utime(file, (when, when))
-    registry.load("oldest").note(remark="later")
+    registry.load("oldest").update_manifest(remark="later")
     assert [entry.name for entry in registry.entries()] == ["laptops", "older", "oldest"]
 
 
@@ -74,7 +74,7 @@ def test_the_measured_quality_is_in_the_entry(registry):
     proxy = registry.load("laptops")
     known = annotations(TEXTS)
     quality = evaluate_plan(PLAN, [a.answers for a in known], proxy.answers(TEXTS, apply_conditions=False))
-    proxy.update_manifest(quality=quality.to_dict())
+    proxy.update_manifest(quality=quality.model_dump(mode="json"))
     assert registry.entry("laptops").quality == quality
 
 

@@ -16,6 +16,7 @@ from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool, ToolException
 from pydantic import AfterValidator, ConfigDict, Field, ValidationError
 
+from langchain_falconer.corpus import Url
 from langchain_falconer.errors import FalconerError, RunError
 from langchain_falconer.falconer import Falconer
 
@@ -45,7 +46,7 @@ class FalconerTool(BaseTool):
     handle_validation_error: Any = Field(default=lambda error: explain(error))
     falconer: Any = Field(exclude=True, repr=False)
     """The :class:`Falconer` whose LLM, home and settings the tool uses."""
-    corpora: Mapping[str, Path] = Field(default_factory=dict)
+    corpora: Mapping[str, Path | Url] = Field(default_factory=dict)
     """Files that may be asked about by name, beside the corpora of the workspace."""
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
@@ -77,7 +78,7 @@ class FalconerTool(BaseTool):
     def find(self, name: str) -> Any:
         """The corpus of this name: a path that was allowed, or a corpus of the workspace."""
         if name in self.corpora:
-            return Path(self.corpora[name])
+            return self.corpora[name]
         stored = {corpus.name: corpus for corpus in self.mine.list_corpora()}
         if name not in stored:
             known = ", ".join(sorted({*self.corpora, *stored})) or "none yet; make one with add_documents"

@@ -28,7 +28,7 @@ class ListCorporaTool(FalconerTool):
 
     def answer(self, **_: Any) -> dict[str, Any]:
         """See the description."""
-        files = [{"name": name, "file": Path(path).name} for name, path in sorted(self.corpora.items())]
+        files = [{"name": name, "file": path.name} for name, path in sorted(self.corpora.items())]
         stored = [corpus.to_dict() for corpus in self.mine.list_corpora() if corpus.name not in self.corpora]
         return {"corpora": [*files, *stored]}
 

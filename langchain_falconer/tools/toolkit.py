@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from langchain_core.tools import BaseTool, BaseToolkit
 from pydantic import ConfigDict, Field
 
+from langchain_falconer.corpus import Place, Url, as_place
 from langchain_falconer.falconer import Falconer
 from langchain_falconer.tools.corpora import AddDocumentsTool, ListCorporaTool
 from langchain_falconer.tools.mining import GetLabelTool, GetSpanTool, MineCorpusTool
@@ -37,7 +38,7 @@ class FalconerToolkit(BaseToolkit):
     """
 
     falconer: Any = Field(exclude=True, repr=False)
-    corpora: dict[str, Path] = Field(default_factory=dict)
+    corpora: dict[str, Path | Url] = Field(default_factory=dict)
     files_folder: Path | None = None
 
     model_config: ClassVar[ConfigDict] = ConfigDict(arbitrary_types_allowed=True)
@@ -46,7 +47,7 @@ class FalconerToolkit(BaseToolkit):
         self,
         falconer: Falconer | None = None,
         *,
-        corpora: Mapping[str, str | Path] | None = None,
+        corpora: Mapping[str, str | Place] | None = None,
         files_folder: str | Path | None = None,
         **options: Any,
     ) -> None:
@@ -58,7 +59,7 @@ class FalconerToolkit(BaseToolkit):
             files_folder: the only folder that an agent may add files from; without one it may add no file.
             options: for :class:`Falconer`, where none is given.
         """
-        paths = {name: Path(path) for name, path in (corpora or {}).items()}
+        paths = {name: as_place(path) for name, path in (corpora or {}).items()}
         folder = Path(files_folder) if files_folder is not None else None
         super().__init__(falconer=falconer or Falconer(**options), corpora=paths, files_folder=folder)
 
