@@ -138,10 +138,6 @@ class Proxy:
         """How sure the proxy is of each text, in [0, 1]: the score of its least sure answer."""
         return [confidence_of(answers) for answers in self.answers(texts, apply_conditions=False)]
 
-    def token_ids(self, texts: Sequence[str]) -> list[list[int]]:
-        """The token ids of each text, uncut, special ones included."""
-        return self._tokenizer.ids(texts)
-
     def calibrate(self, held_out: Sequence[Annotation], metrics: Mapping[str, Metric] | None = None) -> None:
         """Make scores mean what they say, on annotations that training did not see.
 

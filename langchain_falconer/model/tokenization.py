@@ -65,13 +65,6 @@ class Tokenizer:
             encodings: list[Any] = self.backend.encode_batch(list(texts))
             return encodings
 
-    def ids(self, texts: Sequence[str]) -> list[list[int]]:
-        """The token ids of each text, uncut, special ones included; from any thread."""
-        with self._turn:
-            self.backend.no_padding()
-            self.backend.no_truncation()
-            return [encoding.ids for encoding in self.backend.encode_batch_fast(list(texts))]
-
     def save(self, folder: Path) -> None:
         """Write ``tokenizer.json``."""
         self.backend.no_truncation()
