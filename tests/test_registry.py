@@ -1,4 +1,4 @@
-"""The registry: proxies listed without their weights, shown side by side, and moved between machines."""
+"""The registry: proxies listed without their weights, and moved between machines."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Trained proxies on the terminal: all of them, one, or some side by side."""
+"""Trained proxies on the terminal: all of them, or one in full."""
 
 from __future__ import annotations
 
