@@ -103,7 +103,6 @@ def test_mine_and_plan_with_an_llm(falconer, files, tiny_bert, tmp_path, monkeyp
         assert (planned.code, planned.json["steps"]) == (0, PLAN.to_dict()["steps"])
         shown = falconer("plan", INSTRUCTION, "--llm", "openai:loopback")
         assert "def pipeline(text):" in shown.out
-        assert "flowchart" in shown.out
         options = ["--llm", "openai:loopback", "--home", tmp_path / "home", "--base", tiny_bert, "--annotate", 20]
         options += ["--yes", "--json", "--price", "1,2", "--max-usd", "5", "--backend", "onnx"]
         done = falconer("mine", INSTRUCTION, files / "corpus.jsonl", "-o", tmp_path / "o.parquet", *options)

@@ -27,7 +27,7 @@ def plan(
     """Have the LLM plan INSTRUCTION, and show the plan. Nothing is annotated."""
     from langchain_falconer.corpus import as_place
     from langchain_falconer.falconer import Falconer
-    from langchain_falconer.plan import to_mermaid, to_pseudocode
+    from langchain_falconer.plan import to_pseudocode
 
     if llm.llm is None:
         raise SettingsError("planning needs an LLM; name one with --llm, e.g. --llm openai:gpt-4.1-mini")
@@ -43,6 +43,5 @@ def plan(
         print_json({**written.to_dict(), **extra})
         return
     print_code(to_pseudocode(written), stdout)
-    stdout.print(to_mermaid(written), markup=False, highlight=False, style="dim")
     if decision:
         print_decision(decision)

@@ -123,7 +123,6 @@ class Curve:
     points: str
     first: float
     last: float
-    top: float
 
 
 def loss_curve(losses: Sequence[Any] | None) -> Curve | None:
@@ -136,4 +135,4 @@ def loss_curve(losses: Sequence[Any] | None) -> Curve | None:
     top = max(means) or 1.0
     step = 100 / max(len(means) - 1, 1)
     points = " ".join(f"{i * step:.2f},{100 - 100 * max(v, 0.0) / abs(top):.2f}" for i, v in enumerate(means))
-    return Curve(points, finite[0], finite[-1], top)
+    return Curve(points, finite[0], finite[-1])
