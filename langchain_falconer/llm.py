@@ -152,7 +152,9 @@ class LLM:
             except Exception as error:
                 if known is None and way != _OUTPUT_MODES[-1] and _is_unsupported(error):
                     continue
-                raise self._failure(error) from None
+                failure = self._failure(error)
+                # A message that had to be scrubbed would show its secret in the traceback of a cause.
+                raise failure from (error if _message(error) == _scrubbed(_message(error), self._model) else None)
             self._way = self._way or way
             return replace(reply, usage=sum(spent, Usage()))
         raise AssertionError("the last way either answers or raises")
@@ -233,22 +235,24 @@ class LLM:
         return Usage(1, input_tokens, output_tokens, usd)
 
     def _failure(self, error: Exception) -> LLMError:
-        status = _status(error)
-        said = _scrubbed(_message(error), self._model)
+        """What the provider raised, as one sentence with the fix and the data that a caller acts on."""
+        status, attempts = _status(error), self.settings.max_retries + 1 if _is_transient(error) else 1
+        reason = _scrubbed(_message(error), self._model)
         provider = self.name.partition(":")[0]
         if status in (401, 403) or _is_named(error, "AuthenticationError", "PermissionDeniedError"):
-            return LLMError(f"{self.name} refused the credentials ({status or 'no access'}); check {_key_of(provider)}")
-        if _is_out_of_credit(error):
-            return LLMError(f"{self.name} reports that the account has no credit left; top it up or name another model")
-        if _is_transient(error):
-            tries = self.settings.max_retries + 1
-            return LLMError(
-                f"{self.name} gave no answer in {tries} attempt{'s' * (tries > 1)} ({said}); "
-                "check that it is reachable, or raise max_retries or timeout_s"
+            message = f"refused the credentials ({status or 'no access'}); check {_key_of(provider)}"
+        elif _is_out_of_credit(error):
+            message = "reports that the account has no credit left; top it up or name another model"
+        elif _is_transient(error):
+            message = (
+                f"gave no answer in {attempts} attempt{'s' * (attempts > 1)} ({reason}); check that it is reachable, "
+                "or allow more retries or a longer timeout"
             )
-        if status == 404:
-            return LLMError(f"{self.name} was not found ({said}); check the model's name and the base URL")
-        return LLMError(f"{self.name} could not answer ({said}); check the model's name and settings")
+        elif status == 404:
+            message = f"was not found ({reason}); check the model's name and the base URL"
+        else:
+            message = f"could not answer ({reason}); check the model's name and settings"
+        return LLMError(f"{self.name} {message}", model=self.name, status=status, attempts=attempts)
 
 
 def _load(spec: str, settings: LLMSettings) -> BaseChatModel:

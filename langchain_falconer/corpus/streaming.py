@@ -16,6 +16,7 @@ from langchain_falconer.corpus.columns import RowReader, read_row, record_line, 
 from langchain_falconer.corpus.documents import BadRow, Document
 from langchain_falconer.corpus.file_readers import find_parts, reading
 from langchain_falconer.corpus.object_readers import ObjectReader, find_items
+from langchain_falconer.corpus.unique_ids import UniqueIds
 from langchain_falconer.errors import CorpusError
 from langchain_falconer.settings import CorpusSettings
 from langchain_falconer.urls import Place, Url, as_place
@@ -90,7 +91,8 @@ class Corpus:
 
     Iterating gives :class:`Document`, and with ``on_bad_row="record"`` also :class:`BadRow`. It raises
     :class:`CorpusError` for a bad row otherwise, for two rows of one id, for a file that breaks off, and at the end
-    of a corpus without rows. Memory is flat but for 8-byte hashes of the ids, where rows bring their own.
+    of a corpus without rows. Memory is flat: ids that rows bring along are
+    compared by hashes that move to a temporary file.
 
     Attributes:
         sources: What is read, in words: absolute paths, URLs without credentials, or the kind of object.
@@ -103,18 +105,15 @@ class Corpus:
         self._parts = [(part, part.layout(settings)) for part in parts]
 
     def __iter__(self) -> Iterator[Document | BadRow]:
-        seen: set[int] = set()
         own_ids = any(layout.id for _, layout in self._parts)
         count = 0
-        for count, (record, part, at) in enumerate(self._records(), start=1):
-            if own_ids:
-                known = hash(record.id)
-                if known in seen:
+        with UniqueIds() as ids:
+            for count, (record, part, at) in enumerate(self._records(), start=1):
+                if own_ids and not ids.add(record.id):
                     self._check_unique(record.id, part, at, count - 1)
-                seen.add(known)
-            if isinstance(record, BadRow) and self.settings.on_bad_row == "fail":
-                raise _failure(record)
-            yield record
+                if isinstance(record, BadRow) and self.settings.on_bad_row == "fail":
+                    raise _failure(record)
+                yield record
         if not count:
             raise CorpusError(f"{', '.join(self.sources)}: there are no rows; give at least one text")
 

@@ -188,7 +188,8 @@ class Plan(_Part):
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Plan:
         """Return a validated copy, so that nothing derived from the old steps remains."""
-        return type(self).model_validate({**dict(self), **(update or {})})
+        fields = {name: getattr(self, name) for name in type(self).model_fields}  # nothing that is cached beside them
+        return type(self).model_validate({**fields, **(update or {})})
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Plan:
@@ -340,6 +341,8 @@ def _issues(error: ValidationError, data: Any) -> list[PlanIssue]:
     """Every fault that pydantic found, or that :class:`_InconsistencyError` lists."""
     issues: list[PlanIssue] = []
     for fault in error.errors(include_url=False):
+        if issues and fault["type"] == "too_short":
+            continue  # pydantic counts only the valid steps
         cause = fault.get("ctx", {}).get("error")
         issues += cause.issues if isinstance(cause, _InconsistencyError) else [_issue(fault, data)]
     return issues
