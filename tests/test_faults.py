@@ -43,6 +43,31 @@ def server():
         yield server
 
 
+# ---- the review at the terminal
+
+
+@pytest.mark.parametrize("saved", ["edited", "as it was", "no JSON"])
+def test_a_plan_is_edited_at_the_terminal(saved, tmp_path, monkeypatch):
+    from rich.progress import Progress
+
+    from langchain_falconer.cli.console import ProgressBars
+    from langchain_falconer.cli.review import TerminalReviewer
+
+    edits = {"edited": 's/"positive"/"good"/g', "as it was": "s/x/x/", "no JSON": "s/{/(/"}
+    editor = tmp_path / "editor"
+    editor.write_text(f"#!/bin/sh\nsed -i '{edits[saved]}' \"$1\"; touch -d '+5 seconds' \"$1\"\n")
+    editor.chmod(0o755)
+    monkeypatch.setenv("EDITOR", str(editor))
+    monkeypatch.delenv("VISUAL", raising=False)
+    monkeypatch.setattr("typer.prompt", lambda *_, **__: "e")
+    review = TerminalReviewer(ProgressBars(Progress()))({"plan": PLAN.to_dict(), "pseudocode": "def pipeline(): ..."})
+    assert review.action == "edit"
+    if saved == "no JSON":
+        assert review.plan == {}  # which is asked about again
+    else:
+        assert Plan.parse(review.plan).steps[0].id == ("good" if saved == "edited" else "positive")
+
+
 # ---- the LLM
 
 

@@ -222,7 +222,7 @@ def test_a_timeout_is_retried_and_counts_in_full():
     ledger = Meter()
     with ChatServer(reply) as server:
         model = ChatOpenAI(base_url=server.base_url, api_key=KEY, model="m", max_retries=0, timeout=0.2)
-        with pytest.raises(LLMError, match="timeout_s"):
+        with pytest.raises(LLMError, match="longer timeout"):
             LLM(model, LLMSettings(max_retries=0)).complete(ASKED, SCHEMA, ledger)
         release.set()
     assert ledger.used == ledger.estimated
