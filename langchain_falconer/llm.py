@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from pydantic import SecretStr, ValidationError
@@ -30,22 +30,8 @@ OutputMode = Literal["json_schema", "function_calling", "text"]
 _OUTPUT_MODES: tuple[OutputMode, ...] = ("json_schema", "function_calling", "text")
 _LONGEST_WAIT_S = 120.0
 
-# USD per million input and output tokens, list prices of autumn 2025; `usd_per_million_tokens` overrides them.
-_PRICES = {
-    "openai:gpt-4o": (2.5, 10.0),
-    "openai:gpt-4o-mini": (0.15, 0.6),
-    "openai:gpt-4.1": (2.0, 8.0),
-    "openai:gpt-4.1-mini": (0.4, 1.6),
-    "openai:gpt-4.1-nano": (0.1, 0.4),
-    "openai:gpt-5": (1.25, 10.0),
-    "openai:gpt-5-mini": (0.25, 2.0),
-    "openai:gpt-5-nano": (0.05, 0.4),
-    "anthropic:claude-3-5-haiku": (0.8, 4.0),
-    "anthropic:claude-haiku-4-5": (1.0, 5.0),
-    "anthropic:claude-sonnet-4": (3.0, 15.0),
-    "anthropic:claude-sonnet-4-5": (3.0, 15.0),
-    "anthropic:claude-opus-4-1": (15.0, 75.0),
-}
+_PRICE_PROVIDERS = {"google_genai": "google", "google_vertexai": "google", "mistralai": "mistral", "bedrock": "aws"}
+"""Providers of the price table by LangChain's name, where the two differ."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +109,7 @@ class LLM:
             return self.settings.usd_per_million_tokens
         if self.name.startswith("gguf:"):
             return (0.0, 0.0)
-        return _PRICES.get(re.sub(r"-(\d{4}-?\d\d-?\d\d|latest)$", "", self.name))
+        return _list_price(self.name)
 
     def complete(self, messages: list[tuple[str, str]], schema: dict[str, Any], meter: Meter | None = None) -> Reply:
         """Ask for one JSON object.
@@ -253,6 +239,25 @@ class LLM:
         else:
             message = f"could not answer ({reason}); check the model's name and settings"
         return LLMError(f"{self.name} {message}", model=self.name, status=status, attempts=attempts)
+
+
+@cache
+def _list_price(name: str) -> tuple[float, float] | None:
+    """USD per million input and output tokens by the table of ``genai-prices``; None for a model that it lacks."""
+    from genai_prices import Usage as TokenUsage
+    from genai_prices import calc_price
+
+    provider, _, model = name.partition(":")
+    provider = _PRICE_PROVIDERS.get(provider, provider)
+    n = 1_000  # some models cost more per token in long prompts
+    try:
+        prices = [
+            calc_price(usage, model_ref=model, provider_id=provider).total_price
+            for usage in (TokenUsage(input_tokens=n, output_tokens=0), TokenUsage(input_tokens=0, output_tokens=n))
+        ]
+    except LookupError:
+        return None
+    return float(prices[0]) * 1e6 / n, float(prices[1]) * 1e6 / n
 
 
 def _load(spec: str, settings: LLMSettings) -> BaseChatModel:
