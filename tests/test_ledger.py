@@ -33,7 +33,7 @@ class Counting:
     def __init__(self, proxy, ill=()):
         self.name, self.honest = proxy.session.name, proxy.session
         self.rows = 0
-        self.ill = [proxy._tokenizer.encode([text], 512, 8)[0].ids for text in ill]
+        self.ill = [proxy.tokenizer.encode([text], 512, 8)[0].ids for text in ill]
 
     def run(self, ids, mask, weights):
         for wrong in self.ill:

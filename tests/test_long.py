@@ -50,7 +50,7 @@ def reader(tiny_bert):
 
     def make(passage_chars=1200):
         made = Proxy.zero_shot(PLAN, base=tiny_bert, passage_chars=passage_chars)
-        made.set_session(Spotter(made._tokenizer))
+        made.set_session(Spotter(made.tokenizer))
         return made
 
     return make

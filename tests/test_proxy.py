@@ -24,7 +24,7 @@ from langchain_falconer.model.tokenization import WindowSplitter
 from langchain_falconer.plan import Plan
 from langchain_falconer.records import Answers, Label, Span
 from langchain_falconer.settings import Metric, TrainSettings
-from langchain_falconer.train import train_proxy
+from langchain_falconer.train import calibrate, train_proxy
 
 BRIEF = TrainSettings(epochs=2)
 LEARN = TrainSettings(epochs=30, learning_rate=5e-3)
@@ -193,7 +193,7 @@ def test_held_out_annotations_say_when_training_went_on_for_too_long(tiny_bert, 
 def test_calibration_moves_scores_and_no_decision(proxy_folder, tmp_path):
     proxy = Proxy.load(shutil.copytree(proxy_folder, tmp_path / "p"))
     before = proxy.answers(UNSEEN, apply_conditions=False)
-    proxy.calibrate(annotations(reviews(20, start=200)))
+    calibrate(proxy, annotations(reviews(20, start=200)))
     after = proxy.answers(UNSEEN, apply_conditions=False)
     assert share_of_equal_decisions(before, after) == 1
     assert proxy.manifest["calibration"]["temperatures"]["positive"] != 1
@@ -217,7 +217,7 @@ def test_a_span_step_with_nothing_to_go_by_is_calibrated_like_the_others(tiny_be
 
     proxy = train_proxy(plan, [known(t, kinds=True) for t in SEEN], base=tiny_bert, settings=LEARN)
     only_prices = [told(t, spans={"price": known(t, kinds=True).answers.spans["price"]}) for t in UNSEEN]
-    proxy.calibrate(only_prices)
+    calibrate(proxy, only_prices)
     scales = proxy.manifest["calibration"]["scales"]
     assert scales["price"] != [1, 0]
     assert scales["kind"] == pytest.approx(scales["price"], rel=0.5)
@@ -229,7 +229,7 @@ def test_a_threshold_is_chosen_for_the_metric_asked_for_and_kept(proxy_folder, t
         Annotation(t, replace(a.answers, labels={"positive": Label(True)}), "human")
         for t, a in zip(UNSEEN, annotations(UNSEEN), strict=True)
     ]
-    proxy.calibrate(all_good, {"positive": Metric.model_validate("recall:1")})
+    calibrate(proxy, all_good, {"positive": Metric.model_validate("recall:1")})
     point = proxy.manifest["operating_points"]["positive"]
     assert (point["recall"], point["n"], point["positives"]) == (1, len(UNSEEN), len(UNSEEN))
     assert proxy.manifest["calibration"]["thresholds"]["positive"] == point["threshold"] < 0.5
@@ -243,17 +243,17 @@ def test_a_threshold_is_chosen_for_the_metric_asked_for_and_kept(proxy_folder, t
 def test_where_no_threshold_serves_the_metric_one_half_decides(proxy_folder, tmp_path):
     proxy = Proxy.load(shutil.copytree(proxy_folder, tmp_path / "p"))
     none_good = [told(text, {"positive": False}) for text in UNSEEN]
-    proxy.calibrate(none_good, {"positive": Metric.model_validate("f1")})
+    calibrate(proxy, none_good, {"positive": Metric.model_validate("f1")})
     assert proxy.manifest["operating_points"] == {"positive": {"metric": "f1"}}
     assert [a.labels["positive"].value for a in proxy.answers(UNSEEN)] == list(map(is_positive, UNSEEN))
     with pytest.raises(SettingsError, match=r"step 'price' has no threshold .* this plan are 'positive'"):
-        proxy.calibrate(none_good, {"price": Metric.model_validate("f1")})
+        calibrate(proxy, none_good, {"price": Metric.model_validate("f1")})
 
 
 def test_any_of_has_one_threshold_for_all_its_labels(tiny_bert):
     known = [told(t, {"kind": "love" if is_positive(t) else "terrible", "tags": tags(t)}) for t in SEEN]
     proxy = train_proxy(labels_only(), known, base=tiny_bert, settings=BRIEF)
-    proxy.calibrate(known, {"tags": Metric.model_validate("recall:1")})
+    calibrate(proxy, known, {"tags": Metric.model_validate("recall:1")})
     for text, answers in zip(SEEN, proxy.answers(SEEN), strict=True):
         assert set(tags(text)) <= set(answers.labels["tags"].value)
 
@@ -369,9 +369,9 @@ def test_a_long_text_is_read_passage_by_passage_to_its_end(proxy):
     text = "  " + "\n\n".join(reviews(60)) + "\n"
     passages = overlapping(text, split_passages(text, PASSAGE_CHARS), PASSAGE_CHARS // 8)
     assert len(passages) > 2
-    proxy.manifest["passage_chars"] = 2 * PASSAGE_CHARS  # so that these are not cut again
+    proxy.update_manifest(passage_chars=2 * PASSAGE_CHARS)  # so that these are not cut again
     alone = proxy.answers([text[a:b] for a, b in passages], apply_conditions=False)
-    proxy.manifest["passage_chars"] = PASSAGE_CHARS
+    proxy.update_manifest(passage_chars=PASSAGE_CHARS)
     each = {
         (s.start + start, s.end + start)
         for (start, _), answers in zip(passages, alone, strict=True)

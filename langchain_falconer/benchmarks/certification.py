@@ -19,7 +19,7 @@ from langchain_falconer.evaluate import Proportion, proportion
 from langchain_falconer.execute import Cascade, Run, choose_backend, read_rows
 from langchain_falconer.plan import LabelStep, Plan, matches
 from langchain_falconer.settings import Targets, TrainSettings
-from langchain_falconer.train import train_proxy
+from langchain_falconer.train import calibrate, train_proxy
 
 _HELD_OUT = 0.2  # of the labels to learn from, as in a run
 
@@ -118,7 +118,7 @@ def _one(
     held_out = known[: round(rows * _HELD_OUT)]
     began = time.monotonic()
     proxy = train_proxy(plan, known[len(held_out) :], settings=TrainSettings(seed=seed))
-    proxy.calibrate(held_out)
+    calibrate(proxy, held_out)
     training_seconds = time.monotonic() - began
     texts = [a.text for a in gold]
     places = random.Random(f"{seed} certify").sample(range(len(gold)), drawn)

@@ -26,7 +26,7 @@ from langchain_falconer.evaluate import Proportion, expected_calibration_error
 from langchain_falconer.model import PLAIN_BASE, Embedder, Proxy
 from langchain_falconer.plan import LabelStep, Plan
 from langchain_falconer.settings import TrainSettings
-from langchain_falconer.train import train_proxy
+from langchain_falconer.train import calibrate, train_proxy
 
 FEWEST = 50  # of fewer spans no error is told
 
@@ -99,7 +99,7 @@ def calibration(trial: Trial) -> dict[str, Any]:
         train, held_out = split(draw.known)
         proxy = replace(draw, known=train).trained(trial.base)
         before, _ = _worst_error(proxy, draw.plan, draw.test)
-        proxy.calibrate(held_out)
+        calibrate(proxy, held_out)
         after, chance = _worst_error(proxy, draw.plan, draw.test)
         found.setdefault(draw.title, []).append((before, after, chance))
         trial.on_score(draw.title, draw.seed, before=before, after=after, chance=chance)

@@ -9,7 +9,7 @@ from langchain_falconer.model.examples import Example
 from langchain_falconer.model.head_index import HeadIndex
 from langchain_falconer.model.marking import mark
 from langchain_falconer.model.metamodel import save_metamodel
-from langchain_falconer.model.proxy import PASSAGE_CHARS, Embedder, Proxy, check_metrics, confidence_of
+from langchain_falconer.model.proxy import PASSAGE_CHARS, Embedder, Proxy, confidence_of
 from langchain_falconer.model.scoring import text_groups
 from langchain_falconer.model.sessions import HeadWeights, OnnxSession, Session, TorchSession, cores
 from langchain_falconer.model.tokenization import Tokenizer
@@ -27,7 +27,6 @@ __all__ = [
     "Session",
     "Tokenizer",
     "TorchSession",
-    "check_metrics",
     "check_place",
     "confidence_of",
     "cores",

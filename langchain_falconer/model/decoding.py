@@ -30,14 +30,17 @@ class Scores:
     labels: dict[str, np.ndarray] = field(default_factory=dict)
     spans: dict[str, list[tuple[int, int, float]]] = field(default_factory=dict)
     none_prob: dict[str, float] = field(default_factory=dict)
-    weight: float = 1.0
+    n_tokens: float = 1.0
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """What makes scores mean what they say: a temperature for each label step, slope and shift for each span step.
+    """What makes scores probabilities.
 
-    ``thresholds`` are the probabilities from which on yes/no and multi-label steps say yes, one half where none is set.
+    Attributes:
+        temperatures: Temperature by label step.
+        scales: Slope and shift of the logit by span step.
+        thresholds: Probability from which on a yes/no or multi-label step says yes, one half where none is set.
     """
 
     temperatures: Mapping[str, float] = field(default_factory=dict)
@@ -47,14 +50,22 @@ class Calibration:
     @classmethod
     def read(cls, data: Mapping[str, Any] | None) -> Calibration:
         """From a manifest."""
-        told = data or {}
-        scales = {k: (v[0], v[1]) for k, v in told.get("scales", {}).items()}
-        return cls(told.get("temperatures", {}), scales, told.get("thresholds", {}))
+        data = data or {}
+        scales = {k: (v[0], v[1]) for k, v in data.get("scales", {}).items()}
+        return cls(data.get("temperatures", {}), scales, data.get("thresholds", {}))
+
+    def renamed(self, steps: Mapping[str, str]) -> Calibration:
+        """Return the calibration for other step ids: ``steps`` maps each to the id here."""
+        return Calibration(
+            {s: self.temperatures[own] for s, own in steps.items() if own in self.temperatures},
+            {s: self.scales[own] for s, own in steps.items() if own in self.scales},
+            {s: self.thresholds[own] for s, own in steps.items() if own in self.thresholds},
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """For a manifest."""
-        told = {"temperatures": dict(self.temperatures), "scales": {k: list(v) for k, v in self.scales.items()}}
-        return told | ({"thresholds": dict(self.thresholds)} if self.thresholds else {})
+        data = {"temperatures": dict(self.temperatures), "scales": {k: list(v) for k, v in self.scales.items()}}
+        return data | ({"thresholds": dict(self.thresholds)} if self.thresholds else {})
 
 
 def read_scores(
@@ -65,7 +76,7 @@ def read_scores(
     label_scores: np.ndarray,
 ) -> list[Scores]:
     """The scores of each window of a batch: (B, T, 3S) token and (B, L) label scores decoded, step by step."""
-    out = [Scores(weight=float(len(w.ids))) for w in windows]
+    out = [Scores(n_tokens=float(len(w.ids))) for w in windows]
     for step in layout.steps:
         if isinstance(step, LabelStep):
             temperature = calibration.temperatures.get(step.id, 1.0)
@@ -164,8 +175,8 @@ def merge(parts: Sequence[ScoredPassage], layout: HeadIndex) -> Scores:
     """
     if len(parts) == 1 and parts[0].at == 0:
         return parts[0].scores
-    weights = [part.scores.weight for part in parts]
-    merged = Scores(weight=sum(weights))
+    weights = [part.scores.n_tokens for part in parts]
+    merged = Scores(n_tokens=sum(weights))
     for step in layout.steps:
         if isinstance(step, LabelStep):
             rows = np.stack([part.scores.labels[step.id] for part in parts])

@@ -23,7 +23,7 @@ ScoreFn = Callable[[Sequence[str]], list[Scores]]
 class Scorer:
     """Answers every step of a layout about texts, each text encoded once.
 
-    It may be called from several threads: ``make_executor`` computes, they tokenise and decode.
+    It may be called from several threads: ``executor`` computes, they tokenise and decode.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class Scorer:
         weights: HeadWeights,
         calibration: Calibration,
         session: Session,
-        make_executor: Executor,
+        executor: Executor,
     ) -> None:
         self._windows = windows
         self._pad_id = pad_id
@@ -42,7 +42,7 @@ class Scorer:
         self._weights = weights
         self._calibration = calibration
         self.session = session
-        self._crew = make_executor
+        self._executor = executor
 
     def __call__(self, texts: Sequence[str]) -> list[Scores]:
         """The scores of each text. The same list of texts always makes the same batches, so the same scores.
@@ -56,7 +56,7 @@ class Scorer:
         scores: list[Scores | None] = [None] * len(windows)
         batches = list(_batches(windows))
         cut = [[windows[i] for i in batch] for batch in batches]
-        for batch, own, (spans, labels) in zip(batches, cut, self._crew.map(self._computed, cut), strict=True):
+        for batch, own, (spans, labels) in zip(batches, cut, self._executor.map(self._computed, cut), strict=True):
             for i, new in zip(batch, read_scores(self._layout, self._calibration, own, spans, labels), strict=True):
                 scores[i] = new
         parts: list[list[ScoredPassage]] = [[] for _ in texts]

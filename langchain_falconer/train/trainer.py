@@ -21,6 +21,7 @@ from langchain_falconer.model.encoder import MODEL_INIT_LOCK, base_folder, is_me
 from langchain_falconer.model.examples import Example, examples_of
 from langchain_falconer.model.head_index import HeadIndex
 from langchain_falconer.model.metamodel import load_model
+from langchain_falconer.model.network_source import NetworkSource
 from langchain_falconer.model.proxy import PASSAGE_CHARS, Proxy, new_manifest
 from langchain_falconer.model.query_heads import HeadGenerator, ZeroShotEncoder
 from langchain_falconer.model.sessions import HeadWeights, TorchSession
@@ -111,7 +112,7 @@ def train_proxy(
         "memory": [old.plan.to_dict() for old in start.memory],
     }
     own, *kept = learnt.knows
-    return Proxy(manifest, start.tokenizer, own.slots, learnt.model, kept)
+    return Proxy(manifest, start.tokenizer, own.slots, NetworkSource(loaded=learnt.model), memory=kept)
 
 
 @dataclass(frozen=True)
@@ -163,7 +164,7 @@ class _WarmStart:
     @cached_property
     def memory(self) -> tuple[TaskHead, ...]:
         """What is known already."""
-        return (TaskHead(self.proxy.plan, self.proxy._slots), *self.proxy.memory) if self.proxy else ()
+        return (TaskHead(self.proxy.plan, self.proxy.heads), *self.proxy.memory) if self.proxy else ()
 
     @cached_property
     def regularizers(self) -> tuple[DistillationLoss, ...]:
@@ -173,7 +174,7 @@ class _WarmStart:
     @cached_property
     def tokenizer(self) -> Tokenizer:
         """What texts are read with."""
-        return self.proxy._tokenizer if self.proxy else load_tokenizer(self.base)
+        return self.proxy.tokenizer if self.proxy else load_tokenizer(self.base)
 
     @cached_property
     def model(self) -> Any:
@@ -181,7 +182,7 @@ class _WarmStart:
         import torch
 
         torch.manual_seed(self.settings.seed)  # what a bare encoder lacks is drawn
-        return self.proxy._model if self.proxy else load_model(self.base, self.settings.layers)
+        return self.proxy.network.module if self.proxy else load_model(self.base, self.settings.layers)
 
     @property
     def max_tokens(self) -> int:
@@ -208,7 +209,7 @@ class _WarmStart:
             return parted(self.plan, self.memory, layout, _baked(model, slots))
 
         def answers() -> list[Answers]:
-            proxy = Proxy(self.manifest, self.tokenizer, learnt()[0], model)
+            proxy = Proxy(self.manifest, self.tokenizer, learnt()[0], NetworkSource(loaded=model))
             proxy.set_session(proxy.torch_session(bf16=bf16_pays()))
             return proxy.answers([a.text for a in development], apply_conditions=False)
 

@@ -10,9 +10,10 @@ from langchain_falconer.errors import SettingsError
 from langchain_falconer.execute import check_targets, required_annotations, target_hints
 from langchain_falconer.graph.context import NodeContext, Update
 from langchain_falconer.graph.state import FalconerState
-from langchain_falconer.model import Embedder, check_metrics
+from langchain_falconer.model import Embedder
 from langchain_falconer.plan import Plan
 from langchain_falconer.settings import Targets
+from langchain_falconer.train import check_metrics
 
 
 def sample(state: FalconerState, context: NodeContext) -> Update:

@@ -15,7 +15,7 @@ from langchain_falconer.graph.state import FalconerState
 from langchain_falconer.model import Embedder, Proxy
 from langchain_falconer.plan import Plan
 from langchain_falconer.report import TrainingSummary
-from langchain_falconer.train import train_proxy
+from langchain_falconer.train import calibrate, train_proxy
 
 _READY = "ready"  # stands in the folder of a proxy that a run has finished
 
@@ -67,7 +67,7 @@ def _train(data: _TrainingSet, path: Path, context: NodeContext, messages: list[
     )
     messages += _early_stopping_message(proxy.manifest["training"]["selected_after"])
     proxy = _keep_better(data, proxy, start, context, messages)
-    proxy.calibrate(data.development, settings.metrics)
+    calibrate(proxy, data.development, settings.metrics)
     proxy.save(path)
     if start != settings.base:
         before = context.home.registry.entry(Path(start).name).manifest
