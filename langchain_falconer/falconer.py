@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 ProgressCallback = Callable[[dict[str, Any]], None]
 """Receives progress events: ``{"stage", "event" | "done", "total"}``, with a ``"note"`` where something matters."""
 Reviewer = Callable[[dict[str, Any]], Review]
-"""Is shown the plan (``{"question", "plan", "pseudocode", "mermaid"}``), and answers with a :class:`Review`."""
+"""Receives the plan (``{"question", "plan", "pseudocode", "mermaid"}``) and returns a :class:`Review`."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class MiningResult:
 
     @property
     def cost(self) -> Cost:
-        """What the LLM cost, and what asking it about every text would have taken."""
+        """Calls, tokens and price of the LLM, and the projected cost of asking it about every text."""
         return self.summary.cost
 
     @property
@@ -194,7 +194,7 @@ class Falconer:
             texts: The texts themselves, in place of ``corpus``.
             plan: A plan; without one the LLM writes it.
             on_event: Receives progress events.
-            reviewer: Is shown the plan before anything is annotated; without one the plan is approved.
+            reviewer: Receives the plan before anything is annotated; without one the plan is approved.
             recorded: Without an LLM, the source in the annotation store whose recorded answers are used.
 
         Returns:

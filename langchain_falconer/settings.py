@@ -25,7 +25,7 @@ class Settings(BaseModel):
 
 
 class LLMSettings(Settings):
-    """How the LLM is called.
+    """Settings of LLM calls.
 
     ``timeout_s``, ``temperature`` and ``max_output_tokens`` shape models named by a string; a model passed as an object
     keeps its own. The rest holds for both.
@@ -50,7 +50,7 @@ class LLMSettings(Settings):
 
 
 class CorpusSettings(Settings):
-    """How a corpus is read.
+    """Settings of reading a corpus.
 
     Attributes:
         text_column: Column that holds the text; ``None`` (default) detects it by its name.
@@ -67,7 +67,7 @@ class CorpusSettings(Settings):
 
 
 class AnnotateSettings(Settings):
-    """How texts are batched into LLM calls; concurrency is a setting of the LLM.
+    """Settings of annotation; concurrency is a setting of the LLM.
 
     Attributes:
         texts_per_call: Limit of texts in one call. More cost fewer tokens; small models prefer few. Default 4.
@@ -93,7 +93,7 @@ class BudgetSettings(Settings):
 
 
 class TrainSettings(Settings):
-    """How a proxy is trained. The defaults need no tuning.
+    """Settings of training. The defaults need no tuning.
 
     Attributes:
         seed: Seed of sampling, shuffling and initialisation. Default 0.
@@ -201,7 +201,7 @@ class Targets(Settings):
 
 
 class RunSettings(Settings):
-    """How a proxy is run over a corpus.
+    """Settings of a run over a corpus.
 
     Attributes:
         shard_texts: Texts per shard, fewer where they are long: the most work that a crash costs. Default 2,000.
@@ -235,7 +235,7 @@ class Trust(Settings):
 
 
 class MineSettings(Settings):
-    """How an instruction is mined. The defaults need no tuning; the settings of each stage hang below.
+    """Settings of the whole job. The defaults need no tuning; the settings of each stage hang below.
 
     Attributes:
         annotations: Texts that the LLM annotates in the first round. Default 300.

@@ -68,18 +68,18 @@ class _Corpus:
         return self.plan.steps[0].id
 
     def counts(self, labels: Iterable[frozenset[str]]) -> dict[str, int]:
-        """How many of these texts have each label that is counted."""
-        told = list(labels)
-        return {name: sum(name in one for one in told) for name in self.counted}
+        """Count the texts with each label."""
+        rows = list(labels)
+        return {name: sum(name in row for row in rows) for name in self.counted}
 
     def off(self, counts: Mapping[str, float]) -> list[float]:
-        """How far each count is from the truth, as a share of the truth."""
+        """Return the relative error of each count."""
         return [abs(counts[name] - true) / true for name, true in self.counts(self.gold).items()]
 
 
 @dataclass(frozen=True)
 class Counting:
-    """What to measure: on the data sets in ``data`` (all three, or ``sets``), with ``llm``, replies kept in ``home``.
+    """Settings of the measurement: on the datasets in ``data`` (all three, or ``sets``), with ``llm``, replies kept in ``home``.
 
     The LLM annotates ``annotations`` texts for a proxy that is trained from ``base``, drawn by each of ``seeds`` seeds;
     asking it about every text is projected from ``sample`` texts.
@@ -98,7 +98,7 @@ class Counting:
 
 @dataclass(frozen=True)
 class _Measured:
-    """What one way to the answers took and how right it is; ``right`` is None where no text has an answer."""
+    """Cost and accuracy of one way to the answers; ``right`` is None where no text has an answer."""
 
     who: str
     asked: str
@@ -191,11 +191,11 @@ def _by_reading(corpus: _Corpus, counting: Counting) -> _Measured:
     seconds, spent, counts, reads = time.monotonic() - began, Usage(), {}, []
     for label, question, rows in zip(corpus.counted, questions, near, strict=True):
         texts = _fitting([corpus.texts[row] for row in rows])
-        told = _read(counting, question, texts)
+        reply = _read(counting, question, texts)
         reads.append(len(texts))
-        seconds += told["seconds"]
-        spent += Usage(1, told["input_tokens"], told["output_tokens"])
-        counts[label] = told["count"]
+        seconds += reply["seconds"]
+        spent += Usage(1, reply["input_tokens"], reply["output_tokens"])
+        counts[label] = reply["count"]
     asked = f"{round(statistics.median(reads))} a question"
     return _Measured("agent that reads", asked, spent.input_tokens + spent.output_tokens, seconds, corpus.off(counts))
 
@@ -219,15 +219,15 @@ def _read(counting: Counting, question: str, texts: Sequence[str]) -> dict[str, 
         return dict(kept)
     began = time.monotonic()
     reply = counting.llm.complete([("system", _READER), ("user", prompt)], _COUNT)
-    told = {
+    reply_data = {
         "count": max(0, reply.data["count"]) if reply.data else 0,
         "seconds": time.monotonic() - began,
         "input_tokens": reply.usage.input_tokens,
         "output_tokens": reply.usage.output_tokens,
     }
     file.parent.mkdir(parents=True, exist_ok=True)
-    write_json(file, told)
-    return told
+    write_json(file, reply_data)
+    return reply_data
 
 
 def _mined(corpus: _Corpus, counting: Counting, seed: int) -> MiningResult:
@@ -330,20 +330,20 @@ def _snips(data: Path) -> _Corpus:
 def clauses(data: Path) -> _Corpus:
     """Passages of contracts that hold one of six clauses, and as many that hold none of them."""
     _, rows = _set(data, "cuad")
-    told = {text: held for row in rows for text, held in _passages(row) if len(held) <= 1}
+    clauses = {text: held for row in rows for text, held in _passages(row) if len(held) <= 1}
     without = sample_uniform(
-        (text for text, held in told.items() if not held), sum(map(len, told.values())), 0, key=str
+        (text for text, held in clauses.items() if not held), sum(map(len, clauses.values())), 0, key=str
     )
-    kept = {*without, *(text for text, held in told.items() if held)}
+    kept = {*without, *(text for text, held in clauses.items() if held)}
     options = (*(LabelOption(name=k, description=v) for k, v in _CLAUSES.items()), LabelOption(name=_NO_CLAUSE))
     prompt = "Which clause does this passage of a contract hold?"
-    texts = [text for text in told if text in kept]
+    texts = [text for text in clauses if text in kept]
     return _Corpus(
         "cuad",
         "passages of contracts",
         Plan(instruction=prompt, steps=(LabelStep(id="clause", instruction=prompt, labels=options),)),
         texts,
-        [told[text] or frozenset([_NO_CLAUSE]) for text in texts],
+        [clauses[text] or frozenset([_NO_CLAUSE]) for text in texts],
         {name: f"hold a clause that {said}" for name, said in _CLAUSES.items()},
     )
 
@@ -364,6 +364,6 @@ def _passages(row: Mapping[str, Any]) -> Iterable[tuple[str, frozenset[str]]]:
 
 
 def _set(data: Path, name: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """What is known of a set, and all its rows, each text once."""
+    """The meta data of a dataset, and all its rows, each text once."""
     rows = {row["text"]: row for row in rows_of(data, name, "train", "test")}
     return meta_of(data, name), list(rows.values())

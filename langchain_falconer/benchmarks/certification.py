@@ -113,7 +113,7 @@ def _summed(name: str, tries: Sequence[dict[str, Any]]) -> dict[str, Any]:
 def _one(
     plan: Plan, gold: list[Annotation], task: _Task, seed: int, rows: int, drawn: int
 ) -> dict[str, dict[str, Any]]:
-    """What came of each target with one seed's labels."""
+    """Measure each target with one seed's labels."""
     known = random.Random(seed).sample(gold, rows)
     held_out = known[: round(rows * _HELD_OUT)]
     began = time.monotonic()
@@ -122,7 +122,7 @@ def _one(
     training_seconds = time.monotonic() - began
     texts = [a.text for a in gold]
     places = random.Random(f"{seed} certify").sample(range(len(gold)), drawn)
-    told = dict(zip(texts, gold, strict=True))
+    annotation_of = dict(zip(texts, gold, strict=True))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         proxy.save(folder / "proxy")
@@ -137,7 +137,9 @@ def _one(
             began = time.monotonic()
             targets = Targets.model_validate({kind: target, "escalate": 1.0})
             cascade = Cascade(scored, targets, {place: gold[place] for place in places}, folder / "completed")
-            done, guarantee = cascade(lambda asked, most: [told[t] for t in asked[:most]], report, folder / "out.jsonl")
+            done, guarantee = cascade(
+                lambda wanted, limit: [annotation_of[t] for t in wanted[:limit]], report, folder / "out.jsonl"
+            )
             run_seconds = scoring_seconds + time.monotonic() - began
             assert done.output is not None
             found[kind] = {
@@ -159,22 +161,24 @@ def _achieved(kind: str, plan: Plan, rows: Sequence[Mapping[str, Any]], gold: Se
     pairs = list(zip(rows, gold, strict=True))
     match kind:
         case "recall":
-            right = [row["match"] for row, told in pairs if matches(plan, told.answers)]
+            right = [row["match"] for row, annotation in pairs if matches(plan, annotation.answers)]
         case "precision":
-            right = [matches(plan, told.answers) for row, told in pairs if row["match"]]
+            right = [matches(plan, annotation.answers) for row, annotation in pairs if row["match"]]
         case "spans":
-            right = [_spans(told) <= _found(row) for row, told in pairs]
+            right = [_spans(annotation) <= _found(row) for row, annotation in pairs]
         case _:
             right = [
-                _spans(told) == _found(row)
-                and all(row["labels"][step]["value"] == label.value for step, label in told.answers.labels.items())
-                for row, told in pairs
+                _spans(annotation) == _found(row)
+                and all(
+                    row["labels"][step]["value"] == label.value for step, label in annotation.answers.labels.items()
+                )
+                for row, annotation in pairs
             ]
     return proportion(sum(right), len(right))
 
 
-def _spans(told: Annotation) -> set[tuple[str, int, int]]:
-    return {(step, s.start, s.end) for step, spans in told.answers.spans.items() for s in spans}
+def _spans(annotation: Annotation) -> set[tuple[str, int, int]]:
+    return {(step, s.start, s.end) for step, spans in annotation.answers.spans.items() for s in spans}
 
 
 def _found(row: Mapping[str, Any]) -> set[tuple[str, int, int]]:

@@ -1,4 +1,4 @@
-"""What training forgets, and what it costs: six tasks in a row on one network; seconds for one step and for six."""
+"""Continual learning: six tasks in a row on one network; and training time for one step and for six."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What proxies are measured on: data sets, what is asked of them, their rows as annotations, the score."""
+"""The common harness of the benchmarks of proxies: datasets, their questions, rows as annotations, scores."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Set:
 
     @property
     def title(self) -> str:
-        """How tables call it."""
+        """The name in tables."""
         return f"{self.name} {self.label or 'spans'}" + (f" ({len(self.classes)} classes)" if self.classes else "")
 
 
@@ -55,14 +55,14 @@ FEW = tuple(s for s in SETS if not s.classes and s.name != "cr")
 
 
 def _ignore(name: str, seed: int, **scores: float) -> None:
-    """Where nobody wants to be told."""
+    """Ignore a score."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """What to measure: on the data sets in ``data`` (all, or ``sets``), from ``base``.
+    """Settings of a measurement: on the datasets in ``data`` (all, or ``sets``), from ``base``.
 
-    ``rows`` human labels are drawn by each of ``seeds`` seeds; ``on_score(set, seed, **scores)`` is told of each score.
+    ``rows`` human labels are drawn by each of ``seeds`` seeds; ``on_score(set, seed, **scores)`` receives each score.
     """
 
     data: Path
@@ -121,7 +121,7 @@ class Draw:
 
 
 def draws(trial: Trial, sets: Sequence[Set]) -> Iterator[Draw]:
-    """What each seed draws of each set: ``trial.rows`` to be annotated, and at most 1,000 others that are not.
+    """Yield the rows that each seed draws of each set: ``trial.rows`` to be annotated, and at most 1,000 others that are not.
 
     Raises:
         CorpusError: the data is not there.
@@ -173,5 +173,5 @@ def score_of(proxy: Proxy, plan: Plan, test: Sequence[Annotation]) -> Proportion
 
 
 def offsets(answers: Answers, step: str) -> list[tuple[int, int]]:
-    """Where a step's spans lie."""
+    """Return the offsets of a step's spans."""
     return [(s.start, s.end) for s in answers.spans.get(step, ())]

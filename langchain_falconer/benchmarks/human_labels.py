@@ -73,7 +73,7 @@ def data_file(data: Path, *parts: str) -> Path:
 
 
 def meta_of(data: Path, name: str) -> dict[str, Any]:
-    """What is known of a data set. Raises ``CorpusError`` if it is not there."""
+    """Read the meta data of a dataset. Raises ``CorpusError`` if it is not there."""
     meta: dict[str, Any] = json.loads(data_file(data, name, "meta.json").read_text("utf-8"))
     return meta
 

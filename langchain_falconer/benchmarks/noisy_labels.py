@@ -1,4 +1,4 @@
-"""What a teacher's mistakes cost a proxy, and what stopping early saves of it."""
+"""Label noise: the loss of a proxy through wrong labels, and how much of it checkpoint selection saves."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def noisy_labels_scores(trial: Trial) -> dict[str, Any]:
         scores = _scores(draw, trial.base)
         found.setdefault(draw.title, []).append(list(scores.values()))
         trial.on_score(draw.title, draw.seed, **scores)
-    means = {name: [statistics.mean(column) for column in zip(*told, strict=True)] for name, told in found.items()}
+    means = {name: [statistics.mean(column) for column in zip(*pairs, strict=True)] for name, pairs in found.items()}
     gains = [statistics.mean(m[i + 1] - m[i] for m in means.values()) for i in (0, 2)]
     return {
         "title": f"{trial.rows} human labels, {WRONG:.0%} of them spoilt, {trial.seeds} seed(s)",
         "columns": ["data set", "right, to the end", "right, early", "spoilt, to the end", "spoilt, early"],
-        "rows": [[name, *(f"{value:.3f}" for value in told)] for name, told in means.items()],
+        "rows": [[name, *(f"{value:.3f}" for value in values)] for name, values in means.items()],
         "verdict": f"stopping early: {gains[0]:+.3f} where labels are right, {gains[1]:+.3f} where they are not",
         "scores": found,
     }
@@ -42,8 +42,8 @@ def noisy_labels_scores(trial: Trial) -> dict[str, Any]:
 
 def _scores(draw: Draw, base: str) -> dict[str, float]:
     scores = {}
-    for how, told in (("right", draw.known), ("spoilt", spoilt(draw.plan, draw.known, draw.seed))):
-        train, held_out = split(told)
+    for how, known in (("right", draw.known), ("spoilt", spoilt(draw.plan, draw.known, draw.seed))):
+        train, held_out = split(known)
         for until, asked in (("end", []), ("early", held_out)):
             proxy = replace(draw, known=train).trained(base, development=asked)
             scores[f"{how}_{until}"] = score_of(proxy, draw.plan, draw.test).value

@@ -1,4 +1,4 @@
-"""Does the planner say what was asked? Twenty varied instructions, each with the plans that would be right.
+"""Planning: twenty varied instructions, each with the plans that would be right.
 
 A plan is right if its steps can be paired off with those of an accepted plan so that each pair asks the same question
 (same operation, same label names, the key words kept, asked ``of`` the same step) and, whatever the answers are, the

@@ -1,4 +1,4 @@
-"""How good a proxy is: before any training, and from a few human labels, beside what plain means give."""
+"""Quality of a proxy: zero-shot, and from few human labels, beside plain baselines."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from langchain_falconer.plan import LabelStep, Plan
 from langchain_falconer.settings import TrainSettings
 from langchain_falconer.train import calibrate, train_proxy
 
-FEWEST = 50  # of fewer spans no error is told
+FEWEST = 50  # of fewer spans no calibration error is reported
 
 
 def zero_shot(trial: Trial) -> dict[str, Any]:
@@ -103,7 +103,7 @@ def calibration(trial: Trial) -> dict[str, Any]:
         after, chance = _worst_error(proxy, draw.plan, draw.test)
         found.setdefault(draw.title, []).append((before, after, chance))
         trial.on_score(draw.title, draw.seed, before=before, after=after, chance=chance)
-    means = {name: [statistics.mean(column) for column in zip(*told, strict=True)] for name, told in found.items()}
+    means = {name: [statistics.mean(column) for column in zip(*scores, strict=True)] for name, scores in found.items()}
     good = sum(after <= 0.05 for _, after, _ in means.values())
     beyond = sum(after - chance <= 0.05 for _, after, chance in means.values())
     return {
@@ -124,8 +124,8 @@ def _worst_error(proxy: Proxy, plan: Plan, test: Sequence[Annotation]) -> tuple[
     errors = []
     for step in plan.steps:
         if isinstance(step, LabelStep):
-            told = [(f.labels[step.id], a.answers.labels[step.id].value) for f, a in zip(found, test, strict=True)]
-            scored = [(label.score, label.value == gold) for label, gold in told]
+            pairs = [(f.labels[step.id], a.answers.labels[step.id].value) for f, a in zip(found, test, strict=True)]
+            scored = [(label.score, label.value == gold) for label, gold in pairs]
         else:
             scored = [
                 (s.score, (s.start, s.end) in offsets(a.answers, step.id))

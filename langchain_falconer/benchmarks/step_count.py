@@ -1,4 +1,4 @@
-"""What steps cost: a plan of six steps against a plan of one, over the same texts."""
+"""Cost of steps: a plan of six steps against a plan of one, over the same texts."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def _annotation(row: dict[str, Any]) -> Annotation:
 
 
 def theirs(plan: Plan, known: Sequence[Annotation]) -> list[Annotation]:
-    """What annotations say of a plan's own steps."""
+    """Keep the annotations of a plan's own steps."""
     ids = {s.id for s in plan.steps}
     return [
         Annotation(a.text, Answers({k: v for k, v in a.answers.labels.items() if k in ids}, a.answers.spans), a.source)

@@ -46,7 +46,7 @@ def run(data: Path, *, texts: int, rounds: int, on_score: Callable[..., None]) -
         data: the folder of the data sets.
         texts: posts to fly over.
         rounds: how often, for medians.
-        on_score: told of each round: ``on_score(name, round, **figures)``.
+        on_score: receives each round: ``on_score(name, round, **figures)``.
 
     Raises:
         CorpusError: the data is not there.
@@ -99,10 +99,10 @@ class _Place:
             done = subprocess.run(command, stdout=said, stderr=subprocess.STDOUT)  # noqa: S603
             seconds = time.perf_counter() - began
             said.seek(0)
-            told = said.read().decode(errors="replace")
+            output = said.read().decode(errors="replace")
         if done.returncode:
-            raise RunError(f"a run failed: {told[-300:]}")
-        return _Flight(seconds, int(told.split()[-2]) / 1024)
+            raise RunError(f"a run failed: {output[-300:]}")
+        return _Flight(seconds, int(output.split()[-2]) / 1024)
 
 
 def _trained(data: Path, folder: Path) -> Path:
@@ -136,10 +136,10 @@ print(len(texts) / (time.perf_counter() - began))
 
 def _pipeline_pace(folder: Path, posts: Sequence[str]) -> float:
     command = [sys.executable, "-c", _PIPELINE, str(folder)]
-    told = subprocess.run(command, input=json.dumps(posts), capture_output=True, text=True)  # noqa: S603
-    if told.returncode:
-        raise RunError(f"the pipeline failed: {told.stderr[-300:]}")
-    return float(told.stdout.split()[-1])
+    done = subprocess.run(command, input=json.dumps(posts), capture_output=True, text=True)  # noqa: S603
+    if done.returncode:
+        raise RunError(f"the pipeline failed: {done.stderr[-300:]}")
+    return float(done.stdout.split()[-1])
 
 
 def _gemm(size: int = 2_048, repeats: int = 5) -> float:

@@ -29,7 +29,7 @@ app = typer.Typer(no_args_is_help=True, help="Measure Falconer on this machine."
 
 
 class Part(str, Enum):
-    """What the benchmark of proxies measures."""
+    """A part of the benchmark of proxies."""
 
     zero_shot = "zero-shot"
     few = "few"

@@ -1,4 +1,4 @@
-"""What the commands print: progress bars, tables, code and JSON."""
+"""Output of the commands: progress bars, tables, code and JSON."""
 
 from __future__ import annotations
 

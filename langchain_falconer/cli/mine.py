@@ -55,7 +55,7 @@ class SettingsOptions(AnnotationOptions, BudgetOptions, TargetOptions, InputOpti
 
 @dataclass(frozen=True)
 class ResultOptions:
-    """What is done with the result."""
+    """Options for the result."""
 
     report: Annotated[Path | None, typer.Option("--report", help="Also write the HTML report here.")] = None
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Approve the plan without asking.")] = False

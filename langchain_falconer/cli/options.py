@@ -26,7 +26,7 @@ _run = partial(typer.Option, rich_help_panel="Run")
 
 
 class Engine(str, Enum):
-    """What computes the shards of a run."""
+    """The engine that computes the shards of a run."""
 
     local = "local"
     ray = "ray"
@@ -106,7 +106,7 @@ class LLMOptions:
 
 @dataclass(frozen=True)
 class AnnotationOptions:
-    """How many texts the LLM annotates, and in which batches."""
+    """Options for annotation."""
 
     annotate: Annotated[int, _llm("--annotate", help="Texts that the LLM annotates.", min=10)] = 300
     texts_per_call: Annotated[
@@ -195,7 +195,7 @@ class TargetOptions:
 
 @dataclass(frozen=True)
 class InputOptions:
-    """How the corpus is read."""
+    """Options for reading the corpus."""
 
     text_column: Annotated[
         str | None, _input("--text-column", help="Column that holds the text.", show_default="detected by its name")
@@ -217,7 +217,7 @@ class InputOptions:
 
 @dataclass(frozen=True)
 class TrainingOptions:
-    """How the proxy is trained."""
+    """Options for training."""
 
     base: Annotated[
         str | None,
@@ -255,7 +255,7 @@ class TrainingOptions:
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How the proxy is run."""
+    """Options for the run."""
 
     backend: Annotated[str, _run("--backend", help="auto, onnx, onnx-int8, torch, torch-bf16, openvino or cuda.")] = (
         "auto"

@@ -44,7 +44,7 @@ _NODES: dict[str, Node] = {
 
 @dataclass(frozen=True)
 class FalconerContext:
-    """What a run works with; never checkpointed. Fields left None fall back to those of the graph.
+    """The context of a run; never checkpointed. Fields left None fall back to those of the graph.
 
     Attributes:
         llm: Plans and annotates.

@@ -1,4 +1,4 @@
-"""What the nodes of the state machine work with: home, LLM, settings, and the files of a job."""
+"""The context of the nodes: home, LLM, settings, and the files of a job."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What no human set holds, asked of an LLM: what raw texts are about, how they feel, what they are for and name."""
+"""Labels that no human dataset holds, asked of an LLM: topic, feeling, purpose and names of raw texts."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ _TRIES = 20
 
 @dataclass(frozen=True)
 class Survey:
-    """What an LLM is asked about each text.
+    """The questions to an LLM about each text.
 
     Args:
         key: What every kept row of this survey holds.

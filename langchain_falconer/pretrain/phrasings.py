@@ -1,4 +1,4 @@
-"""How people word a question: one type, many instructions, so that the metamodel learns meanings, not strings."""
+"""Phrasings of questions: one type, many instructions, so that the metamodel learns meanings, not strings."""
 
 from __future__ import annotations
 

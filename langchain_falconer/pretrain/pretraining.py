@@ -25,7 +25,7 @@ _KEEP_EVERY = 3
 
 
 class PretrainSettings(BaseModel):
-    """How a metamodel is made."""
+    """Settings of pretraining."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -38,13 +38,13 @@ class PretrainSettings(BaseModel):
     """Tasks of one step, each of a source of its own."""
     learning_rate: float = Field(default=1e-4, gt=0)
     head_factor: float = Field(default=5.0, gt=0)
-    """How much faster the networks that make slots learn than the encoder."""
+    """Learning rate of the head generator as a multiple of the encoder's."""
     weight_decay: float = Field(default=0.01, ge=0)
     warmup: float = Field(default=0.05, ge=0, lt=1)
     keep: float = Field(default=2.0, ge=0)
     """Weight of keeping the base's sentence vectors (mean of 1 - cosine), on every third step."""
     span_weight: float = Field(default=3.0, gt=0)
-    """How much more the words of spans count than those outside."""
+    """Weight of words inside spans relative to those outside."""
     max_tokens: int = Field(default=96, ge=16)
     checkpoint_every: int = Field(default=500, ge=1)
 
@@ -59,7 +59,7 @@ class Task:
 
 @dataclass(frozen=True)
 class PretrainProgress:
-    """Where pretraining stands: losses are means since the last report."""
+    """Progress of pretraining: losses are means since the last report."""
 
     step: int
     steps: int
@@ -99,7 +99,7 @@ def pretrain(
     reader = TensorReader(WindowSplitter(tokenizer, settings.max_tokens), tokenizer.pad_id)
     seen: dict[str, list[float]] = {}
     began = time.monotonic()
-    model.eval()  # no dropout: hardly a text comes twice in the same task, and drawing it takes a third of the time
+    model.eval()  # no dropout: few texts come twice in the same task, and drawing it takes a third of the time
     while step < settings.steps:
         rng = random.Random(f"{settings.seed}-{step}")
         parts = [

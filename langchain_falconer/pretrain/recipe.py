@@ -17,7 +17,7 @@ SHIPPED = Path(__file__).parent / "falconer-small.json"
 
 
 class Recipe(BaseModel):
-    """What a metamodel is made of.
+    """The recipe of a metamodel.
 
     ``mix`` gives each source's weight; ``holdout`` names sets that it never sees. A recipe that has a ``start`` goes on
     from what that one makes, in place of ``settings.base``.

@@ -197,7 +197,7 @@ def _contracts(data: Path) -> SpanSource:
 
 
 def _polarity(data: Path) -> LabelSource:
-    """What is thought of one marked aspect (``of`` steps)."""
+    """Opinions of one marked aspect (``of`` steps)."""
     rows = [
         (mark(row["text"], s["start"], s["end"]), [s["polarity"]])
         for row in _rows(data, "mams")
@@ -422,11 +422,11 @@ def _reviews() -> list[str]:
 
 
 def _features(section: str) -> SpanSource:
-    """What reviews of one kind of thing judge; a third of the sentences judge nothing that is named."""
+    """Aspects that reviews of one kind of thing judge; a third of the sentences judge none that is named."""
     rows = [row for _, row in filled(sections()[section], 800)]
     thing = section.split()[-1]
-    told = {"feature": f"Extract the {thing} features the reviewer talks about."}
-    return SpanSource(rows, "review", ("disease", "person", "skill", "city", "date"), told, 0.1)
+    types = {"feature": f"Extract the {thing} features the reviewer talks about."}
+    return SpanSource(rows, "review", ("disease", "person", "skill", "city", "date"), types, 0.1)
 
 
 def _opinions() -> LabelSource:
@@ -447,7 +447,7 @@ def _opinions() -> LabelSource:
 
 
 def _requests() -> LabelSource:
-    """What people ask of an assistant, in fields that the sets of requests do not have."""
+    """Requests to an assistant, in fields that the datasets of requests lack."""
     rows, classes = [], {}
     for name, section in sections().items():
         if name.startswith("request to "):

@@ -17,7 +17,7 @@ MAX_CHARS = 400
 
 
 class Source(Protocol):
-    """Where tasks come from; its length is how much there is to draw from."""
+    """A source of tasks; its length is the number of items to draw from."""
 
     def __len__(self) -> int: ...
 

@@ -141,7 +141,7 @@ def named(sentences: Iterable[str]) -> Iterator[MarkedText]:
 
 
 def _longest(text: str, start: int) -> int:
-    """Where the longest known name that starts here ends; 0 if none does."""
+    """Return the end of the longest known name that starts here; 0 if none does."""
     ends = [word.end() for word in islice(_WORD.finditer(text, start), _LONGEST)]
     return next((end for end in reversed(ends) if text[start:end] in names()), 0)
 

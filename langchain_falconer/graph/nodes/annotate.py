@@ -59,7 +59,7 @@ def _annotated(
 
 
 def _too_few(answered: int, texts: int, cause: FalconerError | None) -> FalconerError:
-    """The error of its own class with the same data, told in terms of the job."""
+    """An error of the same class with the same data, in terms of the job."""
     message = f"only {answered} of {texts} texts are annotated, too few to train on: "
     if isinstance(cause, BudgetError):
         return chained(BudgetError(message + str(cause), cap=cause.cap, limit=cause.limit, spent=cause.spent), cause)

@@ -124,7 +124,7 @@ def _summary(
 
 
 def _cost(state: FalconerState, context: NodeContext) -> Cost:
-    """What this job paid the LLM, against asking it about every passage at the same tokens per text."""
+    """The cost of this job, against asking the LLM about every passage at the same tokens per text."""
     with context.store() as store:
         spent, annotated = store.spent(state["run_id"]), store.spent(state["run_id"], "annotate")
     passages = (state.get("sample") or {}).get("passages")
