@@ -79,10 +79,10 @@ class _Corpus:
 
 @dataclass(frozen=True)
 class Counting:
-    """Settings of the measurement: on the datasets in ``data`` (all three, or ``sets``), with ``llm``, replies kept in ``home``.
+    """Settings of the measurement: on the datasets in ``data`` (all three, or ``sets``), with ``llm``.
 
-    The LLM annotates ``annotations`` texts for a proxy that is trained from ``base``, drawn by each of ``seeds`` seeds;
-    asking it about every text is projected from ``sample`` texts.
+    Replies are kept in ``home``. The LLM annotates ``annotations`` texts for a proxy that is trained from ``base``,
+    drawn by each of ``seeds`` seeds; asking it about every text is projected from ``sample`` texts.
     """
 
     data: Path

@@ -121,7 +121,9 @@ class Draw:
 
 
 def draws(trial: Trial, sets: Sequence[Set]) -> Iterator[Draw]:
-    """Yield the rows that each seed draws of each set: ``trial.rows`` to be annotated, and at most 1,000 others that are not.
+    """Yield the rows that each seed draws of each set.
+
+    ``trial.rows`` of them are to be annotated; at most 1,000 others are not.
 
     Raises:
         CorpusError: the data is not there.
