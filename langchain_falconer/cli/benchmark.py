@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from langchain_falconer.cli.console import print_benchmark, print_score, progress_bars
+from langchain_falconer.cli.grouping import grouped
 from langchain_falconer.cli.options import (
     AsJson,
     Base,
@@ -93,18 +95,24 @@ def live(
     print_benchmark(table, as_json=as_json)
 
 
-@app.command()
-def agents(
-    data: Data,
-    llm: LLMName = None,
-    annotate: Annotated[
-        int, typer.Option("--annotate", help="Texts per dataset that the LLM annotates.", min=10)
-    ] = 120,
+@dataclass(frozen=True)
+class DrawOptions:
+    """Options for the rows that are drawn of each dataset."""
+
+    annotate: Annotated[int, typer.Option("--annotate", help="Texts per dataset that the LLM annotates.", min=10)] = 120
     sample: Annotated[
         int, typer.Option("--sample", help="Texts per dataset from which asking about every text is projected.", min=10)
-    ] = 120,
-    seeds: Seeds = 1,
-    sets: Sets = "",
+    ] = 120
+    seeds: Seeds = 1
+    sets: Sets = ""
+
+
+@app.command()
+@grouped
+def agents(
+    data: Data,
+    draw: DrawOptions,
+    llm: LLMName = None,
     home: Home = None,
     concurrency: Concurrency = 4,
     as_json: AsJson = False,
@@ -119,10 +127,10 @@ def agents(
             data,
             model,
             HomeFolder.at(home).folder,
-            annotations=annotate,
-            sample=sample,
-            seeds=seeds,
-            sets=tuple(filter(None, sets.split(","))),
+            annotations=draw.annotate,
+            sample=draw.sample,
+            seeds=draw.seeds,
+            sets=tuple(filter(None, draw.sets.split(","))),
             on_event=bars,
         )
         table = agent_costs.run(counting)

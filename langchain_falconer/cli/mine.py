@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -32,6 +32,9 @@ from langchain_falconer.cli.review import TerminalReviewer
 from langchain_falconer.errors import RunError
 from langchain_falconer.settings import MineSettings
 
+if TYPE_CHECKING:
+    from langchain_falconer.plan import Plan
+
 
 @dataclass(frozen=True)
 class SettingsOptions(AnnotationOptions, BudgetOptions, TargetOptions, InputOptions, TrainingOptions, RunOptions):
@@ -54,6 +57,21 @@ class SettingsOptions(AnnotationOptions, BudgetOptions, TargetOptions, InputOpti
 
 
 @dataclass(frozen=True)
+class SourceOptions:
+    """Options for what is already there: a plan, annotations, and the home."""
+
+    plan_file: PlanFile = None
+    annotations: AnnotationsFile = None
+    home: Home = None
+
+    def plan(self) -> Plan | None:
+        """Read the plan; None where no file is named."""
+        from langchain_falconer.plan import Plan
+
+        return Plan.parse(read_file(self.plan_file)) if self.plan_file else None
+
+
+@dataclass(frozen=True)
 class ResultOptions:
     """Options for the result."""
 
@@ -69,22 +87,19 @@ def mine(
     output: Output,
     llm: LLMOptions,
     options: SettingsOptions,
+    sources: SourceOptions,
     result: ResultOptions,
-    plan_file: PlanFile = None,
-    annotations: AnnotationsFile = None,
-    home: Home = None,
 ) -> None:
     """Mine CORPUS for INSTRUCTION: plan, annotate a few texts, train a proxy, run it over everything.
 
     The same command again resumes where it was stopped; no LLM call is paid twice.
     """
     from langchain_falconer.falconer import Falconer
-    from langchain_falconer.plan import Plan
 
     if result.report is not None and not result.report.absolute().parent.is_dir():
         raise RunError(f"the folder of the report '{result.report}' does not exist; create it first")
-    falconer = Falconer(llm.make(), annotations=annotations, home=home, settings=options.make())
-    plan = Plan.parse(read_file(plan_file)) if plan_file else None
+    falconer = Falconer(llm.make(), annotations=sources.annotations, home=sources.home, settings=options.make())
+    plan = sources.plan()
     is_reviewed = plan is None and not result.yes and sys.stdin.isatty()
     with progress_bars() as bars:
         reviewer = TerminalReviewer(bars) if is_reviewed else None

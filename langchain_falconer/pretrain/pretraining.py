@@ -109,13 +109,7 @@ def pretrain(
         if settings.keep and step % _KEEP_EVERY == 0:
             kept = _kept(model, teacher, reader, rng.sample(texts, min(len(texts), settings.texts)))
             parts.append(("keep", settings.keep * kept))
-        total = sum(loss for _, loss in parts)
-        optimizer.zero_grad(set_to_none=True)
-        total.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for group in optimizer.param_groups:
-            group["lr"] = group["peak"] * _rate(step, settings)
-        optimizer.step()
+        _update(model, optimizer, sum(loss for _, loss in parts), _rate(step, settings))
         step += 1
         for name, loss in parts:
             seen.setdefault(name, []).append(float(loss.detach()))
@@ -128,6 +122,18 @@ def pretrain(
     if not all(torch.isfinite(p).all() for p in model.parameters()):
         raise ProxyError("pretraining diverged (weights are not numbers); lower learning_rate and start again")
     return model, tokenizer
+
+
+def _update(model: Any, optimizer: Any, loss: Any, rate: float) -> None:
+    """Take one step of the optimiser, at ``rate`` of each group's peak learning rate."""
+    import torch
+
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    for group in optimizer.param_groups:
+        group["lr"] = group["peak"] * rate
+    optimizer.step()
 
 
 class TensorReader:
