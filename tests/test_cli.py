@@ -189,7 +189,7 @@ def test_proxies_are_listed_and_shown(falconer, proxies, tmp_path):
     for words in ("one", "two", "broken: its"):
         assert words in human.out
     shown = proxies("show", "one", "--json").json
-    assert (shown["plan"], shown["data"]["annotations"], shown["format"]) == (PLAN.to_dict(), 48, 1)
+    assert (shown["plan"], shown["data"]["annotations"], shown["format"]) == (PLAN.to_dict(), 48, 2)
     human = proxies("show", "one")
     for words in ("def pipeline(text):", "48 annotations", "torch", "not measured"):
         assert words in human.out

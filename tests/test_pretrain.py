@@ -100,7 +100,7 @@ def test_a_task_answers_only_what_it_asks_and_within_its_texts(make):
     for seed in range(60):
         task = source.draw(SEED(seed), 12)
         assert task.examples
-        steps = {s.id: s for s in task.layout.steps}
+        steps = {s.id: s for s in task.index.steps}
         for example in task.examples:
             assert {*example.labels, *example.spans} <= set(steps)
             for spans in example.spans.values():
@@ -124,12 +124,12 @@ def test_the_same_seed_draws_the_same_task(make):
 
 def test_spans_are_asked_for_in_many_wordings_and_types_that_no_text_holds_too():
     drawn = [price_source(mentions=0.0).draw(SEED(i), 8) for i in range(80)]
-    asked = {s.instruction for task in drawn for s in task.layout.steps}
+    asked = {s.instruction for task in drawn for s in task.index.steps}
     assert len(asked) > 12
     assert "What does it cost?" in asked
     assert any("disease" in words or "illness" in words for words in asked)
     for task in drawn:
-        for step in task.layout.steps:
+        for step in task.index.steps:
             assert isinstance(step, SpanStep)
             if "disease" in step.instruction:
                 assert not any(e.spans[step.id] for e in task.examples)
@@ -137,7 +137,7 @@ def test_spans_are_asked_for_in_many_wordings_and_types_that_no_text_holds_too()
 
 def test_mentions_are_yes_no_or_which_of_them():
     tasks = [price_source(mentions=1.0).draw(SEED(i), 8) for i in range(20)]
-    kinds = {s.kind for task in tasks for s in task.layout.steps if isinstance(s, LabelStep)}
+    kinds = {s.kind for task in tasks for s in task.index.steps if isinstance(s, LabelStep)}
     assert kinds == {"yes_no", "multi"}
 
 
@@ -145,7 +145,7 @@ def test_a_type_of_another_text_is_absent_unless_it_may_be_there():
     task = open_source().draw(SEED(1), 3)
     named = {
         word: s.id
-        for s in task.layout.steps
+        for s in task.index.steps
         for word in ("politician", "party", "film", "person", "city")
         if word in s.instruction
     }

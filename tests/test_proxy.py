@@ -128,7 +128,7 @@ def test_same_seed_same_weights(tiny_bert, tmp_path):
         settings = TrainSettings(epochs=2, seed=seed)
         proxy = train_proxy(PLAN, known, base=tiny_bert, unlabelled=unlabelled, settings=settings)
         folder = proxy.save(tmp_path / name)
-        return (folder / "model.safetensors").read_bytes(), (folder / "slots.safetensors").read_bytes()
+        return (folder / "model.safetensors").read_bytes(), (folder / "heads.safetensors").read_bytes()
 
     first = weights("a", 7)
     assert weights("b", 7) == first
@@ -170,7 +170,7 @@ def test_held_out_annotations_say_when_training_went_on_for_too_long(tiny_bert, 
     def trained(name, held_out):
         proxy = train_proxy(plan, of(SEEN, True), base=tiny_bert, development=held_out, settings=settings)
         folder = proxy.save(tmp_path / name)
-        weights = [(folder / file).read_bytes() for file in ("model.safetensors", "slots.safetensors")]
+        weights = [(folder / file).read_bytes() for file in ("model.safetensors", "heads.safetensors")]
         return weights, proxy.manifest["training"]["selected_after"], proxy
 
     def right(proxy):
@@ -591,9 +591,9 @@ BROKEN = {
     "bad plan": bad_plan,
     "manifest without max_tokens": lacking("max_tokens"),
     "manifest without passage_chars": lacking("passage_chars"),
-    "no slots": break_file("slots.safetensors", None),
-    "slots cut": break_file("slots.safetensors", 50),
-    "slots garbage": break_file("slots.safetensors", b"garbage"),
+    "no heads": break_file("heads.safetensors", None),
+    "heads cut": break_file("heads.safetensors", 50),
+    "heads garbage": break_file("heads.safetensors", b"garbage"),
     "no tokenizer": break_file("tokenizer.json", b"{"),
     "no weights": break_file("model.safetensors", None),
     "weights cut": break_file("model.safetensors", 1000),
@@ -621,7 +621,7 @@ def test_a_broken_proxy_is_refused_in_one_sentence(damage, proxy_folder, tmp_pat
     assert str(folder) in str(caught.value)
 
 
-def test_slots_that_do_not_fit_the_plan_are_refused(proxy_folder, tmp_path):
+def test_heads_that_do_not_fit_the_plan_are_refused(proxy_folder, tmp_path):
     folder = shutil.copytree(proxy_folder, tmp_path / "p")
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["plan"] = labels_only().to_dict()

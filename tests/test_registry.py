@@ -88,7 +88,7 @@ BREAKS = {
     "too deep": (garbage("manifest.json", b"[" * 100_000), "not JSON"),
     "a list": (garbage("manifest.json", b"[]"), "no JSON object"),
     "another format": (garbage("manifest.json", b'{"format": 99}'), "format 99"),
-    "no plan": (garbage("manifest.json", b'{"format": 1}'), "lacks base, data"),
+    "no plan": (garbage("manifest.json", b'{"format": 2}'), "lacks base, data"),
     "no weights": (lambda folder: (folder / "model.safetensors").unlink(), "lacks model.safetensors"),
 }
 
@@ -205,7 +205,7 @@ def cut(folder):
 
 BAD_FOLDERS = {
     "broken weights": (cut, "are broken"),
-    "broken slots": (garbage("slots.safetensors", b"x"), "is broken"),
+    "broken heads": (garbage("heads.safetensors", b"x"), "is broken"),
     "broken export": (garbage("model.onnx", b"x"), "from/p"),
     "something else in it": (garbage("thesis.txt", b"x"), "'thesis.txt'"),
     "a link": (lambda folder: (folder / "ready").symlink_to("/etc/passwd"), "'ready'"),

@@ -12,16 +12,16 @@ from typing import Any
 
 from langchain_falconer.errors import ProxyError
 
-FORMAT = 1
+FORMAT = 2
 FILES = {
     "weights": "model.safetensors",
-    "slots": "slots.safetensors",
+    "heads": "heads.safetensors",
     "manifest": "manifest.json",
     "onnx": "model.onnx",
     "int8": "model-int8.onnx",
     "config": "config.json",
 }
-_NEEDED = (FILES["weights"], FILES["slots"], FILES["config"], "tokenizer.json")
+_NEEDED = (FILES["weights"], FILES["heads"], FILES["config"], "tokenizer.json")
 PARTS = frozenset([*FILES.values(), *_NEEDED, "ready"])
 """The files that a proxy may consist of; ``ready`` is what a run leaves in one that it has finished."""
 

@@ -57,10 +57,10 @@ class BertSession:
         """See :class:`Session`."""
         rows = _rows(ids.size)
         text = (torch.from_numpy(a) for a in (_filled(ids, rows, 0), _filled(mask, rows, 1)))
-        slots = [torch.from_numpy(a) for a in weights.arrays().values()]
+        heads = [torch.from_numpy(a) for a in weights.arrays().values()]
         with torch.inference_mode():
             sizes = [rows, *_room(rows, ids.shape[1]), self._heads]
-            spans, labels = self._scores(*text, sizes, self._embeddings, self._layers, slots, self._eps, LABEL_SCALE)
+            spans, labels = self._scores(*text, sizes, self._embeddings, self._layers, heads, self._eps, LABEL_SCALE)
         return spans[: len(ids)].numpy(), labels[: len(ids)].numpy()
 
 
@@ -91,7 +91,7 @@ def _scores(
     sizes: list[int],
     embeddings: list[Tensor],
     layers: list[list[Tensor]],
-    slots: list[Tensor],
+    head_weights: list[Tensor],
     eps: float,
     label_scale: float,
 ) -> tuple[Tensor, Tensor]:
@@ -132,10 +132,10 @@ def _scores(
         states = torch.ops.mkldnn._linear_pointwise(risen, states, w[8], w[9], "add")
         states = torch.layer_norm(states, [width], w[10], w[11], eps)
     states = states[:tokens].view(batch, length, width).float()
-    spans = torch.nn.functional.linear(states, slots[0], slots[1])
+    spans = torch.nn.functional.linear(states, head_weights[0], head_weights[1])
     # The sum over a text's tokens points where their mean does.
     text = torch.nn.functional.normalize(mask.float().unsqueeze(1).matmul(states).squeeze(1), dim=-1)
-    return spans, label_scale * text.matmul(slots[2].t()) + slots[3]
+    return spans, label_scale * text.matmul(head_weights[2].t()) + head_weights[3]
 
 
 @cache

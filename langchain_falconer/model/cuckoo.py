@@ -1,7 +1,7 @@
 """Cuckoo checkpoints: token classifiers that tag a question's answers in the text, one pass a question.
 
 Cuckoo (arXiv 2502.11275, github.com/KomeijiForce/Cuckoo) reads ``User: text Question: … Assistant:`` and tags the words
-that would come next. Its classifier scores each token by three vectors, just as a span slot does, so the slots of such
+that would come next. Its classifier scores each token by three vectors, just as a span head does, so the heads of such
 a proxy are copies of the classifier, and all that differs is what the encoder reads.
 """
 
@@ -26,7 +26,7 @@ PROMPT = "cuckoo"
 
 _BEFORE, _AFTER = "User:\n\n", "\n\nQuestion: {}\n\nAssistant:"
 _LABELS = {"0": "B", "1": "I", "2": "O"}
-_SLOT_ORDER = [2, 0, 1]  # a slot's vectors are outside, begin, inside
+_HEAD_ORDER = [2, 0, 1]  # a head's vectors are outside, begin, inside
 _LEAST_TOKENS = 64  # of the text, in one pass
 
 
@@ -61,8 +61,8 @@ def cuckoo_tokenizer(base: str) -> Tokenizer:
     return tokenizer
 
 
-def cuckoo_slot(base: str) -> HeadWeights:
-    """The classifier of a checkpoint, as one span slot. Raises ``ProxyError`` where it has none."""
+def cuckoo_head(base: str) -> HeadWeights:
+    """The classifier of a checkpoint, as one span head. Raises ``ProxyError`` where it has none."""
     from safetensors import SafetensorError, safe_open
     from transformers.utils import cached_file
 
@@ -72,40 +72,40 @@ def cuckoo_slot(base: str) -> HeadWeights:
     except (OSError, SafetensorError) as error:
         reason = str(error).splitlines()[0][:160]
         raise ProxyError(f"no classifier can be read from '{base}' ({reason}); choose another checkpoint") from None
-    weight, bias = (tensor.float().numpy()[_SLOT_ORDER] for tensor in head)
+    weight, bias = (tensor.float().numpy()[_HEAD_ORDER] for tensor in head)
     return HeadWeights(weight, bias, np.zeros((0, weight.shape[1]), np.float32), np.zeros(0, np.float32))
 
 
-def repeated(slots: HeadWeights, layout: HeadIndex) -> HeadWeights:
-    """The slots of a layout, each of them the first of ``slots``: Cuckoo's classifier is the same whatever is asked.
+def repeated(heads: HeadWeights, index: HeadIndex) -> HeadWeights:
+    """The heads of an index, each of them the first of ``heads``: Cuckoo's classifier is the same whatever is asked.
 
     Raises:
-        ProxyError: the layout has a label step. The labels of Cuckoo's README are words of a quiz without a text.
+        ProxyError: the index has a label step. The labels of Cuckoo's README are words of a quiz without a text.
     """
-    for step in layout.steps:
+    for step in index.steps:
         if isinstance(step, LabelStep):
             raise ProxyError(
                 f"step '{step.id}' asks for a label, and a Cuckoo checkpoint finds spans only; "
                 "ask it with get_span, train a proxy on the checkpoint, or name another base"
             )
-    return slots.take([0] * len(layout.span_texts), [])
+    return heads.take([0] * len(index.span_texts), [])
 
 
 def ask_one_by_one(
     tokenizer: Tokenizer,
     max_tokens: int,
-    layout: HeadIndex,
+    index: HeadIndex,
     weights: HeadWeights,
     scorer: Callable[[WindowFn, HeadIndex, HeadWeights], ScoreFn],
 ) -> ScoreFn:
-    """What scores texts by one pass a question; ``scorer(windows, layout, weights)`` makes the one of a question.
+    """What scores texts by one pass a question; ``scorer(windows, index, weights)`` makes the one of a question.
 
     Raises:
         ProxyError: a question is too long to be read with a text.
     """
     judges = [
-        scorer(_Prompted(tokenizer, max_tokens, layout.span_texts[row]), HeadIndex.of([step]), weights.take([row], []))
-        for row, step in enumerate(layout.steps)
+        scorer(_Prompted(tokenizer, max_tokens, index.span_texts[row]), HeadIndex.of([step]), weights.take([row], []))
+        for row, step in enumerate(index.steps)
     ]
 
     def judge(texts: Sequence[str]) -> list[Scores]:

@@ -69,7 +69,7 @@ class Calibration:
 
 
 def read_scores(
-    layout: HeadIndex,
+    index: HeadIndex,
     calibration: Calibration,
     windows: Sequence[Window],
     span_scores: np.ndarray,
@@ -77,10 +77,10 @@ def read_scores(
 ) -> list[Scores]:
     """The scores of each window of a batch: (B, T, 3S) token and (B, L) label scores decoded, step by step."""
     out = [Scores(n_tokens=float(len(w.ids))) for w in windows]
-    for step in layout.steps:
+    for step in index.steps:
         if isinstance(step, LabelStep):
             temperature = calibration.temperatures.get(step.id, 1.0)
-            logits = label_scores[:, layout.label_rows[step.id]].astype(np.float64) / temperature
+            logits = label_scores[:, index.label_rows[step.id]].astype(np.float64) / temperature
             probabilities = (
                 _softmax(logits) if step.kind == "choice" else 1.0 / (1.0 + np.exp(-np.clip(logits, -50, 50)))
             )
@@ -89,13 +89,13 @@ def read_scores(
         else:
             for scores in out:
                 scores.spans[step.id] = []
-    if layout.span_row:
-        _read_spans(layout, calibration, windows, span_scores, out)
+    if index.span_row:
+        _read_spans(index, calibration, windows, span_scores, out)
     return out
 
 
 def _read_spans(
-    layout: HeadIndex,
+    index: HeadIndex,
     calibration: Calibration,
     windows: Sequence[Window],
     span_scores: np.ndarray,
@@ -107,10 +107,10 @@ def _read_spans(
     for row, window in enumerate(windows):
         mine = odds[row, window.words]
         hits = (mine > 0).any(0)
-        for step_id, slot in layout.span_row.items():
-            left = mine[:, slot]
-            if hits[slot]:
-                log_p = _log_softmax(scores[row, window.words, slot].astype(np.float64))
+        for step_id, head in index.span_row.items():
+            left = mine[:, head]
+            if hits[head]:
+                log_p = _log_softmax(scores[row, window.words, head].astype(np.float64))
                 scale = calibration.scales.get(step_id, (1.0, 0.0))
                 path = best_path(log_p)
                 out[row].spans[step_id] = _spans_on(path, log_p, window, scale)
@@ -165,7 +165,7 @@ class ScoredPassage:
     seen: tuple[int, int]
 
 
-def merge(parts: Sequence[ScoredPassage], layout: HeadIndex) -> Scores:
+def merge(parts: Sequence[ScoredPassage], index: HeadIndex) -> Scores:
     """The scores of a whole text from its parts, which may overlap.
 
     The rule: a yes/no or multi-label answer is true of the whole if it is of any part (the highest probability counts);
@@ -177,7 +177,7 @@ def merge(parts: Sequence[ScoredPassage], layout: HeadIndex) -> Scores:
         return parts[0].scores
     weights = [part.scores.n_tokens for part in parts]
     merged = Scores(n_tokens=sum(weights))
-    for step in layout.steps:
+    for step in index.steps:
         if isinstance(step, LabelStep):
             rows = np.stack([part.scores.labels[step.id] for part in parts])
             merged.labels[step.id] = np.average(rows, axis=0, weights=weights) if step.kind == "choice" else rows.max(0)

@@ -127,7 +127,7 @@ def _attending(make: Callable[..., Any]) -> nn.Module:
 
 
 def is_metamodel(folder: Path) -> bool:
-    """Whether a folder's weights include the networks that make slots (a metamodel's, or a proxy's)."""
+    """Whether a folder's weights include the networks that make heads (a metamodel's, or a proxy's)."""
     from safetensors import SafetensorError, safe_open
 
     try:

@@ -1,4 +1,4 @@
-"""Where each step's answers lie among the proxy's slots: the one place that maps steps to rows of scores."""
+"""Where each step's answers lie among the proxy's heads: the one place that maps steps to rows of scores."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _MARKED = "the marked words"
 
 @dataclass(frozen=True)
 class HeadIndex:
-    """Steps and the slots they own.
+    """Steps and the heads they own.
 
-    ``span_row[id]`` is a span step's row among the span slots; ``label_rows[id]`` the slice of a label step's rows
-    among the label slots (one row for yes/no, one an option otherwise). ``asked_texts`` repeats, for each label row,
+    ``span_row[id]`` is a span step's row among the span heads; ``label_rows[id]`` the slice of a label step's rows
+    among the label heads (one row for yes/no, one an option otherwise). ``asked_texts`` repeats, for each label row,
     the instruction that it answers.
     """
 
@@ -28,7 +28,7 @@ class HeadIndex:
 
     @classmethod
     def of(cls, steps: Plan | Sequence[LabelStep | SpanStep]) -> HeadIndex:
-        """The layout of a plan or of loose steps, in their order."""
+        """The index of a plan or of loose steps, in their order."""
         ordered = steps.ordered if isinstance(steps, Plan) else tuple(steps)
         span_row: dict[str, int] = {}
         label_rows: dict[str, slice] = {}

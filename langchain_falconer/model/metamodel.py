@@ -1,4 +1,4 @@
-"""The metamodel on disk: an encoder with the networks that make slots, which any plan can start from."""
+"""The metamodel on disk: an encoder with the networks that make heads, which any plan can start from."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def load_model(base: str, layers: int | None = None) -> Any:
     """The network that training starts from (a :class:`QueryHeadModel`, float32, evaluation mode).
 
     A metamodel or a proxy's folder brings everything it has learnt; a bare encoder, by folder or hub name, gets
-    fresh networks for slots.
+    fresh networks for heads.
 
     Raises:
         ProxyError: there is no encoder, or its weights do not fit its config.json.

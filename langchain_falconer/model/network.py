@@ -1,4 +1,4 @@
-"""The network: one encoding of the text, read by a slot vector per question."""
+"""The network: one encoding of the text, read by the head of each question."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ ScoreTexts = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 class QueryHeadModel(nn.Module):
-    """Scores every slot in one pass over the text.
+    """Scores every head in one pass over the text.
 
-    A span slot is three vectors (outside, begin, inside) that score each token; a label slot is one vector that
-    scores the pooled text. QueryHeads are made from embedded words by two small networks (:meth:`span_slots`,
-    :meth:`label_slots`), plus a correction that training learns for each of its own steps. Inputs and outputs:
+    A span head is three vectors (outside, begin, inside) that score each token; a label head is one vector that
+    scores the pooled text. Heads are made from embedded words by two small networks (:meth:`span_heads`,
+    :meth:`label_heads`), plus a correction that training learns for each of its own steps. Inputs and outputs:
 
     - ``input_ids``, ``attention_mask``: (B, T)
     - ``span_weight`` (3S, d), ``span_bias`` (3S); ``label_weight`` (L, d), ``label_bias`` (L)
@@ -45,12 +45,12 @@ class QueryHeadModel(nn.Module):
         nn.init.zeros_(to_label.weight)
         nn.init.zeros_(to_label.bias)
 
-    def span_slots(self, asked: Tensor) -> tuple[Tensor, Tensor]:
+    def span_heads(self, asked: Tensor) -> tuple[Tensor, Tensor]:
         """``span_weight, span_bias`` from unit vectors (S, d) of what each step asks for."""
         made = self.span_map(asked * math.sqrt(self.hidden_size)).reshape(-1, self.hidden_size + 1)
         return made[:, :-1], made[:, -1]
 
-    def label_slots(self, options: Tensor, asked: Tensor) -> tuple[Tensor, Tensor]:
+    def label_heads(self, options: Tensor, asked: Tensor) -> tuple[Tensor, Tensor]:
         """``label_weight, label_bias`` from unit vectors (L, d) of each option, and of what is asked of it."""
         made = self.label_map(torch.cat([options, asked], -1) * math.sqrt(self.hidden_size))
         return options + made[:, :-1], made[:, -1]
@@ -64,23 +64,23 @@ class QueryHeadModel(nn.Module):
         label_weight: Tensor,
         label_bias: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """Token scores and label scores of every slot."""
+        """Token scores and label scores of every head."""
         states = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
         span_scores = states @ span_weight.T + span_bias
         label_scores = LABEL_SCALE * (pooled(states, attention_mask) @ label_weight.T) + label_bias
         return span_scores, label_scores
 
-    def scorer(self, layout: HeadIndex, read: ReadWords) -> ScoreTexts:
-        """What scores texts by a layout's questions, whose slots are made from their words alone.
+    def scorer(self, index: HeadIndex, read: ReadWords) -> ScoreTexts:
+        """Return a function that scores texts by the questions of an index, with heads made from their words alone.
 
         Gradients go into the encoder that reads those words.
         """
-        words = (layout.span_texts, layout.label_texts, layout.asked_texts)
+        words = (index.span_texts, index.label_texts, index.asked_texts)
         unique = sorted({text for texts in words for text in texts})
         vectors = self.embed(*read(unique)).to(next(self.span_map.parameters()).dtype)
         spans, options, asked = (vectors[[unique.index(text) for text in texts]] for texts in words)
-        slots = (*self.span_slots(spans), *self.label_slots(options, asked))
-        return lambda input_ids, attention_mask: self(input_ids, attention_mask, *slots)
+        heads = (*self.span_heads(spans), *self.label_heads(options, asked))
+        return lambda input_ids, attention_mask: self(input_ids, attention_mask, *heads)
 
     def embed(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Unit sentence vectors (B, d)."""
@@ -97,7 +97,7 @@ def pooled(states: Tensor, attention_mask: Tensor) -> Tensor:
 
 
 class QueryHeads(nn.Module):
-    """The slots of a set of steps: made by the model from embedded words, plus learned corrections.
+    """The heads of a set of steps: made by the model from embedded words, plus learned corrections.
 
     Args:
         spans: Unit vectors (S, d) of what span steps ask for.
@@ -122,7 +122,7 @@ class QueryHeads(nn.Module):
 
     def weights(self, model: QueryHeadModel) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """``span_weight, span_bias, label_weight, label_bias`` for :meth:`QueryHeadModel.forward`."""
-        made = (*model.span_slots(self.span_vectors), *model.label_slots(self.option_vectors, self.asked_vectors))
+        made = (*model.span_heads(self.span_vectors), *model.label_heads(self.option_vectors, self.asked_vectors))
         learned = (self.span_shift, self.span_bias, self.label_shift, self.label_bias)
         span, span_bias, label, label_bias = (a + b for a, b in zip(made, learned, strict=True))
         return span, span_bias, label, label_bias

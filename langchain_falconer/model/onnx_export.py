@@ -25,7 +25,7 @@ OUTPUTS = ("span_scores", "label_scores")
 
 
 def export_onnx(model: Any, path: Path, weights: HeadWeights) -> float:
-    """Write ``model`` to ``path`` as ONNX, slots as inputs, so that one file serves any number of steps.
+    """Write ``model`` to ``path`` as ONNX, heads as inputs, so that one file serves any number of steps.
 
     Returns the largest difference of any score against torch (ONNX Runtime, fp32).
 
@@ -147,8 +147,8 @@ def _export(model: Any, path: Path) -> None:
     from optimum.exporters.onnx.model_configs import BertOnnxConfig
     from optimum.utils.input_generators import DummyInputGenerator
 
-    class SlotInputs(DummyInputGenerator):  # type: ignore[misc]
-        """Slot weights and biases of a made-up plan, for tracing."""
+    class HeadInputs(DummyInputGenerator):  # type: ignore[misc]
+        """Head weights and biases of a made-up plan, for tracing."""
 
         SUPPORTED_INPUT_NAMES = INPUTS[2:]
 
@@ -160,10 +160,10 @@ def _export(model: Any, path: Path) -> None:
             shape = [rows, self.width] if input_name.endswith("weight") else [rows]
             return self.random_float_tensor(shape, framework=framework)
 
-    class SlotOnnxConfig(BertOnnxConfig):  # type: ignore[misc]
-        """Text inputs, slot inputs, two outputs; every axis but the hidden one is dynamic."""
+    class HeadOnnxConfig(BertOnnxConfig):  # type: ignore[misc]
+        """Text inputs, head inputs, two outputs; every axis but the hidden one is dynamic."""
 
-        DUMMY_INPUT_GENERATOR_CLASSES = (*BertOnnxConfig.DUMMY_INPUT_GENERATOR_CLASSES, SlotInputs)
+        DUMMY_INPUT_GENERATOR_CLASSES = (*BertOnnxConfig.DUMMY_INPUT_GENERATOR_CLASSES, HeadInputs)
 
         @property
         def inputs(self) -> dict[str, dict[int, str]]:
@@ -171,7 +171,7 @@ def _export(model: Any, path: Path) -> None:
             return dict(
                 zip(
                     INPUTS,
-                    (text, text, *({0: f"{kind}_slots"} for kind in ("span", "span", "label", "label"))),
+                    (text, text, *({0: f"{kind}_heads"} for kind in ("span", "span", "label", "label"))),
                     strict=True,
                 )
             )
@@ -179,11 +179,11 @@ def _export(model: Any, path: Path) -> None:
         @property
         def outputs(self) -> dict[str, dict[int, str]]:
             return {
-                "span_scores": {0: "batch", 1: "tokens", 2: "span_slots"},
-                "label_scores": {0: "batch", 1: "label_slots"},
+                "span_scores": {0: "batch", 1: "tokens", 2: "span_heads"},
+                "label_scores": {0: "batch", 1: "label_heads"},
             }
 
-    export(_named_outputs(model), SlotOnnxConfig(model.encoder.config, task="feature-extraction"), path, opset=18)
+    export(_named_outputs(model), HeadOnnxConfig(model.encoder.config, task="feature-extraction"), path, opset=18)
 
 
 def _named_outputs(model: Any) -> Any:

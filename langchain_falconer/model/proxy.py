@@ -16,7 +16,7 @@ import numpy as np
 from langchain_falconer.errors import PlanError, ProxyError
 from langchain_falconer.files import write_whole
 from langchain_falconer.model.artifact import FILES, FORMAT, read_manifest, replacing_folder
-from langchain_falconer.model.cuckoo import PROMPT, cuckoo_slot, cuckoo_tokenizer, is_cuckoo, repeated
+from langchain_falconer.model.cuckoo import PROMPT, cuckoo_head, cuckoo_tokenizer, is_cuckoo, repeated
 from langchain_falconer.model.decoding import Calibration
 from langchain_falconer.model.encoder import MODEL_INIT_LOCK, max_tokens
 from langchain_falconer.model.head_index import HeadIndex
@@ -38,7 +38,7 @@ class Proxy:
     """A small encoder trained to answer a plan.
 
     Made by :func:`train_proxy`, :meth:`load` or :meth:`zero_shot`. One folder holds it: ``manifest.json`` (plan,
-    fingerprints, base, data hash, seed, metrics, versions), ``model.safetensors``, ``slots.safetensors`` (query heads),
+    fingerprints, base, data hash, seed, metrics, versions), ``model.safetensors``, ``heads.safetensors`` (query heads),
     ``model.onnx`` and the tokenizer.
 
     Args:
@@ -193,7 +193,7 @@ class Proxy:
                 if v.is_floating_point()
             }
             save_file(tensors, folder / FILES["weights"])
-            save_file(self.heads.arrays() | pack(self.memory), folder / FILES["slots"])
+            save_file(self.heads.arrays() | pack(self.memory), folder / FILES["heads"])
             self.tokenizer.save(folder)
             module.encoder.config.save_pretrained(folder)
             if self.path and (self.path / FILES["onnx"]).is_file():
@@ -259,13 +259,13 @@ class Proxy:
             ProxyError: The base cannot be loaded, or is a Cuckoo checkpoint and the plan has label steps.
         """
         if is_cuckoo(base):
-            heads = repeated(cuckoo_slot(base), HeadIndex.of(plan))
+            heads = repeated(cuckoo_head(base), HeadIndex.of(plan))
             module = load_model(base)
             manifest = new_manifest(plan, base, passage_chars, max_tokens(module.encoder.config.to_dict()))
             return cls({**manifest, "prompt": PROMPT}, cuckoo_tokenizer(base), heads, NetworkSource(loaded=module))
         words, limit = load_words(base)
         manifest = new_manifest(plan, base, passage_chars, limit)
-        heads = words.slots(HeadIndex.of(plan))
+        heads = words.heads(HeadIndex.of(plan))
         return cls(manifest, words.tokenizer, heads, NetworkSource(base=base), session=words.session)
 
     @classmethod
@@ -283,7 +283,7 @@ class Proxy:
             raise ProxyError(f"there is no proxy at {folder} (no manifest.json); train one or name another folder")
         try:
             manifest = read_manifest(folder)
-            arrays = load_file(folder / FILES["slots"])
+            arrays = load_file(folder / FILES["heads"])
             heads = HeadWeights(**{name: a for name, a in arrays.items() if not name.startswith("memory.")})
             memory = unpack(manifest.get("memory", []), arrays)
             network = NetworkSource(folder=folder)
@@ -296,17 +296,17 @@ class Proxy:
         return proxy
 
     def recall(self, plan: Plan) -> Proxy:
-        """Return a proxy for a plan that this one learnt before its own (see :class:`Previous`).
+        """Return a proxy for a plan that this one learned before its own (see :class:`Previous`).
 
         It answers with the weights as they are now; its scores are not calibrated.
 
         Raises:
-            ProxyError: This proxy never learnt the plan.
+            ProxyError: This proxy never learned the plan.
         """
         earlier = next((old for old in self.memory if old.plan.fingerprint == plan.fingerprint), None)
         if earlier is None:
-            raise ProxyError(f"this proxy never learnt the plan '{plan.instruction}'; train one for it")
-        return self._with_heads(plan, earlier.slots)
+            raise ProxyError(f"this proxy never learned the plan '{plan.instruction}'; train one for it")
+        return self._with_heads(plan, earlier.weights)
 
     def with_plan(self, plan: Plan, steps: Mapping[str, str]) -> Proxy:
         """Return this proxy for another plan, each of whose steps is answered by one of its own.
@@ -349,7 +349,7 @@ class Proxy:
         index = HeadIndex.of([step])
         if self.manifest.get("prompt") == PROMPT:
             return repeated(self.heads, index)
-        return ZeroShotEncoder(self.session, self.tokenizer, self.network.head_generator).slots(index)
+        return ZeroShotEncoder(self.session, self.tokenizer, self.network.head_generator).heads(index)
 
 
 def _same_question(plan: Plan, step: LabelStep | SpanStep) -> LabelStep | SpanStep | None:

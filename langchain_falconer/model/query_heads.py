@@ -1,4 +1,4 @@
-"""From the words of questions to slots, without torch: what answers a question that nothing was trained for."""
+"""From the words of questions to heads, without torch: what answers a question that nothing was trained for."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MAPS = tuple(
 
 
 class HeadGenerator:
-    """The two small networks of a :class:`QueryHeadModel` that make slots, in numpy.
+    """The two small networks of a :class:`QueryHeadModel` that make heads, in numpy.
 
     Args:
         arrays: Their weights, by the names that the model has for them.
@@ -74,7 +74,7 @@ class HeadGenerator:
 
 @dataclass(frozen=True)
 class ZeroShotEncoder:
-    """Reads words: into sentence vectors, and questions into slots."""
+    """Reads words: into sentence vectors, and questions into heads."""
 
     session: Session
     tokenizer: Tokenizer
@@ -83,7 +83,7 @@ class ZeroShotEncoder:
     def embed(self, texts: Sequence[str]) -> np.ndarray:
         """Unit sentence vectors (n, d), float32; of a long text only the first 256 tokens count.
 
-        They are read off as the scores of d label slots, each a unit vector.
+        They are read off as the scores of d label heads, each a unit vector.
         """
         width = self.maps.width
         rows = np.zeros((len(texts), width), np.float32)
@@ -102,9 +102,9 @@ class ZeroShotEncoder:
             rows[batch] = self.session.run(ids, mask, units)[1] / LABEL_SCALE
         return rows
 
-    def vectors(self, layout: HeadIndex) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The words of a layout embedded: span questions, options, and the question of each option."""
-        words = (layout.span_texts, layout.label_texts, layout.asked_texts)
+    def vectors(self, index: HeadIndex) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The words of an index embedded: span questions, options, and the question of each option."""
+        words = (index.span_texts, index.label_texts, index.asked_texts)
         unique = list(dict.fromkeys(text for texts in words for text in texts))
         vectors = dict(zip(unique, self.embed(unique), strict=True))
         spans, options, asked = (
@@ -113,6 +113,6 @@ class ZeroShotEncoder:
         )
         return spans, options, asked
 
-    def slots(self, layout: HeadIndex) -> HeadWeights:
+    def heads(self, index: HeadIndex) -> HeadWeights:
         """Query heads made from words alone, nothing learned for them yet."""
-        return self.maps(*self.vectors(layout))
+        return self.maps(*self.vectors(index))

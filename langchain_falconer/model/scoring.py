@@ -21,7 +21,7 @@ ScoreFn = Callable[[Sequence[str]], list[Scores]]
 
 
 class Scorer:
-    """Answers every step of a layout about texts, each text encoded once.
+    """Answers every step of an index about texts, each text encoded once.
 
     It may be called from several threads: ``executor`` computes, they tokenise and decode.
     """
@@ -30,7 +30,7 @@ class Scorer:
         self,
         windows: WindowFn,
         pad_id: int,
-        layout: HeadIndex,
+        index: HeadIndex,
         weights: HeadWeights,
         calibration: Calibration,
         session: Session,
@@ -38,7 +38,7 @@ class Scorer:
     ) -> None:
         self._windows = windows
         self._pad_id = pad_id
-        self._layout = layout
+        self._index = index
         self._weights = weights
         self._calibration = calibration
         self.session = session
@@ -57,7 +57,7 @@ class Scorer:
         batches = list(_batches(windows))
         cut = [[windows[i] for i in batch] for batch in batches]
         for batch, own, (spans, labels) in zip(batches, cut, self._executor.map(self._computed, cut), strict=True):
-            for i, new in zip(batch, read_scores(self._layout, self._calibration, own, spans, labels), strict=True):
+            for i, new in zip(batch, read_scores(self._index, self._calibration, own, spans, labels), strict=True):
                 scores[i] = new
         parts: list[list[ScoredPassage]] = [[] for _ in texts]
         for window, one in zip(windows, scores, strict=True):
@@ -65,7 +65,7 @@ class Scorer:
             parts[window.text].append(
                 ScoredPassage(0, one, window.seen)
             )  # windows carry offsets of the whole text already
-        return [merge(p, self._layout) for p in parts]
+        return [merge(p, self._index) for p in parts]
 
     def _computed(self, batch: Sequence[Window]) -> tuple[np.ndarray, np.ndarray]:
         return self.session.run(*pad(batch, self._pad_id), self._weights)

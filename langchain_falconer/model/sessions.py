@@ -15,12 +15,12 @@ import numpy as np
 from langchain_falconer.errors import ProxyError
 
 LABEL_SCALE = 16.0
-"""By what the network multiplies the product of a text and a label slot."""
+"""By what the network multiplies the product of a text and a label head."""
 
 
 @dataclass(frozen=True)
 class HeadWeights:
-    """The slots of a plan as arrays: (3S, d), (3S), (L, d), (L), all float32."""
+    """The heads of a plan as arrays: (3S, d), (3S), (L, d), (L), all float32."""
 
     span_weight: np.ndarray
     span_bias: np.ndarray
@@ -32,7 +32,7 @@ class HeadWeights:
         return dict(vars(self))
 
     def take(self, span_rows: Sequence[int], label_rows: Sequence[int]) -> HeadWeights:
-        """Only these slots, in this order."""
+        """Only these heads, in this order."""
         tokens = [3 * row + state for row in span_rows for state in range(3)]
         labels = list(label_rows)
         return HeadWeights(
@@ -40,7 +40,7 @@ class HeadWeights:
         )
 
     def mean(self, other: HeadWeights) -> HeadWeights:
-        """Halfway between these slots and others of the same plan."""
+        """Halfway between these heads and others of the same plan."""
         theirs = other.arrays()
         return HeadWeights(**{name: (mine + theirs[name]) / 2 for name, mine in self.arrays().items()})
 
@@ -53,7 +53,7 @@ class Session(Protocol):
     """How many batches it computes at once, each on one core; with 1, a batch takes all of them."""
 
     def run(self, ids: np.ndarray, mask: np.ndarray, weights: HeadWeights) -> tuple[np.ndarray, np.ndarray]:
-        """The scores of every slot; ``ids`` and ``mask`` are (B, T) int64."""
+        """The scores of every head; ``ids`` and ``mask`` are (B, T) int64."""
         ...
 
 
@@ -104,10 +104,10 @@ class TorchSession:
     def run(self, ids: np.ndarray, mask: np.ndarray, weights: HeadWeights) -> tuple[np.ndarray, np.ndarray]:
         """See :class:`Session`."""
         torch = self._torch
-        slots = [torch.from_numpy(a).to(self._device, self._dtype) for a in weights.arrays().values()]
+        heads = [torch.from_numpy(a).to(self._device, self._dtype) for a in weights.arrays().values()]
         with torch.inference_mode():
             text = (torch.from_numpy(a).to(self._device) for a in (ids, mask))
-            spans, labels = self._model(*text, *slots)
+            spans, labels = self._model(*text, *heads)
         return spans.float().cpu().numpy(), labels.float().cpu().numpy()
 
 

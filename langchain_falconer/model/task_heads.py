@@ -16,15 +16,15 @@ WEIGHT_NAMES = ("span_weight", "span_bias", "label_weight", "label_bias")
 
 @dataclass(frozen=True)
 class TaskHead:
-    """A plan learnt earlier and its slots."""
+    """A plan learned earlier and the weights of its heads."""
 
     plan: Plan
-    slots: HeadWeights
+    weights: HeadWeights
 
 
 def pack(memory: Sequence[TaskHead]) -> dict[str, np.ndarray]:
     """Heads of earlier tasks as arrays for a safetensors file."""
-    return {f"memory.{i}.{name}": a for i, old in enumerate(memory) for name, a in old.slots.arrays().items()}
+    return {f"memory.{i}.{name}": a for i, old in enumerate(memory) for name, a in old.weights.arrays().items()}
 
 
 def unpack(plans: Sequence[Mapping[str, Any]], arrays: Mapping[str, np.ndarray]) -> tuple[TaskHead, ...]:

@@ -1,4 +1,4 @@
-"""Pretraining the metamodel: one loop over small tasks of many kinds, slots made from words alone."""
+"""Pretraining the metamodel: one loop over small tasks of many kinds, heads made from words alone."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from langchain_falconer.model.examples import Example
 from langchain_falconer.model.head_index import HeadIndex
 from langchain_falconer.model.metamodel import load_model
 from langchain_falconer.model.tokenization import WindowSplitter, pad
-from langchain_falconer.train.loop import Feature, autocast, freeze_words, loss_of
+from langchain_falconer.train.loop import Feature, autocast, freeze_word_embeddings, loss_of
 
 _CHECKPOINT = "checkpoint.safetensors"
 _KEEP_EVERY = 3
@@ -53,7 +53,7 @@ class PretrainSettings(BaseModel):
 class Task:
     """One batch to learn from: steps, and texts that answer them."""
 
-    layout: HeadIndex
+    index: HeadIndex
     examples: Sequence[Example]
 
 
@@ -163,10 +163,10 @@ class TensorReader:
 
 
 def _task_loss(model: Any, reader: TensorReader, task: Task, span_weight: float) -> Any:
-    layout, items = task.layout, reader.items(task.examples)
+    index, items = task.index, reader.items(task.examples)
     with autocast():
-        spans, labels = model.scorer(layout, reader.texts)(*reader.tensors(items))
-    return loss_of(spans.float(), labels.float(), layout, items, span_weight=span_weight)
+        spans, labels = model.scorer(index, reader.texts)(*reader.tensors(items))
+    return loss_of(spans.float(), labels.float(), index, items, span_weight=span_weight)
 
 
 def _kept(model: Any, teacher: Any, reader: TensorReader, texts: Sequence[str]) -> Any:
@@ -183,7 +183,7 @@ def _kept(model: Any, teacher: Any, reader: TensorReader, texts: Sequence[str]) 
 def _optimizer(model: Any, settings: PretrainSettings) -> Any:
     import torch
 
-    freeze_words(model.encoder)
+    freeze_word_embeddings(model.encoder)
     encoder = [p for p in model.encoder.parameters() if p.requires_grad]
     maps = [p for name, p in model.named_parameters() if not name.startswith("encoder.")]
     rate = settings.learning_rate

@@ -73,7 +73,7 @@ def read_entry(folder: Path) -> Entry:
 
 def _created(folder: Path) -> datetime:
     try:
-        written = (folder / FILES["slots"]).stat()  # never written again, as the manifest is
+        written = (folder / FILES["heads"]).stat()  # never written again, as the manifest is
     except OSError:
         written = folder.stat()
     return datetime.fromtimestamp(written.st_mtime, timezone.utc)

@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from langchain_falconer.model.network import QueryHeadModel, QueryHeads
 
 _IGNORE = -100
-_FILL = 2_240  # examples seen; twice as many are as good on eight sets, and take twice as long
+_EXAMPLES_SEEN = 2_240  # by a pretrained network; twice as many are as good on eight sets, and take twice as long
 _OUTSIDE, _BEGIN, _INSIDE = range(3)
 
 
 @dataclass(frozen=True)
 class Feature:
-    """One pass of the encoder, and what it is to learn there."""
+    """One pass of the encoder, with the example that it belongs to."""
 
     window: Window
     example: Example
@@ -39,11 +39,16 @@ class Feature:
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What training was like: mean loss an epoch, seconds, steps; ``examples`` are those that were annotated.
+    """How training went.
 
-    ``selected_after`` is the share of the steps that made the network which is kept; less than 1 where held-out
-    annotations spoke against those that followed. Where one network taught another, losses are of the second one, all
-    else of both.
+    After self-training, ``loss`` is of the second network, all else of both.
+
+    Attributes:
+        loss: Mean loss of each epoch.
+        seconds: How long it took.
+        steps: Optimiser steps.
+        examples: Annotated examples.
+        selected_after: The share of the steps after which the selected checkpoint was made, for each network.
     """
 
     loss: tuple[float, ...]
@@ -53,7 +58,7 @@ class TrainResult:
     selected_after: tuple[float, ...] = (1.0,)
 
     def to_dict(self) -> dict[str, Any]:
-        """The result as JSON data."""
+        """Return the result as JSON data."""
         return {
             "loss": [round(x, 4) for x in self.loss],
             "seconds": round(self.seconds, 1),
@@ -63,7 +68,7 @@ class TrainResult:
         }
 
     def then(self, later: TrainResult) -> TrainResult:
-        """Both, one after the other."""
+        """Return the result of this training followed by another."""
         return replace(
             later,
             seconds=self.seconds + later.seconds,
@@ -73,69 +78,75 @@ class TrainResult:
 
 
 class Regularizer(Protocol):
-    """What some network says of texts, and the one in training is to say too."""
+    """A term that is added to the loss of each batch."""
 
     def loss(self, batch: Sequence[Feature], tokens: tuple[Tensor, Tensor], scores: tuple[Tensor, Tensor]) -> Tensor:
-        """How far token and label scores are from what is held, on a batch of ``input_ids, attention_mask``."""
+        """Return the term for a batch, given its ``input_ids, attention_mask`` and its token and label scores."""
         ...
 
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """What to learn.
+    """What a network is trained on.
 
-    An epoch holds all ``new`` items, and from each pool in ``again`` as many, drawn afresh. ``taught`` says that the
-    network knows how to follow questions.
+    Attributes:
+        new: Features that every epoch holds.
+        resampled: Pools of more features; an epoch holds a new sample of each, no larger than ``new``.
+        regularizers: Terms added to the loss.
+        is_pretrained: Whether the network was pretrained to follow questions.
     """
 
     new: Sequence[Feature]
-    again: Sequence[Sequence[Feature]] = ()
+    resampled: Sequence[Sequence[Feature]] = ()
     regularizers: Sequence[Regularizer] = ()
-    taught: bool = False
+    is_pretrained: bool = False
 
     def epoch(self, rng: random.Random) -> list[Feature]:
-        """The items of an epoch."""
+        """Return the features of an epoch."""
         return [*self.new, *(item for pool, n in self._shares() for item in rng.sample(pool, n))]
 
     def _shares(self) -> list[tuple[Sequence[Feature], int]]:
-        return [(pool, min(len(self.new), len(pool))) for pool in self.again]
+        return [(pool, min(len(self.new), len(pool))) for pool in self.resampled]
 
     def steps(self, settings: TrainSettings) -> int:
-        """How many batches it takes."""
+        """Return the number of batches in the whole training."""
         size = len(self.new) + sum(n for _, n in self._shares())
-        epochs = settings.epochs or default_epochs(size, taught=self.taught)
+        epochs = settings.epochs or default_epochs(size, is_pretrained=self.is_pretrained)
         return max(1, round(epochs * math.ceil(size / settings.batch_size)))
 
 
 def fit(
     model: QueryHeadModel,
-    slots: QueryHeads,
-    layout: HeadIndex,
-    lesson: TrainingSet,
+    heads: QueryHeads,
+    index: HeadIndex,
+    dataset: TrainingSet,
     pad_id: int,
     settings: TrainSettings,
     on_step: Callable[[float], None],
 ) -> TrainResult:
-    """Train encoder and slots in place (bf16 autocast where the CPU has it, fused AdamW, word embeddings frozen).
+    """Train encoder and heads in place (bf16 autocast where the CPU has it, fused AdamW, word embeddings frozen).
 
     ``on_step(loss)`` is called after every step. Same seed, machine and threads: same weights.
+
+    Raises:
+        ProxyError: There is no feature, or the loss is not a number.
     """
     import torch
 
-    if not lesson.new:
+    if not dataset.new:
         raise ProxyError("there is nothing to train on: no annotation answers a step of the plan")
     began = time.monotonic()
     torch.manual_seed(settings.seed)
     rng = random.Random(settings.seed)
-    total = lesson.steps(settings)
-    optimizer, schedule = _optimizer(model, slots, settings, total)
+    total = dataset.steps(settings)
+    optimizer, schedule = _optimizer(model, heads, settings, total)
     losses: list[float] = []
     model.train()
     step = 0
     while step < total:
         epoch_losses = []
-        for batch in _batches(lesson.epoch(rng), settings.batch_size, rng):
-            loss = _step(model, slots, layout, batch, pad_id, optimizer, lesson.regularizers)
+        for batch in _batches(dataset.epoch(rng), settings.batch_size, rng):
+            loss = _step(model, heads, index, batch, pad_id, optimizer, dataset.regularizers)
             schedule.step()
             epoch_losses.append(loss)
             step += 1
@@ -146,49 +157,49 @@ def fit(
     model.eval()
     if not math.isfinite(losses[-1]):
         raise ProxyError("training diverged (the loss is not a number); train again with a lower learning_rate")
-    return TrainResult(tuple(losses), time.monotonic() - began, total, len(lesson.new))
+    return TrainResult(tuple(losses), time.monotonic() - began, total, len(dataset.new))
 
 
-def items_of(windows: WindowSplitter, examples: Sequence[Example]) -> list[Feature]:
-    """Examples as passes of the encoder: one each, but for texts that are longer than what it reads at once."""
+def features_of(windows: WindowSplitter, examples: Sequence[Example]) -> list[Feature]:
+    """Return the features of examples: one each, or several where a text is longer than the encoder's input."""
     return [Feature(w, examples[w.text]) for w in windows([e.text for e in examples])]
 
 
-def default_epochs(n: int, *, taught: bool = False) -> float:
-    """Passes over ``n`` annotations: ten for 500; more for fewer, down to three for thousands.
+def default_epochs(n: int, *, is_pretrained: bool = False) -> float:
+    """Return the number of epochs for ``n`` annotations: ten for 500, more for fewer, three for thousands.
 
-    A ``taught`` network has had its fill after some 2,240 examples, however few they are: four and a half for 500.
+    A pretrained network needs 2,240 examples at most, repeated ones included: four and a half epochs of 500.
     """
     passes = 10 * math.sqrt(500 / n)
-    return float(min(30.0, max(3.0, min(passes, _FILL / n) if taught else passes)))
+    return float(min(30.0, max(3.0, min(passes, _EXAMPLES_SEEN / n) if is_pretrained else passes)))
 
 
-def _optimizer(model: QueryHeadModel, slots: QueryHeads, settings: TrainSettings, total: int) -> tuple[Any, Any]:
+def _optimizer(model: QueryHeadModel, heads: QueryHeads, settings: TrainSettings, total: int) -> tuple[Any, Any]:
     import torch
 
-    freeze_words(model.encoder)
+    freeze_word_embeddings(model.encoder)
     encoder = [p for p in model.encoder.parameters() if p.requires_grad]
     maps = [*model.span_map.parameters(), *model.label_map.parameters()]
     groups = [
         {"params": [*encoder, *maps], "lr": settings.learning_rate},
-        {"params": list(slots.parameters()), "lr": settings.learning_rate * settings.head_factor},
+        {"params": list(heads.parameters()), "lr": settings.learning_rate * settings.head_factor},
     ]
     optimizer = torch.optim.AdamW(groups, weight_decay=settings.weight_decay, fused=True)
-    warm = max(1, round(settings.warmup * total))
+    warmup_steps = max(1, round(settings.warmup * total))
 
     def rate(step: int) -> float:
-        return min((step + 1) / warm, max(0.0, (total - step) / max(1, total - warm)))
+        return min((step + 1) / warmup_steps, max(0.0, (total - step) / max(1, total - warmup_steps)))
 
     return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
 
 
-def freeze_words(encoder: Any) -> None:
-    """Leave the word embeddings as they are: half of a small encoder's weights, and rare words keep their places."""
+def freeze_word_embeddings(encoder: Any) -> None:
+    """Exclude the word embeddings from training: they are half of a small encoder, and rare words would drift."""
     encoder.get_input_embeddings().requires_grad_(False)
 
 
 def _batches(items: Sequence[Feature], size: int, rng: random.Random) -> list[list[Feature]]:
-    """A shuffled epoch whose batches hold texts of like length: padding costs as much as text."""
+    """Return a shuffled epoch whose batches hold texts of like length: padding costs as much as text."""
     order = list(items)
     rng.shuffle(order)
     chunk = size * 16
@@ -202,8 +213,8 @@ def _batches(items: Sequence[Feature], size: int, rng: random.Random) -> list[li
 
 def _step(
     model: QueryHeadModel,
-    slots: QueryHeads,
-    layout: HeadIndex,
+    heads: QueryHeads,
+    index: HeadIndex,
     batch: list[Feature],
     pad_id: int,
     optimizer: Any,
@@ -213,10 +224,10 @@ def _step(
 
     ids, mask = (torch.from_numpy(a) for a in pad([item.window for item in batch], pad_id))
     with autocast():
-        span_scores, label_scores = (s.float() for s in model(ids, mask, *slots.weights(model)))
-    loss = loss_of(span_scores, label_scores, layout, batch)
-    for hold in regularizers:
-        loss = loss + hold.loss(batch, (ids, mask), (span_scores, label_scores))
+        span_scores, label_scores = (s.float() for s in model(ids, mask, *heads.weights(model)))
+    loss = loss_of(span_scores, label_scores, index, batch)
+    for regularizer in regularizers:
+        loss = loss + regularizer.loss(batch, (ids, mask), (span_scores, label_scores))
     optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     torch.nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], 1.0)
@@ -226,7 +237,7 @@ def _step(
 
 @contextmanager
 def autocast() -> Iterator[None]:
-    """bf16 where the CPU has it, and attention as plain matrix products.
+    """Compute in bf16 where the CPU has it, and attention as plain matrix products.
 
     On a CPU the backward pass of torch's fused attention takes longer than all the rest.
     """
@@ -238,73 +249,73 @@ def autocast() -> Iterator[None]:
 
 
 def bf16_pays() -> bool:
-    """Whether this CPU multiplies bf16 in hardware."""
+    """Return whether this CPU multiplies bf16 in hardware."""
     import torch
 
     return bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
 
 
 def loss_of(
-    span_scores: Tensor, label_scores: Tensor, layout: HeadIndex, batch: list[Feature], *, span_weight: float = 1.0
+    span_scores: Tensor, label_scores: Tensor, index: HeadIndex, batch: list[Feature], *, span_weight: float = 1.0
 ) -> Tensor:
-    """The sum over steps of each step's loss on the texts that annotate it.
+    """Return the sum over steps of each step's loss on the texts that annotate it.
 
-    ZeroShotEncoder of spans count ``span_weight`` times as much as those outside, of which there are far more.
+    Words of spans count ``span_weight`` times as much as those outside, of which there are far more.
     """
     from torch.nn import functional
 
     losses = []
-    if layout.span_row:
+    if index.span_row:
         scores = span_scores.reshape(*span_scores.shape[:2], -1, 3)
-        targets = _span_targets(layout, batch, scores.shape[1])
+        targets = _span_targets(index, batch, scores.shape[1])
         per_token = functional.cross_entropy(
             scores.flatten(0, 2), targets.flatten(), ignore_index=_IGNORE, reduction="none"
         )
         known = (targets != _IGNORE).flatten()
         if known.any():
-            # Summed over steps, averaged over words: a step's pull does not fade as the plan grows.
+            # Summed over steps, averaged over words: a step weighs the same however many steps the plan has.
             weighted = per_token * (1 + (span_weight - 1) * (targets.flatten() > _OUTSIDE))
             losses.append(weighted.sum() / (targets != _IGNORE).any(-1).sum())
     losses += [
         loss
-        for s in layout.steps
-        if isinstance(s, LabelStep) and (loss := _label_loss(s, label_scores, layout, batch)) is not None
+        for s in index.steps
+        if isinstance(s, LabelStep) and (loss := _label_loss(s, label_scores, index, batch)) is not None
     ]
     return sum(losses) if losses else span_scores.sum() * 0.0  # type: ignore[return-value]
 
 
-def _span_targets(layout: HeadIndex, batch: list[Feature], width: int) -> Tensor:
+def _span_targets(index: HeadIndex, batch: list[Feature], width: int) -> Tensor:
     import torch
 
-    targets = np.full((len(batch), width, len(layout.span_row)), _IGNORE, np.int64)
+    targets = np.full((len(batch), width, len(index.span_row)), _IGNORE, np.int64)
     for row, item in enumerate(batch):
         window = item.window
         for step_id, spans in item.example.spans.items():
-            slot = layout.span_row[step_id]
-            targets[row, window.words, slot] = _OUTSIDE
+            head = index.span_row[step_id]
+            targets[row, window.words, head] = _OUTSIDE
             for start, end in spans:
                 inside = window.words[(window.starts < end) & (window.ends > start)]
-                targets[row, inside, slot] = _INSIDE
-                targets[row, inside[:1], slot] = _BEGIN
+                targets[row, inside, head] = _INSIDE
+                targets[row, inside[:1], head] = _BEGIN
     return torch.from_numpy(targets)
 
 
-def _label_loss(step: LabelStep, scores: Tensor, layout: HeadIndex, batch: list[Feature]) -> Tensor | None:
+def _label_loss(step: LabelStep, scores: Tensor, index: HeadIndex, batch: list[Feature]) -> Tensor | None:
     import torch
     from torch.nn import functional
 
     examples = [(i, item.example) for i, item in enumerate(batch) if step.id in item.example.labels]
     if not examples:
         return None
-    mine = scores[[i for i, _ in examples], layout.label_rows[step.id]]
-    wanted = torch.tensor([_wanted(step, e.labels[step.id], e.scores.get(step.id, 1.0)) for _, e in examples])
+    logits = scores[[i for i, _ in examples], index.label_rows[step.id]]
+    targets = torch.tensor([_soft_target(step, e.labels[step.id], e.scores.get(step.id, 1.0)) for _, e in examples])
     if step.kind == "choice":
-        return functional.cross_entropy(mine, wanted)
-    return functional.binary_cross_entropy_with_logits(mine, wanted, reduction="none").sum(1).mean()
+        return functional.cross_entropy(logits, targets)
+    return functional.binary_cross_entropy_with_logits(logits, targets, reduction="none").sum(1).mean()
 
 
-def _wanted(step: LabelStep, value: Any, score: float) -> list[float]:
-    """The probability of each option where ``value`` is right with probability ``score``: soft targets."""
+def _soft_target(step: LabelStep, value: Any, score: float) -> list[float]:
+    """Return the probability of each option where ``value`` is right with probability ``score``."""
     if step.kind == "yes_no":
         return [score if value else 1.0 - score]
     if step.kind == "choice":

@@ -1,4 +1,4 @@
-"""Making a proxy from annotations: what training starts from, its lessons, what comes out."""
+"""Training of a proxy on annotations."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import itertools
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -31,19 +31,19 @@ from langchain_falconer.plan import Plan
 from langchain_falconer.records import Answers
 from langchain_falconer.settings import DEFAULT_BASE, TrainSettings
 from langchain_falconer.train.checkpoint_selection import CheckpointSelector
-from langchain_falconer.train.loop import TrainingSet, TrainResult, bf16_pays, fit, items_of
+from langchain_falconer.train.loop import Feature, TrainingSet, TrainResult, bf16_pays, features_of, fit
 from langchain_falconer.train.rehearsal import (
     DistillationLoss,
     Previous,
     PreviousTask,
     joined,
-    parted,
-    rehearsed,
-    start_from,
+    rehearsal_examples,
+    restore_heads,
+    split,
 )
 
 UNLABELLED = 1_000
-"""Texts that nobody annotated, as many as are worth their time."""
+"""Unlabelled texts that self-training uses by default; more of them cost time and gain nothing measurable."""
 
 
 def train_proxy(
@@ -62,43 +62,37 @@ def train_proxy(
     ``on_step(done, total, loss)`` reports progress. Same texts, annotations, seed, machine and threads: same weights.
 
     Args:
-        plan: What it is to answer.
-        annotations: What it learns from. A label's score, where it is less than 1, is how likely it is right; a text
-            may come several times, with the answers of several annotators.
-        base: The metamodel or encoder that it starts from; or a proxy whose tasks are retained: the new proxy's
-            :meth:`Proxy.recall` gives its plan and those that it retained.
-        unlabelled: More texts like those it is to read. A network that learnt without them then teaches another, which
-            starts over, by what it thinks of them (self-training; noisy student, Xie et al., arXiv 1911.04252); the
-            proxy is the mean of both. It judges better, and takes more than twice as long.
-        development: Annotations that are not learnt and select the checkpoint (see :class:`CheckpointSelector`);
+        plan: The plan that the proxy is to answer.
+        annotations: The training set. A label's score, where it is less than 1, is the probability that it is right; a
+            text may come several times, with the answers of several annotators.
+        base: The metamodel or encoder that training starts from; or a proxy whose tasks are retained:
+            :meth:`Proxy.recall` of the new proxy returns them.
+        unlabelled: More texts of the corpus, for self-training (noisy student, Xie et al., arXiv 1911.04252): the
+            trained network answers them, another is trained on these answers too, and the proxy is the mean of both.
+            It is more accurate, and takes more than twice as long.
+        development: Annotations that are not trained on and select the checkpoint (see :class:`CheckpointSelector`);
             fewer than 50 of them select nothing.
-        settings: How.
-        passage_chars: How texts are cut.
-        on_step: Told of each step.
+        settings: Hyperparameters.
+        passage_chars: The length of passages, in characters, into which texts are split.
+        on_step: Called after each step.
 
     Raises:
-        ProxyError: nothing to train on, a step without any annotation, or a base that cannot be loaded.
+        ProxyError: There is nothing to train on, a step has no annotation, or the base cannot be loaded.
     """
     settings = settings or TrainSettings()
     examples = examples_of(plan, annotations, passage_chars)
     _check_every_step(plan, examples)
-    previous = base if isinstance(base, Previous) else None
-    tasks = previous.tasks if previous else ()
     start = _WarmStart(plan, base, settings, passage_chars)
-    cut = partial(items_of, WindowSplitter(start.tokenizer, start.max_tokens))
-    old = cut(rehearsed(start.memory, tasks, passage_chars))
-    old_texts = cut(_unanswered((text for one in tasks for text in one.unlabelled), passage_chars))
-    lesson = TrainingSet(cut(examples), (old, old_texts), start.regularizers, taught=start.is_taught)
-    texts = cut(_unanswered(unlabelled, passage_chars))
-    second = replace(lesson, again=(*lesson.again, texts))
-
-    tell = _teller(on_step, lesson.steps(settings) + (second.steps(settings) if texts else 0))
-    learnt = start.learn(lesson, development, tell)
+    dataset = start.training_set(examples)
+    texts = start.features(_unanswered(unlabelled, passage_chars))
+    student_dataset = replace(dataset, resampled=(*dataset.resampled, texts))
+    total = dataset.steps(settings) + (student_dataset.steps(settings) if texts else 0)
+    report = _step_counter(on_step, total)
+    trained = start.train(dataset, development, report)
     if texts:
-        teacher = DistillationLoss(learnt.model, learnt.knows[:1])
-        learnt = start.learn(replace(second, regularizers=(teacher, *start.regularizers)), development, tell).mean(
-            learnt
-        )
+        teacher = DistillationLoss(trained.model, trained.tasks[:1])
+        student_dataset = replace(student_dataset, regularizers=(teacher, *start.regularizers))
+        trained = start.train(student_dataset, development, report).mean(trained)
     manifest = start.manifest | {
         "settings": settings.model_dump(),
         "data": {
@@ -107,39 +101,43 @@ def train_proxy(
             "unlabelled": len(unlabelled),
             "sha256": _data_hash(examples, unlabelled),
         },
-        "seen": _seen(annotations, tasks),
-        "training": learnt.result.to_dict(),
+        "seen": _seen(annotations, start.previous_tasks),
+        "training": trained.result.to_dict(),
         "memory": [old.plan.to_dict() for old in start.memory],
     }
-    own, *kept = learnt.knows
-    return Proxy(manifest, start.tokenizer, own.slots, NetworkSource(loaded=learnt.model), memory=kept)
+    own, *kept = trained.tasks
+    return Proxy(manifest, start.tokenizer, own.weights, NetworkSource(loaded=trained.model), memory=kept)
 
 
 @dataclass(frozen=True)
 class _TrainedModel:
-    """A network, the plans that it answers with their slots (the new one first), and how it was trained."""
+    """A network, the plans that it answers with their heads (the new one first), and how it was trained."""
 
     model: Any
-    knows: tuple[TaskHead, ...]
+    tasks: tuple[TaskHead, ...]
     result: TrainResult
 
     def mean(self, teacher: _TrainedModel) -> _TrainedModel:
-        """The network halfway between both, which judges better than either, and how both were trained.
+        """Return the mean of both networks, which is better than either, and how both were trained.
 
-        They began alike, so that their weights may be averaged (model soups, Wortsman et al., arXiv 2203.05482).
+        They started from the same weights, so that these may be averaged (model soups, Wortsman et al., arXiv
+        2203.05482).
         """
         import torch
 
         with torch.no_grad():
-            for mine, theirs in zip(self.model.parameters(), teacher.model.parameters(), strict=True):
-                mine.lerp_(theirs, 0.5)
-        knows = tuple(TaskHead(a.plan, a.slots.mean(b.slots)) for a, b in zip(self.knows, teacher.knows, strict=True))
-        return _TrainedModel(self.model, knows, teacher.result.then(self.result))
+            for own, other in zip(self.model.parameters(), teacher.model.parameters(), strict=True):
+                own.lerp_(other, 0.5)
+        tasks = tuple(
+            TaskHead(own.plan, own.weights.mean(other.weights))
+            for own, other in zip(self.tasks, teacher.tasks, strict=True)
+        )
+        return _TrainedModel(self.model, tasks, teacher.result.then(self.result))
 
 
 @dataclass(frozen=True)
 class _WarmStart:
-    """What training starts from: a base, or a proxy that is to remember what it knows."""
+    """What training starts from: a base, or a proxy whose tasks are retained."""
 
     plan: Plan
     source: str | Previous
@@ -152,108 +150,128 @@ class _WarmStart:
         return self.source.proxy if isinstance(self.source, Previous) else None
 
     @property
+    def previous_tasks(self) -> Sequence[PreviousTask]:
+        """Earlier tasks that are rehearsed."""
+        return self.source.tasks if isinstance(self.source, Previous) else ()
+
+    @property
     def base(self) -> str:
         """The checkpoint that the network descends from."""
         return str(self.source.proxy.manifest["base"]) if isinstance(self.source, Previous) else self.source
 
     @property
     def manifest(self) -> dict[str, Any]:
-        """What is known of the proxy before training."""
+        """The manifest of the proxy before training."""
         return new_manifest(self.plan, self.base, self.passage_chars, self.max_tokens)
 
     @cached_property
     def memory(self) -> tuple[TaskHead, ...]:
-        """What is known already."""
+        """Earlier tasks with their heads."""
         return (TaskHead(self.proxy.plan, self.proxy.heads), *self.proxy.memory) if self.proxy else ()
 
     @cached_property
     def regularizers(self) -> tuple[DistillationLoss, ...]:
-        """What keeps it so."""
-        return (DistillationLoss(self.model, self.memory, behind=self.plan),) if self.proxy else ()
+        """The terms of the loss that retain earlier tasks."""
+        return (DistillationLoss(self.model, self.memory, after=self.plan),) if self.proxy else ()
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
-        """What texts are read with."""
+        """The tokenizer of the network."""
         return self.proxy.tokenizer if self.proxy else load_tokenizer(self.base)
 
     @cached_property
     def model(self) -> Any:
-        """The network to start from; what is trained is a copy."""
+        """The network to start from; a copy of it is trained."""
         import torch
 
-        torch.manual_seed(self.settings.seed)  # what a bare encoder lacks is drawn
+        torch.manual_seed(self.settings.seed)  # weights that a bare encoder lacks are random
         return self.proxy.network.module if self.proxy else load_model(self.base, self.settings.layers)
 
     @property
     def max_tokens(self) -> int:
-        """How many tokens one pass may see."""
+        """Tokens that the encoder reads at once."""
         return max_tokens(self.model.encoder.config.to_dict())
 
     @property
-    def is_taught(self) -> bool:
-        """Whether the network knows how to follow questions, and starts from theirs."""
+    def is_pretrained(self) -> bool:
+        """Whether the network was pretrained to follow questions, and its heads start from theirs."""
         if self.proxy or self.settings.fresh_head or self.settings.layers is not None:
             return False
         return is_metamodel(Path(base_folder(self.base)))
 
-    def learn(
-        self, lesson: TrainingSet, development: Sequence[Annotation], on_step: Callable[[float], None]
-    ) -> _TrainedModel:
-        """A network of its own that learnt the lesson, for as long as held-out annotations had nothing against it."""
-        model = copy.deepcopy(self.model)
-        layout = joined(self.plan, self.memory)
-        with MODEL_INIT_LOCK:
-            slots = self._slots(model, layout)
+    def features(self, examples: Sequence[Example]) -> list[Feature]:
+        """Return the features of examples for the encoder."""
+        return features_of(WindowSplitter(self.tokenizer, self.max_tokens), examples)
 
-        def learnt() -> tuple[HeadWeights, tuple[TaskHead, ...]]:
-            return parted(self.plan, self.memory, layout, _baked(model, slots))
+    def training_set(self, examples: Sequence[Example]) -> TrainingSet:
+        """Return the examples as a training set, with those of earlier tasks to rehearse."""
+        rehearsed = rehearsal_examples(self.memory, self.previous_tasks, self.passage_chars)
+        unlabelled = (text for task in self.previous_tasks for text in task.unlabelled)
+        pools = [self.features(rehearsed), self.features(_unanswered(unlabelled, self.passage_chars))]
+        return TrainingSet(self.features(examples), pools, self.regularizers, is_pretrained=self.is_pretrained)
+
+    def train(
+        self, dataset: TrainingSet, development: Sequence[Annotation], on_step: Callable[[float], None]
+    ) -> _TrainedModel:
+        """Train a copy of the network; development annotations select the checkpoint."""
+        model = copy.deepcopy(self.model)
+        index = joined(self.plan, self.memory)
+        with MODEL_INIT_LOCK:
+            heads = self._initial_heads(model, index)
+
+        def trained_heads() -> tuple[HeadWeights, tuple[TaskHead, ...]]:
+            return split(self.plan, self.memory, index, _weights_of(model, heads))
 
         def answers() -> list[Answers]:
-            proxy = Proxy(self.manifest, self.tokenizer, learnt()[0], NetworkSource(loaded=model))
+            proxy = Proxy(self.manifest, self.tokenizer, trained_heads()[0], NetworkSource(loaded=model))
             proxy.set_session(proxy.torch_session(bf16=bf16_pays()))
             return proxy.answers([a.text for a in development], apply_conditions=False)
 
-        stopping = CheckpointSelector(self.plan, (model, slots), answers, development, lesson.steps(self.settings))
-        result = fit(model, slots, layout, lesson, self.tokenizer.pad_id, self.settings, stopping.after(on_step))
-        result = replace(result, selected_after=(stopping.settle(),))
-        own, kept = learnt()
+        def after_step(loss: float) -> None:
+            on_step(loss)
+            selector.on_step()
+
+        selector = CheckpointSelector(self.plan, (model, heads), answers, development, dataset.steps(self.settings))
+        result = fit(model, heads, index, dataset, self.tokenizer.pad_id, self.settings, after_step)
+        result = replace(result, selected_after=(selector.restore(),))
+        own, kept = trained_heads()
         return _TrainedModel(model, (TaskHead(self.plan, own), *kept), result)
 
-    def _slots(self, model: Any, layout: HeadIndex) -> Any:
-        """The slots that training starts from: those of a new plan from its words, remembered ones as they were."""
+    def _initial_heads(self, model: Any, index: HeadIndex) -> Any:
+        """Return the heads that training starts from: new ones from their words, earlier ones as they were."""
         import torch
 
         from langchain_falconer.model.network import QueryHeads
 
-        maps = HeadGenerator.of(model)
-        vectors = ZeroShotEncoder(TorchSession(model), self.tokenizer, maps).vectors(layout)
-        spans, options, asked = (np.zeros_like(v) if self.settings.fresh_head else v for v in vectors)
-        slots = QueryHeads(*map(torch.from_numpy, (spans, options, asked)))
-        start_from(self.memory, layout, slots, maps(spans, options, asked))
-        return slots
+        generator = HeadGenerator.of(model)
+        vectors = ZeroShotEncoder(TorchSession(model), self.tokenizer, generator).vectors(index)
+        spans, options, questions = (np.zeros_like(v) if self.settings.fresh_head else v for v in vectors)
+        heads = QueryHeads(*map(torch.from_numpy, (spans, options, questions)))
+        restore_heads(self.memory, index, heads, generator(spans, options, questions))
+        return heads
 
 
-def _baked(model: Any, slots: Any) -> HeadWeights:
+def _weights_of(model: Any, heads: Any) -> HeadWeights:
     import torch
 
     with torch.no_grad():
-        return HeadWeights(*(w.detach().float().contiguous().numpy().copy() for w in slots.weights(model)))
+        return HeadWeights(*(w.detach().float().contiguous().numpy().copy() for w in heads.weights(model)))
 
 
-def _teller(on_step: Callable[[int, int, float], None] | None, total: int) -> Callable[[float], None]:
-    """Tells ``on_step`` of each step of all lessons."""
+def _step_counter(on_step: Callable[[int, int, float], None] | None, total: int) -> Callable[[float], None]:
+    """Return a function of a step's loss that numbers the steps of all trainings for ``on_step``."""
     done = itertools.count(1)
     return lambda loss: on_step(next(done), total, loss) if on_step else None
 
 
 def _unanswered(texts: Iterable[str], passage_chars: int) -> list[Example]:
-    """Passages that nobody annotated."""
+    """Return the passages of texts, without answers."""
     return [Example(text[start:end], {}, {}) for text in texts for start, end in split_passages(text, passage_chars)]
 
 
-def _seen(annotations: Sequence[Annotation], replay: Sequence[PreviousTask]) -> list[str]:
-    """The ids of the texts whose answers were taught: they cannot measure what was made."""
-    return sorted({text_id(a.text) for a in (*annotations, *(a for one in replay for a in one.annotations))})
+def _seen(annotations: Sequence[Annotation], previous: Sequence[PreviousTask]) -> list[str]:
+    """Return the ids of the texts that were trained on: the proxy must not be evaluated on them."""
+    return sorted({text_id(a.text) for a in (*annotations, *(a for task in previous for a in task.annotations))})
 
 
 def _check_every_step(plan: Plan, examples: Sequence[Example]) -> None:
@@ -261,7 +279,7 @@ def _check_every_step(plan: Plan, examples: Sequence[Example]) -> None:
         if not any(step.id in e.labels or step.id in e.spans for e in examples):
             raise ProxyError(
                 f"step '{step.id}' has no annotation to learn from; annotate more texts, "
-                "or texts for which its where regularizers"
+                "or texts for which its condition holds"
             )
 
 
