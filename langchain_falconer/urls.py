@@ -1,4 +1,4 @@
-"""Files and folders that lie elsewhere: URLs that fsspec knows, shown and kept without credentials."""
+"""URLs of files and folders that fsspec can open, displayed and stored without credentials."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _LOCAL = re.compile("(file|local)://")
 
 @dataclass(frozen=True)
 class Url:
-    """A file or folder at a URL, with the few methods of :class:`pathlib.Path` that readers use.
+    """A file or folder at a URL, with those methods of :class:`pathlib.Path` that readers use.
 
-    As text it is the address without user name, password and query; nothing finds these again from it.
+    ``str`` and ``repr`` give the address without user name, password and query.
 
     Attributes:
         shown: The address without credentials, for messages, states and files.
-        address: The whole address.
+        address: The complete address.
     """
 
     shown: str
@@ -34,8 +34,8 @@ class Url:
 
     @classmethod
     def of(cls, address: str) -> Url:
-        """Make the URL of a whole address."""
-        return cls(_bare(address), address)
+        """Create a URL from a complete address."""
+        return cls(_without_credentials(address), address)
 
     def __str__(self) -> str:
         return self.shown
@@ -46,39 +46,39 @@ class Url:
 
     @property
     def name(self) -> str:
-        """The last part of its path."""
+        """The last component of the path."""
         return self._path.name
 
     @property
     def suffix(self) -> str:
-        """As ``Path.suffix``."""
+        """The suffix of the name, as ``Path.suffix``."""
         return self._path.suffix
 
     @property
     def suffixes(self) -> list[str]:
-        """As ``Path.suffixes``."""
+        """The suffixes of the name, as ``Path.suffixes``."""
         return self._path.suffixes
 
     @property
     def parent(self) -> Url:
-        """The folder that it lies in, with the same query."""
+        """The parent folder, with the same query."""
         address, mark, query = self.address.partition("?")
         return Url(_parent(self.shown), f"{_parent(address)}{mark}{query}")
 
     def as_posix(self) -> str:
-        """What is shown."""
+        """Return the address without credentials."""
         return self.shown
 
     def resolve(self) -> Url:
-        """Itself."""
+        """Return this URL."""
         return self
 
     def absolute(self) -> Url:
-        """Itself."""
+        """Return this URL."""
         return self
 
     def check(self) -> None:
-        """Raises ``FalconerError`` where no file system is known by its scheme, or a package for it is missing."""
+        """Raise ``FalconerError`` if the scheme is unknown to fsspec or its package is not installed."""
         from fsspec.core import url_to_fs
         from fsspec.registry import known_implementations
 
@@ -92,52 +92,55 @@ class Url:
         except Exception as error:
             if scheme not in known_implementations:
                 raise FalconerError(
-                    f"{self}: no file system is called '{scheme}'; write one that fsspec knows, such as s3, gs, abfs, "
+                    f"{self}: there is no file system '{scheme}'; use one that fsspec supports, such as s3, gs, abfs, "
                     "hdfs, https or file"
                 ) from None
-            raise FalconerError(f"{self} is no address of its file system ({_reason(error)}); check it") from None
+            raise FalconerError(
+                f"{self} is not a valid address of its file system ({_reason(error)}); check it"
+            ) from None
 
     def is_dir(self) -> bool:
-        """Whether there is a folder. Raises ``OSError``."""
+        """Return whether there is a folder. Raises ``OSError``."""
         with redacted_errors():
-            files, path = self._at()
+            files, path = self._filesystem()
             return bool(files.isdir(path))
 
     def is_file(self) -> bool:
-        """Whether there is a file. Raises ``OSError``."""
+        """Return whether there is a file. Raises ``OSError``."""
         with redacted_errors():
-            files, path = self._at()
+            files, path = self._filesystem()
             return bool(files.isfile(path))
 
     def walk(self) -> list[str]:
-        """The paths of all files below this folder, relative to it. Raises ``OSError``."""
+        """Return the paths of all files below this folder, relative to it. Raises ``OSError``."""
         with redacted_errors():
-            files, path = self._at()
-            return [os.path.relpath(found, path) for found in files.find(path)]
+            files, path = self._filesystem()
+            return [os.path.relpath(file, path) for file in files.find(path)]
 
     def etag(self) -> list[str]:
-        """Address, size and time or digest of a file, as far as its file system tells. Raises ``OSError``."""
+        """Return address, size and time or digest of a file, where its file system has them. Raises ``OSError``."""
         with redacted_errors():
-            files, path = self._at()
-            told = files.info(path)
-        marks = (told.get(name) for name in ("ETag", "mtime", "LastModified", "last_modified", "created"))
-        return [self.shown, str(told.get("size")), str(next((mark for mark in marks if mark is not None), None))]
+            files, path = self._filesystem()
+            info = files.info(path)
+        marks = (info.get(name) for name in ("ETag", "mtime", "LastModified", "last_modified", "created"))
+        return [self.shown, str(info.get("size")), str(next((mark for mark in marks if mark is not None), None))]
 
     def open(self, mode: str = "rb", encoding: str | None = None) -> IO[Any]:
-        """The file, to be read. Raises ``OSError``."""
+        """Open the file for reading. Raises ``OSError``."""
         with redacted_errors():
-            files, path = self._at()
+            files, path = self._filesystem()
             opened: IO[Any] = files.open(path, mode, **({"encoding": encoding} if encoding else {}))
             return opened
 
     def upload(self, file: Path) -> None:
-        """Become a copy of a file; where its file system can, whole or not at all. Raises ``OSError``."""
+        """Write a copy of a local file to this URL, atomically where the file system can. Raises ``OSError``."""
         with redacted_errors():
-            files, path = self._at()
+            files, path = self._filesystem()
             with files.transaction, files.open(path, "wb") as out, file.open("rb") as content:
                 shutil.copyfileobj(content, out, 1 << 20)
 
-    def _at(self) -> tuple[Any, str]:
+    def _filesystem(self) -> tuple[Any, str]:
+        """Return the file system and the path in it."""
         from fsspec.core import url_to_fs
 
         files, path = url_to_fs(self.address)
@@ -149,15 +152,15 @@ class Url:
 
 
 Place = Path | Url
-"""Where a file or folder lies."""
+"""The location of a file or folder."""
 
 
 def as_place(value: str | Place, addresses: Mapping[str, str] | None = None) -> Place:
-    """Return a path, or the URL of another file system; ``file://`` is a path.
+    """Convert a string to a path, or to a URL if it has a scheme other than ``file://``.
 
     Args:
         value: Path or address.
-        addresses: Whole addresses by what is shown of them.
+        addresses: Complete addresses by their form without credentials.
     """
     if not isinstance(value, str) or not _SCHEME.match(value):
         return value if isinstance(value, Url) else Path(value)
@@ -168,7 +171,7 @@ def as_place(value: str | Place, addresses: Mapping[str, str] | None = None) -> 
 
 @contextmanager
 def redacted_errors() -> Iterator[None]:
-    """Whatever a file system raises becomes an ``OSError`` that tells no address, for addresses hold credentials."""
+    """Convert every error of a file system to an ``OSError`` without the address, which may hold credentials."""
     try:
         yield
     except Exception as error:
@@ -182,13 +185,13 @@ def _reason(error: Exception) -> str:
 
 
 def _parent(address: str) -> str:
-    """The folder of an address; the root is its own."""
+    """Return the parent folder of an address; the root is its own parent."""
     scheme, mark, path = address.rpartition("://")
     return f"{scheme}{mark}{path.rpartition('/')[0]}"
 
 
-def _bare(address: str) -> str:
-    """An address without user name, password and query."""
+def _without_credentials(address: str) -> str:
+    """Return an address without user name, password and query."""
     scheme, mark, rest = address.partition("?")[0].rpartition("://")
     host, slash, path = rest.partition("/")
     if "@" in host:

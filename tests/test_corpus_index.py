@@ -1,4 +1,4 @@
-"""Vectors and samples: near-duplicates, diversity, neighbours, uniform samples."""
+"""Vector search and samples: near-duplicates, diverse rows, neighbours, uniform samples."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ def unit(rows: int, width: int = 8, seed: int = 0) -> np.ndarray:
 @settings(max_examples=25, deadline=None)
 def test_near_duplicates_keeps_the_first_of_each(rows: int, seed: int) -> None:
     vectors = unit(rows, 3, seed)
-    keep = near_duplicates(vectors, 0.9)
-    kept: list[int] = []
+    mask = near_duplicates(vectors, 0.9)
+    expected: list[int] = []
     for row in range(rows):
-        if all(vectors[row] @ vectors[other] < 0.9 for other in kept):
-            kept.append(row)
-    assert np.flatnonzero(keep).tolist() == kept
+        if all(vectors[row] @ vectors[other] < 0.9 for other in expected):
+            expected.append(row)
+    assert np.flatnonzero(mask).tolist() == expected
 
 
 def test_near_duplicates_across_blocks() -> None:
     vectors = unit(1500, 32)
-    keep = near_duplicates(np.concatenate([vectors, vectors, vectors[:1].repeat(500, axis=0)]))
-    assert keep.dtype == bool
-    assert keep[:1500].all()
-    assert not keep[1500:].any()
+    mask = near_duplicates(np.concatenate([vectors, vectors, vectors[:1].repeat(500, axis=0)]))
+    assert mask.dtype == bool
+    assert mask[:1500].all()
+    assert not mask[1500:].any()
 
 
 @given(st.integers(1, 80), st.integers(0, 90), st.integers(-5, 2**40), st.booleans())
@@ -69,7 +69,7 @@ def test_nearest_is_exact() -> None:
     assert nearest(queries, vectors[:0], 5)[1].shape == (7, 0)
 
 
-def test_what_is_no_matrix() -> None:
+def test_invalid_vectors_are_refused() -> None:
     for wrong in (np.zeros(3), np.full((2, 2), np.nan), np.zeros((2, 0))):
         with pytest.raises(CorpusError, match="finite"):
             near_duplicates(wrong)
@@ -78,6 +78,7 @@ def test_what_is_no_matrix() -> None:
 
 
 @given(st.lists(st.text(max_size=4), max_size=60), st.integers(0, 12), st.integers(-(2**60), 2**60), st.randoms())
+@settings(deadline=None)
 def test_a_sample_does_not_depend_on_order_or_repeats(texts: list[str], n: int, seed: int, random: object) -> None:
     sample = sample_uniform(texts, n, seed, str)
     assert len(sample) == len(set(sample)) == min(n, len(set(texts)))

@@ -1,11 +1,11 @@
-"""Passages: nothing lost, nothing twice, nothing too long, cut where a reader pauses."""
+"""Passages: complete, without overlap, within the limit, cut at natural boundaries."""
 
 from __future__ import annotations
 
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from langchain_falconer.corpus import overlapping, split_passages
@@ -15,40 +15,43 @@ awkward = st.text(st.sampled_from("ab .!?\n\t。é\u0301\u200d\u2029\ud83d\ude00
 
 
 @given(st.text(max_size=400) | awkward, st.integers(1, 60))
-def test_passages_cover_every_character_once_within_the_limit(text: str, most: int) -> None:
-    passages = split_passages(text, most)
-    if len(text) <= most:
+@settings(deadline=None)
+def test_passages_cover_every_character_once_within_the_limit(text: str, limit: int) -> None:
+    passages = split_passages(text, limit)
+    if len(text) <= limit:
         assert passages == [(0, len(text))]
         return
     edges = [0, *(edge for passage in passages for edge in passage), len(text)]
     assert edges == sorted(edges)
-    assert all(0 < end - start <= most for start, end in passages)
+    assert all(0 < end - start <= limit for start, end in passages)
     gaps = [text[edges[i] : edges[i + 1]] for i in range(0, len(edges), 2)]
     assert not "".join(gaps).strip()
     assert all(not text[start].isspace() and not text[end - 1].isspace() for start, end in passages)
 
 
 @given(st.integers(2, 40), st.integers(1, 400))
-def test_lengths_are_balanced(most: int, length: int) -> None:
-    sizes = [end - start for start, end in split_passages("x" * length, most)]
-    assert len(sizes) == -(-length // most)
+@settings(deadline=None)
+def test_lengths_are_balanced(limit: int, length: int) -> None:
+    sizes = [end - start for start, end in split_passages("x" * length, limit)]
+    assert len(sizes) == -(-length // limit)
     assert max(sizes) - min(sizes) <= 1
 
 
 @given(st.lists(st.sampled_from(["e\u0301", "👍🏽", "👩\u200d🚀", "\ud83d\ude00", "z"]), min_size=1, max_size=80))
+@settings(deadline=None)
 def test_clusters_stay_together(clusters: list[str]) -> None:
     text = "".join(clusters)
     starts = set()
-    place = 0
+    offset = 0
     for cluster in clusters:
-        starts.add(place)
-        place += len(cluster)
+        starts.add(offset)
+        offset += len(cluster)
     assert all(start in starts for start, _ in split_passages(text, 16))
 
 
 def test_cuts_prefer_paragraphs_then_sentences_then_lines_then_words() -> None:
-    def parts(text: str, most: int) -> list[str]:
-        return [text[start:end] for start, end in split_passages(text, most)]
+    def parts(text: str, limit: int) -> list[str]:
+        return [text[start:end] for start, end in split_passages(text, limit)]
 
     assert parts("One two. Three\nfour.\n\nFive six. Seven eight nine", 40) == [
         "One two. Three\nfour.",
@@ -63,7 +66,7 @@ def test_cuts_prefer_paragraphs_then_sentences_then_lines_then_words() -> None:
     assert parts("今天很好。明天也很好。", 8) == ["今天很好。", "明天也很好。"]
 
 
-def test_the_last_passage_is_no_crumb() -> None:
+def test_the_last_passage_is_not_tiny() -> None:
     text = "word " * 241
     sizes = [end - start for start, end in split_passages(text.strip(), 1200)]
     assert len(sizes) == 2
@@ -84,11 +87,12 @@ def test_a_passage_must_hold_something() -> None:
 
 
 @given(st.text(st.sampled_from("ab .!?\n"), max_size=400), st.integers(20, 60), st.integers(2, 12))
-def test_what_straddles_a_cut_lies_whole_in_a_passage(text: str, most: int, reach: int) -> None:
-    passages = split_passages(text, most)
+@settings(deadline=None)
+def test_what_straddles_a_cut_lies_whole_in_a_passage(text: str, limit: int, reach: int) -> None:
+    passages = split_passages(text, limit)
     seen = overlapping(text, passages, reach)
     assert [end for _, end in seen] == [end for _, end in passages]
-    assert all(0 <= at - earlier <= reach + most for (earlier, _), (at, _) in zip(seen, passages, strict=True))
+    assert all(0 <= at - earlier <= reach + limit for (earlier, _), (at, _) in zip(seen, passages, strict=True))
     words = [(m.start(), m.end()) for m in re.finditer(r"\S+", text)]
     for start, _ in words:
         for _, end in words:

@@ -226,7 +226,7 @@ def test_documents_are_added_and_asked_about(tools):
         ("get_label", {"texts": ["a"], "instruction": "x", "multi_label": True}, ["multi_label needs labels"]),
         ("get_label", {"texts": ["a", "b"], "instruction": "new?"}, ["name an LLM", f"'{POSITIVE}'"]),
         ("get_span", {"texts": ["a"], "instruction": " "}, ["instruction"]),
-        ("add_documents", {"corpus": "../x", "documents": [{"text": "a"}]}, ["no corpus name"]),
+        ("add_documents", {"corpus": "../x", "documents": [{"text": "a"}]}, ["not a corpus name"]),
         ("add_documents", {"corpus": "files", "documents": [{"text": "a"}]}, ["another corpus name"]),
         ("add_documents", {"corpus": "x"}, ["nothing to add"]),
         ("add_documents", {"corpus": "x", "files": ["../secret.txt"]}, ["no file '../secret.txt'", "more.txt"]),

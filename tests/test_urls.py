@@ -1,4 +1,4 @@
-"""Corpora and outputs at URLs: read and written through fsspec, with no credential in anything that is kept or said."""
+"""Corpora and outputs at URLs: read and written through fsspec, without credentials in files or messages."""
 
 import gzip
 import json
@@ -91,10 +91,10 @@ def test_mining_keeps_no_credentials(memory, settings, tmp_path, caplog):
     assert result.summary.corpus.sources == ("memory://bucket/in.jsonl",)
     assert result.summary.output == str(result.output) == "memory://bucket/out.parquet"
     assert [row["text"] for row in result.rows()] == reviews(40)
-    kept = b"".join(file.read_bytes() for file in (tmp_path / "home").rglob("*") if file.is_file())
+    stored = b"".join(file.read_bytes() for file in (tmp_path / "home").rglob("*") if file.is_file())
     written = memory.cat(f"/me:{SECRET}@bucket/out.parquet")
-    assert b"memory://bucket/in.jsonl" in kept
-    assert SECRET.encode() not in kept + written
+    assert b"memory://bucket/in.jsonl" in stored
+    assert SECRET.encode() not in stored + written
     assert SECRET not in result.summary.model_dump_json() + caplog.text + repr(result.output)
 
 
@@ -117,23 +117,23 @@ def test_the_commands_take_urls(proxy_folder, memory, tmp_path):
         ("simplecache::s3://me:pw@bucket/a.csv", "simplecache::s3://bucket/a.csv"),
     ],
 )
-def test_what_is_shown_of_an_address_holds_no_credentials(address, shown):
+def test_a_url_is_shown_without_credentials(address, shown):
     url = as_place(address)
     assert str(url) == shown
     assert (repr(url), url.name) == (f"Url(shown='{shown}')", Path(shown).name)
 
 
 @pytest.mark.parametrize(
-    ("url", "said"),
+    ("url", "message"),
     [
-        ("nope://me:hunter2@x/a.jsonl", r"nope://x/a.jsonl: no file system is called 'nope'; write one"),
+        ("nope://me:hunter2@x/a.jsonl", r"nope://x/a.jsonl: there is no file system 'nope'; use one"),
         ("memory://none.jsonl", "there is no file or folder memory://none.jsonl; check"),
-        ("memory://in.xyz", "is of no format that can be read"),
+        ("memory://in.xyz", "has an unsupported format"),
     ],
 )
-def test_a_url_that_cannot_be_read_is_one_sentence_with_the_fix(memory, url, said):
+def test_a_url_that_cannot_be_read_is_one_sentence_with_the_fix(memory, url, message):
     memory.pipe("/in.xyz", b"x")
-    with pytest.raises(CorpusError, match=said) as caught:
+    with pytest.raises(CorpusError, match=message) as caught:
         open_corpus(url)
     assert SECRET not in str(caught.value)
 
@@ -148,17 +148,17 @@ def test_a_missing_package_is_named(monkeypatch):
         check_output(as_place("s3://bucket/a.parquet"))
 
 
-def test_outputs_that_no_url_can_be_are_refused_early():
+def test_output_formats_without_url_support_are_refused_early():
     with pytest.raises(RunError, match=r"end the output 'memory://a.duckdb' in .parquet or .jsonl"):
         check_output(as_place("memory://a.duckdb"))
     with pytest.raises(RunError, match=r"must end in"):
         check_output(as_place("memory://a.csv"))
-    with pytest.raises(RunError, match="no file system is called"):
+    with pytest.raises(RunError, match="there is no file system"):
         check_output(as_place("nope://a.parquet"))
 
 
 class Failing(fsspec.AbstractFileSystem):
-    """A file system that tells the whole address whenever it fails."""
+    """A file system whose errors hold the complete address."""
 
     protocol = "failing"
 
@@ -169,10 +169,10 @@ class Failing(fsspec.AbstractFileSystem):
         raise FileNotFoundError(path) if "gone" in path else RuntimeError(f"no right to {path}")
 
 
-@pytest.mark.parametrize(("name", "why"), [("gone", "there is no such file"), ("kept", "RuntimeError")])
-def test_what_a_file_system_says_is_not_repeated(name, why, proxy, tmp_path):
+@pytest.mark.parametrize(("name", "reason"), [("gone", "there is no such file"), ("denied", "RuntimeError")])
+def test_the_message_of_a_file_system_is_not_repeated(name, reason, proxy, tmp_path):
     fsspec.register_implementation("failing", Failing, clobber=True)
-    with pytest.raises(CorpusError, match=why) as caught:
+    with pytest.raises(CorpusError, match=reason) as caught:
         list(open_corpus(f"failing://me:{SECRET}@host/{name}.jsonl"))
     assert SECRET not in str(caught.value)
     run = Run(proxy, open_corpus(texts=reviews(2)), tmp_path / "shards")
@@ -187,7 +187,7 @@ def test_a_url_is_public_and_may_stand_in_a_list(memory):
     assert texts_of([Url.of("memory://a.jsonl"), Url.of("memory://b.jsonl")]) == ["one", "two"]
 
 
-def test_an_empty_folder_is_said_to_be_empty(memory):
+def test_an_empty_folder_is_refused(memory):
     memory.makedirs("/empty")
     with pytest.raises(CorpusError, match="the folder memory://empty holds no files to read"):
         open_corpus("memory://empty")

@@ -1,4 +1,4 @@
-"""Named corpora that grow: nothing twice, nothing lost, whoever writes at the same time."""
+"""Named corpora that grow: no text is lost or repeated, even with concurrent writers."""
 
 import json
 import subprocess
@@ -30,7 +30,7 @@ def texts(corpus):
     return [document.text for document in corpus]
 
 
-def test_documents_are_added_once_and_keep_where_they_come_from(workspace):
+def test_documents_are_added_once_with_their_origin(workspace):
     added = workspace.add("news", PAGES)
     assert (added.added, added.duplicates, added.unreadable, added.documents) == (2, 1, 0, 2)
     again = workspace.add("news", [*PAGES, Document("Wages stood still.", metadata={"url": "https://w.example"})])
@@ -45,7 +45,7 @@ def test_documents_are_added_once_and_keep_where_they_come_from(workspace):
     assert len({d.id for d in corpus}) == 3
 
 
-def test_files_say_which_and_rows_without_text_are_counted_with_their_reason(workspace, tmp_path):
+def test_files_are_sources_and_unreadable_rows_are_counted_with_reasons(workspace, tmp_path):
     write_corpus(tmp_path / "a.jsonl", reviews(5))
     (tmp_path / "b.csv").write_text("id,text\n1,fine\n2,\n", "utf-8")
     added = workspace.add("mixed", [tmp_path / "a.jsonl", tmp_path / "b.csv"])
@@ -67,7 +67,7 @@ def test_a_stored_corpus_is_listed_and_keeps_its_fingerprint_until_it_grows(work
     assert len(workspace.corpus("a").parts) == 2
 
 
-def test_what_a_killed_writer_left_does_not_count(workspace):
+def test_the_partial_file_of_a_killed_writer_is_ignored(workspace):
     workspace.add("news", ["one"], is_text=True)
     (workspace.folder / "news" / "000002.jsonl").write_text('{"id": "x", "text": "half a l', "utf-8")
     assert texts(workspace.corpus("news")) == ["one"]
@@ -84,9 +84,9 @@ def test_a_name_is_never_a_path(workspace, name):
     assert not workspace.folder.exists()
 
 
-def test_an_unknown_corpus_is_told_with_those_there_are(workspace):
+def test_the_error_of_an_unknown_corpus_lists_the_corpora(workspace):
     workspace.add("news", ["one"], is_text=True)
-    with pytest.raises(CorpusError, match=r"no corpus 'nws'; there is: news"):
+    with pytest.raises(CorpusError, match=r"no corpus 'nws'; choose one of: news"):
         workspace.corpus("nws")
     with pytest.raises(CorpusError, match="empty; give at least one text"):
         workspace.add("none", iter(()))
@@ -114,12 +114,12 @@ for i in range(15):
 """
 
 
-def test_processes_that_write_at_once_lose_nothing_and_double_nothing(workspace):
+def test_concurrent_writers_lose_and_repeat_nothing(workspace):
     writers = [subprocess.Popen([sys.executable, "-c", WRITER, str(workspace.folder), str(me)]) for me in range(3)]
     assert [writer.wait() for writer in writers] == [0, 0, 0]
-    found = texts(workspace.corpus("shared"))
+    stored = texts(workspace.corpus("shared"))
     own = {f"own {me} {i}" for me in range(3) for i in range(15)}
-    assert sorted(found) == sorted(own | {f"common {i}" for i in range(15)})
+    assert sorted(stored) == sorted(own | {f"common {i}" for i in range(15)})
 
 
 def test_the_parts_are_plain_json_lines(workspace):

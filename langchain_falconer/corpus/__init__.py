@@ -1,7 +1,7 @@
-"""Texts in, whatever they lie in: streamed documents, passages with offsets, samples, and nearness between vectors.
+"""Corpora: readers of files and objects, stored corpora that grow, passages, samples and vector search.
 
-Everything streams, and a row that cannot be read is a :class:`BadRow` with its reason, never a gap. Corpus text is
-data: nothing in it is executed, taken for a path or followed.
+Documents are streamed, and a row that cannot be read is a :class:`BadRow` with its reason. Corpus text is data: nothing
+in it is executed, used as a path or followed as a link.
 """
 
 from langchain_falconer.corpus.documents import BadRow, Document

@@ -1,4 +1,4 @@
-"""From a raw row to a document: which columns count, and what makes a row unreadable."""
+"""Conversion of raw rows to documents: the columns of text and id, and the rows that cannot be read."""
 
 from __future__ import annotations
 
@@ -16,22 +16,28 @@ from langchain_falconer.settings import CorpusSettings
 from langchain_falconer.urls import Place
 
 PEEK = 20
-"""How many readable rows are looked at to learn the columns of a source that has no schema."""
+"""Readable rows that are inspected for the columns of a source without a schema."""
 
 TEXT_NAMES = (
     "text", "content", "page_content", "body", "review", "review_text", "sentence", "document", "message", "comment",
     "tweet", "post", "passage", "article", "abstract", "utterance", "query", "question", "description", "headline",
 )  # fmt: skip
 ID_NAMES = ("id", "_id", "doc_id", "docid", "document_id", "uuid", "guid", "row_id", "text_id")
-KEPT = ("source", "url", "title")
+METADATA_NAMES = ("source", "url", "title")
 
 
 class RowError(Exception):
-    """Why a row cannot be read; raised, or carried in place of the value that it stands for."""
+    """The reason why a row cannot be read; raised, or stored in place of the value of the row."""
 
 
 class Row(NamedTuple):
-    """A raw row: its number from 0, the place that ``RowReader.where`` names, and what stands there."""
+    """A raw row.
+
+    Attributes:
+        number: Its number, from 0.
+        at: Its position, which ``RowReader.where`` describes.
+        value: A mapping of columns, a bare text, or the reason why it cannot be read.
+    """
 
     number: int
     at: int
@@ -40,35 +46,41 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ColumnLayout:
-    """Where the text and the id of a row stand; no ``text`` column means that rows are bare texts."""
+    """The columns of text and id.
+
+    Attributes:
+        text: Column of the text; None where rows are bare texts.
+        id: Column of the id; None where rows are numbered.
+        id_is_named: Whether the user named the column of the id, so that each row must have one.
+    """
 
     text: str | None
     id: str | None = None
     id_is_named: bool = False
 
     def wanted(self, columns: Collection[str]) -> list[str]:
-        """Those of ``columns`` that are worth reading."""
-        names = (self.text, self.id, *KEPT, "metadata")
+        """Return those of ``columns`` that a document is made from."""
+        names = (self.text, self.id, *METADATA_NAMES, "metadata")
         return [column for column in dict.fromkeys(names) if column in columns]  # type: ignore[misc]
 
 
 class RowReader(Protocol):
-    """A file, or an object in memory, that gives raw rows; each call of ``rows`` starts anew."""
+    """A source of raw rows: a file, or an object in memory. Each call of ``rows`` starts at the first row."""
 
     @property
     def label(self) -> str:
-        """What tells this file from the others in ids; empty in memory."""
+        """Name of the file in ids; empty for objects in memory."""
 
     @property
     def files(self) -> Iterable[Place]:
-        """The files that are read; none in memory."""
+        """The files that are read; none for objects in memory."""
 
     @property
     def replayable(self) -> bool:
         """Whether the rows can be read more than once."""
 
     def layout(self, settings: CorpusSettings) -> ColumnLayout:
-        """Return which columns hold text and id."""
+        """Return the columns of text and id."""
         ...
 
     def rows(self, layout: ColumnLayout) -> Iterator[Row]:
@@ -81,25 +93,25 @@ class RowReader(Protocol):
 
 
 def find_layout(name: str, columns: Mapping[str, bool], settings: CorpusSettings) -> ColumnLayout:
-    """The text and id columns of a source, named or found.
+    """Return the text and id columns of a source, as named in the settings or detected by their names.
 
     Args:
-        name: What to call the source in an error.
-        columns: The columns in order; the value says whether a column holds strings.
-        settings: The names that the user gave.
+        name: Name of the source, for messages.
+        columns: Column names in order, and whether each holds strings.
+        settings: The names that the user chose.
 
     Raises:
-        CorpusError: A named column does not exist, or no column is evidently the text.
+        CorpusError: A named column does not exist, or the column of the text cannot be determined.
     """
-    found = None if settings.id_column == "" else _first(ID_NAMES, columns)
-    id_column = _named(name, columns, settings.id_column, "id") or found
+    detected = None if settings.id_column == "" else _first(ID_NAMES, columns)
+    id_column = _named(name, columns, settings.id_column, "id") or detected
     text = _named(name, columns, settings.text_column, "text")
     if text is None and columns:
-        text = _evident_text(columns, id_column)
+        text = _detect_text(columns, id_column)
         if text is None:
             raise CorpusError(
-                f"{name}: no column is evidently the text; name one of these with --text-column (text_column=): "
-                f"{_listed(columns)}"
+                f"{name}: the column of the text cannot be determined; name one of these with --text-column "
+                f"(text_column=): {_listed(columns)}"
             )
     return ColumnLayout(text, id_column, bool(settings.id_column))
 
@@ -108,9 +120,12 @@ def _named(name: str, columns: Mapping[str, bool], wanted: str | None, role: str
     if not wanted or wanted in columns:
         return wanted or None
     if not columns:
-        raise CorpusError(f"{name} holds bare texts, which have no column '{wanted}'; leave --{role}-column out")
+        raise CorpusError(
+            f"{name} holds bare texts, which have no column '{wanted}'; omit --{role}-column", column=wanted
+        )
     raise CorpusError(
-        f"{name} has no column '{wanted}'; name one of these with --{role}-column ({role}_column=): {_listed(columns)}"
+        f"{name} has no column '{wanted}'; name one of these with --{role}-column ({role}_column=): {_listed(columns)}",
+        column=wanted,
     )
 
 
@@ -124,12 +139,12 @@ def _first(names: Iterable[str], columns: Iterable[str]) -> str | None:
     return next((by_lower[name] for name in names if name in by_lower), None)
 
 
-def _evident_text(columns: Mapping[str, bool], id_column: str | None) -> str | None:
-    aside = (*ID_NAMES, "source", "url")
+def _detect_text(columns: Mapping[str, bool], id_column: str | None) -> str | None:
+    excluded = (*ID_NAMES, "source", "url")
     strings = [
         column
         for column, is_string in columns.items()
-        if is_string and column != id_column and column.lower() not in aside
+        if is_string and column != id_column and column.lower() not in excluded
     ]
     if known := _first(TEXT_NAMES, strings):
         return known
@@ -137,7 +152,7 @@ def _evident_text(columns: Mapping[str, bool], id_column: str | None) -> str | N
 
 
 def columns_of(values: Iterable[Any]) -> dict[str, bool]:
-    """The columns of the first readable rows, in order of appearance, and which of them hold strings."""
+    """Return the columns of the first readable rows in order of appearance, and whether each holds strings."""
     columns: dict[str, bool] = {}
     readable = 0
     for value in values:
@@ -153,20 +168,31 @@ def columns_of(values: Iterable[Any]) -> dict[str, bool]:
 
 
 def read_row(row: Row, layout: ColumnLayout, prefix: str, limit: int, where: Callable[[int], str]) -> Document | BadRow:
-    """The document in a raw row, or why there is none; ``prefix`` stands before the number of a row without an id."""
+    """Convert a raw row.
+
+    Args:
+        row: The row.
+        layout: The columns of text and id.
+        prefix: Prefix of the number that identifies a row without an id.
+        limit: Maximum size of the text in UTF-8 bytes.
+        where: Function from ``row.at`` to a description of the position.
+
+    Returns:
+        The document, or a ``BadRow`` with the reason why the row cannot be read.
+    """
     row_id = f"{prefix}{row.number}"
     try:
         if isinstance(row.value, RowError):
             raise row.value
-        row_id = _own_id(row.value, layout) or row_id
-        if bad := _spooled_bad_row(row.value, row_id):
-            return bad
+        row_id = _row_id(row.value, layout) or row_id
+        if bad_row := _stored_bad_row(row.value, row_id):
+            return bad_row
         return Document(row_id, _text(row.value, layout, limit), _metadata(row.value, layout))
     except RowError as error:
         return BadRow(row_id, str(error), where(row.at))
 
 
-def _own_id(value: Mapping[str, Any] | str, layout: ColumnLayout) -> str | None:
+def _row_id(value: Mapping[str, Any] | str, layout: ColumnLayout) -> str | None:
     if layout.id is None or isinstance(value, str):
         return None
     cell = value.get(layout.id)
@@ -177,12 +203,12 @@ def _own_id(value: Mapping[str, Any] | str, layout: ColumnLayout) -> str | None:
     if isinstance(cell, bytes):
         cell = decode(cell)
     if isinstance(cell, bool) or not isinstance(cell, str | Real) or cell != cell:
-        raise RowError(f"its id (column '{layout.id}') is {kind(cell)}, neither a string nor a number")
-    own = str(cell)
-    if not own or own.isspace():
+        raise RowError(f"its id (column '{layout.id}') is {type_name(cell)}, neither a string nor a number")
+    row_id = str(cell)
+    if not row_id or row_id.isspace():
         raise RowError(f"its id (column '{layout.id}') is blank")
-    utf8_length(own)
-    return own
+    utf8_length(row_id)
+    return row_id
 
 
 def _text(value: Mapping[str, Any] | str, layout: ColumnLayout, limit: int) -> str:
@@ -201,7 +227,7 @@ def _text(value: Mapping[str, Any] | str, layout: ColumnLayout, limit: int) -> s
             raise too_long(limit)
         text = decode(text)
     elif not isinstance(text, str):
-        raise RowError(f"its text (column '{layout.text}') is {kind(text)}, not a string")
+        raise RowError(f"its text (column '{layout.text}') is {type_name(text)}, not a string")
     elif utf8_length(text) > limit:
         raise too_long(limit)
     if not text:
@@ -214,20 +240,20 @@ def _text(value: Mapping[str, Any] | str, layout: ColumnLayout, limit: int) -> s
 def _metadata(value: Mapping[str, Any] | str, layout: ColumnLayout) -> dict[str, Any]:
     if isinstance(value, str):
         return {}
-    own = value.get("metadata")
+    nested = value.get("metadata")
     try:
-        kept: dict[str, Any] = jsonable(own) if isinstance(own, Mapping) else {}
+        metadata: dict[str, Any] = jsonable(nested) if isinstance(nested, Mapping) else {}
     except RecursionError:
         raise RowError("its metadata nests too deeply") from None
-    for name in KEPT:
+    for name in METADATA_NAMES:
         cell = value.get(name) if name not in (layout.text, layout.id) else None
         if isinstance(cell, str | bytes | Real) and cell not in ("", b""):
-            kept[name] = jsonable(cell)
-    return kept
+            metadata[name] = jsonable(cell)
+    return metadata
 
 
 def jsonable(value: Any) -> Any:
-    """``value`` as plain JSON data that UTF-8 can hold; what JSON lacks becomes its string. Idempotent."""
+    """Convert a value to plain JSON data that UTF-8 can encode; other types become strings. Idempotent."""
     if isinstance(value, str):
         return value.encode("utf-8", "replace").decode()
     if value is None or isinstance(value, bool | int):
@@ -243,16 +269,16 @@ def jsonable(value: Any) -> Any:
     return jsonable(str(value))
 
 
-def _spooled_bad_row(value: Mapping[str, Any] | str, row_id: str) -> BadRow | None:
-    """The bad row that :func:`spool` wrote down, if this is one."""
-    bad = value.get("bad_row") if isinstance(value, Mapping) and value.get("text", "") is None else None
-    if isinstance(bad, Mapping) and isinstance(bad.get("reason"), str) and isinstance(bad.get("where"), str):
-        return BadRow(row_id, bad["reason"], bad["where"])
+def _stored_bad_row(value: Mapping[str, Any] | str, row_id: str) -> BadRow | None:
+    """Return the bad row that :func:`record_line` encoded, if the value is one."""
+    data = value.get("bad_row") if isinstance(value, Mapping) and value.get("text", "") is None else None
+    if isinstance(data, Mapping) and isinstance(data.get("reason"), str) and isinstance(data.get("where"), str):
+        return BadRow(row_id, data["reason"], data["where"])
     return None
 
 
 def record_line(record: Document | BadRow) -> bytes:
-    """A record as one line of JSON, newline included; :func:`read_row` gives the same record back."""
+    """Encode a record as one line of JSON with its newline; :func:`read_row` decodes the same record."""
     if isinstance(record, BadRow):
         data: dict[str, Any] = {
             "id": record.id,
@@ -267,23 +293,23 @@ def record_line(record: Document | BadRow) -> bytes:
 
 
 def parse_json(line: bytes) -> Mapping[str, Any] | str:
-    """A JSON Lines row: an object, or a bare string."""
+    """Parse a row of JSON Lines: an object, or a bare string. Raises :class:`RowError`."""
     text = decode(line)
     try:
         value = json.loads(text)
     except json.JSONDecodeError as error:
         raise RowError(f"it is not JSON ({error.msg} at column {error.colno})") from None
     except ValueError:
-        raise RowError("it is not JSON that can be read (a number has too many digits)") from None
+        raise RowError("it is JSON that cannot be read (a number has too many digits)") from None
     except RecursionError:
-        raise RowError("it is not JSON that can be read (it nests too deeply)") from None
+        raise RowError("it is JSON that cannot be read (it nests too deeply)") from None
     if not isinstance(value, dict | str):
-        raise RowError(f"it is {kind(value)}, neither a JSON object nor a string")
+        raise RowError(f"it is {type_name(value)}, neither a JSON object nor a string")
     return value
 
 
 def decode(data: bytes) -> str:
-    """``data`` as UTF-8, or a :class:`RowError` that names the first bad byte."""
+    """Decode UTF-8. Raises :class:`RowError`, which names the first invalid byte."""
     try:
         return data.decode()
     except UnicodeDecodeError as error:
@@ -293,7 +319,7 @@ def decode(data: bytes) -> str:
 
 
 def utf8_length(text: str) -> int:
-    """How many UTF-8 bytes ``text`` takes; a lone surrogate, which UTF-8 cannot hold, is a :class:`RowError`."""
+    """Return the size of a text in UTF-8 bytes. Raises :class:`RowError` for a lone surrogate."""
     try:
         return len(text.encode())
     except UnicodeEncodeError as error:
@@ -302,17 +328,19 @@ def utf8_length(text: str) -> int:
 
 
 def too_long(limit: int) -> RowError:
-    """The row is over the limit."""
+    """Return the error of a row over the limit, in bytes."""
     return RowError(f"it is longer than max_row_bytes ({limit:,})")
 
 
-def kind(value: object) -> str:
-    """What a JSON value is, in words."""
+def type_name(value: object) -> str:
+    """Return the type of a JSON value with its article, for messages."""
     names: list[tuple[type | tuple[type, ...], str]] = [
-        (bool, "a truth value"),
+        (bool, "a boolean"),
         (Real, "a number"),
         (str, "a string"),
         ((list, tuple), "a list"),
         (Mapping, "an object"),
     ]
-    return "null" if value is None else next((n for t, n in names if isinstance(value, t)), f"a {type(value).__name__}")
+    if value is None:
+        return "null"
+    return next((name for types, name in names if isinstance(value, types)), f"a {type(value).__name__}")

@@ -9,7 +9,13 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One text; ``metadata`` is plain JSON: a LangChain document's own, or the columns source, url and title."""
+    """A text of a corpus.
+
+    Attributes:
+        id: Its id, unique in the corpus.
+        text: The text.
+        metadata: Plain JSON data: the metadata of a LangChain document, or the columns source, url and title.
+    """
 
     id: str
     text: str
@@ -18,7 +24,13 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class BadRow:
-    """A row that cannot be read: ``where`` it stands ("reviews.jsonl line 7") and the ``reason``."""
+    """A row that cannot be read.
+
+    Attributes:
+        id: Its id, or its number where it has none.
+        reason: The reason why it cannot be read.
+        where: Its position, such as ``"reviews.jsonl line 7"``.
+    """
 
     id: str
     reason: str

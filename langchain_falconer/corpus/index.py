@@ -1,7 +1,7 @@
-"""Nearness between texts by their vectors (FAISS, exact): near-duplicates, a diverse choice, nearest neighbours.
+"""Exact vector search with FAISS: near-duplicates, diverse samples, nearest neighbours.
 
-All take float32 arrays of shape (n, d) whose rows are L2-normalised, so that a dot product is a cosine. FAISS runs on
-one thread here: the same input gives the same answer.
+All functions take float32 arrays of shape (n, d) whose rows are L2-normalised, so that a dot product is a cosine.
+FAISS runs on one thread here: the same input gives the same result.
 """
 
 from __future__ import annotations
@@ -34,20 +34,25 @@ def _faiss() -> Iterator[Any]:
 def _checked(vectors: Vectors) -> Vectors:
     matrix = np.ascontiguousarray(vectors, dtype=np.float32)
     if matrix.ndim != 2 or not matrix.shape[1] or not np.isfinite(matrix).all():
-        raise CorpusError(f"vectors of shape {matrix.shape} are not a finite (n, d) matrix; give one row a text")
+        raise CorpusError(f"vectors of shape {matrix.shape} are not a finite (n, d) matrix; give one row per text")
     return matrix
 
 
 def near_duplicates(vectors: Vectors, threshold: float = 0.95) -> NDArray[np.bool_]:
-    """Which rows to keep so that no two kept ones have a cosine of ``threshold`` or more.
+    """Return a mask of the rows that remain after near-duplicates are removed.
 
-    Row after row, one is kept unless an earlier kept one is that near. Memory is O(n d), whatever the duplicates.
+    Rows are visited in order; one remains unless its cosine with an earlier remaining row is at least ``threshold``.
+    Memory is O(n d), however many duplicates there are.
+
+    Args:
+        vectors: Shape (n, d).
+        threshold: Cosine from which two rows are duplicates. Default 0.95.
 
     Returns:
         A mask of shape (n,).
     """
     matrix = _checked(vectors)
-    keep = np.zeros(len(matrix), dtype=np.bool_)
+    mask = np.zeros(len(matrix), dtype=np.bool_)
     with _faiss() as faiss:
         index = faiss.IndexFlatIP(matrix.shape[1])
         for start in range(0, len(matrix), _BLOCK):
@@ -58,15 +63,20 @@ def near_duplicates(vectors: Vectors, threshold: float = 0.95) -> NDArray[np.boo
             near = block @ block.T >= threshold
             for row in np.flatnonzero(fresh):
                 fresh[row] = not (near[row, :row] & fresh[:row]).any()
-            keep[start : start + _BLOCK] = fresh
+            mask[start : start + _BLOCK] = fresh
             index.add(block[fresh])
-    return keep
+    return mask
 
 
 def diverse(vectors: Vectors, k: int, seed: int) -> list[int]:
-    """Rows that stand for all: of each of ``k`` clusters (spherical k-means) the one nearest to its centre.
+    """Select representative rows: of each of ``k`` clusters (spherical k-means) the one nearest to its centre.
 
-    Where identical rows leave clusters empty, the rows farthest from those chosen make up the number.
+    Where identical rows leave clusters empty, the rows farthest from those selected are added.
+
+    Args:
+        vectors: Shape (n, d).
+        k: Number of rows to select.
+        seed: Seed of the initial centres.
 
     Returns:
         ``min(k, n)`` distinct row numbers, those of the largest clusters first.
@@ -79,56 +89,61 @@ def diverse(vectors: Vectors, k: int, seed: int) -> list[int]:
         return []
     with _faiss() as faiss:
         means = faiss.Kmeans(d, k, niter=20, seed=seed % 2**31, spherical=True, min_points_per_centroid=1)
-        means.train(matrix, init_centroids=matrix[_spread(matrix, k, np.random.default_rng(seed % 2**31))])
-        scores, clusters = (found[:, 0] for found in means.index.search(matrix, 1))
+        means.train(matrix, init_centroids=matrix[_kmeans_plusplus(matrix, k, np.random.default_rng(seed % 2**31))])
+        scores, clusters = (columns[:, 0] for columns in means.index.search(matrix, 1))
     by_cluster_nearest_first = np.lexsort((np.arange(n), -scores, clusters))
     _, firsts, sizes = np.unique(clusters[by_cluster_nearest_first], return_index=True, return_counts=True)
     medoids = by_cluster_nearest_first[firsts][np.lexsort((firsts, -sizes))]
-    return _filled(matrix, medoids.tolist(), k)
+    return _farthest_first(matrix, medoids.tolist(), k)
 
 
-def _spread(matrix: Vectors, k: int, random: np.random.Generator) -> list[int]:
-    """Where k-means begins: k-means++ (Arthur and Vassilvitskii 2007), for plain random starts miss clusters."""
+def _kmeans_plusplus(matrix: Vectors, k: int, random: np.random.Generator) -> list[int]:
+    """Return initial rows of k-means by k-means++ (Arthur and Vassilvitskii 2007); random ones miss clusters."""
     chosen = [int(random.integers(len(matrix)))]
     distance = np.full(len(matrix), np.inf, dtype=np.float32)
     while len(chosen) < k:
         distance = np.minimum(distance, np.maximum(0, 1 - matrix @ matrix[chosen[-1]]))
-        steps = np.cumsum(distance, dtype=np.float64)
-        place = int(np.searchsorted(steps, random.random() * steps[-1], side="right"))
-        chosen.append(min(place, len(matrix) - 1))
+        cumulative = np.cumsum(distance, dtype=np.float64)
+        row = int(np.searchsorted(cumulative, random.random() * cumulative[-1], side="right"))
+        chosen.append(min(row, len(matrix) - 1))
     return chosen
 
 
-def _filled(matrix: Vectors, chosen: list[int], k: int) -> list[int]:
-    """``chosen`` made up to ``k`` rows by farthest-first traversal (Gonzalez 1985)."""
+def _farthest_first(matrix: Vectors, chosen: list[int], k: int) -> list[int]:
+    """Extend ``chosen`` to ``k`` rows by farthest-first traversal (Gonzalez 1985)."""
     if len(chosen) == k:
         return chosen
-    nearness = np.max(matrix @ matrix[chosen].T, axis=1)
-    nearness[chosen] = np.inf
+    similarity = np.max(matrix @ matrix[chosen].T, axis=1)
+    similarity[chosen] = np.inf
     while len(chosen) < k:
-        farthest = int(np.argmin(nearness))
+        farthest = int(np.argmin(similarity))
         chosen.append(farthest)
-        nearness = np.maximum(nearness, matrix @ matrix[farthest])
-        nearness[farthest] = np.inf
+        similarity = np.maximum(similarity, matrix @ matrix[farthest])
+        similarity[farthest] = np.inf
     return chosen
 
 
 def nearest(queries: Vectors, vectors: Vectors, k: int) -> tuple[Vectors, NDArray[np.int64]]:
-    """The ``k`` rows of ``vectors`` (or all, if fewer) that are nearest to each query.
+    """Return the ``k`` nearest rows of ``vectors`` (all, if fewer) for each query.
+
+    Args:
+        queries: Shape (queries, d).
+        vectors: Shape (n, d).
+        k: Number of neighbours.
 
     Returns:
         Cosines and row numbers, each of shape (queries, min(k, n)), best first.
     """
-    matrix, asked = _checked(vectors), _checked(queries)
-    if matrix.shape[1] != asked.shape[1]:
+    matrix, query_matrix = _checked(vectors), _checked(queries)
+    if matrix.shape[1] != query_matrix.shape[1]:
         raise CorpusError(
-            f"queries have {asked.shape[1]} dimensions, vectors {matrix.shape[1]}; encode both with one model"
+            f"queries have {query_matrix.shape[1]} dimensions, vectors {matrix.shape[1]}; encode both with one model"
         )
     k = max(0, min(k, len(matrix)))
-    if not k or not len(asked):
-        return np.empty((len(asked), k), np.float32), np.empty((len(asked), k), np.int64)
+    if not k or not len(query_matrix):
+        return np.empty((len(query_matrix), k), np.float32), np.empty((len(query_matrix), k), np.int64)
     with _faiss() as faiss:
         index = faiss.IndexFlatIP(matrix.shape[1])
         index.add(matrix)
-        scores, rows = index.search(asked, k)
+        scores, rows = index.search(query_matrix, k)
     return scores, rows

@@ -1,4 +1,4 @@
-"""Datasets: a corpus in partitions that never change, and its sizes."""
+"""Datasets: a corpus in immutable partitions, and its statistics."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _WHOLE_CHARS = 8_000
 
 @dataclass(frozen=True)
 class Partition:
-    """Documents that never change, so that their rows are computed once.
+    """Immutable documents, whose rows are computed once.
 
     Attributes:
         paths: Files or URLs.
@@ -49,14 +49,14 @@ class Dataset:
 
     @classmethod
     def of_files(cls, paths: Sequence[Place | str], settings: CorpusSettings) -> Dataset:
-        """Make a dataset of files as one partition. Raises ``CorpusError`` if they cannot be read."""
+        """Create a dataset with one partition from files. Raises ``CorpusError`` if they cannot be read."""
         places = tuple(as_place(path) for path in paths)
         partition = Partition(places, open_corpus_files(places, settings).fingerprint)
         return cls(places[0].name, (partition,), settings)
 
     @classmethod
     def of_stored(cls, corpus: StoredCorpus) -> Dataset:
-        """Make a dataset of a corpus of the workspace."""
+        """Create a dataset from a corpus of the workspace."""
         partitions = tuple(Partition((part.path,), part.digest) for part in corpus.parts)
         return cls(corpus.name, partitions, stored_settings())
 
@@ -87,9 +87,17 @@ class Dataset:
         return open_corpus_files(paths, self.settings)
 
 
+@dataclass
+class _Counts:
+    documents: int = 0
+    passages: int = 0
+    chars: int = 0
+    longest: int = 0
+
+
 @dataclass(frozen=True)
 class CorpusStats:
-    """One pass over a dataset: its sizes, and texts drawn uniformly from all of it.
+    """Statistics of a dataset from one pass: its size, and a uniform sample of its passages.
 
     Attributes:
         dataset: The dataset.
@@ -104,44 +112,44 @@ class CorpusStats:
     size: int
 
     @cached_property
-    def _passed(self) -> tuple[list[str], list[int]]:
-        sizes = [0, 0, 0, 0]  # documents, passages, characters, characters of the longest document
+    def _scan(self) -> tuple[list[str], _Counts]:
+        counts = _Counts()
 
         def passages() -> Iterator[str]:
             for document in chain.from_iterable(self.dataset.open(i) for i in range(len(self.dataset.partitions))):
-                sizes[0] += 1
+                counts.documents += 1
                 if not isinstance(document, Document):
                     continue
-                cut = split_passages(document.text, self.passage_chars)
-                sizes[3] = max(sizes[3], len(document.text))
-                for start, end in cut:
-                    sizes[1] += 1
-                    sizes[2] += end - start
+                offsets = split_passages(document.text, self.passage_chars)
+                counts.longest = max(counts.longest, len(document.text))
+                for start, end in offsets:
+                    counts.passages += 1
+                    counts.chars += end - start
                     yield document.text[start:end]
 
-        return sample_uniform(passages(), self.size, self.seed, key=str), sizes
+        return sample_uniform(passages(), self.size, self.seed, key=str), counts
 
     @property
     def sample(self) -> list[str]:
-        """At most ``size`` different passages: those that training would measure on, too, so they are paid once."""
-        return self._passed[0]
+        """At most ``size`` distinct passages; training evaluates on the same ones, so they are annotated once."""
+        return self._scan[0]
 
     @property
     def documents(self) -> int:
-        """Rows, unreadable ones included."""
-        return self._passed[1][0]
+        """Number of rows, unreadable ones included."""
+        return self._scan[1].documents
 
     @property
     def passages(self) -> int:
-        """What the LLM would be asked about."""
-        return self._passed[1][1]
+        """Number of passages, each a text for the LLM."""
+        return self._scan[1].passages
 
     @property
     def chars(self) -> float:
-        """Mean characters of a passage."""
-        return self._passed[1][2] / max(1, self.passages)
+        """Mean length of a passage in characters."""
+        return self._scan[1].chars / max(1, self.passages)
 
     @property
     def is_short(self) -> bool:
-        """Whether the LLM can read each document whole."""
-        return self._passed[1][3] <= _WHOLE_CHARS
+        """Whether the LLM can read each document whole (at most 8,000 characters)."""
+        return self._scan[1].longest <= _WHOLE_CHARS

@@ -1,4 +1,4 @@
-"""Long documents in passages: offsets that lose no character but blanks, cut where a reader would pause."""
+"""Splitting of long documents into passages at paragraphs, sentences, lines or words; only blanks are dropped."""
 
 from __future__ import annotations
 
@@ -15,18 +15,25 @@ _PARAGRAPH, _SENTENCE, _LINE, _WORD = range(4)
 
 
 def split_passages(text: str, max_chars: int = 1200) -> list[tuple[int, int]]:
-    """Passages of a text as (start, end) code-point offsets.
+    """Split a text into passages.
 
-    They come in order and do not overlap, cover every character that is not a blank, and none is longer than
-    ``max_chars``. A text of at most that length is one passage, whole. A longer one is cut at paragraphs, else
-    sentences, lines, words, else between characters (kept with their combining marks where possible), each time
-    nearest to what would make the remaining passages equally long. Takes time linear in the text.
+    Passages do not overlap and cover every character that is not a blank. A text of at most ``max_chars`` is one
+    passage, whole. A longer one is cut at paragraphs, else sentences, lines, words, else between characters (with
+    their combining marks where possible), each time nearest to the point that would make the remaining passages
+    equally long. The time is linear in the length of the text.
+
+    Args:
+        text: The text.
+        max_chars: Maximum length of a passage in characters. Default 1,200.
+
+    Returns:
+        Code-point offsets (start, end) in order.
 
     Raises:
         CorpusError: ``max_chars`` is below 1.
     """
     if max_chars < 1:
-        raise CorpusError(f"max_chars is {max_chars}; let a passage hold at least 1 character")
+        raise CorpusError(f"max_chars is {max_chars}; set it to at least 1")
     if len(text) <= max_chars:
         return [(0, len(text))]
     end = len(text.rstrip())
@@ -40,78 +47,87 @@ def split_passages(text: str, max_chars: int = 1200) -> list[tuple[int, int]]:
 
 
 def overlapping(text: str, passages: Sequence[tuple[int, int]], reach: int) -> list[tuple[int, int]]:
-    """The passages of :func:`split_passages`, each but the first begun up to ``reach`` characters earlier.
+    """Extend passages to the left so that neighbours overlap.
 
-    Each begins where a sentence begins, if one does between half and the whole of ``reach`` before, else with a word.
-    So words that straddle a cut, together at most half of ``reach`` long, lie whole in the passage after it.
+    A passage starts at a sentence, if one starts between half and the whole of ``reach`` before it, else at a word.
+    Words on both sides of a cut, together at most half of ``reach`` long, therefore lie whole in the later passage.
+
+    Args:
+        text: The text.
+        passages: Offsets from :func:`split_passages`.
+        reach: Maximum extension in characters.
+
+    Returns:
+        Offsets with the same ends; the first passage is unchanged.
     """
-    later = [(_earlier(text, before, start, reach), end) for (before, _), (start, end) in pairwise(passages)]
+    later = [(_extended_start(text, before, start, reach), end) for (before, _), (start, end) in pairwise(passages)]
     return [*passages[:1], *later]
 
 
-def _earlier(text: str, before: int, start: int, reach: int) -> int:
-    """Where to begin instead of at ``start``; ``before`` is where the passage before begins."""
-    if start - reach <= before:
-        return before
-    begins = []
-    for found in _PAUSE.finditer(text, start - reach, start):
-        place = found.end()
-        if place < start and not _joined(text, place):
-            far = place <= start - reach / 2
-            is_sentence = far and _rank(text, found.start(), found.group()) in (_PARAGRAPH, _SENTENCE)
-            begins.append((not is_sentence, place))
-    if begins:
-        return min(begins)[1]
-    return next((place for place in range(start - reach, start) if not _joined(text, place)), start)
+def _extended_start(text: str, previous: int, start: int, reach: int) -> int:
+    """Return an earlier start of a passage; ``previous`` is the start of the passage before it."""
+    if start - reach <= previous:
+        return previous
+    candidates = []
+    for pause in _PAUSE.finditer(text, start - reach, start):
+        offset = pause.end()
+        if offset < start and not _joined(text, offset):
+            is_far = offset <= start - reach / 2
+            is_sentence = is_far and _rank(text, pause.start(), pause.group()) in (_PARAGRAPH, _SENTENCE)
+            candidates.append((not is_sentence, offset))
+    if candidates:
+        return min(candidates)[1]
+    return next((offset for offset in range(start - reach, start) if not _joined(text, offset)), start)
 
 
 def _cut(text: str, start: int, end: int, max_chars: int) -> int:
-    """Where the passage from ``start`` ends best, when the text up to ``end`` does not fit into one."""
-    left = end - start
-    ideal = start - (-left // -(-left // max_chars))  # two ceilings: the length of equally long passages
-    least = max(1, max_chars // 4)  # each cut moves on by this much, hence linear time; nor is the last one tiny
-    low, high = start + least, start + min(max_chars, left - least)
+    """Return the best end of the passage that starts at ``start``, where the text up to ``end`` exceeds one passage."""
+    length = end - start
+    ideal = start - (-length // -(-length // max_chars))  # two ceilings: the length of equally long passages
+    minimum = max(1, max_chars // 4)  # each cut advances by this much, hence linear time and no tiny last passage
+    low, high = start + minimum, start + min(max_chars, length - minimum)
     pauses = (
-        (_rank(text, found.start(), found.group()), abs(found.start() - ideal), found.start())
-        for found in _PAUSE.finditer(text, low, high + 1)
-        if found.start() <= high and not _joined(text, found.end())
+        (_rank(text, pause.start(), pause.group()), abs(pause.start() - ideal), pause.start())
+        for pause in _PAUSE.finditer(text, low, high + 1)
+        if pause.start() <= high and not _joined(text, pause.end())
     )
     best = min(pauses, default=None)
     if best:
         return best[2]
     between = (*range(min(ideal, high), low - 1, -1), *range(ideal + 1, high + 1))
-    return next((place for place in between if not _joined(text, place)), min(ideal, high))
+    return next((offset for offset in between if not _joined(text, offset)), min(ideal, high))
 
 
-def _rank(text: str, place: int, blanks: str) -> int:
+def _rank(text: str, offset: int, blanks: str) -> int:
+    """Return the rank of a pause at ``offset``; lower ranks are better cuts."""
     if blanks.count("\n") > 1 or "\u2029" in blanks:
         return _PARAGRAPH
-    if not blanks or _SENTENCE_END.search(text[max(0, place - 4) : place]):
+    if not blanks or _SENTENCE_END.search(text[max(0, offset - 4) : offset]):
         return _SENTENCE
     return _LINE if "\n" in blanks else _WORD
 
 
-def _joined(text: str, place: int) -> bool:
-    """Whether the character at ``place`` belongs to the one before it (an approximation of Unicode's UAX 29)."""
-    if not 0 < place < len(text):
+def _joined(text: str, offset: int) -> bool:
+    """Return whether the character at ``offset`` belongs to the one before it (an approximation of UAX 29)."""
+    if not 0 < offset < len(text):
         return False
-    before, here = text[place - 1], text[place]
+    before, current = text[offset - 1], text[offset]
     return (
-        unicodedata.category(here) in ("Mn", "Mc", "Me")
-        or here in "\u200d\u200c"
+        unicodedata.category(current) in ("Mn", "Mc", "Me")
+        or current in "\u200d\u200c"
         or before == "\u200d"
-        or "\U0001f3fb" <= here <= "\U0001f3ff"  # skin tones
-        or ("\ud800" <= before <= "\udbff" and "\udc00" <= here <= "\udfff")
+        or "\U0001f3fb" <= current <= "\U0001f3ff"  # skin tones
+        or ("\ud800" <= before <= "\udbff" and "\udc00" <= current <= "\udfff")
     )
 
 
-def _skip_blanks(text: str, place: int) -> int:
-    while place < len(text) and text[place].isspace():
-        place += 1
-    return place
+def _skip_blanks(text: str, offset: int) -> int:
+    while offset < len(text) and text[offset].isspace():
+        offset += 1
+    return offset
 
 
-def _back_over_blanks(text: str, place: int) -> int:
-    while text[place - 1].isspace():
-        place -= 1
-    return place
+def _back_over_blanks(text: str, offset: int) -> int:
+    while text[offset - 1].isspace():
+        offset -= 1
+    return offset

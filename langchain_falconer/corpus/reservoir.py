@@ -11,17 +11,23 @@ T = TypeVar("T")
 
 
 def sample_uniform(items: Iterable[T], n: int, seed: int, key: Callable[[T], str]) -> list[T]:
-    """``n`` items, uniform over the distinct texts that ``key`` gives; of items with one text the first.
+    """Draw items uniformly over their distinct texts; of items with the same text, the first one.
 
-    Bottom-k sampling (Cohen and Kaplan 2007, "Summarizing data using bottom-k sketches"): the items whose text has
-    the least keyed hash. One pass, O(n) memory; the same texts in any order give the same sample, and a smaller
-    sample is the beginning of a larger one of the same seed.
+    Bottom-k sampling (Cohen and Kaplan 2007, "Summarizing data using bottom-k sketches"): the items whose texts have
+    the lowest keyed hashes. One pass, O(n) memory; the same texts in any order give the same sample, and a smaller
+    sample is a prefix of a larger one with the same seed.
+
+    Args:
+        items: The stream.
+        n: Size of the sample.
+        seed: Key of the hash.
+        key: Function from an item to its text.
 
     Returns:
         At most ``n`` items, ordered by hash.
     """
     secret = seed.to_bytes(32, "big", signed=True)
-    heap: list[int] = []  # minus the ranks, so that the worst of the best is on top
+    heap: list[int] = []  # negated ranks: the highest selected rank is on top
     chosen: dict[int, T] = {}
     for item in items:
         data = key(item).encode("utf-8", "surrogatepass")

@@ -10,7 +10,7 @@ _IN_MEMORY = 200_000  # at about 60 bytes each
 
 
 class UniqueIds:
-    """The ids seen so far, by 64-bit hash. A context manager: the temporary file goes when the block ends."""
+    """A set of ids by 64-bit hash. A context manager: the temporary file is deleted when the block ends."""
 
     def __init__(self) -> None:
         self._hashes: set[int] = set()
@@ -26,7 +26,7 @@ class UniqueIds:
             self._db.close()
 
     def add(self, record_id: str) -> bool:
-        """Add an id; returns whether it is new, or shares its hash with none before."""
+        """Add an id; return whether its hash is new."""
         digest = hashlib.blake2b(record_id.encode("utf-8", "surrogatepass"), digest_size=8).digest()
         number = int.from_bytes(digest, "big", signed=True)
         if self._db is not None:
@@ -39,7 +39,7 @@ class UniqueIds:
         return True
 
     def _spill(self) -> None:
-        """Move the hashes to a temporary SQLite file; nothing reads it after a crash, so that it needs no journal."""
+        """Move the hashes to a temporary SQLite file, without a journal since nothing reads it after a crash."""
         self._db = sqlite3.connect("", isolation_level=None, check_same_thread=False)
         self._db.execute("PRAGMA journal_mode = OFF")
         self._db.execute("PRAGMA synchronous = OFF")

@@ -1,7 +1,7 @@
-"""The workspace: named corpora that outlive a process and grow, each document once.
+"""The workspace: persistent named corpora that grow and hold each text once.
 
-A corpus is a folder of JSON Lines parts that are never changed, and a SQLite index that says which of them count and
-which texts are known. A part is listed only once it is whole on disk, so what a killed process left is written over.
+A corpus is a folder of immutable JSON Lines parts and a SQLite index that lists the valid parts and the hashes of their
+texts. A part is listed only when it is complete on disk; an unlisted file of a killed process is overwritten.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from langchain_falconer.corpus.columns import record_line
 from langchain_falconer.corpus.documents import BadRow, Document
 from langchain_falconer.corpus.streaming import files_of, open_corpus_files, open_source
 from langchain_falconer.errors import CorpusError
-from langchain_falconer.files import replacing
+from langchain_falconer.files import digest, replacing
 from langchain_falconer.settings import CorpusSettings
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _BUSY_S = 60
-_MOST_REASONS = 5
-_MOST_SOURCES = 3
+_MAX_REASONS = 5
+_MAX_SOURCES = 3
 _TABLES = """
 CREATE TABLE IF NOT EXISTS parts (
     number INTEGER PRIMARY KEY, documents INTEGER NOT NULL, digest TEXT NOT NULL, added_at REAL NOT NULL);
@@ -38,7 +38,13 @@ CREATE TABLE IF NOT EXISTS sources (source TEXT PRIMARY KEY, documents INTEGER N
 
 @dataclass(frozen=True)
 class CorpusPart:
-    """Documents that came together: a file that never changes, and the hash of its bytes (16 hex digits)."""
+    """Documents that were added together: an immutable file.
+
+    Attributes:
+        path: The file.
+        documents: Number of its documents.
+        digest: Hash of its bytes (16 hex digits).
+    """
 
     path: Path
     documents: int
@@ -47,13 +53,13 @@ class CorpusPart:
 
 @dataclass(frozen=True)
 class StoredCorpus:
-    """A corpus of the workspace as it stood when it was asked for.
+    """A snapshot of a corpus of the workspace.
 
     Attributes:
-        name: what it is known by.
-        parts: its documents, in the order in which they came.
-        updated: when documents were last added (seconds since 1970, UTC).
-        sources: its most frequent sources, with how many documents each gave.
+        name: Its name.
+        parts: Its parts, in the order in which they were added.
+        updated: Time of the last addition (seconds since 1970, UTC).
+        sources: Its most frequent sources, and the number of documents of each.
     """
 
     name: str
@@ -63,39 +69,39 @@ class StoredCorpus:
 
     @property
     def documents(self) -> int:
-        """How many documents it holds."""
+        """Number of documents."""
         return sum(part.documents for part in self.parts)
 
     @property
     def paths(self) -> list[Path]:
-        """The files of its parts."""
+        """The files of its parts, in order."""
         return [part.path for part in self.parts]
 
     @property
     def fingerprint(self) -> str:
-        """16 hex digits that change with the documents, and only with them."""
-        return hashlib.sha256("\n".join(part.digest for part in self.parts).encode()).hexdigest()[:16]
+        """A digest (16 hex digits) of the documents."""
+        return digest([part.digest for part in self.parts])
 
     def __iter__(self) -> Iterator[Document | BadRow]:
         return iter(open_corpus_files(self.paths, stored_settings()))
 
     def to_dict(self) -> dict[str, Any]:
-        """The corpus in a few words, as JSON data."""
+        """Return name, number of documents, date of the last addition and sources as JSON data."""
         day = time.strftime("%Y-%m-%d", time.gmtime(self.updated))
         return {"name": self.name, "documents": self.documents, "updated": day, "sources": self.sources}
 
 
 @dataclass(frozen=True)
 class IngestReport:
-    """What became of documents that were given to a corpus.
+    """The result of adding documents to a corpus.
 
     Attributes:
-        corpus: its name.
-        added: documents that are new.
-        duplicates: documents whose text the corpus had already, or that came twice; they are dropped.
-        unreadable: rows without a usable text.
-        reasons: why, for the first few of them.
-        documents: how many the corpus holds now.
+        corpus: Name of the corpus.
+        added: Number of new documents.
+        duplicates: Number of documents that were dropped because their text was in the corpus already or was repeated.
+        unreadable: Number of rows without a usable text.
+        reasons: Reasons and positions of the first five unreadable rows.
+        documents: Number of documents in the corpus afterwards.
     """
 
     corpus: str
@@ -106,160 +112,177 @@ class IngestReport:
     documents: int
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON data."""
+        """Return the report as JSON data."""
         return {**vars(self), "reasons": list(self.reasons)}
 
 
 def stored_settings() -> CorpusSettings:
-    """How the parts of a stored corpus are read, whatever columns the files they came from had."""
+    """Return the settings that read the parts of a stored corpus."""
     return CorpusSettings(text_column="text", id_column="id", max_row_bytes=2**30)
 
 
 def text_id(text: str) -> str:
-    """What a text is known by wherever it is not kept itself: 16 hex digits of its hash."""
+    """Return the hash that identifies a text (16 hex digits)."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
 class Workspace:
-    """Named corpora, each in its own folder under ``folder``; safe for threads and processes."""
+    """Named corpora, each in its own folder; safe for threads and processes.
+
+    Attributes:
+        folder: Parent of the folders of the corpora.
+    """
 
     folder: Path
 
     def add(
         self, name: str, source: Any, settings: CorpusSettings | None = None, *, is_text: bool = False
     ) -> IngestReport:
-        """Add documents to a corpus, which is made if there is none of this name. A text that it holds is not added.
+        """Add documents to a corpus, which is created if it does not exist; texts that it holds are not added.
 
-        A document is known by the hash of its text; an id that it brings along, and where it comes from (``source``,
-        ``url``, ``title``), stay in its metadata. All of the new documents are there at once, or none.
+        The id of a document is the hash of its text; its original id and its origin (``source``, ``url``, ``title``)
+        stay in its metadata. The addition is atomic: all of the new documents are added, or none.
 
         Args:
-            name: lower-case letters, digits, ``_`` and ``-``.
-            source: what :func:`open_corpus` takes, or an iterator, which is read once.
-            settings: how to read the source; rows that cannot be read are counted, not added.
-            is_text: whether strings in ``source`` are texts rather than paths.
+            name: At most 64 lower-case letters, digits, ``_`` and ``-``.
+            source: What :func:`open_corpus` takes, or an iterator, which is read once.
+            settings: How to read the source; unreadable rows are counted, not added.
+            is_text: Whether strings in ``source`` are texts rather than paths.
 
         Raises:
-            CorpusError: the name is none, or there is nothing to read, or the folder cannot be written.
+            CorpusError: The name is invalid, there is nothing to read, or the folder cannot be written.
         """
         folder = self._folder(name)
-        asked = (settings or CorpusSettings()).model_copy(update={"on_bad_row": "record"})
+        lenient = (settings or CorpusSettings()).model_copy(update={"on_bad_row": "record"})
         with self._spool() as spooled:
             incoming = _Incoming()
-            for line in incoming.lines(_documents(source, asked, is_text)):
+            for line in incoming.lines(_documents(source, lenient, is_text)):
                 spooled.write(line)
-            if not incoming.seen:
+            if not incoming.total:
                 raise CorpusError("there are no documents to add; give at least one with a text")
             added = self._append(folder, spooled, incoming) if incoming.ids else 0
-        there = self.corpus(name).documents if incoming.ids or _index(folder).is_file() else 0
-        duplicates = incoming.seen - incoming.unreadable - added
-        return IngestReport(name, added, duplicates, incoming.unreadable, tuple(incoming.reasons), there)
+        total = self.corpus(name).documents if incoming.ids or _index(folder).is_file() else 0
+        duplicates = incoming.total - incoming.unreadable - added
+        return IngestReport(name, added, duplicates, incoming.unreadable, tuple(incoming.reasons), total)
 
     def corpora(self) -> list[StoredCorpus]:
-        """All corpora, by name."""
-        found = sorted(p.name for p in self.folder.glob("*") if _NAME.fullmatch(p.name) and _index(p).is_file())
-        return [self.corpus(name) for name in found]
+        """Return all corpora, sorted by name."""
+        names = sorted(p.name for p in self.folder.glob("*") if _NAME.fullmatch(p.name) and _index(p).is_file())
+        return [self.corpus(name) for name in names]
 
     def corpus(self, name: str) -> StoredCorpus:
-        """The corpus of this name. Raises ``CorpusError`` if there is none, naming those there are."""
+        """Return the corpus of this name. Raises ``CorpusError``, which lists the corpora, if it does not exist."""
         folder = self._folder(name)
         if not _index(folder).is_file():
-            known = ", ".join(corpus.name for corpus in self.corpora()) or "none yet"
-            raise CorpusError(f"there is no corpus '{name}'; there is: {known}; add documents to make one")
+            known = ", ".join(corpus.name for corpus in self.corpora()) or "(none)"
+            raise CorpusError(f"there is no corpus '{name}'; choose one of: {known}; or add documents to create it")
         with _opened(folder) as db:
             rows = db.execute("SELECT number, documents, digest, added_at FROM parts ORDER BY number").fetchall()
             top = "SELECT source, documents FROM sources ORDER BY documents DESC, source LIMIT ?"
-            sources = dict(db.execute(top, (_MOST_SOURCES,)).fetchall())
-        parts = tuple(CorpusPart(_part(folder, number), documents, digest) for number, documents, digest, _ in rows)
+            sources = dict(db.execute(top, (_MAX_SOURCES,)).fetchall())
+        parts = tuple(
+            CorpusPart(_part(folder, number), documents, part_hash) for number, documents, part_hash, _ in rows
+        )
         return StoredCorpus(name, parts, max((row[3] for row in rows), default=0.0), sources)
 
     def _folder(self, name: str) -> Path:
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise CorpusError(
-                f"'{str(name)[:80]}' is no corpus name; use lower-case letters, digits, '_' and '-', at most 64"
+                f"'{str(name)[:80]}' is not a corpus name; use lower-case letters, digits, '_' and '-', at most 64"
             )
         return self.folder / name
 
     def _spool(self) -> IO[bytes]:
-        """A nameless file beside the corpora: what comes in is written nowhere else."""
+        """Open a temporary file on the disk of the corpora, so that documents are written nowhere else."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             return tempfile.TemporaryFile(dir=self.folder)
         except OSError as error:
-            raise _unwritable(self.folder, error) from None
+            raise _unwritable(self.folder, error) from error
 
     def _append(self, folder: Path, spooled: Any, incoming: _Incoming) -> int:
-        """The documents whose text is new, as one more part; they are listed once they are whole on disk."""
+        """Write the documents whose texts are new as a part; return their number."""
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with _opened(folder) as db, _writing(db):
-                fresh = [
-                    db.execute("INSERT OR IGNORE INTO texts VALUES (?)", (one,)).rowcount == 1 for one in incoming.ids
-                ]
+                insert = "INSERT OR IGNORE INTO texts VALUES (?)"
+                fresh = [db.execute(insert, (text_hash,)).rowcount == 1 for text_hash in incoming.ids]
                 if any(fresh):
                     self._write_part(folder, db, spooled, incoming, fresh)
                 return sum(fresh)
         except OSError as error:
-            raise _unwritable(folder, error) from None
+            raise _unwritable(folder, error) from error
 
     @staticmethod
     def _write_part(folder: Path, db: sqlite3.Connection, spooled: Any, incoming: _Incoming, fresh: list[bool]) -> None:
         number = db.execute("SELECT COALESCE(MAX(number), 0) + 1 FROM parts").fetchone()[0]
-        digest = hashlib.sha256()
+        part_hash = hashlib.sha256()
         spooled.seek(0)
         with replacing(_part(folder, number)) as partial, partial.open("wb") as file:
             for line, is_new in zip(spooled, fresh, strict=True):
                 if is_new:
-                    digest.update(line)
+                    part_hash.update(line)
                     file.write(line)
-        row = (number, sum(fresh), digest.hexdigest()[:16], time.time())
+        row = (number, sum(fresh), part_hash.hexdigest()[:16], time.time())
         db.execute("INSERT INTO parts VALUES (?, ?, ?, ?)", row)
         db.executemany(
             "INSERT INTO sources VALUES (?, 1) ON CONFLICT (source) DO UPDATE SET documents = documents + 1",
-            [(one,) for one, is_new in zip(incoming.sources, fresh, strict=True) if is_new and one],
+            [(source,) for source, is_new in zip(incoming.sources, fresh, strict=True) if is_new and source],
         )
 
 
 def _unwritable(folder: Path, error: OSError) -> CorpusError:
-    return CorpusError(f"{folder} cannot be written ({error.strerror}); free space or name another")
+    return CorpusError(
+        f"{folder} cannot be written ({error.strerror}); free space or choose another folder", path=folder
+    )
 
 
 class _Incoming:
-    """Documents on their way in: their ids and sources, what came twice, and what could not be read."""
+    """Documents to be added, without repeated texts.
+
+    Attributes:
+        ids: Hashes of the distinct texts, in order.
+        sources: Their sources; empty where unknown.
+        total: Number of rows.
+        unreadable: Number of rows that could not be read.
+        reasons: Reasons and positions of the first five of these.
+    """
 
     def __init__(self) -> None:
         self.ids: list[str] = []
         self.sources: list[str] = []
-        self.seen = self.unreadable = 0
+        self.total = self.unreadable = 0
         self.reasons: list[str] = []
 
     def lines(self, records: Iterator[Document | BadRow]) -> Iterator[bytes]:
+        """Yield the documents with distinct texts as lines of JSON."""
         known: set[str] = set()
         for number, record in enumerate(records):
-            self.seen += 1
+            self.total += 1
             if isinstance(record, BadRow):
                 self.unreadable += 1
-                if len(self.reasons) < _MOST_REASONS:
+                if len(self.reasons) < _MAX_REASONS:
                     self.reasons.append(f"{record.where}: {record.reason}")
                 continue
-            own = text_id(record.text)
-            if own in known:
+            text_hash = text_id(record.text)
+            if text_hash in known:
                 continue
-            known.add(own)
-            self.ids.append(own)
+            known.add(text_hash)
+            self.ids.append(text_hash)
             self.sources.append(str(record.metadata.get("source") or record.metadata.get("url") or "")[:200])
-            yield record_line(_renamed(record, own, number))
+            yield record_line(_with_id(record, text_hash, number))
 
 
-def _renamed(record: Document, own: str, number: int) -> Document:
-    """The document under its hash; an id that it brought along is kept as metadata."""
-    kept = record.metadata if record.id in (own, str(number)) else {"id": record.id, **record.metadata}
-    return replace(record, id=own, metadata=kept)
+def _with_id(record: Document, text_hash: str, number: int) -> Document:
+    """Return the document with the hash of its text as id; its original id moves to the metadata."""
+    is_generated = record.id in (text_hash, str(number))
+    metadata = record.metadata if is_generated else {"id": record.id, **record.metadata}
+    return replace(record, id=text_hash, metadata=metadata)
 
 
 def _documents(source: Any, settings: CorpusSettings, is_text: bool) -> Iterator[Document | BadRow]:
-    """The documents of a source, ids taken as they come; those of a file say which."""
+    """Yield the documents of a source, without a check of ids; those of a file have its name as source."""
     files = None if is_text else files_of(source)
     if files is None:
         for record, _, _ in open_source(source, settings, once=True, is_text=is_text)._records():
@@ -288,7 +311,9 @@ def _opened(folder: Path) -> Iterator[sqlite3.Connection]:
             db.executescript(_TABLES)
             yield db
     except sqlite3.Error as error:
-        raise CorpusError(f"the corpus at {folder} cannot be used ({error}); mend the cause and try again") from None
+        raise CorpusError(
+            f"the corpus at {folder} cannot be used ({error}); fix the cause and try again", path=folder
+        ) from error
 
 
 @contextmanager

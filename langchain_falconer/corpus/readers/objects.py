@@ -8,14 +8,25 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from langchain_falconer.corpus.columns import PEEK, ColumnLayout, Row, RowError, columns_of, find_layout, kind
+from langchain_falconer.corpus.columns import PEEK, ColumnLayout, Row, RowError, columns_of, find_layout, type_name
 from langchain_falconer.errors import CorpusError
 from langchain_falconer.settings import CorpusSettings
 
 
 @dataclass(frozen=True)
 class ObjectReader:
-    """Rows from an object: ``read`` gives its items anew, of mappings at least the columns that it is asked for."""
+    """A reader of an object in memory.
+
+    Attributes:
+        name: Name of the object, for messages.
+        noun: Kind of its items: ``"text"``, ``"row"`` or ``"document"``.
+        read: Function from column names to the items, from the first one on; items that are mappings have at least
+            those columns.
+        columns: Column names in order, and whether each holds strings.
+        replayable: Whether the rows can be read more than once.
+        label: Name of the file in ids: empty.
+        files: The files that are read: none.
+    """
 
     name: str
     noun: str
@@ -26,11 +37,14 @@ class ObjectReader:
     files: tuple[Path, ...] = ()
 
     def layout(self, settings: CorpusSettings) -> ColumnLayout:
-        """Return which columns hold text and id."""
+        """Return the columns of text and id."""
         if self.noun != "document":
             return find_layout(self.name, self.columns, settings)
         if settings.text_column:
-            raise CorpusError(f"{self.name}: LangChain documents have one text, page_content; leave --text-column out")
+            raise CorpusError(
+                f"{self.name}: the text of LangChain documents is page_content; omit --text-column",
+                column=settings.text_column,
+            )
         id_key = None if settings.id_column == "" else settings.id_column or "id"
         return ColumnLayout("page_content", id_key, bool(settings.id_column))
 
@@ -50,15 +64,21 @@ class ObjectReader:
                 yield item
                 number += 1
         except Exception as error:
-            what = f"{type(error).__name__}: {str(error)[:300]}"
-            raise CorpusError(f"{self.name} failed at {self.where(number)} ({what}); mend it and try again") from error
+            reason = f"{type(error).__name__}: {str(error)[:300]}"
+            raise CorpusError(
+                f"{self.name} failed at {self.where(number)} ({reason}); fix it and try again", row=number + 1
+            ) from error
 
 
-def find_items(source: Any, *, once: bool = False) -> ObjectReader:
-    """The reader of an object in memory; an iterator, which can be read only ``once``, is refused otherwise.
+def object_reader(source: Any, *, once: bool = False) -> ObjectReader:
+    """Return the reader of an object in memory.
+
+    Args:
+        source: A collection of texts, mappings or LangChain documents, a loader, or a Hugging Face dataset.
+        once: Whether to accept an iterator, which can be read only once.
 
     Raises:
-        CorpusError: The object is no collection of texts, or an empty one.
+        CorpusError: The object is not a collection of texts, or it is empty.
     """
     name = type(source).__name__
     if any(base.__module__.partition(".")[0] == "datasets" for base in type(source).__mro__):
@@ -66,21 +86,21 @@ def find_items(source: Any, *, once: bool = False) -> ObjectReader:
     if callable(getattr(source, "lazy_load", None)):
         return ObjectReader(f"the loader {name}", "document", lambda _: source.lazy_load(), {})
     if hasattr(source, "columns"):
-        raise CorpusError(f"a {name} is no list of texts; give its rows, as with frame.to_dict('records')")
+        raise CorpusError(f"a {name} is not a list of texts; give its rows, as with frame.to_dict('records')")
     if isinstance(source, bytes | Mapping | Set) or not isinstance(source, Iterable):
-        raise CorpusError(f"a {name} is no corpus; give a path, a list of texts, documents, a loader or a dataset")
+        raise CorpusError(f"a {name} is not a corpus; give a path, a list of texts, documents, a loader or a dataset")
     return _collection(source, name, once)
 
 
 def _hugging_face(source: Any, name: str) -> ObjectReader:
     if isinstance(source, Mapping):
         raise CorpusError(f"the {name} holds splits; give one of them: {', '.join(map(str, source))}")
-    plain = source.with_format(None)
-    if not plain.features:
-        return ObjectReader(f"the {name}", "row", lambda _: plain, columns_of(islice(plain, PEEK)))
+    unformatted = source.with_format(None)
+    if not unformatted.features:
+        return ObjectReader(f"the {name}", "row", lambda _: unformatted, columns_of(islice(unformatted, PEEK)))
     strings = ("string", "large_string")
-    columns = {key: getattr(feature, "dtype", None) in strings for key, feature in plain.features.items()}
-    return ObjectReader(f"the {name}", "row", plain.select_columns, columns)
+    columns = {key: getattr(feature, "dtype", None) in strings for key, feature in unformatted.features.items()}
+    return ObjectReader(f"the {name}", "row", unformatted.select_columns, columns)
 
 
 def _collection(source: Iterable[Any], name: str, once: bool) -> ObjectReader:
@@ -108,7 +128,7 @@ def _value(item: Any, layout: ColumnLayout) -> Mapping[str, Any] | str | RowErro
     if isinstance(item, str | Mapping):
         return item
     if not _is_document(item):
-        return RowError(f"it is {kind(item)}, not a text")
+        return RowError(f"it is {type_name(item)}, not a text")
     row = {"page_content": item.page_content, "metadata": item.metadata, "id": getattr(item, "id", None)}
     if layout.id and layout.id_is_named:
         row[layout.id] = item.metadata.get(layout.id)
