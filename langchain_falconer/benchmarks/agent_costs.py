@@ -101,7 +101,7 @@ class _Measured:
     """Cost and accuracy of one way to the answers; ``right`` is None where no text has an answer."""
 
     who: str
-    asked: str
+    n_texts: str
     tokens: float
     seconds: float
     off: Sequence[float]
@@ -120,7 +120,7 @@ def run(counting: Counting) -> dict[str, Any]:
     Raises:
         CorpusError: the data is not there.
     """
-    found = {name: _ways(opened(counting.data), counting) for name, opened in _asked(counting).items()}
+    results = {name: _ways(opened(counting.data), counting) for name, opened in _corpora(counting).items()}
     return {
         "title": (
             f"counts of {counting.llm.name}, of an agent that reads with it and of Falconer taught by it, "
@@ -137,12 +137,12 @@ def run(counting: Counting) -> dict[str, Any]:
             "rows right",
             "95% interval",
         ],
-        "rows": [(name, *_row(one)) for name, ways in found.items() for one in ways],
-        "verdict": _verdict(found),
+        "rows": [(name, *_row(one)) for name, ways in results.items() for one in ways],
+        "verdict": _verdict(results),
     }
 
 
-def _asked(counting: Counting) -> dict[str, Callable[[Path], _Corpus]]:
+def _corpora(counting: Counting) -> dict[str, Callable[[Path], _Corpus]]:
     return {name: opened for name, opened in _CORPORA.items() if not counting.sets or name in counting.sets}
 
 
@@ -163,14 +163,14 @@ def _share(right: Proportion | None) -> float:
 
 def _row(one: _Measured) -> tuple[str, ...]:
     off = (f"{statistics.median(one.off):.0%}", f"{max(one.off):.0%}")
-    shown = (one.who, one.asked, f"{one.tokens:,.0f}", f"{one.seconds:,.0f}", *off)
+    shown = (one.who, one.n_texts, f"{one.tokens:,.0f}", f"{one.seconds:,.0f}", *off)
     if one.right is None:
         return (*shown, "", "")
     return (*shown, f"{one.right.value:.3f}", f"{one.right.low:.3f} to {one.right.high:.3f}")
 
 
-def _verdict(found: Mapping[str, Sequence[_Measured]]) -> str:
-    reads, every, mined, _ = zip(*found.values(), strict=True)
+def _verdict(results: Mapping[str, Sequence[_Measured]]) -> str:
+    reads, every, mined, _ = zip(*results.values(), strict=True)
     tokens = statistics.median(m.tokens / e.tokens for m, e in zip(mined, every, strict=True))
     off = [statistics.median(n for one in ways for n in one.off) for ways in (reads, every, mined)]
     return (
@@ -196,18 +196,18 @@ def _by_reading(corpus: _Corpus, counting: Counting) -> _Measured:
         seconds += reply["seconds"]
         spent += Usage(1, reply["input_tokens"], reply["output_tokens"])
         counts[label] = reply["count"]
-    asked = f"{round(statistics.median(reads))} a question"
-    return _Measured("agent that reads", asked, spent.input_tokens + spent.output_tokens, seconds, corpus.off(counts))
+    n_texts = f"{round(statistics.median(reads))} a question"
+    return _Measured("agent that reads", n_texts, spent.input_tokens + spent.output_tokens, seconds, corpus.off(counts))
 
 
 def _fitting(texts: Sequence[str]) -> list[str]:
     """The first texts, as many as an agent's context has room for."""
-    kept: list[str] = []
+    selected: list[str] = []
     for text in texts:
-        if sum(map(len, kept)) + len(text) > _READ_CHARS:
+        if sum(map(len, selected)) + len(text) > _READ_CHARS:
             break
-        kept.append(text)
-    return kept
+        selected.append(text)
+    return selected
 
 
 def _read(counting: Counting, question: str, texts: Sequence[str]) -> dict[str, Any]:
@@ -215,8 +215,8 @@ def _read(counting: Counting, question: str, texts: Sequence[str]) -> dict[str, 
     shown = json.dumps(texts, ensure_ascii=False)
     prompt = f"A search found these {len(texts)} texts: {shown}\n\n{question} Estimate it from what you read."
     file = counting.home / "benchmark-agents" / f"{digest(counting.llm.name, prompt)}.json"
-    if (kept := read_json(file)) is not None:
-        return dict(kept)
+    if (stored := read_json(file)) is not None:
+        return dict(stored)
     began = time.monotonic()
     reply = counting.llm.complete([("system", _READER), ("user", prompt)], _COUNT)
     reply_data = {
@@ -231,8 +231,8 @@ def _read(counting: Counting, question: str, texts: Sequence[str]) -> dict[str, 
 
 
 def _mined(corpus: _Corpus, counting: Counting, seed: int) -> MiningResult:
-    given = {"annotations": counting.annotations, "base": counting.base, "seed": seed, "train": {"seed": seed}}
-    settings = MineSettings.model_validate({**given, "annotate": {"texts_per_call": 1}})
+    options = {"annotations": counting.annotations, "base": counting.base, "seed": seed, "train": {"seed": seed}}
+    settings = MineSettings.model_validate({**options, "annotate": {"texts_per_call": 1}})
     falconer = Falconer(counting.llm, home=counting.home, settings=settings)
     return falconer.mine(corpus.plan.instruction, texts=corpus.texts, plan=corpus.plan, on_event=counting.on_event)
 
@@ -241,14 +241,14 @@ def _by_falconer(corpus: _Corpus, result: MiningResult, counting: Counting) -> _
     pace, training = result.summary.pace, result.summary.training
     seconds = (pace.llm_seconds_per_text or 0) * counting.annotations + (pace.seconds or 0)
     seconds += training.seconds if training else 0
-    found = [_labels(row["labels"][corpus.step]["value"]) for row in result.rows()]
+    labels = [_labels(row["labels"][corpus.step]["value"]) for row in result.rows()]
     return _Measured(
         "Falconer",
         f"{counting.annotations}",
         result.cost.tokens,
         seconds,
-        corpus.off(corpus.counts(found)),
-        _right(found, corpus.gold),
+        corpus.off(corpus.counts(labels)),
+        _right(labels, corpus.gold),
     )
 
 
@@ -259,12 +259,14 @@ def _by_llm(corpus: _Corpus, counting: Counting, mined: MiningResult) -> _Measur
     with Home.at(counting.home).store() as store:
         budget = Budget(store, f"benchmark-agents-{corpus.name}", BudgetSettings(), llm.price() is not None)
         Annotator(llm, store, corpus.plan, budget, AnnotateSettings(texts_per_call=1)).annotate(texts)
-        known = [a for a in stored_annotations(store, corpus.plan, texts, llm.name) if corpus.step in a.answers.labels]
-    found = [_labels(a.answers.labels[corpus.step].value) for a in known]
-    gold = [corpus.gold[places[a.text]] for a in known]
-    said, true = corpus.counts(found), corpus.counts(gold)
-    scale = len(corpus.texts) / len(known)
-    counts = {name: n + (said[name] - true[name]) * scale for name, n in corpus.counts(corpus.gold).items()}
+        annotations = [
+            a for a in stored_annotations(store, corpus.plan, texts, llm.name) if corpus.step in a.answers.labels
+        ]
+    labels = [_labels(a.answers.labels[corpus.step].value) for a in annotations]
+    gold = [corpus.gold[places[a.text]] for a in annotations]
+    from_llm, true = corpus.counts(labels), corpus.counts(gold)
+    scale = len(corpus.texts) / len(annotations)
+    counts = {name: n + (from_llm[name] - true[name]) * scale for name, n in corpus.counts(corpus.gold).items()}
     seconds = (mined.summary.pace.llm_seconds_per_text or 0) * len(corpus.texts)
     tokens = mined.cost.tokens_for_every_text or 0
     return _Measured(
@@ -273,17 +275,17 @@ def _by_llm(corpus: _Corpus, counting: Counting, mined: MiningResult) -> _Measur
         tokens,
         seconds,
         corpus.off(counts),
-        _right(found, gold),
+        _right(labels, gold),
     )
 
 
 def _untrained(corpus: _Corpus, counting: Counting) -> _Measured:
     began = time.monotonic()
     answers = Proxy.zero_shot(corpus.plan, base=counting.base).answers(corpus.texts, apply_conditions=False)
-    found = [_labels(one.labels[corpus.step].value) for one in answers]
+    labels = [_labels(one.labels[corpus.step].value) for one in answers]
     seconds = time.monotonic() - began
     return _Measured(
-        "Falconer, untrained", "0", 0, seconds, corpus.off(corpus.counts(found)), _right(found, corpus.gold)
+        "Falconer, untrained", "0", 0, seconds, corpus.off(corpus.counts(labels)), _right(labels, corpus.gold)
     )
 
 
@@ -291,9 +293,9 @@ def _labels(value: Any) -> frozenset[str]:
     return frozenset(value if isinstance(value, list | tuple) else [value])
 
 
-def _right(found: Sequence[frozenset[str]], gold: Sequence[frozenset[str]]) -> Proportion:
+def _right(labels: Sequence[frozenset[str]], gold: Sequence[frozenset[str]]) -> Proportion:
     """The share of texts with exactly the labels that people gave them."""
-    return proportion(sum(one == true for one, true in zip(found, gold, strict=True)), len(gold))
+    return proportion(sum(one == true for one, true in zip(labels, gold, strict=True)), len(gold))
 
 
 # ---- the corpora
@@ -301,16 +303,16 @@ def _right(found: Sequence[frozenset[str]], gold: Sequence[frozenset[str]]) -> P
 
 def _restaurants(data: Path) -> _Corpus:
     meta, rows = _set(data, "semeval14_restaurants")
-    asked = meta["instructions"]["labels"]["category"]
-    options = tuple(LabelOption(name=name, description=said) for name, said in asked["classes"].items())
-    step = LabelStep(id="category", instruction=asked["prompt"], labels=options, multi_label=True)
+    task = meta["instructions"]["labels"]["category"]
+    options = tuple(LabelOption(name=name, description=text) for name, text in task["classes"].items())
+    step = LabelStep(id="category", instruction=task["prompt"], labels=options, multi_label=True)
     return _Corpus(
         "semeval14_restaurants",
         "sentences of restaurant reviews",
-        Plan(instruction=asked["prompt"], steps=(step,)),
+        Plan(instruction=task["prompt"], steps=(step,)),
         [row["text"] for row in rows],
         [frozenset(row["labels"]["category"]) for row in rows],
-        {name: f"talk about {said}" for name, said in asked["classes"].items()},
+        {name: f"talk about {text}" for name, text in task["classes"].items()},
     )
 
 
@@ -330,21 +332,21 @@ def _snips(data: Path) -> _Corpus:
 def clauses(data: Path) -> _Corpus:
     """Passages of contracts that hold one of six clauses, and as many that hold none of them."""
     _, rows = _set(data, "cuad")
-    clauses = {text: held for row in rows for text, held in _passages(row) if len(held) <= 1}
+    clauses = {text: labels for row in rows for text, labels in _passages(row) if len(labels) <= 1}
     without = sample_uniform(
-        (text for text, held in clauses.items() if not held), sum(map(len, clauses.values())), 0, key=str
+        (text for text, labels in clauses.items() if not labels), sum(map(len, clauses.values())), 0, key=str
     )
-    kept = {*without, *(text for text, held in clauses.items() if held)}
+    selected = {*without, *(text for text, labels in clauses.items() if labels)}
     options = (*(LabelOption(name=k, description=v) for k, v in _CLAUSES.items()), LabelOption(name=_NO_CLAUSE))
     prompt = "Which clause does this passage of a contract hold?"
-    texts = [text for text in clauses if text in kept]
+    texts = [text for text in clauses if text in selected]
     return _Corpus(
         "cuad",
         "passages of contracts",
         Plan(instruction=prompt, steps=(LabelStep(id="clause", instruction=prompt, labels=options),)),
         texts,
         [clauses[text] or frozenset([_NO_CLAUSE]) for text in texts],
-        {name: f"hold a clause that {said}" for name, said in _CLAUSES.items()},
+        {name: f"hold a clause that {text}" for name, text in _CLAUSES.items()},
     )
 
 
@@ -359,8 +361,10 @@ def _passages(row: Mapping[str, Any]) -> Iterable[tuple[str, frozenset[str]]]:
     """Passages, and which of the six clauses each holds the larger part of."""
     spans = [span for span in row["spans"] if span["label"] in _CLAUSES]
     for start, end in split_passages(row["text"], _CLAUSE_CHARS):
-        held = (s["label"] for s in spans if min(end, s["end"]) - max(start, s["start"]) >= (s["end"] - s["start"]) / 2)
-        yield row["text"][start:end], frozenset(held)
+        labels = (
+            s["label"] for s in spans if min(end, s["end"]) - max(start, s["start"]) >= (s["end"] - s["start"]) / 2
+        )
+        yield row["text"][start:end], frozenset(labels)
 
 
 def _set(data: Path, name: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:

@@ -26,10 +26,10 @@ _HELD_OUT = 0.2  # of the labels to learn from, as in a run
 
 @dataclass(frozen=True)
 class _Task:
-    """A data set, the label task and class that it is asked about (yes or no; or None for its spans), and targets."""
+    """A data set, the label task and class (yes or no; or None for its spans), and targets."""
 
     name: str
-    asked: tuple[str, str] | None
+    label: tuple[str, str] | None
     targets: Mapping[str, float]
 
 
@@ -39,16 +39,16 @@ TASKS = (
 )
 
 
-def run(data: Path, *, seeds: int = 3, rows: int = 300, drawn: int = 300) -> dict[str, Any]:
+def run(data: Path, *, seeds: int = 3, rows: int = 300, certify: int = 300) -> dict[str, Any]:
     """Certify targets at 95% confidence, with the human labels as the one to agree with, over all rows of each set.
 
-    By each seed, ``rows`` labels are drawn to learn from (a fifth of them to calibrate), and ``drawn`` more for the
+    By each seed, ``rows`` labels are sampled to learn from (a fifth of them to calibrate), and ``certify`` more for the
     certificates. What the proxy is not sure enough of is answered by the labels. What is achieved is the worst seed's.
 
     Raises:
         CorpusError: the data is not there.
     """
-    found = [one for task in TASKS for one in _measured(data, task, seeds, rows, drawn)]
+    results = [one for task in TASKS for one in _measured(data, task, seeds, rows, certify)]
     table = [
         (
             one["name"],
@@ -62,11 +62,11 @@ def run(data: Path, *, seeds: int = 3, rows: int = 300, drawn: int = 300) -> dic
             f"{one['training_seconds']:.0f}",
             f"{one['run_seconds']:.0f}",
         )
-        for one in found
+        for one in results
     ]
-    kept = sum(one["kept"] for one in found)
+    kept = sum(one["kept"] for one in results)
     return {
-        "title": f"{rows} human labels to learn from, {drawn} drawn to certify at 95% confidence, {seeds} seed(s)",
+        "title": f"{rows} human labels to learn from, {certify} to certify at 95% confidence, {seeds} seed(s)",
         "columns": [
             "data set",
             "target",
@@ -80,14 +80,14 @@ def run(data: Path, *, seeds: int = 3, rows: int = 300, drawn: int = 300) -> dic
             "run s",
         ],
         "rows": table,
-        "verdict": f"{kept} of {sum(one['certified'] for one in found)} certified promises kept",
-        "tasks": found,
+        "verdict": f"{kept} of {sum(one['certified'] for one in results)} certified promises kept",
+        "tasks": results,
     }
 
 
-def _measured(data: Path, task: _Task, seeds: int, rows: int, drawn: int) -> list[dict[str, Any]]:
+def _measured(data: Path, task: _Task, seeds: int, rows: int, certify: int) -> list[dict[str, Any]]:
     plan, gold = _read(data, task)
-    trials = [_one(plan, gold, task, seed, rows, drawn) for seed in range(seeds)]
+    trials = [_one(plan, gold, task, seed, rows, certify) for seed in range(seeds)]
     return [_summed(task.name, [trial[kind] for trial in trials]) for kind in task.targets]
 
 
@@ -111,17 +111,17 @@ def _summed(name: str, tries: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _one(
-    plan: Plan, gold: list[Annotation], task: _Task, seed: int, rows: int, drawn: int
+    plan: Plan, gold: list[Annotation], task: _Task, seed: int, rows: int, certify: int
 ) -> dict[str, dict[str, Any]]:
     """Measure each target with one seed's labels."""
-    known = random.Random(seed).sample(gold, rows)
-    held_out = known[: round(rows * _HELD_OUT)]
+    labelled = random.Random(seed).sample(gold, rows)
+    held_out = labelled[: round(rows * _HELD_OUT)]
     began = time.monotonic()
-    proxy = train_proxy(plan, known[len(held_out) :], settings=TrainSettings(seed=seed))
+    proxy = train_proxy(plan, labelled[len(held_out) :], settings=TrainSettings(seed=seed))
     calibrate(proxy, held_out)
     training_seconds = time.monotonic() - began
     texts = [a.text for a in gold]
-    places = random.Random(f"{seed} certify").sample(range(len(gold)), drawn)
+    places = random.Random(f"{seed} certify").sample(range(len(gold)), certify)
     annotation_of = dict(zip(texts, gold, strict=True))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -129,31 +129,31 @@ def _one(
         proxy.export()
         choose_backend(proxy, texts[:256], "auto")
         began = time.monotonic()
-        scored = Run(proxy, open_corpus(texts=texts), folder / "shards", known=known, scored=True)
+        scored = Run(proxy, open_corpus(texts=texts), folder / "shards", known=labelled, scored=True)
         report = scored()
         scoring_seconds = time.monotonic() - began
-        found = {}
+        results = {}
         for kind, target in task.targets.items():
             began = time.monotonic()
             targets = Targets.model_validate({kind: target, "escalate": 1.0})
             cascade = Cascade(scored, targets, {place: gold[place] for place in places}, folder / "completed")
             done, guarantee = cascade(
-                lambda wanted, limit: [annotation_of[t] for t in wanted[:limit]], report, folder / "out.jsonl"
+                lambda texts, limit: [annotation_of[t] for t in texts[:limit]], report, folder / "out.jsonl"
             )
             run_seconds = scoring_seconds + time.monotonic() - began
             assert done.output is not None
-            found[kind] = {
+            results[kind] = {
                 "kind": kind,
                 "target": target,
                 "certified": guarantee.certified,
                 "achieved": _achieved(kind, plan, list(read_rows(done.output)), gold),
                 "alone": _achieved(kind, plan, list(scored.rows), gold).value,
                 "sent": guarantee.escalated / len(gold),
-                "annotated": len({*places, *(texts.index(a.text) for a in known)}) / len(gold),
+                "annotated": len({*places, *(texts.index(a.text) for a in labelled)}) / len(gold),
                 "training_seconds": training_seconds,
                 "run_seconds": run_seconds,
             }
-    return found
+    return results
 
 
 def _achieved(kind: str, plan: Plan, rows: Sequence[Mapping[str, Any]], gold: Sequence[Annotation]) -> Proportion:
@@ -188,11 +188,11 @@ def _found(row: Mapping[str, Any]) -> set[tuple[str, int, int]]:
 def _read(data: Path, task: _Task) -> tuple[Plan, list[Annotation]]:
     """The plan, and the annotations of all different texts, training and test rows alike."""
     meta = meta_of(data, task.name)
-    if task.asked is None:
+    if task.label is None:
         plan = plan_of(meta, None)
     else:
-        prompt = meta["instructions"]["labels"][task.asked[0]]["prompt"]
-        plan = Plan(instruction=prompt, steps=(LabelStep(id=task.asked[0], instruction=prompt),))
+        prompt = meta["instructions"]["labels"][task.label[0]]["prompt"]
+        plan = Plan(instruction=prompt, steps=(LabelStep(id=task.label[0], instruction=prompt),))
     with tempfile.TemporaryDirectory() as name:
         file = Path(name) / "annotations.jsonl"
         with file.open("w", encoding="utf-8") as out:
@@ -202,7 +202,7 @@ def _read(data: Path, task: _Task) -> tuple[Plan, list[Annotation]]:
 
 
 def _told(row: dict[str, Any], plan: Plan, task: _Task) -> dict[str, Any]:
-    if task.asked is None:
+    if task.label is None:
         return annotation_of(row, plan, None)
-    label, positive = task.asked
+    label, positive = task.label
     return {"text": row["text"], "labels": {label: row["labels"][label] == positive}}

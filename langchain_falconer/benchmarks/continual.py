@@ -11,7 +11,7 @@ from typing import Any
 
 from langchain_falconer.annotate import Annotation
 from langchain_falconer.benchmarks.harness import FEW, Draw, Trial, draws, score_of
-from langchain_falconer.benchmarks.step_count import plans, reviews, theirs
+from langchain_falconer.benchmarks.step_count import plans, restricted, reviews
 from langchain_falconer.model import Proxy
 from langchain_falconer.plan import Plan
 from langchain_falconer.settings import TrainSettings
@@ -23,41 +23,43 @@ WORDS = 31  # about 40 tokens
 
 
 def continual_learning(trial: Trial) -> dict[str, Any]:
-    """Six tasks learnt one after another by one network: ``trial.rows`` human labels each, and texts without labels.
+    """Six tasks learned one after another by one network: ``trial.rows`` human labels each, and texts without labels.
 
-    Each is scored when it has been learnt, and again when the last one has.
+    Each is scored when it has been learned, and again when the last one has.
 
     Raises:
         CorpusError: the data is not there.
     """
     tasks = [next(s for s in FEW if s.name == name) for name in IN_A_ROW]
-    drawn = list(draws(trial, tasks))
-    found: dict[str, list[tuple[float, float]]] = {draw.title: [] for draw in drawn}
+    all_draws = list(draws(trial, tasks))
+    scores_of: dict[str, list[tuple[float, float]]] = {draw.title: [] for draw in all_draws}
     for seed in range(trial.seeds):
-        for title, scores in _one_row([draw for draw in drawn if draw.seed == seed], trial.base).items():
-            found[title].append(scores)
-            trial.on_score(title, seed, learnt=scores[0], last=scores[1])
-    means = {name: [statistics.mean(column) for column in zip(*pairs, strict=True)] for name, pairs in found.items()}
-    lost = max(0.0, *(learnt - last for learnt, last in means.values()))
+        for title, scores in _one_row([draw for draw in all_draws if draw.seed == seed], trial.base).items():
+            scores_of[title].append(scores)
+            trial.on_score(title, seed, first=scores[0], last=scores[1])
+    means = {
+        name: [statistics.mean(column) for column in zip(*pairs, strict=True)] for name, pairs in scores_of.items()
+    }
+    lost = max(0.0, *(first - last for first, last in means.values()))
     return {
-        "title": f"{len(found)} tasks in a row, {trial.rows} human labels each, {trial.seeds} seed(s)",
-        "columns": ["task", "when learnt", "after the last", "difference"],
-        "rows": [[n, f"{learnt:.3f}", f"{last:.3f}", f"{last - learnt:+.3f}"] for n, (learnt, last) in means.items()],
+        "title": f"{len(scores_of)} tasks in a row, {trial.rows} human labels each, {trial.seeds} seed(s)",
+        "columns": ["task", "when learned", "after the last", "difference"],
+        "rows": [[n, f"{first:.3f}", f"{last:.3f}", f"{last - first:+.3f}"] for n, (first, last) in means.items()],
         "verdict": f"the most that a task lost is {lost * 100:.1f} points",
-        "scores": found,
+        "scores": scores_of,
     }
 
 
 def _one_row(row: Sequence[Draw], base: str) -> dict[str, tuple[float, float]]:
     proxy: Proxy | None = None
     past: list[PreviousTask] = []
-    learnt: dict[str, float] = {}
+    first: dict[str, float] = {}
     for draw in row:
         proxy = draw.trained(Previous(proxy, past) if proxy else base)
-        past.append(PreviousTask(draw.plan, draw.known, draw.unlabelled))
-        learnt[draw.title] = _score(proxy, draw)
+        past.append(PreviousTask(draw.plan, draw.annotations, draw.unlabelled))
+        first[draw.title] = _score(proxy, draw)
     assert proxy
-    return {draw.title: (learnt[draw.title], _score(proxy, draw)) for draw in row}
+    return {draw.title: (first[draw.title], _score(proxy, draw)) for draw in row}
 
 
 def _score(proxy: Proxy, draw: Draw) -> float:
@@ -75,12 +77,15 @@ def pace(trial: Trial) -> dict[str, Any]:
         CorpusError: the data is not there.
     """
     rows = _by_length(trial)
-    known, texts = rows[:TEXTS], [row.text for row in rows[TEXTS : TEXTS + UNLABELLED]]
+    annotations, texts = rows[:TEXTS], [row.text for row in rows[TEXTS : TEXTS + UNLABELLED]]
     one, six = plans()
     rounds: list[tuple[float, float, float]] = []
     for seed in range(trial.seeds):
-        ordered_map = (_seconds(theirs(one, known), texts, one, trial, seed), _seconds(known, texts, six, trial, seed))
-        rounds.append((*ordered_map, _start()))
+        one_by_one = (
+            _seconds(restricted(one, annotations), texts, one, trial, seed),
+            _seconds(annotations, texts, six, trial, seed),
+        )
+        rounds.append((*one_by_one, _start()))
         trial.on_score("seconds", seed, one=rounds[-1][0], six=rounds[-1][1], start=rounds[-1][2])
     medians = [statistics.median(column) for column in zip(*rounds, strict=True)]
     ratios = [b / a for a, b, _ in rounds]
@@ -101,9 +106,9 @@ def _by_length(trial: Trial) -> list[Annotation]:
     return sorted(reviews(trial.data), key=lambda a: abs(len(a.text.split()) - WORDS))
 
 
-def _seconds(known: Sequence[Annotation], texts: Sequence[str], plan: Plan, trial: Trial, seed: int) -> float:
+def _seconds(annotations: Sequence[Annotation], texts: Sequence[str], plan: Plan, trial: Trial, seed: int) -> float:
     began = time.perf_counter()
-    train_proxy(plan, known, base=trial.base, unlabelled=texts, settings=TrainSettings(seed=seed))
+    train_proxy(plan, annotations, base=trial.base, unlabelled=texts, settings=TrainSettings(seed=seed))
     return time.perf_counter() - began
 
 

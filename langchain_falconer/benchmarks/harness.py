@@ -22,7 +22,7 @@ TEST_ROWS = 1_000
 
 @dataclass(frozen=True)
 class Set:
-    """A data set and what is asked of it: one label task, or (``None``) its spans. Rows of other ``classes`` are out.
+    """A data set and its task: one label task, or (``None``) its spans. Rows of other ``classes`` are out.
 
     ``zero_shot`` is the score to reach before any training.
     """
@@ -73,7 +73,7 @@ class Trial:
     on_score: Callable[..., None] = _ignore
 
     def of(self, sets: Sequence[Set]) -> list[Set]:
-        """Those of these sets that are asked for."""
+        """Return those of the sets that were selected."""
         return [s for s in sets if not self.sets or s.name in self.sets]
 
 
@@ -110,14 +110,14 @@ class Draw:
     title: str
     seed: int
     plan: Plan
-    known: list[Annotation]
+    annotations: list[Annotation]
     unlabelled: list[str]
     test: list[Annotation]
 
     def trained(self, base: str | Previous, **more: Any) -> Proxy:
-        """A proxy that learnt from both; ``more`` is what else :func:`train_proxy` takes."""
+        """Return a proxy trained on both; ``options`` are passed to :func:`train_proxy`."""
         options = {"base": base, "unlabelled": self.unlabelled, "settings": TrainSettings(seed=self.seed), **more}
-        return train_proxy(self.plan, self.known, **options)
+        return train_proxy(self.plan, self.annotations, **options)
 
 
 def draws(trial: Trial, sets: Sequence[Set]) -> Iterator[Draw]:
@@ -141,10 +141,10 @@ def draws(trial: Trial, sets: Sequence[Set]) -> Iterator[Draw]:
             yield Draw(task.title, seed, plan, annotated(rows[: trial.rows], plan, task), texts, test)
 
 
-def split(known: list[Annotation]) -> tuple[list[Annotation], list[Annotation]]:
-    """Four fifths to train on, and one fifth that is held out."""
-    held_out = len(known) // 5
-    return known[held_out:], known[:held_out]
+def split(annotations: list[Annotation]) -> tuple[list[Annotation], list[Annotation]]:
+    """Split annotations into four fifths to train on and one fifth held out."""
+    held_out = len(annotations) // 5
+    return annotations[held_out:], annotations[:held_out]
 
 
 def annotated(rows: Sequence[dict[str, Any]], plan: Plan, task: Set) -> list[Annotation]:
@@ -155,21 +155,21 @@ def annotated(rows: Sequence[dict[str, Any]], plan: Plan, task: Set) -> list[Ann
 def _annotation(row: dict[str, Any]) -> Annotation:
     text = row["text"]
     labels = {name: Label(value) for name, value in row.get("labels", {}).items()}
-    spans = {k: tuple(Span.at(text, a, b) for a, b in sorted(found)) for k, found in row.get("spans", {}).items()}
+    spans = {k: tuple(Span.at(text, a, b) for a, b in sorted(pairs)) for k, pairs in row.get("spans", {}).items()}
     return Annotation(text, Answers(labels, spans), "human")
 
 
 def score_of(proxy: Proxy, plan: Plan, test: Sequence[Annotation]) -> Proportion:
     """F1 of exact spans, or accuracy."""
-    found = proxy.answers([a.text for a in test], apply_conditions=False)
+    answers = proxy.answers([a.text for a in test], apply_conditions=False)
     step = plan.steps[0]
     if isinstance(step, LabelStep):
         gold = [a.answers.labels[step.id].value for a in test]
-        return label_scores(gold, [a.labels[step.id].value for a in found]).accuracy
+        return label_scores(gold, [a.labels[step.id].value for a in answers]).accuracy
     pairs = [(i, s.id) for i in range(len(test)) for s in plan.steps]
     return span_scores(
         [offsets(test[i].answers, name) for i, name in pairs],
-        [offsets(found[i], name) for i, name in pairs],
+        [offsets(answers[i], name) for i, name in pairs],
         texts=[i for i, _ in pairs],
     ).f1
 

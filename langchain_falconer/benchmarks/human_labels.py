@@ -18,7 +18,7 @@ from langchain_falconer.settings import MineSettings
 
 @dataclass(frozen=True)
 class _Task:
-    """A data set, what is asked of it (a label task, or None for its spans), and the score to reach."""
+    """A data set, its task (a label task, or None for its spans), and the score to reach."""
 
     name: str
     label: str | None
@@ -42,7 +42,7 @@ def run(data: Path, *, seeds: int = 1, rows: int = 500) -> dict[str, Any]:
     Raises:
         CorpusError: the data is not there.
     """
-    found = [_measured(data, task, seeds, rows) for task in TASKS]
+    results = [_measured(data, task, seeds, rows) for task in TASKS]
     table = [
         (
             r["name"],
@@ -52,15 +52,15 @@ def run(data: Path, *, seeds: int = 1, rows: int = 500) -> dict[str, Any]:
             f"{r['target']:.2f}",
             f"{r['seconds']:.0f}",
         )
-        for r in found
+        for r in results
     ]
-    reached = sum(r["mean"] >= r["target"] for r in found)
+    reached = sum(r["mean"] >= r["target"] for r in results)
     return {
         "title": f"{rows} human labels, {seeds} seed(s)",
         "columns": ["data set", "metric", "score", "95% interval", "target", "training s"],
         "rows": table,
-        "verdict": f"{reached} of {len(found)} targets reached",
-        "tasks": found,
+        "verdict": f"{reached} of {len(results)} targets reached",
+        "tasks": results,
     }
 
 
@@ -127,10 +127,10 @@ def _one(
         gold = [row["labels"][task.label] for row in test]
         return label_scores(gold, [row["labels"][step]["value"] for row in predicted]).accuracy, seconds
     pairs = [(step.id, i) for i in range(len(test)) for step in plan.steps]
-    wanted = [annotation_of(row, plan, None)["spans"] for row in test]
-    gold_spans = [[tuple(s) for s in wanted[i][step]] for step, i in pairs]
-    found = [[(s["start"], s["end"]) for s in predicted[i]["spans"][step]] for step, i in pairs]
-    return span_scores(gold_spans, found, texts=[i for _, i in pairs]).f1, seconds
+    gold = [annotation_of(row, plan, None)["spans"] for row in test]
+    gold_spans = [[tuple(s) for s in gold[i][step]] for step, i in pairs]
+    predicted_spans = [[(s["start"], s["end"]) for s in predicted[i]["spans"][step]] for step, i in pairs]
+    return span_scores(gold_spans, predicted_spans, texts=[i for _, i in pairs]).f1, seconds
 
 
 def plan_of(meta: dict[str, Any], label: str | None) -> Plan:

@@ -36,8 +36,8 @@ def run(
     if step is None:
         raise RunError("the LLM's plan extracts nothing; try again with a larger model")
     gold = [[(s["start"], s["end"]) for s in row["spans"]] for row in rows_of(data, "semeval14_restaurants", "train")]
-    found = [(row["decided_by"].get(step), _spans(row, step)) for row in result.rows()]
-    rows = [_scored(who, label, gold, found) for who, label in (("llm", "LLM"), ("proxy", "proxy"))]
+    predictions = [(row["decided_by"].get(step), _spans(row, step)) for row in result.rows()]
+    rows = [_scored(who, label, gold, predictions) for who, label in (("llm", "LLM"), ("proxy", "proxy"))]
     pace = result.summary.pace
     proxy_seconds, llm_seconds = 1 / (pace.texts_per_second or math.nan), pace.llm_seconds_per_text or math.nan
     rows[0].append(f"{llm_seconds:.2f}")
@@ -55,13 +55,13 @@ def _spans(row: dict[str, Any], step: str) -> list[tuple[int, int]]:
     return [(s["start"], s["end"]) for s in row["spans"].get(step, [])]
 
 
-def _scored(who: str, label: str, gold: Sequence[Any], found: Sequence[tuple[str | None, Any]]) -> list[str]:
-    mine = [i for i, (decided, _) in enumerate(found) if decided == who]
-    scores = span_scores([gold[i] for i in mine], [found[i][1] for i in mine])
+def _scored(who: str, label: str, gold: Sequence[Any], predictions: Sequence[tuple[str | None, Any]]) -> list[str]:
+    rows = [i for i, (decided, _) in enumerate(predictions) if decided == who]
+    scores = span_scores([gold[i] for i in rows], [predictions[i][1] for i in rows])
     f1 = scores.f1
     return [
         label,
-        f"{len(mine):,}",
+        f"{len(rows):,}",
         f"{scores.precision:.3f}",
         f"{scores.recall:.3f}",
         f"{f1.value:.3f}",

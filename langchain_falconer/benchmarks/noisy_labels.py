@@ -24,28 +24,30 @@ def noisy_labels_scores(trial: Trial) -> dict[str, Any]:
     Raises:
         CorpusError: the data is not there.
     """
-    found: dict[str, list[list[float]]] = {}
+    scores_of: dict[str, list[list[float]]] = {}
     for draw in draws(trial, FEW):
         scores = _scores(draw, trial.base)
-        found.setdefault(draw.title, []).append(list(scores.values()))
+        scores_of.setdefault(draw.title, []).append(list(scores.values()))
         trial.on_score(draw.title, draw.seed, **scores)
-    means = {name: [statistics.mean(column) for column in zip(*pairs, strict=True)] for name, pairs in found.items()}
+    means = {
+        name: [statistics.mean(column) for column in zip(*pairs, strict=True)] for name, pairs in scores_of.items()
+    }
     gains = [statistics.mean(m[i + 1] - m[i] for m in means.values()) for i in (0, 2)]
     return {
         "title": f"{trial.rows} human labels, {WRONG:.0%} of them spoilt, {trial.seeds} seed(s)",
         "columns": ["data set", "right, to the end", "right, early", "spoilt, to the end", "spoilt, early"],
         "rows": [[name, *(f"{value:.3f}" for value in values)] for name, values in means.items()],
         "verdict": f"stopping early: {gains[0]:+.3f} where labels are right, {gains[1]:+.3f} where they are not",
-        "scores": found,
+        "scores": scores_of,
     }
 
 
 def _scores(draw: Draw, base: str) -> dict[str, float]:
     scores = {}
-    for how, known in (("right", draw.known), ("spoilt", spoilt(draw.plan, draw.known, draw.seed))):
-        train, held_out = split(known)
-        for until, asked in (("end", []), ("early", held_out)):
-            proxy = replace(draw, known=train).trained(base, development=asked)
+    for how, annotations in (("right", draw.annotations), ("spoilt", spoilt(draw.plan, draw.annotations, draw.seed))):
+        train, held_out = split(annotations)
+        for until, development in (("end", []), ("early", held_out)):
+            proxy = replace(draw, annotations=train).trained(base, development=development)
             scores[f"{how}_{until}"] = score_of(proxy, draw.plan, draw.test).value
     return scores
 
@@ -65,7 +67,7 @@ def spoilt(plan: Plan, annotations: Sequence[Annotation], seed: int) -> list[Ann
             a,
             answers=Answers(
                 {name: wrong(name, label) for name, label in a.answers.labels.items()},
-                {k: tuple(s for s in found if rng.random() >= WRONG) for k, found in a.answers.spans.items()},
+                {k: tuple(s for s in spans if rng.random() >= WRONG) for k, spans in a.answers.spans.items()},
             ),
         )
         for a in annotations

@@ -50,7 +50,7 @@ class Case:
     recorded: Mapping[str, Any] | None
 
     def why_not(self, plan: Plan) -> str | None:
-        """``None`` if the plan says what was asked, else how it differs from the first accepted plan."""
+        """``None`` where the plan asks the right questions, else how it differs from the first accepted plan."""
         reasons = [_difference(plan, accepted) for accepted in self.accepted]
         return None if None in reasons else reasons[0]
 
@@ -68,7 +68,7 @@ def run(llm: LLM) -> dict[str, Any]:
         "title": f"plans by {llm.name}",
         "columns": ["instruction", "right", "why not"],
         "rows": [[row["instruction"], "yes" if row["ok"] else "no", row["why_not"] or ""] for row in rows],
-        "verdict": f"{sum(row['ok'] for row in rows)} of {len(rows)} plans say what was asked",
+        "verdict": f"{sum(row['ok'] for row in rows)} of {len(rows)} plans ask the right questions",
         "cases": rows,
     }
 
@@ -99,20 +99,20 @@ def cases() -> tuple[Case, ...]:
 
 
 def _difference(plan: Plan, accepted: Accepted) -> str | None:
-    wanted = accepted.plan
-    if (count := _ops(plan)) != (right := _ops(wanted)):
+    expected = accepted.plan
+    if (count := _ops(plan)) != (right := _ops(expected)):
         return f"it has {count}, not {right}"
     pairings = [
         names
         for steps in permutations(plan.steps)
         if _same_questions(
-            names := dict(zip([s.id for s in wanted.steps], [s.id for s in steps], strict=True)), plan, accepted
+            names := dict(zip([s.id for s in expected.steps], [s.id for s in steps], strict=True)), plan, accepted
         )
     ]
     if not pairings:
-        return "its steps do not ask the questions wanted"
-    if not any(_same_runs(names, plan, wanted) for names in pairings):
-        return "its steps are not run under the conditions wanted"
+        return "its steps do not ask the same questions"
+    if not any(_same_runs(names, plan, expected) for names in pairings):
+        return "its steps are not run under the same conditions"
     return None
 
 
@@ -132,10 +132,10 @@ def _same_questions(names: Mapping[str, str], plan: Plan, accepted: Accepted) ->
     )
 
 
-def _same_question(step: LabelStep | SpanStep, wanted: LabelStep | SpanStep) -> bool:
-    if isinstance(step, LabelStep) and isinstance(wanted, LabelStep):
-        return step.kind == wanted.kind and set(map(_plain, step.names)) == set(map(_plain, wanted.names))
-    return step.op == wanted.op
+def _same_question(step: LabelStep | SpanStep, expected: LabelStep | SpanStep) -> bool:
+    if isinstance(step, LabelStep) and isinstance(expected, LabelStep):
+        return step.kind == expected.kind and set(map(_plain, step.names)) == set(map(_plain, expected.names))
+    return step.op == expected.op
 
 
 def _plain(label: str) -> str:
@@ -148,13 +148,13 @@ def _holds_word(text: str, alternatives: str) -> bool:
     return any(re.search(rf"\b{re.escape(word)}{end}", text, re.IGNORECASE) for word, end in ends.items())
 
 
-def _same_runs(names: Mapping[str, str], plan: Plan, wanted: Plan) -> bool:
+def _same_runs(names: Mapping[str, str], plan: Plan, expected: Plan) -> bool:
     """Whether, for all answers that steps can give, the same steps are run in both plans."""
-    steps = wanted.steps
+    steps = expected.steps
     for values in product(*(_possible(step) for step in steps)):
-        given = dict(zip([step.id for step in steps], values, strict=True))
-        theirs = {names[ours]: _spelled(value, plan[names[ours]]) for ours, value in given.items()}
-        ran = {names[step] for step in _ran(wanted, given)}
+        values_of = dict(zip([step.id for step in steps], values, strict=True))
+        theirs = {names[ours]: _spelled(value, plan[names[ours]]) for ours, value in values_of.items()}
+        ran = {names[step] for step in _ran(expected, values_of)}
         if ran != set(_ran(plan, theirs)):
             return False
     return True
@@ -166,7 +166,7 @@ def _possible(step: LabelStep | SpanStep) -> Sequence[Any]:
     if not step.multi_label:
         return step.names
     return [
-        [n for n, kept in zip(step.names, mask, strict=True) if kept]
+        [n for n, is_in in zip(step.names, mask, strict=True) if is_in]
         for mask in product((0, 1), repeat=len(step.names))
     ]
 
@@ -179,19 +179,21 @@ def _spelled(value: Any, step: LabelStep | SpanStep) -> Any:
     return [spelling[_plain(v)] for v in value] if isinstance(value, list) else spelling[_plain(value)]
 
 
-def _ran(plan: Plan, given: Mapping[str, Any]) -> Iterator[str]:
+def _ran(plan: Plan, values_of: Mapping[str, Any]) -> Iterator[str]:
     """The steps that run when the steps would answer so; a span step answers with one span or none."""
-    answers = Answers(*_answers(plan, plan.top_level, given))
-    kept = resolve(plan, answers)
-    yield from _ids(kept.labels, kept.spans)
+    answers = Answers(*_answers(plan, plan.top_level, values_of))
+    resolved = resolve(plan, answers)
+    yield from _ids(resolved.labels, resolved.spans)
 
 
 def _answers(
-    plan: Plan, steps: Sequence[LabelStep | SpanStep], given: Mapping[str, Any]
+    plan: Plan, steps: Sequence[LabelStep | SpanStep], values_of: Mapping[str, Any]
 ) -> tuple[dict[str, Label], dict[str, tuple[Span, ...]]]:
-    labels = {step.id: Label(given[step.id]) for step in steps if isinstance(step, LabelStep)}
+    labels = {step.id: Label(values_of[step.id]) for step in steps if isinstance(step, LabelStep)}
     spans: dict[str, tuple[Span, ...]] = {
-        step.id: (Span(0, 1, "x", 1.0, *_answers(plan, plan.children(step.id), given)),) if given[step.id] else ()
+        step.id: (Span(0, 1, "x", 1.0, *_answers(plan, plan.children(step.id), values_of)),)
+        if values_of[step.id]
+        else ()
         for step in steps
         if isinstance(step, SpanStep)
     }
@@ -200,7 +202,7 @@ def _answers(
 
 def _ids(labels: Mapping[str, Label], spans: Mapping[str, tuple[Span, ...]]) -> Iterator[str]:
     yield from labels
-    for step, found in spans.items():
+    for step, own in spans.items():
         yield step
-        for span in found:
+        for span in own:
             yield from _ids(span.labels, span.spans)

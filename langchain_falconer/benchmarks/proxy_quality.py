@@ -66,22 +66,22 @@ def few(trial: Trial) -> dict[str, Any]:
     Raises:
         CorpusError: the data is not there.
     """
-    found: dict[str, list[tuple[float, float]]] = {}
+    scores_of: dict[str, list[tuple[float, float]]] = {}
     for draw in draws(trial, FEW):
         settings = TrainSettings(seed=draw.seed, fresh_head=True)
-        plain = train_proxy(draw.plan, draw.known, base=PLAIN_BASE, settings=settings)
+        plain = train_proxy(draw.plan, draw.annotations, base=PLAIN_BASE, settings=settings)
         both = [score_of(proxy, draw.plan, draw.test).value for proxy in (plain, draw.trained(trial.base))]
-        found.setdefault(draw.title, []).append((both[0], both[1]))
+        scores_of.setdefault(draw.title, []).append((both[0], both[1]))
         trial.on_score(draw.title, draw.seed, plain=both[0], falconer=both[1])
-    by_seed = [[pairs[seed] for pairs in found.values()] for seed in range(trial.seeds)]
+    by_seed = [[pairs[seed] for pairs in scores_of.values()] for seed in range(trial.seeds)]
     means = [(statistics.mean(p for p, _ in one), statistics.mean(f for _, f in one)) for one in by_seed]
     gain = statistics.mean(f - p for p, f in means)
     return {
         "title": f"{trial.rows} human labels, {trial.seeds} seed(s), {trial.base}",
         "columns": ["data set", "plain", "falconer", "difference", "95% interval"],
-        "rows": [*([name, *_columns(pairs)] for name, pairs in found.items()), ["mean", *_columns(means)]],
-        "verdict": f"{gain:+.3f} over plain fine-tuning on the mean of {len(found)} sets",
-        "scores": found,
+        "rows": [*([name, *_columns(pairs)] for name, pairs in scores_of.items()), ["mean", *_columns(means)]],
+        "verdict": f"{gain:+.3f} over plain fine-tuning on the mean of {len(scores_of)} sets",
+        "scores": scores_of,
     }
 
 
@@ -94,42 +94,50 @@ def calibration(trial: Trial) -> dict[str, Any]:
     Raises:
         CorpusError: the data is not there.
     """
-    found: dict[str, list[tuple[float, float, float]]] = {}
+    scores_of: dict[str, list[tuple[float, float, float]]] = {}
     for draw in draws(trial, FEW):
-        train, held_out = split(draw.known)
-        proxy = replace(draw, known=train).trained(trial.base)
+        train, held_out = split(draw.annotations)
+        proxy = replace(draw, annotations=train).trained(trial.base)
         before, _ = _worst_error(proxy, draw.plan, draw.test)
         calibrate(proxy, held_out)
         after, chance = _worst_error(proxy, draw.plan, draw.test)
-        found.setdefault(draw.title, []).append((before, after, chance))
+        scores_of.setdefault(draw.title, []).append((before, after, chance))
         trial.on_score(draw.title, draw.seed, before=before, after=after, chance=chance)
-    means = {name: [statistics.mean(column) for column in zip(*scores, strict=True)] for name, scores in found.items()}
+    means = {
+        name: [statistics.mean(column) for column in zip(*scores, strict=True)] for name, scores in scores_of.items()
+    }
     good = sum(after <= 0.05 for _, after, _ in means.values())
     beyond = sum(after - chance <= 0.05 for _, after, chance in means.values())
     return {
         "title": f"calibration error of the worst step, {trial.rows} human labels, {trial.seeds} seed(s)",
         "columns": ["data set", "before", "after", "95% interval of after", "by chance alone"],
         "rows": [
-            [name, f"{before:.3f}", f"{after:.3f}", _interval([a for _, a, _ in found[name]], ".3f"), f"{chance:.3f}"]
+            [
+                name,
+                f"{before:.3f}",
+                f"{after:.3f}",
+                _interval([a for _, a, _ in scores_of[name]], ".3f"),
+                f"{chance:.3f}",
+            ]
             for name, (before, after, chance) in means.items()
         ],
         "verdict": f"at most 0.05 on {good} of {len(means)} sets, at most 0.05 more than by chance on {beyond}",
-        "scores": found,
+        "scores": scores_of,
     }
 
 
 def _worst_error(proxy: Proxy, plan: Plan, test: Sequence[Annotation]) -> tuple[float, float]:
     """The largest expected calibration error of a step, and what chance gives it; of span steps, over spans found."""
-    found = proxy.answers([a.text for a in test], apply_conditions=False)
+    answers = proxy.answers([a.text for a in test], apply_conditions=False)
     errors = []
     for step in plan.steps:
         if isinstance(step, LabelStep):
-            pairs = [(f.labels[step.id], a.answers.labels[step.id].value) for f, a in zip(found, test, strict=True)]
+            pairs = [(f.labels[step.id], a.answers.labels[step.id].value) for f, a in zip(answers, test, strict=True)]
             scored = [(label.score, label.value == gold) for label, gold in pairs]
         else:
             scored = [
                 (s.score, (s.start, s.end) in offsets(a.answers, step.id))
-                for f, a in zip(found, test, strict=True)
+                for f, a in zip(answers, test, strict=True)
                 for s in f.spans[step.id]
             ]
         if len(scored) >= FEWEST:

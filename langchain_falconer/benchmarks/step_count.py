@@ -33,9 +33,9 @@ def run(data: Path) -> dict[str, Any]:
     as much as that they answer every step.
     """
     texts = short_posts(data, TEXTS)
-    known = reviews(data)[:200]
+    annotations = reviews(data)[:200]
     with TemporaryDirectory() as folder:
-        one, six = (_ready(plan, known, Path(folder) / str(len(plan.steps)), texts) for plan in plans())
+        one, six = (_ready(plan, annotations, Path(folder) / str(len(plan.steps)), texts) for plan in plans())
         rounds = [(_seconds(one, texts), _seconds(six, texts)) for _ in range(REPEATS)]
     ratios = [b / a for a, b in rounds]
     pace = [len(texts) / statistics.median(column) for column in zip(*rounds, strict=True)]
@@ -91,17 +91,17 @@ def _annotation(row: dict[str, Any]) -> Annotation:
     return Annotation(row["text"], Answers(labels, {"aspect": spans}), "human")
 
 
-def theirs(plan: Plan, known: Sequence[Annotation]) -> list[Annotation]:
+def restricted(plan: Plan, annotations: Sequence[Annotation]) -> list[Annotation]:
     """Keep the annotations of a plan's own steps."""
     ids = {s.id for s in plan.steps}
     return [
         Annotation(a.text, Answers({k: v for k, v in a.answers.labels.items() if k in ids}, a.answers.spans), a.source)
-        for a in known
+        for a in annotations
     ]
 
 
-def _ready(plan: Plan, known: list[Annotation], folder: Path, texts: list[str]) -> Proxy:
-    proxy = train_proxy(plan, theirs(plan, known), settings=TrainSettings(epochs=3))
+def _ready(plan: Plan, annotations: list[Annotation], folder: Path, texts: list[str]) -> Proxy:
+    proxy = train_proxy(plan, restricted(plan, annotations), settings=TrainSettings(epochs=3))
     proxy.save(folder)
     proxy.export()
     choose_backend(proxy, texts[:192])

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from langchain_falconer.benchmarks.step_count import plans, reviews, short_posts, theirs
+from langchain_falconer.benchmarks.step_count import plans, restricted, reviews, short_posts
 from langchain_falconer.errors import RunError
 from langchain_falconer.model import Proxy
 from langchain_falconer.plan import Plan
@@ -44,7 +44,7 @@ def run(data: Path, *, texts: int, rounds: int, on_score: Callable[..., None]) -
 
     Args:
         data: the folder of the data sets.
-        texts: posts to fly over.
+        texts: posts to read.
         rounds: how often, for medians.
         on_score: receives each round: ``on_score(name, round, **figures)``.
 
@@ -54,20 +54,24 @@ def run(data: Path, *, texts: int, rounds: int, on_score: Callable[..., None]) -
     """
     posts = short_posts(data, texts)
     with TemporaryDirectory() as name:
-        place = _Place(Path(name), _trained(data, Path(name) / "proxy"))
-        place.fly(posts[:FEW])  # the choice of a backend is made once, and kept
-        few, start = place.fly(posts[:FEW]), place.fly(posts[:1])
-        found = []
+        setup = _Setup(Path(name), _trained(data, Path(name) / "proxy"))
+        setup.predict(posts[:FEW])  # the choice of a backend is made once
+        few, start = setup.predict(posts[:FEW]), setup.predict(posts[:1])
+        measured = []
         for at in range(rounds):
-            whole, pipeline, ceiling = place.fly(posts), _pipeline_pace(place.proxy, posts[:PIPELINE_TEXTS]), _gemm()
-            found.append(_Round(len(posts) / whole.seconds, pipeline, ceiling, whole.peak_mb))
-            on_score("texts/s", at, ours=found[-1].pace, pipeline=pipeline)
-        tokens, flops = _tokens(place.proxy, posts), _flops_a_token(place.proxy)
-    return _told(found, few, start, tokens, flops, len(posts))
+            timing, pipeline, ceiling = (
+                setup.predict(posts),
+                _pipeline_pace(setup.proxy, posts[:PIPELINE_TEXTS]),
+                _gemm(),
+            )
+            measured.append(_Round(len(posts) / timing.seconds, pipeline, ceiling, timing.peak_mb))
+            on_score("texts/s", at, ours=measured[-1].pace, pipeline=pipeline)
+        tokens, flops = _tokens(setup.proxy, posts), _flops_a_token(setup.proxy)
+    return _table(measured, few, start, tokens, flops, len(posts))
 
 
 @dataclass(frozen=True)
-class _Flight:
+class _Timing:
     seconds: float
     peak_mb: float
 
@@ -83,32 +87,32 @@ class _Round:
 
 
 @dataclass(frozen=True)
-class _Place:
+class _Setup:
     folder: Path
     proxy: Path
 
-    def fly(self, posts: Sequence[str]) -> _Flight:
-        """``falconer predict`` in a process of its own and a home of its own."""
+    def predict(self, posts: Sequence[str]) -> _Timing:
+        """Run ``falconer predict`` in a new process with a new home."""
         corpus = self.folder / f"{len(posts)}.jsonl"
         if not corpus.is_file():
             corpus.write_text("".join(json.dumps({"text": t}) + "\n" for t in posts), "utf-8")
-        with TemporaryDirectory(dir=self.folder) as home, (self.folder / "said").open("w+b") as said:
+        with TemporaryDirectory(dir=self.folder) as home, (self.folder / "output").open("w+b") as file:
             arguments = [str(self.proxy), str(corpus), "-o", f"{home}/rows.jsonl", "--home", home, "--json"]
             command = [sys.executable, "-c", _CLI, "predict", *arguments]
             began = time.perf_counter()
-            done = subprocess.run(command, stdout=said, stderr=subprocess.STDOUT)  # noqa: S603
+            done = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT)  # noqa: S603
             seconds = time.perf_counter() - began
-            said.seek(0)
-            output = said.read().decode(errors="replace")
+            file.seek(0)
+            output = file.read().decode(errors="replace")
         if done.returncode:
             raise RunError(f"a run failed: {output[-300:]}")
-        return _Flight(seconds, int(output.split()[-2]) / 1024)
+        return _Timing(seconds, int(output.split()[-2]) / 1024)
 
 
 def _trained(data: Path, folder: Path) -> Path:
-    known, six = reviews(data)[:200], plans()[1]
+    annotations, six = reviews(data)[:200], plans()[1]
     plan = Plan(instruction="three steps", steps=tuple(six[name] for name in _STEPS))
-    proxy = train_proxy(plan, theirs(plan, known), settings=TrainSettings(epochs=3))
+    proxy = train_proxy(plan, restricted(plan, annotations), settings=TrainSettings(epochs=3))
     proxy.save(folder)
     proxy.export()
     return folder
@@ -178,24 +182,26 @@ def _flops_a_token(folder: Path) -> int:
     )
 
 
-def _told(found: Sequence[_Round], few: _Flight, start: _Flight, tokens: int, flops: int, texts: int) -> dict[str, Any]:
-    ratios = [one.pace / one.pipeline for one in found]
-    shares = [one.pace * tokens / texts * flops / one.gemm for one in found]
-    growth = [one.peak_mb - few.peak_mb for one in found]
+def _table(
+    rounds: Sequence[_Round], few: _Timing, start: _Timing, tokens: int, flops: int, texts: int
+) -> dict[str, Any]:
+    ratios = [one.pace / one.pipeline for one in rounds]
+    shares = [one.pace * tokens / texts * flops / one.gemm for one in rounds]
+    growth = [one.peak_mb - few.peak_mb for one in rounds]
     rows = [
-        ["texts a second, reading to writing, start included", _shown([one.pace for one in found], ".0f"), ""],
-        ["texts a second of the pipeline", _shown([one.pipeline for one in found], ".0f"), ""],
+        ["texts a second, reading to writing, start included", _shown([one.pace for one in rounds], ".0f"), ""],
+        ["texts a second of the pipeline", _shown([one.pipeline for one in rounds], ".0f"), ""],
         ["times the pipeline's pace", _shown(ratios, ".1f"), "6"],
         ["share of the bf16 ceiling", _shown(shares, ".0%"), "35%"],
         [f"MB more at the peak than over {FEW:,} posts", _shown(growth, ".0f"), "150 at most"],
         ["seconds from process start to the first row's file", f"{start.seconds:.1f}", "4 at most"],
     ]
     return {
-        "title": f"{texts:,} posts ({tokens / texts:.0f} tokens each), a plan of 3 steps, {len(found)} round(s)",
+        "title": f"{texts:,} posts ({tokens / texts:.0f} tokens each), a plan of 3 steps, {len(rounds)} round(s)",
         "columns": ["what", "median (range)", "target"],
         "rows": rows,
         "verdict": f"{statistics.median(ratios):.1f} times the pace of a pipeline on the same weights",
-        "rounds": [vars(one) for one in found],
+        "rounds": [vars(one) for one in rounds],
     }
 
 

@@ -73,7 +73,7 @@ def guarantee(
     """Certify targets on two public datasets with human labels, and check whether the guarantees hold."""
     from langchain_falconer.benchmarks import certification
 
-    print_benchmark(certification.run(data, seeds=seeds, rows=rows, drawn=certify), as_json=as_json)
+    print_benchmark(certification.run(data, seeds=seeds, rows=rows, certify=certify), as_json=as_json)
 
 
 @app.command()
