@@ -210,7 +210,7 @@ def test_texts_that_the_llm_failed_on_count_against_the_proxy(job):
     _, guarantee = job.complete(Targets(agreement=0.95, escalate=0), holes)
     assert guarantee.unanswered == sum(place % 2 == 0 for place in drawn)
     assert guarantee.certificates["agreement"].failures >= guarantee.unanswered
-    half = {place: replace(a, answers=Answers(), settled=False) for place, a in drawn.items()}
+    half = {place: replace(a, answers=Answers(), is_complete=False) for place, a in drawn.items()}
     _, guarantee = job.complete(Targets(recall=0.9, escalate=0), half)
     assert guarantee.unanswered == len(drawn)
     missed = sum(not job.match[a.text] for a in drawn.values())

@@ -287,7 +287,7 @@ def test_answers_that_are_too_rare_to_be_learnt_are_named_with_the_fix(settings,
         )
     happy, price = result.summary.messages
     assert re.fullmatch(
-        r"of 24 answers to step 'positive' that the proxy learns from, 'yes' \d times: hardly enough to learn from; "
+        r"of 24 answers to step 'positive' in the training data, 'yes' \d times: too few to learn from; "
         r"annotate more texts, or choose its threshold with --metric positive=f1",
         happy,
     )

@@ -1,4 +1,4 @@
-"""The annotate room: answers about texts from an LLM or a person, exact offsets, kept in a store and paid once.
+"""Annotations: answers of an LLM or a person about texts, with exact offsets, stored and paid for once.
 
 A store holds hashes, offsets and labels, never a text. What an LLM writes is data: it is checked against a schema, and
 a quote counts only where the text holds it letter by letter.
@@ -10,9 +10,10 @@ from langchain_falconer.annotate.budget import Budget
 from langchain_falconer.annotate.grounding import Grounding, ground
 from langchain_falconer.annotate.sampling import choose, most_uncertain
 from langchain_falconer.annotate.store import AnnotationStore
-from langchain_falconer.annotate.view import Annotation, has_answers, stored_annotations
+from langchain_falconer.annotate.view import HUMAN, Annotation, has_answers, stored_annotations
 
 __all__ = [
+    "HUMAN",
     "Annotation",
     "AnnotationReport",
     "AnnotationStore",

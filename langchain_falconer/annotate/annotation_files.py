@@ -10,12 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from langchain_falconer.annotate.store import AnnotationStore, Key, StoredAnswer, json_lines, replacing_text, text_key
-from langchain_falconer.annotate.view import Annotation, can_answer
+from langchain_falconer.annotate.view import HUMAN, Annotation, can_answer
 from langchain_falconer.errors import AnnotationError
 from langchain_falconer.plan import LabelStep, Plan, SpanStep, holds
 from langchain_falconer.records import Answers, Label, Span
-
-HUMAN = "human"
 
 
 def read_annotations(path: Path, plan: Plan, *, shared_only: bool = False) -> list[Annotation]:

@@ -1,4 +1,4 @@
-"""The annotator: asks the LLM the steps of a plan about texts, each question once, whoever asks it."""
+"""The annotator: an LLM answers the steps of a plan about texts, each question once across runs and processes."""
 
 from __future__ import annotations
 
@@ -18,21 +18,22 @@ from langchain_falconer.settings import AnnotateSettings
 
 _MAX_ENUM = 1_000
 """OpenAI's limit on enum values in one strict schema."""
-_ERRORS_IN_A_ROW = 3
+_MAX_CONSECUTIVE_ERRORS = 3
 Progress = Callable[[int, int], None]
+"""Receives the number of questions that are done, and of all that are known so far."""
 
 
 @dataclass(frozen=True, slots=True)
 class AnnotationReport:
-    """What came of asking.
+    """The result of an annotation run.
 
     Attributes:
-        annotations: one a text, in the order given.
-        rejected_quotes: quotes that had no place in their text, cached answers included.
-        failed: questions (a step about a text or span) that the LLM was asked and gave no usable answer to.
-        error: why asking ended early (:class:`BudgetError`, or :class:`LLMError` of an LLM that cannot be reached);
-            ``None`` if it did not.
-        usage: what the replies of this invocation took. Calls that failed are in the ledger (``budget.spent``).
+        annotations: One annotation per text, in the order of the texts.
+        rejected_quotes: Number of quotes that do not occur in their text, cached answers included.
+        failed: Number of questions (a step about a text or span) without a usable answer from the LLM.
+        error: Reason for an early end (:class:`BudgetError`, or :class:`LLMError` of an LLM that cannot be reached);
+            ``None`` if there was none.
+        usage: Usage of the replies of this invocation. Failed calls are in the ledger (``budget.spent``).
     """
 
     annotations: list[Annotation]
@@ -43,17 +44,17 @@ class AnnotationReport:
 
 
 class Annotator:
-    """Asks an LLM the steps of a plan about texts, and keeps each answer in the store as soon as it comes.
+    """Annotates texts with an LLM and writes each answer to the store as soon as it arrives.
 
-    What the store knows is not asked again: run it again, after a crash too, and it goes on where it ended. A step
-    is asked where its ``where`` holds given the LLM's own earlier answers.
+    Questions that the store can answer are not asked again: another run, after a crash too, resumes where the last one
+    ended. A step is asked where its ``where`` holds by the LLM's own earlier answers.
 
     Args:
-        llm: answers; its name is the source of the answers.
-        store: keeps them.
-        plan: the steps to ask.
-        budget: refuses calls beyond its caps.
-        settings: how texts are put to the LLM.
+        llm: LLM that annotates; its name is the source of the answers.
+        store: Store of the answers.
+        plan: Steps to ask.
+        budget: Budget that refuses calls beyond its caps.
+        settings: Grouping of texts into calls.
     """
 
     def __init__(
@@ -66,57 +67,58 @@ class Annotator:
         self._settings = settings or AnnotateSettings()
 
     def annotate(self, texts: Sequence[str], on_progress: Progress | None = None) -> AnnotationReport:
-        """Ask what is not yet known about these texts.
+        """Ask the questions about these texts that the store cannot answer.
 
         Args:
-            texts: what to ask about; equal texts are asked about once.
-            on_progress: told how many questions are settled, of how many known so far (conditional steps add to
-                them as their turn comes).
+            texts: Texts to annotate; equal texts are asked about once.
+            on_progress: Receives the number of questions that are done, and of all that are known so far (conditional
+                steps add to them as their turn comes).
 
         Raises:
-            AnnotationError: the store cannot be used. Budget and LLM errors end the asking instead: see ``error``.
+            AnnotationError: The store cannot be used. Budget and LLM errors do not raise but end the run early: see
+                ``AnnotationReport.error``.
         """
         steps = {step.fingerprint for step in self._plan.steps}
-        with self._store.exclusive(self._llm.name, steps):  # a job that asks the same waits, and finds the answers
+        with self._store.exclusive(self._llm.name, steps):  # a job with the same questions waits, then reads
             return self._annotate(texts, on_progress)
 
     def _annotate(self, texts: Sequence[str], on_progress: Progress | None) -> AnnotationReport:
-        known = AnnotationView(self._store, self._plan, texts, self._llm.name)
-        asking = _Asking(self._llm, self._store, self._meter)
-        settled = total = failed = 0
+        view = AnnotationView(self._store, self._plan, texts, self._llm.name)
+        session = _Session(self._llm, self._store, self._meter)
+        done = total = failed = 0
         for level in _topological_levels(self._plan):
-            readings = _deduplicate([(step, known.read(step)) for step in level])
-            total += sum(len(reading.targets) for _, reading in readings)
-            settled += sum(len(reading.targets) - len(reading.open) for _, reading in readings)
+            statuses = _deduplicate([(step, view.read(step)) for step in level])
+            total += sum(len(status.targets) for _, status in statuses)
+            done += sum(len(status.targets) - len(status.open) for _, status in statuses)
             if on_progress:
-                on_progress(settled, total)
-            for count in asking.run([q for step, reading in readings for q in self._questions(step, reading)]):
-                settled += count
+                on_progress(done, total)
+            for count in session.run([q for step, status in statuses for q in self._questions(step, status)]):
+                done += count
                 if on_progress:
-                    on_progress(settled, total)
-            failed += sum(known.read(step).failed for step in level)
-        rejected = sum(part.rejected for subject in known.subjects.values() for part in subject.walk())
-        annotations = [known.annotation(text) for text in texts]
-        return AnnotationReport(annotations, rejected, failed, asking.error, asking.usage)
+                    on_progress(done, total)
+            failed += sum(view.read(step).failed for step in level)
+        rejected = sum(part.rejected for target in view.targets.values() for part in target.walk())
+        annotations = [view.annotation(text) for text in texts]
+        return AnnotationReport(annotations, rejected, failed, session.error, session.usage)
 
-    def _questions(self, step: LabelStep | SpanStep, reading: StepStatus) -> Iterator[Question]:
-        """The open targets, a few a call.
+    def _questions(self, step: LabelStep | SpanStep, status: StepStatus) -> Iterator[Question]:
+        """Yield questions about the open targets, several targets per call.
 
-        Which of them share a call depends on all targets, not on what is open: a run that was killed goes on with
-        the very calls that it would have made.
+        The grouping depends on all targets, not on the open ones: after a kill, a run resumes with exactly the calls
+        that it would have made.
         """
-        for batch in self._batches(step, reading.targets):
-            if waiting := tuple(reading.targets[key] for key in batch if key in reading.open):
-                yield Question(step, waiting)
+        for batch in self._batches(step, status.targets):
+            if open_targets := tuple(status.targets[key] for key in batch if key in status.open):
+                yield Question(step, open_targets)
 
     def _batches(self, step: LabelStep | SpanStep, targets: Mapping[Key, QuestionTarget]) -> Iterator[list[Key]]:
-        most = self._settings.texts_per_call
+        max_targets = self._settings.texts_per_call
         if isinstance(step, LabelStep) and step.names:
-            most = max(1, min(most, _MAX_ENUM // len(step.names)))
+            max_targets = max(1, min(max_targets, _MAX_ENUM // len(step.names)))
         batch: list[Key] = []
         chars = 0
         for key, target in targets.items():
-            if batch and (len(batch) == most or chars + len(target.text) > self._settings.chars_per_call):
+            if batch and (len(batch) == max_targets or chars + len(target.text) > self._settings.chars_per_call):
                 yield batch
                 batch, chars = [], 0
             batch.append(key)
@@ -125,44 +127,44 @@ class Annotator:
             yield batch
 
 
-class _Asking:
-    """Puts questions to the LLM from several threads, keeps what comes, and knows when to give up."""
+class _Session:
+    """Calls of one annotation run: several threads ask, write answers to the store, and stop after repeated errors."""
 
     def __init__(self, llm: LLM, store: AnnotationStore, meter: Meter) -> None:
         self._llm = llm
         self._store = store
         self._meter = meter
         self._lock = threading.Lock()
-        self._errors_in_a_row = 0
-        self._patience = 1
+        self._consecutive_errors = 0
+        self._max_consecutive_errors = 1
         self.usage = Usage()
         self.error: FalconerError | None = None
 
     def run(self, questions: Sequence[Question]) -> Iterator[int]:
-        """Ask the questions; yields, as they finish, how many of their targets are settled."""
+        """Ask the questions; yield, as each finishes, the number of its targets that are done."""
         workers = min(self._llm.settings.max_concurrency, len(questions))
         if self.usage == Usage():
-            # An LLM that never replied gets no more tries than go out at once anyway.
-            self._patience = min(workers, _ERRORS_IN_A_ROW)
-        return map_as_completed(self._settle, questions, workers, lambda: self.error is not None)
+            # An LLM that never replied gets no more attempts than are sent at once anyway.
+            self._max_consecutive_errors = min(workers, _MAX_CONSECUTIVE_ERRORS)
+        return map_as_completed(self._complete, questions, workers, lambda: self.error is not None)
 
-    def _settle(self, question: Question) -> int:
+    def _complete(self, question: Question) -> int:
         """Ask; a target without a usable answer is asked about once more, alone, and then recorded as failed."""
-        alone = len(question.targets) == 1
-        settled = 0
+        is_single = len(question.targets) == 1
+        done = 0
         try:
-            again = self._keep(question, self._ask(question), last=False)
-            settled = len(question.targets) - len(again)
-            for target, reason in again:
+            retries = self._store_outcomes(question, self._ask(question), is_last=False)
+            done = len(question.targets) - len(retries)
+            for target, reason in retries:
                 if self.error:
                     break
                 single = Question(question.step, (target,))
-                self._keep(single, self._ask(single, reason if alone else None), last=True)
-                settled += 1
+                self._store_outcomes(single, self._ask(single, reason if is_single else None), is_last=True)
+                done += 1
         except BudgetError as error:
             with self._lock:
                 self.error = self.error or error
-        return settled
+        return done
 
     def _ask(self, question: Question, feedback: str | None = None) -> list[StoredAnswer | RejectedReply]:
         targets = len(question.targets)
@@ -170,9 +172,9 @@ class _Asking:
             reply = self._llm.complete(question.messages(feedback), question.schema(), self._meter)
         except LLMError as error:
             self._count_error(error)
-            return [RejectedReply(str(error), final=targets == 1)] * targets  # the LLM has done its own retries
+            return [RejectedReply(str(error), final=targets == 1)] * targets  # the LLM has retried already
         with self._lock:
-            self._errors_in_a_row, self._patience = 0, _ERRORS_IN_A_ROW
+            self._consecutive_errors, self._max_consecutive_errors = 0, _MAX_CONSECUTIVE_ERRORS
             self.usage += reply.usage
         if reply.data is None:
             return [RejectedReply(reply.error or "the reply holds no answer")] * targets
@@ -180,49 +182,49 @@ class _Asking:
 
     def _count_error(self, error: LLMError) -> None:
         with self._lock:
-            self._errors_in_a_row += 1
-            if self._errors_in_a_row >= self._patience:
+            self._consecutive_errors += 1
+            if self._consecutive_errors >= self._max_consecutive_errors:
                 self.error = self.error or error
 
-    def _keep(
-        self, question: Question, outcomes: Sequence[StoredAnswer | RejectedReply], *, last: bool
+    def _store_outcomes(
+        self, question: Question, outcomes: Sequence[StoredAnswer | RejectedReply], *, is_last: bool
     ) -> list[tuple[QuestionTarget, str]]:
-        """Write what is final to the store, at once; returns what to ask again, and why."""
+        """Write answers and final failures to the store; return the targets to ask again, each with the reason."""
         answers: dict[Key, StoredAnswer] = {}
         failures: dict[Key, str] = {}
-        again = []
+        retries = []
         for target, outcome in zip(question.targets, outcomes, strict=True):
             key = text_key(target.text, target.at)
             if isinstance(outcome, StoredAnswer):
                 answers[key] = outcome
-            elif last or outcome.final:
+            elif is_last or outcome.final:
                 failures[key] = outcome.reason
             else:
-                again.append((target, outcome.reason))
+                retries.append((target, outcome.reason))
         self._store.put(self._llm.name, question.step.fingerprint, answers, failures)
-        return again
+        return retries
 
 
 def _deduplicate(
-    readings: list[tuple[LabelStep | SpanStep, StepStatus]],
+    statuses: list[tuple[LabelStep | SpanStep, StepStatus]],
 ) -> list[tuple[LabelStep | SpanStep, StepStatus]]:
-    """Where two steps put the same question, leave each open target to the first."""
+    """Leave each open target to the first of several steps that ask the same question."""
     claimed: dict[str, set[Key]] = {}
-    out = []
-    for step, reading in readings:
-        taken = claimed.setdefault(step.fingerprint, set())
-        out.append((step, replace(reading, open=reading.open - taken)))
-        taken |= reading.open
-    return out
+    unique = []
+    for step, status in statuses:
+        keys = claimed.setdefault(step.fingerprint, set())
+        unique.append((step, replace(status, open=status.open - keys)))
+        keys |= status.open
+    return unique
 
 
 def _topological_levels(plan: Plan) -> list[list[LabelStep | SpanStep]]:
-    """The steps in waves: each wave depends on earlier ones only."""
+    """Return the steps in levels; each level depends on earlier ones only."""
     level: dict[str, int] = {}
     for step in plan.ordered:
-        before = [atom.step for atom in atoms(step.where)] if step.where else []
-        level[step.id] = 1 + max((level[name] for name in [*before, *([step.of] if step.of else [])]), default=-1)
-    waves: list[list[LabelStep | SpanStep]] = [[] for _ in range(max(level.values()) + 1)]
+        required = [atom.step for atom in atoms(step.where)] if step.where else []
+        level[step.id] = 1 + max((level[name] for name in [*required, *([step.of] if step.of else [])]), default=-1)
+    levels: list[list[LabelStep | SpanStep]] = [[] for _ in range(max(level.values()) + 1)]
     for step in plan.ordered:
-        waves[level[step.id]].append(step)
-    return waves
+        levels[level[step.id]].append(step)
+    return levels

@@ -1,4 +1,4 @@
-"""Hard caps on what a run may spend on LLM calls, its earlier invocations included."""
+"""Hard caps on the LLM usage of a run, its earlier invocations included."""
 
 from __future__ import annotations
 
@@ -13,54 +13,60 @@ from langchain_falconer.settings import BudgetSettings
 
 
 class Budget:
-    """The meter of a run's LLM calls: reserves the estimate of each before it is made, settles its real cost after.
+    """The meter of a run's LLM calls: reserves the estimated cost of each before it, settles the real cost after it.
 
-    Account is kept in the store's ledger, so it outlives a killed process and is shared by the processes of a run.
-    Concurrent calls cannot overshoot a cap together; a call that would, waits for calls under way to settle first.
+    Entries are in the store's ledger: they survive a killed process, and the processes of a run share them. Concurrent
+    calls cannot exceed a cap together; a call that would do so first waits until the calls in flight are settled.
 
     Args:
-        store: holds the ledger.
-        run: identity of the run.
-        settings: the caps.
-        priced: whether the LLM has a price (``llm.price() is not None``).
+        store: Store with the ledger.
+        run: Identity of the run.
+        settings: The caps.
+        priced: Whether the LLM has a price (``llm.price() is not None``).
 
     Raises:
-        SettingsError: ``max_usd`` is set, and calls of this run have no price.
+        SettingsError: ``max_usd`` is set, but calls of this run have no price.
     """
 
     def __init__(self, store: AnnotationStore, run: str, settings: BudgetSettings, priced: bool) -> None:
         if settings.max_usd is not None and not priced:
             raise SettingsError(
-                "max_usd needs the price of this LLM; give it with --price IN,OUT (USD per million tokens)"
+                "max_usd needs the price of this LLM; give it with --price IN,OUT (USD per million tokens)",
+                field="max_usd",
             )
         spent = store.spent(run)
         if settings.max_usd is not None and spent.calls and spent.usd is None:
             raise SettingsError(
-                "max_usd cannot count this run's earlier calls, which had no price; cap max_tokens instead"
+                "max_usd cannot count this run's earlier calls, which had no price; cap max_tokens instead",
+                field="max_usd",
             )
         self.run = run
         self.settings = settings
         self._store = store
         self._purpose, self._source = "annotate", ""
-        self._settled = threading.Condition()
-        self._open: dict[int, tuple[int, float]] = {}  # thread → ledger entry and when its call began
+        self._changed = threading.Condition()
+        self._open: dict[int, tuple[int, float]] = {}  # thread → ledger entry and start of its call
 
     def for_source(self, source: str, purpose: str | None = None) -> Budget:
-        """The same budget, entering calls under this LLM's name and purpose (``"annotate"`` unless named)."""
+        """Return the same budget, which enters calls under this LLM's name and purpose (default ``"annotate"``)."""
         other = copy.copy(self)
         other._source, other._purpose = source, purpose or self._purpose
         return other
 
     @property
     def spent(self) -> Usage:
-        """What the run has spent, all its invocations together, calls under way at their estimate."""
+        """Usage of the run in all its invocations; calls in flight count at their estimate."""
         return self._store.spent(self.run)
 
     def reserve(self, estimated: Usage) -> None:
-        """Reserve a call. Raises :class:`BudgetError` if a cap leaves no room for it."""
-        with self._settled:
+        """Reserve a call.
+
+        Raises:
+            BudgetError: The call would exceed a cap.
+        """
+        with self._changed:
             while (entry := self._reserve(estimated)) is None:
-                self._settled.wait()
+                self._changed.wait()
             self._open[threading.get_ident()] = entry, time.monotonic()
 
     def _reserve(self, estimated: Usage) -> int | None:
@@ -71,7 +77,7 @@ class Budget:
         except BudgetError:
             if not self._open:
                 raise
-            return None  # calls under way are counted at their estimate: there may be room once they settle
+            return None  # calls in flight count at their estimate: once settled they may leave enough for this one
 
     def _check(self, spent: Usage, total: Usage) -> None:
         caps = self.settings
@@ -89,8 +95,8 @@ class Budget:
                 )
 
     def settle(self, estimated: Usage, used: Usage) -> None:
-        """Put the real cost of this thread's call in the place of its estimate."""
-        with self._settled:
-            entry, began = self._open.pop(threading.get_ident())
-            self._store.settle(entry, used, time.monotonic() - began)
-            self._settled.notify_all()
+        """Replace the estimate of this thread's call by its real cost."""
+        with self._changed:
+            entry, start = self._open.pop(threading.get_ident())
+            self._store.settle(entry, used, time.monotonic() - start)
+            self._changed.notify_all()

@@ -1,4 +1,4 @@
-"""One question to the LLM: a step, asked about a few texts at once; its prompt, its schema and how a reply is read."""
+"""One question to the LLM: a step about several texts at once, with its prompt, its schema and its parser."""
 
 from __future__ import annotations
 
@@ -38,12 +38,17 @@ _SPAN_EXAMPLES: tuple[tuple[str, str, list[str]], ...] = (
 )
 
 _CONTEXT = 40
-"""Characters shown on either side of a span that stands in its text more than once."""
+"""Characters shown on either side of a span whose words occur more than once in its text."""
 
 
 @dataclass(frozen=True, slots=True)
 class QuestionTarget:
-    """What a question is about: a text, or the span ``at`` these offsets of it."""
+    """A text, or a span of it, that a question is about.
+
+    Attributes:
+        text: The text.
+        at: Start and end of the span, in code points; ``None`` for the text as a whole.
+    """
 
     text: str
     at: tuple[int, int] | None = None
@@ -51,7 +56,12 @@ class QuestionTarget:
 
 @dataclass(frozen=True, slots=True)
 class RejectedReply:
-    """Why there is no answer about one target; ``final``: asking again is of no use."""
+    """A reply without a usable answer about one target.
+
+    Attributes:
+        reason: The fault, which the LLM reads when it is asked again.
+        final: Whether asking again cannot help.
+    """
 
     reason: str
     final: bool = False
@@ -59,21 +69,24 @@ class RejectedReply:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A step asked about targets; the first is called ``t1`` in the prompt and the reply, the second ``t2``, ..."""
+    """A step asked about targets; the first has the key ``t1`` in the prompt and the reply, the second ``t2``, ..."""
 
     step: LabelStep | SpanStep
     targets: tuple[QuestionTarget, ...]
 
     @property
     def keys(self) -> list[str]:
-        """What the targets are called."""
+        """Keys of the targets in prompt and reply."""
         return [f"t{i}" for i in range(1, len(self.targets) + 1)]
 
     def messages(self, feedback: str | None = None) -> list[tuple[str, str]]:
-        """System prompt, examples, task and texts; ``feedback`` says what was wrong with an earlier reply.
+        """Return system prompt, examples, task and texts as ``(role, text)`` pairs.
 
-        All before the texts depends on the step alone (servers cache it); texts enter as JSON strings, which nothing
-        in them can close.
+        All messages before the texts depend on the step alone, so that servers can cache them. Texts are JSON strings,
+        which no character in them can close.
+
+        Args:
+            feedback: Fault of an earlier reply.
         """
         messages = [("system", _SYSTEM.format(items=_SPANS if self.step.of else _TEXTS, how=_how(self.step)))]
         if isinstance(self.step, SpanStep) and not self.step.of:
@@ -112,7 +125,7 @@ class Question:
         }
 
     def read(self, data: Mapping[str, Any]) -> list[StoredAnswer | RejectedReply]:
-        """The answers in a reply that fits the schema, in the order of the targets."""
+        """Read the answers of a reply that fits the schema, in the order of the targets."""
         return [self._read_one(i, data[key]) for i, key in enumerate(self.keys)]
 
     def _read_one(self, index: int, value: Any) -> StoredAnswer | RejectedReply:

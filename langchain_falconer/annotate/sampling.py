@@ -1,4 +1,4 @@
-"""Which texts to annotate: a mixed sample to begin with, then those on which the proxy is least sure."""
+"""Selection of texts to annotate: a mixed sample first, then the texts with the lowest confidence of the proxy."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from langchain_falconer.corpus import diverse, near_duplicates, nearest
 
 Vectors = npt.NDArray[np.float32]
 
-_SAME = 0.95
-"""Cosine from which two texts count as near-duplicates: annotating both teaches little."""
+_DUPLICATE_COSINE = 0.95
+"""Cosine similarity from which two texts count as near-duplicates: annotating both adds little."""
 
 
 def choose(
@@ -26,39 +26,39 @@ def choose(
     """Choose texts of a pool to annotate for training.
 
     A third is drawn uniformly, a third spread over the pool's k-means clusters, and a third lies nearest to the
-    steps' instructions, where rare positives are. Near-duplicates are passed over as long as there are others.
-    Without vectors all are drawn uniformly. For an unbiased estimate draw a uniform sample apart from this one.
+    steps' instructions, where rare positives are. Near-duplicates are used only when nothing else remains. Without
+    vectors all are drawn uniformly. An unbiased estimate needs a separate uniform sample.
 
     Args:
-        pool: the texts.
-        n: how many to choose (fewer come back if the pool has fewer distinct texts).
-        seed: equal seeds give equal choices.
-        vectors: unit vectors of the texts, shape (texts, dimensions).
-        instructions: unit vectors of the steps' instructions, shape (steps, dimensions).
+        pool: The texts.
+        n: Number of texts to choose; fewer are returned if the pool has fewer distinct texts.
+        seed: Random seed; equal seeds give equal choices.
+        vectors: Unit vectors of the texts, shape (texts, dimensions).
+        instructions: Unit vectors of the steps' instructions, shape (steps, dimensions).
 
     Returns:
-        Indices into the pool, without repeats, in random order (so that any beginning of it is mixed too).
+        Indices into the pool, without repeats, in random order (so that every prefix is mixed too).
     """
     rng = np.random.default_rng(seed)
     distinct = list({text: i for i, text in reversed(list(enumerate(pool)))}.values())[::-1]
     shuffled: list[int] = rng.permutation(distinct).tolist()
     if vectors is None or n >= len(distinct):
         return shuffled[:n]
-    kept = set(np.array(distinct)[near_duplicates(vectors[distinct], _SAME)].tolist())
-    unlike = [i for i in shuffled if i in kept]
+    representatives = set(np.array(distinct)[near_duplicates(vectors[distinct], _DUPLICATE_COSINE)].tolist())
+    dissimilar = [i for i in shuffled if i in representatives]
     third = n // 3
-    chosen = dict.fromkeys(unlike[: n - 2 * third])
+    chosen = dict.fromkeys(dissimilar[: n - 2 * third])
     if instructions is not None:
-        rest = [i for i in unlike if i not in chosen]
+        rest = [i for i in dissimilar if i not in chosen]
         _, rows = nearest(instructions, vectors[rest], third)
-        in_turn = dict.fromkeys(rows.T.ravel().tolist())  # each instruction's nearest, then each one's second, ...
-        chosen |= dict.fromkeys(rest[row] for row in list(in_turn)[:third])
-    rest = [i for i in unlike if i not in chosen]
+        by_rank = dict.fromkeys(rows.T.ravel().tolist())  # each instruction's nearest, then each one's second, ...
+        chosen |= dict.fromkeys(rest[row] for row in list(by_rank)[:third])
+    rest = [i for i in dissimilar if i not in chosen]
     chosen |= dict.fromkeys(rest[row] for row in diverse(vectors[rest], third, seed)) if rest else {}
-    chosen |= dict.fromkeys([i for i in [*unlike, *shuffled] if i not in chosen][: n - len(chosen)])
+    chosen |= dict.fromkeys([i for i in [*dissimilar, *shuffled] if i not in chosen][: n - len(chosen)])
     return [int(i) for i in rng.permutation(list(chosen))]
 
 
 def most_uncertain(scores: Sequence[float], n: int) -> list[int]:
-    """The indices of the ``n`` lowest scores (the probabilities of what was decided), the least sure first."""
+    """Return the indices of the ``n`` lowest scores (probabilities of the decisions), the lowest first."""
     return [int(i) for i in np.argsort(np.asarray(scores, dtype=np.float64), kind="stable")[:n]]

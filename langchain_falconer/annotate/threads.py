@@ -1,4 +1,4 @@
-"""A bounded crowd of threads that a person's Ctrl-C need not wait for."""
+"""A bounded pool of daemon threads, which Ctrl-C does not wait for."""
 
 from __future__ import annotations
 
@@ -15,21 +15,26 @@ Result = TypeVar("Result")
 def map_as_completed(
     work: Callable[[Job], Result], jobs: Iterable[Job], workers: int, ended: Callable[[], bool]
 ) -> Iterator[Result]:
-    """Yield ``work(job)`` for each job, as they finish, with at most ``workers`` under way.
+    """Yield ``work(job)`` for each job, in order of completion.
 
-    Once ``ended()`` holds no further job begins; those under way still finish and are yielded. An exception in a
-    worker is raised here. The threads are daemons (those of ``ThreadPoolExecutor`` are joined at exit): whoever
-    stops iterating, because of an exception or Ctrl-C, is not kept waiting for an LLM.
+    An exception in a worker is raised here. The threads are daemons (those of ``ThreadPoolExecutor`` are joined at
+    exit): a caller that stops iterating, because of an exception or Ctrl-C, need not wait for an LLM.
+
+    Args:
+        work: Function applied to each job.
+        jobs: The jobs.
+        workers: Maximum number of jobs at a time.
+        ended: Returns True once no further job may begin; jobs that have begun still finish and are yielded.
     """
-    left = threading.Event()
+    abandoned = threading.Event()
     todo: queue.SimpleQueue[Job] = queue.SimpleQueue()
     for job in jobs:
         todo.put(job)
     done: queue.SimpleQueue[tuple[Result | None, BaseException | None] | None] = queue.SimpleQueue()
 
-    def labour() -> None:
+    def run_jobs() -> None:
         try:
-            while not (left.is_set() or ended()):
+            while not (abandoned.is_set() or ended()):
                 done.put((work(todo.get_nowait()), None))
         except queue.Empty:
             pass
@@ -38,18 +43,18 @@ def map_as_completed(
         finally:
             done.put(None)
 
-    crowd = min(workers, todo.qsize())
-    for _ in range(crowd):
-        threading.Thread(target=contextvars.copy_context().run, args=(labour,), daemon=True).start()
+    active = min(workers, todo.qsize())
+    for _ in range(active):
+        threading.Thread(target=contextvars.copy_context().run, args=(run_jobs,), daemon=True).start()
     try:
-        while crowd:
+        while active:
             outcome = done.get()
             if outcome is None:
-                crowd -= 1
+                active -= 1
                 continue
             result, error = outcome
             if error is not None:
                 raise error
             yield result  # type: ignore[misc]
     finally:
-        left.set()
+        abandoned.set()

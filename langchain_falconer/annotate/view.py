@@ -1,4 +1,4 @@
-"""What the store knows about texts, put together as the plan wants it; also which questions are still open."""
+"""Annotations of texts, assembled from the store by the steps of a plan, and the questions that are still open."""
 
 from __future__ import annotations
 
@@ -11,66 +11,95 @@ from langchain_falconer.errors import AnnotationError
 from langchain_falconer.plan import LabelStep, Plan, SpanStep, atoms, holds
 from langchain_falconer.records import Answers, Label, Span
 
+HUMAN = "human"
+"""Source of a person's annotations."""
+
 
 @dataclass(frozen=True, slots=True)
 class Annotation:
-    """A text and what its source (an LLM's name, or ``"human"``) answers to a plan.
+    """The answers of one source to a plan about a text.
 
-    ``failures`` holds, by step id, why a step that was to be asked has no answer. A step that is neither answered
-    nor failed was not asked: its ``where`` is false, or asking ended before it. ``settled`` says that nothing is open.
+    A step with neither an answer nor a failure was not put to the source: its ``where`` is false, or annotation ended
+    before its turn.
+
+    Attributes:
+        text: The text.
+        answers: The answers, by step id.
+        source: Name of the LLM, or ``"human"``.
+        failures: Reasons why steps that apply have no answer, by step id.
+        is_complete: Whether no question about the text is open.
     """
 
     text: str
     answers: Answers
     source: str
     failures: Mapping[str, str] = field(default_factory=dict)
-    settled: bool = field(default=True, compare=False)
+    is_complete: bool = field(default=True, compare=False)
 
 
 @dataclass(slots=True)
 class AnnotationTarget:
-    """What steps are asked about: a text, or (for ``of`` steps) a span of it; filled step by step."""
+    """A text, or a span of it for ``of`` steps, with its answers; filled step by step.
 
-    target: QuestionTarget
+    Attributes:
+        question_target: The text or span as a question shows it.
+        key: Key in the store.
+        labels: Labels by step id.
+        spans: Spans by step id.
+        failures: Reasons why steps have no answer, by step id.
+        unanswered: Steps that should have an answer, or whose ``where`` waits for one.
+        rejected: Number of quotes that do not occur in the text.
+    """
+
+    question_target: QuestionTarget
     key: Key
     labels: dict[str, Label] = field(default_factory=dict)
     spans: dict[str, tuple[AnnotationTarget, ...]] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
-    unknown: set[str] = field(default_factory=set)
-    """Steps that should have an answer, or whose ``where`` is undecided for want of one."""
+    unanswered: set[str] = field(default_factory=set)
     rejected: int = 0
 
     @classmethod
     def of(cls, text: str, at: tuple[int, int] | None = None) -> AnnotationTarget:
-        """The text itself, or the span at these offsets."""
+        """Return the target for a text, or for its span at these offsets."""
         return cls(QuestionTarget(text, at), text_key(text, at))
 
     def walk(self) -> Iterator[AnnotationTarget]:
-        """This subject and all spans in it."""
+        """Yield this target and all spans inside it."""
         yield self
         for spans in self.spans.values():
             for span in spans:
                 yield from span.walk()
 
     def answers(self) -> Answers:
-        """The answers so far."""
+        """Return the answers so far."""
         return Answers(dict(self.labels), {k: tuple(s.span() for s in v) for k, v in self.spans.items()})
 
     def span(self) -> Span:
-        """This subject as a span, with the answers about it."""
-        assert self.target.at is not None
-        start, end = self.target.at
-        given = self.answers()
-        return Span(start, end, self.target.text[start:end], labels=given.labels, spans=given.spans)
+        """Return this target as a span, with the answers about it."""
+        assert self.question_target.at is not None
+        start, end = self.question_target.at
+        answers = self.answers()
+        return Span(start, end, self.question_target.text[start:end], labels=answers.labels, spans=answers.spans)
 
 
 @dataclass(frozen=True, slots=True)
 class StepStatus:
-    """How things stand with a step: the targets it is asked about, which of them are open, and how many failed."""
+    """Progress of a step.
+
+    Attributes:
+        targets: Texts or spans that the step applies to.
+        open: Keys of the targets without an answer.
+        failed: Number of open targets for which the source failed to answer.
+    """
 
     targets: dict[Key, QuestionTarget]
     open: set[Key]
     failed: int
+
+
+_Blocker = tuple[AnnotationTarget, str]
+"""A target and the id of a step without an answer about it, which a ``where`` needs."""
 
 
 class AnnotationView:
@@ -78,98 +107,96 @@ class AnnotationView:
 
     def __init__(self, store: AnnotationStore, plan: Plan, texts: Iterable[str], source: str) -> None:
         self.plan = plan
-        self.subjects = {text: AnnotationTarget.of(text) for text in texts}
+        self.targets = {text: AnnotationTarget.of(text) for text in texts}
         self._store = store
         self._source = source
 
     def read(self, step: LabelStep | SpanStep) -> StepStatus:
-        """Take over what is known of a step, or has become known since; the steps it depends on come before it."""
-        asked = list(self._asked(step))
-        hashes = [subject.key[0] for subject, _ in asked]
+        """Read what the store holds of a step; the steps that it depends on must have been read before."""
+        applicable = list(self._applicable(step))
+        hashes = [target.key[0] for target, _ in applicable]
         answers = self._store.answers(self._source, step.fingerprint, hashes)
         failures = self._store.failures(self._source, step.fingerprint, hashes)
-        targets = {subject.key: subject.target for subject, waits in asked if not waits}
-        for subject, waits in asked:
-            if answer := answers.get(subject.key):
-                self._take(step, subject, answer)
+        question_targets = {target.key: target.question_target for target, blockers in applicable if not blockers}
+        for target, blockers in applicable:
+            if answer := answers.get(target.key):
+                self._add_answer(step, target, answer)
                 continue
-            subject.unknown.add(step.id)
-            if failed := next((name for holder, name in waits if name in holder.failures), None):
-                subject.failures[step.id] = f"not asked, because '{failed}' failed"
-            elif not waits and subject.key in failures:
-                subject.failures[step.id] = failures[subject.key]
-        unanswered = targets.keys() - answers.keys()
-        return StepStatus(targets, unanswered, failed=len(unanswered & failures.keys()))
+            target.unanswered.add(step.id)
+            if failed := next((name for holder, name in blockers if name in holder.failures), None):
+                target.failures[step.id] = f"not asked, because '{failed}' failed"
+            elif not blockers and target.key in failures:
+                target.failures[step.id] = failures[target.key]
+        unanswered = question_targets.keys() - answers.keys()
+        return StepStatus(question_targets, unanswered, failed=len(unanswered & failures.keys()))
 
-    def _asked(
-        self, step: LabelStep | SpanStep
-    ) -> Iterator[tuple[AnnotationTarget, list[tuple[AnnotationTarget, str]]]]:
-        """The subjects where the step's ``where`` holds, or is undecided because of these open answers."""
-        for root in self.subjects.values():
+    def _applicable(self, step: LabelStep | SpanStep) -> Iterator[tuple[AnnotationTarget, list[_Blocker]]]:
+        """Yield the targets where the step's ``where`` holds, or is undecided because of these open answers."""
+        for root in self.targets.values():
             answers = root.answers() if step.where else Answers()
-            for subject in _subjects(self.plan, step, root):
-                waits = self._open(step, root, subject) if step.where else []
-                span = subject.span() if step.where and step.of else None
-                if waits or holds(self.plan, step.where, answers, span):
-                    yield subject, waits
+            for target in _targets_of(self.plan, step, root):
+                blockers = self._blockers(step, root, target) if step.where else []
+                span = target.span() if step.where and step.of else None
+                if blockers or holds(self.plan, step.where, answers, span):
+                    yield target, blockers
 
-    def _open(
-        self, step: LabelStep | SpanStep, root: AnnotationTarget, subject: AnnotationTarget
-    ) -> list[tuple[AnnotationTarget, str]]:
-        """The answers that a ``where`` wants and that are not known, each with the subject it is about."""
+    def _blockers(self, step: LabelStep | SpanStep, root: AnnotationTarget, target: AnnotationTarget) -> list[_Blocker]:
+        """Return the missing answers that a ``where`` needs, each with the target that it is about."""
         assert step.where is not None
-        found = []
+        blockers = []
         for name in dict.fromkeys(atom.step for atom in atoms(step.where)):
             if self.plan[name].of == step.of:
-                found += [(subject, name)] if name in subject.unknown else []
+                blockers += [(target, name)] if name in target.unanswered else []
             else:
                 lineage = _lineage(self.plan, name)
-                found += [(holder, n) for holder in root.walk() for n in lineage if n in holder.unknown]
-        return found
+                blockers += [(holder, n) for holder in root.walk() for n in lineage if n in holder.unanswered]
+        return blockers
 
-    def _take(self, step: LabelStep | SpanStep, subject: AnnotationTarget, answer: StoredAnswer) -> None:
-        subject.unknown.discard(step.id)
-        subject.failures.pop(step.id, None)
-        if step.id in subject.labels or step.id in subject.spans:
+    def _add_answer(self, step: LabelStep | SpanStep, target: AnnotationTarget, answer: StoredAnswer) -> None:
+        target.unanswered.discard(step.id)
+        target.failures.pop(step.id, None)
+        if step.id in target.labels or step.id in target.spans:
             return
-        subject.rejected += answer.rejected
-        text = subject.target.text
+        target.rejected += answer.rejected
+        text = target.question_target.text
         if isinstance(step, LabelStep) and can_answer(step, answer.value):
-            subject.labels[step.id] = Label(answer.value)
+            target.labels[step.id] = Label(answer.value)
         elif isinstance(step, SpanStep) and _are_spans(text, answer.value):
-            subject.spans[step.id] = tuple(AnnotationTarget.of(text, (start, end)) for start, end in answer.value)
+            target.spans[step.id] = tuple(AnnotationTarget.of(text, (start, end)) for start, end in answer.value)
         else:
             raise AnnotationError(
                 f"{self._store.path} holds an answer that step '{step.id}' cannot give; "
-                "move the store away, or import its recording again"
+                "move the store away, or import its recording again",
+                path=self._store.path,
+                step=step.id,
             )
 
     def annotation(self, text: str) -> Annotation:
-        """What is known about a text."""
-        subject = self.subjects[text]
+        """Return the annotation of a text as far as it has been read."""
+        target = self.targets[text]
         failures: dict[str, str] = {}
-        for part in subject.walk():
+        for part in target.walk():
             for step_id, reason in part.failures.items():
                 failures.setdefault(step_id, reason)
-        settled = not any(part.unknown for part in subject.walk())
-        return Annotation(text, subject.answers(), self._source, failures, settled)
+        is_complete = not any(part.unanswered for part in target.walk())
+        return Annotation(text, target.answers(), self._source, failures, is_complete)
 
 
-def _subjects(plan: Plan, step: LabelStep | SpanStep, root: AnnotationTarget) -> list[AnnotationTarget]:
-    """What a step is asked about: the text itself, or the spans of its parent step."""
+def _targets_of(plan: Plan, step: LabelStep | SpanStep, root: AnnotationTarget) -> list[AnnotationTarget]:
+    """Return the targets of a step: the text itself, or the spans of its parent step."""
     if step.of is None:
         return [root]
-    return [span for holder in _subjects(plan, plan[step.of], root) for span in holder.spans.get(step.of, ())]
+    return [span for holder in _targets_of(plan, plan[step.of], root) for span in holder.spans.get(step.of, ())]
 
 
 def _lineage(plan: Plan, step_id: str) -> list[str]:
-    """The step and, if it is asked of spans, the steps that find them."""
+    """Return the step and, if it is about spans, the steps that find them."""
     parent = plan[step_id].of
     return [step_id, *(_lineage(plan, parent) if parent else [])]
 
 
 def can_answer(step: LabelStep, value: object) -> bool:
-    """Whether JSON data is an answer that the step can give."""
+    """Return whether JSON data is an answer that the step can give."""
     if isinstance(value, list) and not all(isinstance(item, str) for item in value):
         return False
     return step.accepts(value)
@@ -187,27 +214,27 @@ def _are_spans(text: str, value: object) -> bool:
 
 
 def stored_annotations(store: AnnotationStore, plan: Plan, texts: Iterable[str], source: str) -> list[Annotation]:
-    """What the store knows of a source's answers to a plan; nothing is asked.
+    """Read the annotations of texts that the store already holds; no LLM is called.
 
     Returns:
         An annotation for each of the texts, in their order, about which the source answered at least one step.
 
     Raises:
-        AnnotationError: the store holds an answer that its step cannot give.
+        AnnotationError: The store holds an answer that its step cannot give.
     """
     texts = list(texts)
-    recollection = AnnotationView(store, plan, texts, source)
+    view = AnnotationView(store, plan, texts, source)
     for step in plan.ordered:
-        recollection.read(step)
-    annotations = map(recollection.annotation, texts)
+        view.read(step)
+    annotations = map(view.annotation, texts)
     return [a for a in annotations if a.answers.labels or a.answers.spans]
 
 
 def has_answers(store: AnnotationStore, plan: Plan, texts: Sequence[str], source: str) -> list[bool]:
-    """For each of a batch of texts, whether the source answered at least one step of the plan about it.
+    """Return, for each text of a batch, whether the source answered at least one step of the plan about it.
 
-    One look-up in an index a text, for streaming a corpus past a recording batch by batch.
+    Each text takes one index look-up, so that a whole corpus can be compared with a recording batch by batch.
     """
     keys = [text_key(text)[0] for text in texts]
-    known = store.answered(source, [step.fingerprint for step in plan.top_level], keys)
-    return [key in known for key in keys]
+    answered = store.answered(source, [step.fingerprint for step in plan.top_level], keys)
+    return [key in answered for key in keys]

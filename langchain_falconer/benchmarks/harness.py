@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from langchain_falconer.annotate import Annotation
+from langchain_falconer.annotate import HUMAN, Annotation
 from langchain_falconer.benchmarks.human_labels import annotation_of, meta_of, plan_of, rows_of
 from langchain_falconer.evaluate import Proportion, label_scores, span_scores
 from langchain_falconer.model import Proxy
@@ -156,7 +156,7 @@ def _annotation(row: dict[str, Any]) -> Annotation:
     text = row["text"]
     labels = {name: Label(value) for name, value in row.get("labels", {}).items()}
     spans = {k: tuple(Span.at(text, a, b) for a, b in sorted(pairs)) for k, pairs in row.get("spans", {}).items()}
-    return Annotation(text, Answers(labels, spans), "human")
+    return Annotation(text, Answers(labels, spans), HUMAN)
 
 
 def score_of(proxy: Proxy, plan: Plan, test: Sequence[Annotation]) -> Proportion:

@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from langchain_falconer.annotate import Annotation
+from langchain_falconer.annotate import HUMAN, Annotation
 from langchain_falconer.benchmarks.human_labels import data_file, rows_of
 from langchain_falconer.execute import choose_backend
 from langchain_falconer.model import Proxy
@@ -88,7 +88,7 @@ def _annotation(row: dict[str, Any]) -> Annotation:
     labels = {t: Label(t in row["labels"]["category"]) for t in _TOPICS}
     labels["feeling"] = Label(feeling if feeling in ("positive", "negative") else "other")
     spans = tuple(Span.at(row["text"], s["start"], s["end"]) for s in row["spans"])
-    return Annotation(row["text"], Answers(labels, {"aspect": spans}), "human")
+    return Annotation(row["text"], Answers(labels, {"aspect": spans}), HUMAN)
 
 
 def restricted(plan: Plan, annotations: Sequence[Annotation]) -> list[Annotation]:

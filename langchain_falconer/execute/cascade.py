@@ -185,7 +185,7 @@ class Cascade:
 
     def _llm_row(self, row: Mapping[str, Any], annotation: Annotation | None) -> dict[str, Any] | None:
         """The LLM's row for a text, if it answered every step."""
-        if annotation is None or not annotation.settled:
+        if annotation is None or not annotation.is_complete:
             return None
         return self._annotated[annotation.text].row(self.run.proxy, _document(row))
 
@@ -201,13 +201,13 @@ class Cascade:
         if confidence is None:
             return row
         final = known.row(self.run.proxy, _document(row)) if known else row
-        is_decided = bool(known and known.annotation.settled) or not queue.needs_llm(row, confidence)
+        is_decided = bool(known and known.annotation.is_complete) or not queue.needs_llm(row, confidence)
         return final if is_decided else final | {"uncertain": True}
 
     @property
     def _settled(self) -> set[str]:
         """The drawn texts to which the LLM answered every step."""
-        return {text for text, known in self._annotated.items() if known.annotation.settled}
+        return {text for text, known in self._annotated.items() if known.annotation.is_complete}
 
 
 class _EscalationQueue:
@@ -237,7 +237,7 @@ class _EscalationQueue:
         ]
         texts = list(dict.fromkeys(withheld))
         annotations = self._ask_llm(texts, self._quota) if texts else []
-        decided = {one.text for one in annotations if one.settled}
+        decided = {one.text for one in annotations if one.is_complete}
         self._quota -= min(self._quota, len(texts))
         self.below_threshold += len(withheld)
         self.escalated += sum(text in decided for text in withheld)

@@ -13,7 +13,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
-from langchain_falconer.annotate import Annotation
+from langchain_falconer.annotate import HUMAN, Annotation
 from langchain_falconer.corpus import BadRow, Corpus, Document
 from langchain_falconer.errors import RunError
 from langchain_falconer.execute.memory import release_memory
@@ -213,14 +213,14 @@ class Known:
     def row(self, proxy: Proxy, document: Document) -> dict[str, Any]:
         """The result row of a document with this text."""
         record = proxy.record(document.id, document.text, self.answers)
-        source = "human" if self.annotation.source == "human" else "llm"
+        source = HUMAN if self.annotation.source == HUMAN else "llm"
         told = self.annotation.answers
         decided = {s: source if s in told else by for s, by in record.decided_by.items()}
         return _with_metadata(replace(record, decided_by=decided).to_dict(), document)
 
     def confidence_of(self, plan: Plan) -> float | None:
         """How sure the proxy is of what the annotator left open; None where that is nothing."""
-        return None if self.annotation.settled else confidence_of(resolve(plan, self.answers))
+        return None if self.annotation.is_complete else confidence_of(resolve(plan, self.answers))
 
 
 def _over(told: Answers, own: Answers) -> Answers:

@@ -3,7 +3,6 @@
 from .builder import FalconerContext as FalconerContext
 from .builder import build_falconer as build_falconer
 from .builder import create_falconer_graph as create_falconer_graph
-from .context import HUMAN as HUMAN
 from .context import NodeContext as NodeContext
 from .home import Home as Home
 from .home import default_home as default_home
@@ -18,7 +17,6 @@ from .state import FalconerState as FalconerState
 from .state import Review as Review
 
 __all__ = [
-    "HUMAN",
     "AskOptions",
     "FalconerContext",
     "FalconerInput",

@@ -11,7 +11,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from langchain_falconer.annotate import AnnotationStore, Budget
+from langchain_falconer.annotate import HUMAN, AnnotationStore, Budget
 from langchain_falconer.annotate.splits import Sample, sample_certification_rows
 from langchain_falconer.corpus import Corpus, Dataset, Place, as_place, open_corpus_files
 from langchain_falconer.errors import AnnotationError, CorpusError, RunError
@@ -22,8 +22,6 @@ from langchain_falconer.llm import LLM
 from langchain_falconer.plan import Plan
 from langchain_falconer.settings import MineSettings, Targets
 
-HUMAN = "human"
-"""Source of a person's annotations."""
 Emit = Callable[[dict[str, Any]], None]
 """Receives progress events; the graph adds the name of the stage."""
 Update = dict[str, Any]

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from langchain_falconer.annotate import Annotation, stored_annotations
+from langchain_falconer.annotate import HUMAN, Annotation, stored_annotations
 from langchain_falconer.corpus import CorpusStats, Dataset, Document
 from langchain_falconer.errors import LLMError, ProxyError, RunError
 from langchain_falconer.evaluate import Quality, evaluate_plan, fewest_to_certify
 from langchain_falconer.execute import choose_backend
 from langchain_falconer.files import digest, file_digest
-from langchain_falconer.graph.context import HUMAN, NodeContext
+from langchain_falconer.graph.context import NodeContext
 from langchain_falconer.graph.costs import CostModel
 from langchain_falconer.graph.nodes.annotate import ask_llm
 from langchain_falconer.graph.state import AskOptions, FalconerState
@@ -257,7 +257,7 @@ class Router:
         settings = self.context.settings
         texts = list(dict.fromkeys(row.text for row in self.dataset.open() if isinstance(row, Document)))
         known = self._ask(texts, state, llm, all_or_error=True)
-        unanswered = len(texts) - sum(a.settled for a in known)
+        unanswered = len(texts) - sum(a.is_complete for a in known)
         reason = f"{self.stats.passages} texts, and training would ask about {self.n_training}"
         strategy = self.costs.strategy("llm", self.stats.passages, reason)
         proxy = Proxy.zero_shot(self.plan, base=settings.base, passage_chars=settings.passage_chars)
@@ -328,7 +328,7 @@ class Router:
             raise report.error
         if not known:
             raise LLMError(f"{llm.name} gave no usable answer to any of {len(texts)} texts; try another model")
-        if missing := len(set(texts)) - sum(a.settled for a in known):
+        if missing := len(set(texts)) - sum(a.is_complete for a in known):
             why = f" ({report.error})" if report.error else ""
             self.messages.append(f"the LLM left {missing} of {len(set(texts))} texts without an answer{why}")
         return known
