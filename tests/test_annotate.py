@@ -487,7 +487,7 @@ def test_a_file_that_is_no_store_is_named(tmp_path):
     path.write_text("not a database, but long enough to be taken for one " * 20)
     with pytest.raises(AnnotationError, match=r"store\.sqlite cannot be used as annotation store"):
         AnnotationStore(path)
-    with pytest.raises(AnnotationError, match="cannot be made"):
+    with pytest.raises(AnnotationError, match="cannot be created"):
         AnnotationStore(path / "inside" / "a.sqlite")
 
 

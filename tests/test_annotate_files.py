@@ -109,9 +109,9 @@ def test_of_steps_inside_a_span_follow_the_same_rule_of_absence(read):
         ([], 'has no "text"'),
         ({"labels": {}}, 'has no "text"'),
         ({"text": 3}, 'has no "text"'),
-        ({"labels": []}, '"labels" is no object'),
-        ({"spans": [[0, 1]]}, '"spans" is no object'),
-        ({"labels": {"postive": True}}, "no step 'postive'"),
+        ({"labels": []}, '"labels" is not an object'),
+        ({"spans": [[0, 1]]}, '"spans" is not an object'),
+        ({"labels": {"postive": True}}, "step 'postive' is not in the plan"),
         ({"labels": {"price": True}}, "step 'price' is a get_span step; put its answer under \"spans\""),
         ({"spans": {"positive": []}}, "step 'positive' is a get_label step"),
         ({"labels": {"mood": "good"}}, "inside the spans of 'food'"),
@@ -121,15 +121,15 @@ def test_of_steps_inside_a_span_follow_the_same_rule_of_absence(read):
         ({"labels": {"topic": "food"}}, "it answers a list of 'food', 'place'"),
         ({"labels": {"topic": ["food", "food"]}}, "cannot answer"),
         ({"labels": {"topic": [["food"]]}}, "cannot answer"),
-        ({"spans": {"food": "sushi"}}, "no list of spans"),
-        ({"spans": {"food": [[0]]}}, "is no span; write"),
-        ({"spans": {"food": [[0, True]]}}, "is no span; write"),
-        ({"spans": {"food": [{"start": 0}]}}, "is no span; write"),
-        ({"spans": {"food": [[3, 3]]}}, r"\[3, 3\] is no span of this text"),
-        ({"spans": {"food": [[-1, 3]]}}, r"\[-1, 3\] is no span of this text"),
+        ({"spans": {"food": "sushi"}}, "not a list of spans"),
+        ({"spans": {"food": [[0]]}}, "is not a span; write"),
+        ({"spans": {"food": [[0, True]]}}, "is not a span; write"),
+        ({"spans": {"food": [{"start": 0}]}}, "is not a span; write"),
+        ({"spans": {"food": [[3, 3]]}}, r"\[3, 3\] is not a span of this text"),
+        ({"spans": {"food": [[-1, 3]]}}, r"\[-1, 3\] is not a span of this text"),
         ({"spans": {"food": [[0, 21]]}}, "20 characters"),
         ({"spans": {"food": [[4, 9], [0, 5]]}}, r"spans \[0, 5\] and \[4, 9\] overlap"),
-        ({"spans": {"food": [{"start": 9, "end": 14, "text": "sushi"}]}}, 'holds "ushi " at'),
+        ({"spans": {"food": [{"start": 9, "end": 14, "text": "sushi"}]}}, 'has "ushi " at'),
         (b'{"text": "a"', "column 13 is not JSON"),
         (b'{"text": "\xff"}', "is not UTF-8"),
         (b"[" * 100_000, "is not JSON that can be read"),
@@ -142,14 +142,16 @@ def test_what_cannot_be_used_is_named(read, row, message):
         read({"text": "fine"}, b"", row)
     assert "mine.jsonl, line 3" in str(error.value)
     assert "\n" not in str(error.value)
+    assert (error.value.path.name, error.value.row) == ("mine.jsonl", 3)
 
 
 def test_rows_of_one_text_are_put_together_unless_they_disagree(read):
     first, second = {"text": TEXT, "labels": {"positive": True}}, {"text": TEXT, "spans": {"food": [SUSHI]}}
     (annotation,) = read(first, second, first)
     assert given(annotation) == ({"positive": True}, {"food": [(8, 13)]})
-    with pytest.raises(AnnotationError, match=r"line 3: step 'positive' .* in .*line 1; keep one"):
+    with pytest.raises(AnnotationError, match=r"line 3: step 'positive' .* in .*line 1; keep one") as error:
         read(first, {"text": "other"}, {"text": TEXT, "labels": {"positive": False}})
+    assert (error.value.row, error.value.step) == (3, "positive")
 
 
 def test_files_that_cannot_be_read(tmp_path):
@@ -233,7 +235,7 @@ def test_only_the_steps_that_file_and_plan_share_may_be_read(tmp_path):
     ]
     file = tmp_path / "labels.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    with pytest.raises(AnnotationError, match="no step 'of another plan'"):
+    with pytest.raises(AnnotationError, match="step 'of another plan' is not in the plan"):
         read_annotations(file, PLAN)
     one, other = read_annotations(file, PLAN, shared_only=True)
     assert one.answers == Answers({"positive": Label(True)})  # of prices, nobody said that there are none

@@ -1,4 +1,4 @@
-"""Which texts are annotated, and which of those the proxy is measured on."""
+"""Samples of a corpus: texts to annotate, split into training, development and test texts."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ class Sample:
     """The texts of a run by their use.
 
     Attributes:
-        documents: Rows of the corpus, unreadable ones included.
-        bad_rows: Unreadable rows.
-        passages: Passages of the corpus.
-        train: Texts to learn from.
-        development: Texts, uniform over the corpus, on which choices are made: start, early stopping, calibration,
+        documents: Number of rows of the corpus, unreadable ones included.
+        bad_rows: Number of unreadable rows.
+        passages: Number of passages of the corpus.
+        train: Training texts.
+        development: Texts, uniform over the corpus, for all choices: initial weights, early stopping, calibration,
             thresholds, backend.
-        test: Texts, uniform over the corpus, on which nothing but the quality is measured.
+        test: Texts, uniform over the corpus, for the measurement of quality only.
         pool: Texts without annotations: self-training uses them, later rounds annotate some of them.
     """
 
@@ -55,7 +55,7 @@ class Sample:
 
     @property
     def held_out(self) -> list[str]:
-        """The texts that training never sees, test texts first."""
+        """The texts that are never trained on, test texts first."""
         return [*self.test, *self.development]
 
     def counts(self) -> dict[str, int]:
@@ -65,7 +65,7 @@ class Sample:
 
 
 class Passages:
-    """The passages of a corpus, counted as they go by."""
+    """The passages of a corpus, counted during iteration."""
 
     def __init__(self, corpus: Corpus, max_chars: int, on_document: Callable[[int], None]) -> None:
         self._corpus = corpus
@@ -87,20 +87,32 @@ class Passages:
 
     @property
     def sizes(self) -> tuple[int, int, int]:
-        """Documents, bad rows and passages, once all have gone by."""
+        """Numbers of documents, bad rows and passages; valid after the iteration."""
         return self.documents, self.bad_rows, self.passages
 
 
 def sample_for_llm(
     passages: Passages, plan: Plan, settings: MineSettings, embed: Callable[[Sequence[str]], np.ndarray]
 ) -> Sample:
-    """Held-out texts uniformly over the corpus; training texts uniform, diverse, and near to what is asked."""
+    """Sample texts for an LLM to annotate.
+
+    Held-out texts are uniform over the corpus; training texts are uniform, diverse, and near to the instructions.
+
+    Args:
+        passages: Passages of the corpus.
+        plan: The plan.
+        settings: Sizes and seed.
+        embed: Unit vectors of texts, shape (texts, dimensions).
+
+    Raises:
+        CorpusError: The corpus has fewer than two different texts.
+    """
     n_held_out = round(settings.annotations * settings.held_out)
     n_train = settings.annotations - n_held_out
     pool = sample_uniform(passages, n_held_out + _POOL_FACTOR * n_train, settings.seed, key=str)
     if len(pool) < 2:
         raise CorpusError("the corpus has fewer than two different texts; there is nothing to sample from")
-    # A corpus smaller than what is asked for is shared out in the same proportion.
+    # A corpus smaller than the sample is split in the same proportion.
     n_held_out = min(n_held_out, max(1, round(len(pool) * settings.held_out)))
     held_out, rest = pool[:n_held_out], pool[n_held_out:]
     if len(rest) <= n_train:
@@ -112,48 +124,61 @@ def sample_for_llm(
 
 
 def sample_certification_rows(corpus: Corpus, n: int, seed: int) -> dict[int, str]:
-    """``n`` rows for certificates, uniform over the rows that can be read: their places in the corpus, and texts.
+    """Sample ``n`` rows for certificates, uniformly over the readable rows of the corpus.
 
-    The draw knows nothing of the sample to learn from, so each may hold texts of the other; and it goes by place, so
-    that a text that stands in many rows counts as many times.
+    The draw is independent of the training sample, so that the two may share texts; and it is by row, so that a text
+    of many rows counts as often.
+
+    Returns:
+        Texts by index of their row.
     """
-    rows = ((place, row.text) for place, row in enumerate(corpus) if not isinstance(row, BadRow))
+    rows = ((index, row.text) for index, row in enumerate(corpus) if not isinstance(row, BadRow))
     return dict(sample_uniform(rows, n, seed, key=lambda row: f"row {row[0]}"))
 
 
-def sample_of_known(passages: Passages, known: Callable[[list[str]], list[bool]], settings: MineSettings) -> Sample:
-    """The different texts that a recording answers, shared out; of the others a pool."""
-    found: dict[str, None] = {}
-    pool = sample_uniform(_others(passages, known, found), settings.unlabelled, settings.seed, key=str)
-    return _split(list(found), pool, passages, settings)
+def sample_recorded(
+    passages: Passages, is_recorded: Callable[[list[str]], list[bool]], settings: MineSettings
+) -> Sample:
+    """Split the distinct passages with recorded annotations; draw a pool from the others.
+
+    Args:
+        passages: Passages of the corpus.
+        is_recorded: For a batch of texts, whether each has recorded annotations.
+        settings: Sizes and seed.
+    """
+    recorded: dict[str, None] = {}
+    pool = sample_uniform(_unrecorded(passages, is_recorded, recorded), settings.unlabelled, settings.seed, key=str)
+    return _split(list(recorded), pool, passages, settings)
 
 
-def _others(passages: Iterable[str], known: Callable[[list[str]], list[bool]], found: dict[str, None]) -> Iterator[str]:
-    """The texts that are not known, while those that are go to ``found``."""
+def _unrecorded(
+    passages: Iterable[str], is_recorded: Callable[[list[str]], list[bool]], recorded: dict[str, None]
+) -> Iterator[str]:
+    """Yield the texts without recorded annotations; add the others to ``recorded``."""
     iterator = iter(passages)
     while batch := list(islice(iterator, _BATCH)):
-        for text, is_known in zip(batch, known(batch), strict=True):
-            if is_known:
-                found[text] = None
+        for text, has_record in zip(batch, is_recorded(batch), strict=True):
+            if has_record:
+                recorded[text] = None
             else:
                 yield text
 
 
-def sample_of_given(texts: Sequence[str], passages: Passages, settings: MineSettings) -> Sample:
-    """Texts that people annotated, shared out; of the other passages of the corpus a pool.
+def sample_annotated(texts: Sequence[str], passages: Passages, settings: MineSettings) -> Sample:
+    """Split texts that people annotated; draw a pool from the other passages of the corpus.
 
-    The whole corpus is read, so that every bad row shows before any work is done.
+    The whole corpus is read, so that every bad row is known before any work begins.
     """
-    given = {text[a:b] for text in texts for a, b in split_passages(text, settings.passage_chars)}
-    others = (passage for passage in passages if passage not in given)
+    annotated = {text[a:b] for text in texts for a, b in split_passages(text, settings.passage_chars)}
+    others = (passage for passage in passages if passage not in annotated)
     return _split(texts, sample_uniform(others, settings.unlabelled, settings.seed, key=str), passages, settings)
 
 
 def _split(texts: Sequence[str], pool: list[str], passages: Passages, settings: MineSettings) -> Sample:
-    """Annotated texts as training and held-out ones, whatever their order."""
+    """Split annotated texts into training and held-out texts, independently of their order."""
     if len(texts) < 2:
         raise AnnotationError(
-            f"there are {len(texts)} annotated texts; at least two are needed, one of them to measure on"
+            f"there are {len(texts)} annotated texts; at least two are needed, one of them to measure quality"
         )
     shuffled = sample_uniform(texts, len(texts), settings.seed, key=str)
     n_held_out = min(len(shuffled) - 1, max(1, round(len(shuffled) * settings.held_out)))
@@ -161,14 +186,14 @@ def _split(texts: Sequence[str], pool: list[str], passages: Passages, settings: 
 
 
 def _halves(held_out: list[str]) -> tuple[list[str], list[str]]:
-    """Development and test texts; a single held-out text is for the test."""
+    """Split held-out texts into development and test texts; a single one is a test text."""
     n_development = len(held_out) // 2
     return held_out[:n_development], held_out[n_development:]
 
 
 def next_round(sample: Sample, confidence: Sequence[float], n: int) -> Sample:
-    """Move the ``n`` texts of the pool that the proxy is least sure of to the training texts."""
+    """Move the ``n`` texts of the pool with the lowest confidence to the training texts."""
     chosen = set(most_uncertain(confidence, n))
-    more = [text for i, text in enumerate(sample.pool) if i in chosen]
-    left = [text for i, text in enumerate(sample.pool) if i not in chosen]
-    return replace(sample, train=[*sample.train, *more], pool=left)
+    added = [text for i, text in enumerate(sample.pool) if i in chosen]
+    remaining = [text for i, text in enumerate(sample.pool) if i not in chosen]
+    return replace(sample, train=[*sample.train, *added], pool=remaining)

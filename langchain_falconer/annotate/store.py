@@ -1,4 +1,4 @@
-"""The annotation store: what was answered about which text, what it cost, and what failed. It holds no text."""
+"""The annotation store: answers, failures and the cost of LLM calls, by text hash. It holds no text."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from langchain_falconer.files import digest, replacing
 from langchain_falconer.llm import Usage
 
 Key = tuple[str, str]
-"""Which target an answer is about: SHA-256 of the text, and ``"start-end"`` of the span (``""`` for the text)."""
+"""Identity of a target: SHA-256 of its text, and ``"start-end"`` of the span (``""`` for the text as a whole)."""
 
 _VERSION = 1
 _BATCH = 5_000
 _BUSY_S = 60
-"""How long a writer waits for another process to finish writing."""
+"""Seconds that a writer waits for another process to finish writing."""
 _TABLES = """
 CREATE TABLE IF NOT EXISTS answers (
     source TEXT, step TEXT, text TEXT, span TEXT,
@@ -44,29 +44,34 @@ CREATE INDEX IF NOT EXISTS ledger_run ON ledger (run);
 
 @dataclass(frozen=True, slots=True)
 class StoredAnswer:
-    """A stored answer: truth value, label, labels, or spans as ``[start, end]``; and how many quotes had no place."""
+    """A stored answer.
+
+    Attributes:
+        value: Truth value, label, labels, or spans as ``[start, end]``.
+        rejected: Number of quotes that do not occur in the text.
+    """
 
     value: Any
     rejected: int = 0
 
 
 def text_key(text: str, at: tuple[int, int] | None = None) -> Key:
-    """The key of a text, or of the span ``at`` these offsets of it."""
-    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
-    return digest, "" if at is None else f"{at[0]}-{at[1]}"
+    """Return the key of a text, or of its span ``at`` these offsets."""
+    text_hash = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    return text_hash, "" if at is None else f"{at[0]}-{at[1]}"
 
 
 class AnnotationStore:
     """A SQLite file of answers, failures and the ledger of LLM calls; safe for threads and processes.
 
     Answers are keyed by step fingerprint, text hash, span offsets and source (the LLM's name, or ``"human"``): the
-    same question to the same source about the same text is never paid twice, whichever plan asks it.
+    same question to the same source about the same text is never paid for twice, whichever plan asks it.
 
     Args:
-        path: the SQLite file; made, with its folder, where missing.
+        path: The SQLite file; created, with its folder, if missing.
 
     Raises:
-        AnnotationError: the file cannot be opened, or is no store of this version.
+        AnnotationError: The file cannot be opened, or is not a store of this version.
     """
 
     def __init__(self, path: Path) -> None:
@@ -75,11 +80,13 @@ class AnnotationStore:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise AnnotationError(f"{self.path.parent} cannot be made ({error.strerror}); name another place") from None
-        with self._explaining():
-            self._db = self._opened()
+            raise AnnotationError(
+                f"{self.path.parent} cannot be created ({error.strerror}); name another folder", path=self.path.parent
+            ) from error
+        with self._translated_errors():
+            self._db = self._connect()
 
-    def _opened(self) -> sqlite3.Connection:
+    def _connect(self) -> sqlite3.Connection:
         db = sqlite3.connect(self.path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
         try:
             db.execute("PRAGMA journal_mode = WAL")
@@ -107,10 +114,10 @@ class AnnotationStore:
 
     @contextmanager
     def exclusive(self, source: str, steps: Iterable[str]) -> Iterator[None]:
-        """Hold the right to ask ``source`` these steps (fingerprints); others, in any process, wait for it.
+        """Lock these steps (fingerprints) of a source; other jobs, in any process, wait.
 
-        Locks are taken in one order, so that jobs with common steps cannot wait for each other in a circle. The
-        operating system releases the locks of a process that is killed.
+        Locks are acquired in one order, so that jobs with common steps cannot deadlock. The operating system releases
+        the locks of a killed process.
         """
         from filelock import FileLock
 
@@ -123,23 +130,24 @@ class AnnotationStore:
             yield
 
     @contextmanager
-    def _explaining(self) -> Iterator[None]:
+    def _translated_errors(self) -> Iterator[None]:
         try:
             yield
         except sqlite3.Error as error:
             raise AnnotationError(
-                f"{self.path} cannot be used as annotation store ({error}); mend the cause, move the file away "
-                "or name another place"
-            ) from None
+                f"{self.path} cannot be used as annotation store ({error}); fix the cause, move the file away "
+                "or name another file",
+                path=self.path,
+            ) from error
 
     @contextmanager
-    def _using(self) -> Iterator[sqlite3.Connection]:
-        with self._lock, self._explaining():
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        with self._lock, self._translated_errors():
             yield self._db
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
-        with self._using() as db:
+        with self._reading() as db:
             db.execute("BEGIN IMMEDIATE")
             try:
                 yield db
@@ -149,43 +157,43 @@ class AnnotationStore:
                     db.execute("ROLLBACK")
                 raise
 
-    def _of_texts(self, query: str, texts: Iterable[str], *parameters: Any) -> Iterator[tuple[Any, ...]]:
-        """Rows of a query whose last parameter is a JSON list of text hashes, for any number of them."""
+    def _select_by_text(self, query: str, texts: Iterable[str], *parameters: Any) -> Iterator[tuple[Any, ...]]:
+        """Yield the rows of a query whose last parameter is a JSON list of text hashes, for any number of them."""
         hashes = list(dict.fromkeys(texts))
         for i in range(0, len(hashes), _BATCH):
-            with self._using() as db:
+            with self._reading() as db:
                 rows = db.execute(query, (*parameters, json.dumps(hashes[i : i + _BATCH]))).fetchall()
             yield from rows
 
     def answers(self, source: str, step: str, texts: Iterable[str]) -> dict[Key, StoredAnswer]:
-        """What ``source`` answered to the step of this fingerprint, about these texts (hashes) and spans of them."""
+        """Return the answers of ``source`` to a step (fingerprint) about these texts (hashes) and their spans."""
         query = (
             "SELECT text, span, value, rejected FROM answers"
             " WHERE source = ? AND step = ? AND text IN (SELECT value FROM json_each(?))"
         )
         return {
             (text, span): StoredAnswer(json.loads(value), rejected)
-            for text, span, value, rejected in self._of_texts(query, texts, source, step)
+            for text, span, value, rejected in self._select_by_text(query, texts, source, step)
         }
 
     def failures(self, source: str, step: str, texts: Iterable[str]) -> dict[Key, str]:
-        """Why ``source`` gave no answer when it was last asked; by the same keys as :meth:`answers`."""
+        """Return the reasons why ``source`` gave no answer at the last attempt, by the keys of :meth:`answers`."""
         query = (
             "SELECT text, span, reason FROM failures"
             " WHERE source = ? AND step = ? AND text IN (SELECT value FROM json_each(?))"
         )
-        return {(text, span): reason for text, span, reason in self._of_texts(query, texts, source, step)}
+        return {(text, span): reason for text, span, reason in self._select_by_text(query, texts, source, step)}
 
     def answered(self, source: str, steps: Iterable[str], texts: Iterable[str]) -> set[str]:
-        """Those of these texts (hashes) about which ``source`` answered at least one of these steps."""
+        """Return those of the texts (hashes) about which ``source`` answered at least one of these steps."""
         query = "SELECT text FROM answers WHERE source = ? AND step = ? AND text IN (SELECT value FROM json_each(?))"
         hashes = list(texts)
-        return {text for step in steps for (text,) in self._of_texts(query, hashes, source, step)}
+        return {text for step in steps for (text,) in self._select_by_text(query, hashes, source, step)}
 
     def put(
         self, source: str, step: str, answers: Mapping[Key, StoredAnswer], failures: Mapping[Key, str] | None = None
     ) -> None:
-        """Write answers and failures to one step, at once and together. An answer settles an earlier failure."""
+        """Write answers and failures of a step in one transaction. An answer replaces an earlier failure."""
         now = time.time()
         with self._writing() as db:
             _insert(db, source, step, answers)
@@ -195,21 +203,31 @@ class AnnotationStore:
             )
 
     def replace(self, source: str, answers: Mapping[str, Mapping[Key, StoredAnswer]], texts: Iterable[str]) -> None:
-        """Write answers by step, in the place of all that ``source`` answered to these steps about these texts."""
+        """Write answers by step; they replace all answers of ``source`` to these steps about these texts."""
         hashes = json.dumps(list(texts))
         with self._writing() as db:
-            for step, given in answers.items():
+            for step, step_answers in answers.items():
                 db.execute(
                     "DELETE FROM answers WHERE source = ? AND step = ? AND text IN (SELECT value FROM json_each(?))",
                     (source, step, hashes),
                 )
-                _insert(db, source, step, given)
+                _insert(db, source, step, step_answers)
 
     def reserve(self, run: str, purpose: str, source: str, estimated: Usage, check: Callable[[Usage], None]) -> int:
-        """Enter a call that is about to be made, at its estimated cost; returns the entry's number.
+        """Enter a call at its estimated cost, before it is made.
 
-        ``check`` sees what the run has spent and may raise. Checking and entering are one transaction, for threads
-        and processes alike. A call that never settles (the process was killed) stays in the ledger at its estimate.
+        Check and entry are one transaction, for threads and processes alike. A call that is never settled (because
+        the process was killed) stays in the ledger at its estimate.
+
+        Args:
+            run: Identity of the run.
+            purpose: Purpose of the call, such as ``annotate``.
+            source: Name of the LLM.
+            estimated: Estimated cost.
+            check: Receives the usage of the run so far; raises to refuse the call.
+
+        Returns:
+            Number of the entry.
         """
         with self._writing() as db:
             check(self.spent(run))
@@ -231,7 +249,7 @@ class AnnotationStore:
             return cursor.lastrowid
 
     def settle(self, entry: int, used: Usage, seconds: float) -> None:
-        """Put the real cost of a call in the place of its estimate."""
+        """Replace the estimate of a call by its real cost."""
         with self._writing() as db:
             db.execute(
                 "UPDATE ledger SET calls = ?, input_tokens = ?, output_tokens = ?, usd = ?, seconds = ? WHERE id = ?",
@@ -239,22 +257,22 @@ class AnnotationStore:
             )
 
     def spent(self, run: str, purpose: str | None = None) -> Usage:
-        """What a run has spent so far, all its invocations together; ``usd`` is ``None`` if a call had no price."""
+        """Return the usage of a run in all its invocations; ``usd`` is ``None`` if a call had no price."""
         query = (
             "SELECT COALESCE(SUM(calls), 0), COALESCE(SUM(input_tokens), 0), COALESCE(SUM(output_tokens), 0),"
             " CASE WHEN COUNT(*) = COUNT(usd) THEN SUM(usd) END"
             " FROM ledger WHERE run = ? AND (? IS NULL OR purpose = ?)"
         )
-        with self._using() as db:
+        with self._reading() as db:
             return Usage(*db.execute(query, (run, purpose, purpose)).fetchone())
 
-    def pace(self, source: str) -> tuple[Usage, float, int]:
-        """What annotating with an LLM took in all, its seconds (of calls one by one), and the answers it gave."""
+    def annotation_totals(self, source: str) -> tuple[Usage, float, int]:
+        """Return total usage of an LLM for annotation, total seconds of its calls, and the number of its answers."""
         query = (
             "SELECT COALESCE(SUM(calls), 0), COALESCE(SUM(input_tokens), 0), COALESCE(SUM(output_tokens), 0),"
             " COALESCE(SUM(seconds), 0) FROM ledger WHERE source = ? AND purpose = 'annotate' AND seconds IS NOT NULL"
         )
-        with self._using() as db:
+        with self._reading() as db:
             *spent, seconds = db.execute(query, (source,)).fetchone()
             answers = db.execute("SELECT COUNT(*) FROM answers WHERE source = ?", (source,)).fetchone()[0]
         return Usage(*spent), seconds, answers
@@ -262,13 +280,16 @@ class AnnotationStore:
     def export_answers(self, path: Path, source: str | None = None) -> int:
         """Write the answers (of one source, or all) as JSON lines, gzipped if the name ends in ``.gz``.
 
-        The file holds hashes, offsets and labels, no text. Returns the number of rows.
+        The file holds hashes, offsets and labels, but no text.
+
+        Returns:
+            Number of rows.
         """
         query = (
             "SELECT source, step, text, span, value, rejected FROM answers WHERE ? IS NULL OR source = ?"
             " ORDER BY source, step, text, span"
         )
-        with self._using() as db:
+        with self._reading() as db:
             rows = db.execute(query, (source, source)).fetchall()
         with replacing_text(path) as file:
             for name, step, text, span, value, rejected in rows:
@@ -277,20 +298,21 @@ class AnnotationStore:
         return len(rows)
 
     def import_answers(self, path: Path) -> int:
-        """Take over answers that :meth:`export_answers` wrote; what the store knows already stays as it is.
+        """Import answers that :meth:`export_answers` wrote; answers that the store has already stay as they are.
 
-        Returns the number of new answers.
+        Returns:
+            Number of new answers.
 
         Raises:
-            AnnotationError: the file cannot be read or a line is no exported answer; nothing is imported then.
+            AnnotationError: The file cannot be read, or a line is not an exported answer; then nothing is imported.
         """
-        rows = [_exported(line, where) for where, line in json_lines(path)]
+        rows = [_exported_row(data, path, row) for row, data in json_lines(path)]
         with self._writing() as db:
-            before = db.total_changes
+            changes = db.total_changes
             db.executemany(
                 "INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?)", [(*row, time.time()) for row in rows]
             )
-            return db.total_changes - before
+            return db.total_changes - changes
 
 
 def _insert(db: sqlite3.Connection, source: str, step: str, answers: Mapping[Key, StoredAnswer]) -> None:
@@ -305,57 +327,61 @@ def _insert(db: sqlite3.Connection, source: str, step: str, answers: Mapping[Key
     )
 
 
-def _exported(row: Any, where: str) -> tuple[str, str, str, str, str, int]:
+def _exported_row(data: Any, path: Path, row: int) -> tuple[str, str, str, str, str, int]:
     fields = {"source": str, "step": str, "text": str, "span": str, "rejected": int}
-    if not isinstance(row, dict) or "value" not in row or any(type(row.get(k)) is not t for k, t in fields.items()):
-        raise AnnotationError(f"{where} is no exported answer; import a file that export_answers wrote")
-    return row["source"], row["step"], row["text"], row["span"], _dump(row["value"]), row["rejected"]
+    if not isinstance(data, dict) or "value" not in data or any(type(data.get(k)) is not t for k, t in fields.items()):
+        raise AnnotationError(
+            f"{path}, line {row} is not an exported answer; import a file that export_answers wrote", path=path, row=row
+        )
+    return data["source"], data["step"], data["text"], data["span"], _dump(data["value"]), data["rejected"]
 
 
 def _dump(data: Any) -> str:
     return json.dumps(data, ensure_ascii=False, separators=(",", ":"))
 
 
-def json_lines(path: Path) -> Iterator[tuple[str, Any]]:
-    """The values in a (gzipped) file of JSON lines, each with its place (``file, line 3``); blank lines are skipped.
+def json_lines(path: Path) -> Iterator[tuple[int, Any]]:
+    """Yield line number and value of each line in a (gzipped) file of JSON lines; blank lines are skipped.
 
     Raises:
-        AnnotationError: the file cannot be read, is not UTF-8 or a line is not JSON.
+        AnnotationError: The file cannot be read, is not UTF-8, or a line is not JSON.
     """
     try:
-        with Path(path).open("rb") as raw, _unzipped(raw, path) as file:
-            for number, line in enumerate(file, 1):
-                where = f"{path}, line {number}"
+        with Path(path).open("rb") as raw, _decompressed(raw, path) as file:
+            for row, line in enumerate(file, 1):
                 if line.strip():
-                    yield where, _parsed(line, where, first=number == 1)
+                    yield row, _parse_line(line, path, row)
     except (OSError, EOFError, zlib.error) as error:  # gzip.BadGzipFile is an OSError
         reason = getattr(error, "strerror", None) or str(error)
-        raise AnnotationError(f"{path} cannot be read ({reason}); name a file of JSON lines") from None
+        raise AnnotationError(f"{path} cannot be read ({reason}); name a file of JSON lines", path=path) from error
 
 
-def _unzipped(raw: IO[bytes], path: Path) -> IO[bytes] | gzip.GzipFile:
+def _decompressed(raw: IO[bytes], path: Path) -> IO[bytes] | gzip.GzipFile:
     return gzip.GzipFile(fileobj=raw) if Path(path).suffix == ".gz" else raw
 
 
-def _parsed(line: bytes, where: str, *, first: bool) -> Any:
+def _parse_line(line: bytes, path: Path, row: int) -> Any:
     try:
-        return json.loads(line.decode("utf-8-sig" if first else "utf-8"))
-    except UnicodeDecodeError as error:
-        raise AnnotationError(f"{where} is not UTF-8 (byte {error.start + 1}); save the file as UTF-8") from None
-    except json.JSONDecodeError as error:
-        raise AnnotationError(
-            f"{where}, column {error.colno} is not JSON ({error.msg}); write one object a line"
-        ) from None
-    except (ValueError, RecursionError):
-        raise AnnotationError(f"{where} is not JSON that can be read; write one object a line") from None
+        return json.loads(line.decode("utf-8-sig" if row == 1 else "utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise AnnotationError(f"{path}, line {row}{_fault(error)}", path=path, row=row) from error
+
+
+def _fault(error: Exception) -> str:
+    """Describe why a line could not be parsed, as the rest of a sentence."""
+    if isinstance(error, UnicodeDecodeError):
+        return f" is not UTF-8 (byte {error.start + 1}); save the file as UTF-8"
+    if isinstance(error, json.JSONDecodeError):
+        return f", column {error.colno} is not JSON ({error.msg}); write one object per line"
+    return " is not JSON that can be read; write one object per line"
 
 
 @contextmanager
 def replacing_text(path: Path) -> Iterator[IO[str]]:
-    """A text file to write (gzipped if the name ends in ``.gz``), which takes its place only when complete.
+    """Open a text file (gzipped if the name ends in ``.gz``), which replaces ``path`` only once it is complete.
 
     Raises:
-        AnnotationError: it cannot be written.
+        AnnotationError: The file cannot be written.
     """
     path = Path(path)
     try:
@@ -363,15 +389,15 @@ def replacing_text(path: Path) -> Iterator[IO[str]]:
         with (
             replacing(path) as partial,
             partial.open("wb") as raw,
-            _zipped(raw, path) as packed,
+            _compressed(raw, path) as packed,
             # a lone surrogate is written as \\udXXX, which is its escape in JSON too
             io.TextIOWrapper(packed, "utf-8", errors="backslashreplace", newline="\n") as file,
         ):
             yield file
     except OSError as error:
-        raise AnnotationError(f"{path} cannot be written ({error.strerror}); name another place") from None
+        raise AnnotationError(f"{path} cannot be written ({error.strerror}); name another file", path=path) from error
 
 
-def _zipped(raw: IO[bytes], path: Path) -> Any:
-    # no name and no time in the header: equal answers make equal files
+def _compressed(raw: IO[bytes], path: Path) -> Any:
+    # no name and no time in the header: equal answers give equal files
     return gzip.GzipFile("", "wb", fileobj=raw, mtime=0) if path.suffix == ".gz" else raw

@@ -131,7 +131,7 @@ class Router:
         if llm is None:
             return model
         with self.context.store() as store:
-            spent, seconds, answers = store.pace(llm.name)
+            spent, seconds, answers = store.annotation_totals(llm.name)
         if not answers:
             return model
         tokens = (spent.input_tokens / answers, spent.output_tokens / answers)

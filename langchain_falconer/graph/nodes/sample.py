@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from langchain_falconer.annotate import has_answers, read_annotations, store_annotations
-from langchain_falconer.annotate.splits import Passages, Sample, sample_for_llm, sample_of_given, sample_of_known
+from langchain_falconer.annotate.splits import Passages, Sample, sample_annotated, sample_for_llm, sample_recorded
 from langchain_falconer.errors import SettingsError
 from langchain_falconer.execute import check_targets, required_annotations, target_hints
 from langchain_falconer.graph.context import NodeContext, Update
@@ -40,11 +40,11 @@ def _draw(state: FalconerState, context: NodeContext, plan: Plan) -> Sample:
         annotations = read_annotations(Path(file), plan)
         with context.store() as store:
             store_annotations(store, plan, annotations)
-        return sample_of_given([a.text for a in annotations], passages, settings)
+        return sample_annotated([a.text for a in annotations], passages, settings)
     if context.llm is None:
         source = context.source(state)
         with context.store() as store:
-            return sample_of_known(passages, lambda texts: has_answers(store, plan, texts, source), settings)
+            return sample_recorded(passages, lambda texts: has_answers(store, plan, texts, source), settings)
     return sample_for_llm(passages, plan, settings, Embedder(settings.base))
 
 
