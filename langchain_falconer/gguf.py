@@ -1,4 +1,4 @@
-"""A GGUF model in this process, through llama-cpp-python, as a LangChain chat model."""
+"""A LangChain chat model for a GGUF file, run in this process by llama-cpp-python."""
 
 from __future__ import annotations
 
@@ -17,10 +17,16 @@ from langchain_falconer.errors import LLMError
 
 
 class GGUFChatModel(BaseChatModel):
-    """A GGUF file answered by llama.cpp; one answer at a time, structured output held to by a grammar.
+    """A chat model that llama.cpp runs, one request at a time; a grammar enforces structured output.
+
+    Attributes:
+        path: Path of the GGUF file.
+        temperature: Sampling temperature.
+        max_tokens: Maximum number of tokens per reply.
+        context_tokens: Size of the context window, in tokens.
 
     Raises:
-        LLMError: The file is missing or no model, or the extra ``local`` is not installed.
+        LLMError: The file is missing or not a model, or the extra ``local`` is not installed.
     """
 
     path: str
@@ -32,7 +38,7 @@ class GGUFChatModel(BaseChatModel):
     _lock: threading.Lock = PrivateAttr(default_factory=threading.Lock)
 
     def model_post_init(self, context: Any) -> None:
-        """Load the file, so that a bad one shows before anything is paid for."""
+        """Load the file at once, so that a bad one fails before any work begins."""
         self._llama = _load(Path(self.path).expanduser(), self.context_tokens)
 
     @property
@@ -50,14 +56,14 @@ class GGUFChatModel(BaseChatModel):
         **kwargs: Any,
     ) -> ChatResult:
         with self._lock:
-            answer = self._llama.create_chat_completion(
+            completion = self._llama.create_chat_completion(
                 convert_to_openai_messages(messages),
                 stop=stop or [],
                 temperature=self.temperature,
                 max_tokens=self.max_tokens,
                 response_format=kwargs.get("response_format"),
             )
-        choice, used = answer["choices"][0], answer["usage"]
+        choice, used = completion["choices"][0], completion["usage"]
         message = AIMessage(
             choice["message"]["content"] or "",
             response_metadata={"finish_reason": choice["finish_reason"]},
@@ -72,25 +78,27 @@ class GGUFChatModel(BaseChatModel):
     def with_structured_output(  # type: ignore[override]
         self, schema: dict[str, Any], *, method: str = "json_schema", include_raw: bool = False, **kwargs: Any
     ) -> Runnable[Any, Any]:
-        """Answers held to a JSON schema by llama.cpp's grammar, the only ``method`` there is."""
+        """Return a runnable whose replies fit a JSON schema by llama.cpp's grammar, the only supported ``method``."""
         if method != "json_schema" or not include_raw:
-            raise ValueError("a GGUF model has method='json_schema' and include_raw=True only")
+            raise ValueError("a GGUF model supports only method='json_schema' with include_raw=True")
         bound = self.bind(response_format={"type": "json_object", "schema": schema})
         return bound | RunnableLambda(lambda raw: {"raw": raw})
 
 
 def _load(path: Path, context_tokens: int) -> Any:
     if not path.is_file():
-        raise LLMError(f"there is no GGUF file at {path}; check the path after gguf:")
+        raise LLMError(f"{path} is not a GGUF file; check the path after gguf:", model=f"gguf:{path}")
     try:
         from llama_cpp import Llama
-    except ImportError:
-        raise LLMError("gguf: models need llama-cpp-python; pip install 'langchain-falconer[local]'") from None
+    except ImportError as error:
+        raise LLMError(
+            "gguf: models need llama-cpp-python; pip install 'langchain-falconer[local]'", model=f"gguf:{path}"
+        ) from error
 
-    class CarefulLlama(Llama):  # type: ignore[misc]
-        """Loads without repacked weight buffers: llama.cpp's AMX path crashes the process on some machines.
+    class UnpackedLlama(Llama):  # type: ignore[misc]
+        """A ``Llama`` without repacked weight buffers: llama.cpp's AMX path crashes the process on some machines.
 
-        ``Llama`` takes no argument for it, but keeps the parameters in an attribute before it loads.
+        ``Llama`` has no argument for it, but sets the parameters as an attribute before it loads.
         """
 
         @property
@@ -103,6 +111,8 @@ def _load(path: Path, context_tokens: int) -> Any:
             self._params = params
 
     try:
-        return CarefulLlama(str(path), n_ctx=context_tokens, verbose=False)
+        return UnpackedLlama(str(path), n_ctx=context_tokens, verbose=False)
     except (ValueError, OSError) as error:
-        raise LLMError(f"{path} could not be loaded as a GGUF model ({error}); check the file") from None
+        raise LLMError(
+            f"{path} could not be loaded as a GGUF model ({error}); check the file", model=f"gguf:{path}"
+        ) from error

@@ -1,4 +1,4 @@
-"""One LLM behind planner and annotator: structured answers, retries, rate, and an account of every attempt."""
+"""The LLM client of planner and annotator: structured output, retries, rate limit, and usage of every attempt."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 OutputMode = Literal["json_schema", "function_calling", "text"]
 _OUTPUT_MODES: tuple[OutputMode, ...] = ("json_schema", "function_calling", "text")
-_LONGEST_WAIT_S = 120.0
+_MAX_WAIT_S = 120.0
 
 _PRICE_PROVIDERS = {"google_genai": "google", "google_vertexai": "google", "mistralai": "mistral", "bedrock": "aws"}
 """Providers of the price table by LangChain's name, where the two differ."""
@@ -36,7 +36,14 @@ _PRICE_PROVIDERS = {"google_genai": "google", "google_vertexai": "google", "mist
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What asking took; ``usd`` is ``None`` where no price is known."""
+    """Usage of LLM calls.
+
+    Attributes:
+        calls: Number of calls.
+        input_tokens: Number of input tokens.
+        output_tokens: Number of output tokens.
+        usd: Price in USD; ``None`` if unknown.
+    """
 
     calls: int = 0
     input_tokens: int = 0
@@ -49,7 +56,7 @@ class Usage:
         return self.input_tokens + self.output_tokens
 
     def __add__(self, other: Usage) -> Usage:
-        """The sum; its price is unknown as soon as one side's is, an empty side aside."""
+        """Return the sum; its price is unknown if that of a side is, unless the side is empty."""
         priced = [u.usd for u in (self, other) if u != Usage()]
         usd = None if not priced or None in priced else sum(p for p in priced if p is not None)
         return Usage(
@@ -62,9 +69,13 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """One answer: ``data`` fits the schema, or ``error`` says why there is none (for a repair round).
+    """A reply of an LLM.
 
-    ``text`` is what the LLM wrote; ``usage`` covers every attempt that this answer took.
+    Attributes:
+        data: JSON object that fits the schema; ``None`` if the reply has none.
+        text: Text of the reply.
+        usage: Usage of all attempts for this reply.
+        error: Reason why ``data`` is ``None``, for a repair round.
     """
 
     data: dict[str, Any] | None
@@ -74,13 +85,13 @@ class Reply:
 
 
 class Meter(Protocol):
-    """Keeps account of attempts and may refuse them; called from several threads."""
+    """An account of attempts, which may refuse them; called from several threads."""
 
     def reserve(self, estimated: Usage) -> None:
-        """Called before every attempt, retries included; raises :class:`BudgetError` to refuse it."""
+        """Enter an attempt, retries included, before it is made; raise :class:`BudgetError` to refuse it."""
 
     def settle(self, estimated: Usage, used: Usage) -> None:
-        """Called after every attempt that ``before`` let pass, failed ones included."""
+        """Replace the estimate of an attempt by its real usage, failed attempts included."""
 
 
 class LLM:
@@ -89,22 +100,22 @@ class LLM:
     Args:
         model: ``"provider:model"`` for LangChain's ``init_chat_model`` (``OPENAI_BASE_URL`` and the like count),
             ``"gguf:/path/to/model.gguf"`` for llama.cpp in this process, or any LangChain chat model.
-        settings: Timeouts, retries, rate and price.
+        settings: Timeout, retries, rate limit and price.
 
     Raises:
-        LLMError: The model cannot be set up; the sentence names what to install or set.
+        LLMError: The model cannot be set up; the message names what to install or set.
     """
 
     def __init__(self, model: str | BaseChatModel, settings: LLMSettings | None = None) -> None:
         self.settings = settings or LLMSettings()
         self._model = _load(model, self.settings) if isinstance(model, str) else model
         self.name = _name(self._model)
-        self._way: OutputMode | None = None
+        self._output_mode: OutputMode | None = None
         self._slots = threading.BoundedSemaphore(self.settings.max_concurrency)
-        self._wait_for_turn = _turns(self.settings.requests_per_second)
+        self._wait_for_rate_limit = _rate_limit(self.settings.requests_per_second)
 
     def price(self) -> tuple[float, float] | None:
-        """USD per million input and output tokens; ``None`` if unknown."""
+        """Return USD per million input and output tokens; ``None`` if unknown."""
         if self.settings.usd_per_million_tokens is not None:
             return self.settings.usd_per_million_tokens
         if self.name.startswith("gguf:"):
@@ -112,73 +123,73 @@ class LLM:
         return _list_price(self.name)
 
     def complete(self, messages: list[tuple[str, str]], schema: dict[str, Any], meter: Meter | None = None) -> Reply:
-        """Ask for one JSON object.
+        """Request one JSON object.
 
-        Structured output is tried as JSON schema, then as a tool call, then as JSON in plain text; the first that
-        this model supports is remembered. Whatever comes is validated against the schema here.
+        Structured output is requested as JSON schema, then as a tool call, then as JSON in plain text; the first mode
+        that the model supports is used from then on. Every reply is validated against the schema.
 
         Args:
             messages: ``(role, text)`` pairs; roles are ``system``, ``user`` and ``assistant``.
             schema: JSON schema of an object, with a ``title``. Closed objects with every field required suit
                 strict modes and small models.
-            meter: Asked before, and told after, every attempt.
+            meter: Account of every attempt.
 
         Raises:
-            LLMError: The provider refuses, or did not answer within all retries.
+            LLMError: The provider refused, or did not answer within all retries.
             BudgetError: The meter refused an attempt.
         """
         spent: list[Usage] = []
-        prompt = [(role, _encodable(text)) for role, text in messages]
-        known = self._way
-        for way in (known,) if known else _OUTPUT_MODES:
+        prompt = [(role, _without_surrogates(text)) for role, text in messages]
+        negotiated = self._output_mode
+        for mode in (negotiated,) if negotiated else _OUTPUT_MODES:
             try:
-                reply = self._retrying(partial(self._attempt, way, prompt, schema, meter, spent))
+                reply = self._with_retries(partial(self._attempt, mode, prompt, schema, meter, spent))
             except FalconerError:
                 raise
             except Exception as error:
-                if known is None and way != _OUTPUT_MODES[-1] and _is_unsupported(error):
+                if negotiated is None and mode != _OUTPUT_MODES[-1] and _is_unsupported(error):
                     continue
-                failure = self._failure(error)
-                # A message that had to be scrubbed would show its secret in the traceback of a cause.
-                raise failure from (error if _message(error) == _scrubbed(_message(error), self._model) else None)
-            self._way = self._way or way
+                raise self._failure(error) from _safe_cause(error, self._model)
+            self._output_mode = self._output_mode or mode
             return replace(reply, usage=sum(spent, Usage()))
-        raise AssertionError("the last way either answers or raises")
+        raise AssertionError("the last output mode either returns or raises")
 
-    def _retrying(self, attempt: Callable[[], Reply]) -> Reply:
+    def _with_retries(self, attempt: Callable[[], Reply]) -> Reply:
         from tenacity import Retrying, retry_if_exception, stop_after_attempt
 
         return Retrying(
             stop=stop_after_attempt(self.settings.max_retries + 1),
             retry=retry_if_exception(_is_transient),
-            wait=_pause,
+            wait=_retry_wait,
             reraise=True,
         )(attempt)
 
     def _attempt(
         self,
-        way: OutputMode,
+        mode: OutputMode,
         messages: list[tuple[str, str]],
         schema: dict[str, Any],
         meter: Meter | None,
         spent: list[Usage],
     ) -> Reply:
-        ask = _asker(self._model, way, schema)
-        prompt = _with_schema(messages, schema) if way == "text" else messages
-        size = sum(_tokens(text) for _, text in prompt) + (0 if way == "text" else _tokens(json.dumps(schema)))
+        call = _caller(self._model, mode, schema)
+        prompt = _with_schema(messages, schema) if mode == "text" else messages
+        size = sum(estimate_tokens(text) for _, text in prompt) + (
+            0 if mode == "text" else estimate_tokens(json.dumps(schema))
+        )
         estimated = self._usage(size, self.settings.max_output_tokens)
         with self._slots, self._metered(meter, estimated, spent):
-            self._wait_for_turn()
-            reply = self._read(ask, prompt, schema, estimated)
+            self._wait_for_rate_limit()
+            reply = self._call(call, prompt, schema, estimated)
             spent.append(reply.usage)
             return reply
 
     @contextmanager
     def _metered(self, meter: Meter | None, estimated: Usage, spent: list[Usage]) -> Iterator[None]:
-        """One attempt's entry in the account; a request that timed out may well be billed, so it counts in full."""
+        """Enter one attempt in the account; a request that timed out may be billed, so that it counts in full."""
         if meter:
             meter.reserve(estimated)
-        had = len(spent)
+        n_before = len(spent)
         try:
             yield
         except BaseException as error:
@@ -186,31 +197,31 @@ class LLM:
             raise
         finally:
             if meter:
-                meter.settle(estimated, spent[had])
+                meter.settle(estimated, spent[n_before])
 
-    def _read(
-        self, ask: Callable[[Any], AIMessage], prompt: list[tuple[str, str]], schema: dict[str, Any], estimated: Usage
+    def _call(
+        self, call: Callable[[Any], AIMessage], prompt: list[tuple[str, str]], schema: dict[str, Any], estimated: Usage
     ) -> Reply:
         try:
             with llm_call(self.name) as report:
-                message = ask(prompt)
+                message = call(prompt)
                 report(message)
         except Exception as error:
-            if (cut := _unfinished(error)) is None:
+            if (unfinished := _unfinished_reply(error)) is None:
                 raise
-            written, tokens, why = cut
-            return Reply(None, written, self._usage(*tokens) if tokens else estimated, why)
-        text = _said(message)
-        usage = self._charged(message, text, estimated)
-        if unfinished := _why_unfinished(message):
-            return Reply(None, text, usage, unfinished)
-        data, reason = _checked(text, schema)
-        return Reply(data, text, usage, reason)
+            text, tokens, reason = unfinished
+            return Reply(None, text, self._usage(*tokens) if tokens else estimated, reason)
+        text = message_text(message)
+        usage = self._reply_usage(message, text, estimated)
+        if cut_off := _unfinished_reason(message):
+            return Reply(None, text, usage, cut_off)
+        data, fault = _parse_reply(text, schema)
+        return Reply(data, text, usage, fault)
 
-    def _charged(self, message: AIMessage, text: str, estimated: Usage) -> Usage:
+    def _reply_usage(self, message: AIMessage, text: str, estimated: Usage) -> Usage:
         reported = message.usage_metadata
         if reported is None:
-            return self._usage(estimated.input_tokens, _tokens(text))
+            return self._usage(estimated.input_tokens, estimate_tokens(text))
         if reported.get("total_cost") == 0:  # LangChain's mark of an answer from its cache
             return Usage(usd=0.0)
         return self._usage(reported["input_tokens"], reported["output_tokens"])
@@ -221,12 +232,12 @@ class LLM:
         return Usage(1, input_tokens, output_tokens, usd)
 
     def _failure(self, error: Exception) -> LLMError:
-        """What the provider raised, as one sentence with the fix and the data that a caller acts on."""
+        """Translate a provider's error into one sentence with its fix, and the data that a caller needs."""
         status, attempts = _status(error), self.settings.max_retries + 1 if _is_transient(error) else 1
-        reason = _scrubbed(_message(error), self._model)
+        reason = _redacted(_error_message(error), self._model)
         provider = self.name.partition(":")[0]
-        if status in (401, 403) or _is_named(error, "AuthenticationError", "PermissionDeniedError"):
-            message = f"refused the credentials ({status or 'no access'}); check {_key_of(provider)}"
+        if status in (401, 403) or _has_class_name(error, "AuthenticationError", "PermissionDeniedError"):
+            message = f"refused the credentials ({status or 'no access'}); check {_api_key_hint(provider)}"
         elif _is_out_of_credit(error):
             message = "reports that the account has no credit left; top it up or name another model"
         elif _is_transient(error):
@@ -243,7 +254,7 @@ class LLM:
 
 @cache
 def _list_price(name: str) -> tuple[float, float] | None:
-    """USD per million input and output tokens by the table of ``genai-prices``; None for a model that it lacks."""
+    """Return USD per million input and output tokens by the table of ``genai-prices``; None for a missing model."""
     from genai_prices import Usage as TokenUsage
     from genai_prices import calc_price
 
@@ -270,23 +281,24 @@ def _load(spec: str, settings: LLMSettings) -> BaseChatModel:
     provider, colon, rest = spec.partition(":")
     if "://" in spec or not provider or (colon and not rest):
         raise LLMError(
-            "an LLM is named provider:model, such as openai:gpt-4.1-mini; a server's URL goes into OPENAI_BASE_URL"
+            "an LLM is named provider:model, such as openai:gpt-4.1-mini; a server's URL goes into OPENAI_BASE_URL",
+            model=_redacted(spec, None),
         )
     try:
         return _init_chat_model(spec, provider, settings)
     except ImportError as error:
         package = re.search(r"pip install (\S+?)`", str(error))
         missing = package[1] if package else f"the package for '{provider}'"
-        raise LLMError(f"'{spec}' needs {missing}; pip install {missing}") from None
+        raise LLMError(f"'{spec}' needs {missing}; pip install {missing}", model=spec) from error
     except Exception as error:
-        said = _scrubbed(_message(error), None)
-        if "infer model provider" in said:
-            raise LLMError(
-                f"'{spec}' names no known provider; write provider:model, such as openai:gpt-4.1-mini"
-            ) from None
-        if re.search(r"key|credential|token", said, re.IGNORECASE):
-            raise LLMError(f"'{spec}' has no credentials; set {_key_of(provider)}") from None
-        raise LLMError(f"'{spec}' could not be set up ({said}); check its name and its provider's settings") from None
+        reason = _redacted(_error_message(error), None)
+        if "infer model provider" in reason:
+            message = "is not of a known provider; write provider:model, such as openai:gpt-4.1-mini"
+        elif re.search(r"key|credential|token", reason, re.IGNORECASE):
+            message = f"has no credentials; set {_api_key_hint(provider)}"
+        else:
+            message = f"could not be set up ({reason}); check its name and its provider's settings"
+        raise LLMError(f"'{spec}' {message}", model=spec) from _safe_cause(error, None)
 
 
 def _init_chat_model(spec: str, provider: str, settings: LLMSettings) -> BaseChatModel:
@@ -308,65 +320,66 @@ def _init_chat_model(spec: str, provider: str, settings: LLMSettings) -> BaseCha
 
 
 def _name(model: BaseChatModel) -> str:
-    known = model._get_ls_params()
-    provider = known.get("ls_provider") or type(model).__name__
-    named = known.get("ls_model_name") or getattr(model, "model_name", None) or getattr(model, "model", None)
-    return f"{provider}:{named}" if named else str(provider)
+    params = model._get_ls_params()
+    provider = params.get("ls_provider") or type(model).__name__
+    model_name = params.get("ls_model_name") or getattr(model, "model_name", None) or getattr(model, "model", None)
+    return f"{provider}:{model_name}" if model_name else str(provider)
 
 
-def _key_of(provider: str) -> str:
+def _api_key_hint(provider: str) -> str:
     return f"the API key in the environment variable {provider.upper().replace('-', '_')}_API_KEY"
 
 
-def _turns(requests_per_second: float | None) -> Callable[[], object]:
+def _rate_limit(requests_per_second: float | None) -> Callable[[], object]:
     if requests_per_second is None:
         return lambda: None
     from langchain_core.rate_limiters import InMemoryRateLimiter
 
-    pause = min(0.1, 0.5 / requests_per_second)
-    return InMemoryRateLimiter(requests_per_second=requests_per_second, check_every_n_seconds=pause).acquire
+    interval = min(0.1, 0.5 / requests_per_second)
+    return InMemoryRateLimiter(requests_per_second=requests_per_second, check_every_n_seconds=interval).acquire
 
 
-def _asker(model: BaseChatModel, way: OutputMode, schema: dict[str, Any]) -> Callable[[Any], AIMessage]:
-    """Messages in, the LLM's message out; raises what the model raises if it cannot be asked this way."""
-    if way == "text":
+def _caller(model: BaseChatModel, mode: OutputMode, schema: dict[str, Any]) -> Callable[[Any], AIMessage]:
+    """Return a function from messages to the LLM's message; it raises the model's error in an unsupported mode."""
+    if mode == "text":
         return model.invoke
-    options: dict[str, Any] = {"method": way, "include_raw": True}
-    if way == "json_schema" and "strict" in inspect.signature(model.with_structured_output).parameters:
+    options: dict[str, Any] = {"method": mode, "include_raw": True}
+    if mode == "json_schema" and "strict" in inspect.signature(model.with_structured_output).parameters:
         options["strict"] = True
     structured = model.with_structured_output(schema, **options)
-    # The raw message is read here, not LangChain's `parsed`: its parser completes JSON that was cut off.
+    # Only the raw message is used, not LangChain's `parsed`: its parser completes JSON that was cut off.
     return lambda prompt: structured.invoke(prompt)["raw"]  # type: ignore[index]
 
 
 def _with_schema(messages: list[tuple[str, str]], schema: dict[str, Any]) -> list[tuple[str, str]]:
     shape = json.dumps(schema, ensure_ascii=False)
-    order = f"Answer with one JSON object and nothing else. It fits this JSON schema: {shape}"
+    request = f"Answer with one JSON object and nothing else. It fits this JSON schema: {shape}"
     if messages and messages[0][0] == "system":
-        return [("system", f"{messages[0][1]}\n\n{order}"), *messages[1:]]
-    return [("system", order), *messages]
+        return [("system", f"{messages[0][1]}\n\n{request}"), *messages[1:]]
+    return [("system", request), *messages]
 
 
-def _said(message: AIMessage) -> str:
+def message_text(message: AIMessage) -> str:
+    """Return the text of a message, or the arguments of its first tool call as JSON."""
     if message.tool_calls:
         return json.dumps(message.tool_calls[0]["args"], ensure_ascii=False)
-    return _encodable(str(message.text) or str(message.additional_kwargs.get("refusal") or ""))
+    return _without_surrogates(str(message.text) or str(message.additional_kwargs.get("refusal") or ""))
 
 
 _CUT_OFF = "the reply was cut off at the output limit; raise max_output_tokens or ask for less at once"
 _FILTERED = "the provider's content filter withheld the reply"
 
 
-def _why_unfinished(message: AIMessage) -> str | None:
-    ended = message.response_metadata.get("finish_reason") or message.response_metadata.get("stop_reason")
-    if ended in ("length", "max_tokens", "MAX_TOKENS"):
+def _unfinished_reason(message: AIMessage) -> str | None:
+    finish = message.response_metadata.get("finish_reason") or message.response_metadata.get("stop_reason")
+    if finish in ("length", "max_tokens", "MAX_TOKENS"):
         return _CUT_OFF
-    return _FILTERED if ended == "content_filter" else None
+    return _FILTERED if finish == "content_filter" else None
 
 
-def _unfinished(error: Exception) -> tuple[str, tuple[int, int] | None, str] | None:
-    """The OpenAI client raises for replies that were cut off or filtered: text, tokens and reason."""
-    if not _is_named(error, "LengthFinishReasonError", "ContentFilterFinishReasonError"):
+def _unfinished_reply(error: Exception) -> tuple[str, tuple[int, int] | None, str] | None:
+    """Return text, tokens and reason of a reply that was cut off or filtered: the OpenAI client raises for those."""
+    if not _has_class_name(error, "LengthFinishReasonError", "ContentFilterFinishReasonError"):
         return None
     completion = getattr(error, "completion", None)
     text = (completion.choices[0].message.content or "") if completion else ""
@@ -375,11 +388,11 @@ def _unfinished(error: Exception) -> tuple[str, tuple[int, int] | None, str] | N
         if completion and completion.usage
         else None
     )
-    return text, usage, _CUT_OFF if _is_named(error, "LengthFinishReasonError") else _FILTERED
+    return text, usage, _CUT_OFF if _has_class_name(error, "LengthFinishReasonError") else _FILTERED
 
 
-def _checked(text: str, schema: dict[str, Any]) -> tuple[dict[str, Any] | None, str | None]:
-    """The JSON object in a reply if it fits the schema, else why not."""
+def _parse_reply(text: str, schema: dict[str, Any]) -> tuple[dict[str, Any] | None, str | None]:
+    """Return the JSON object in a reply if it fits the schema, else the reason."""
     from jsonschema import Draft202012Validator
     from jsonschema.exceptions import best_match
 
@@ -394,30 +407,33 @@ def _checked(text: str, schema: dict[str, Any]) -> tuple[dict[str, Any] | None, 
 
 
 def _json_object(text: str) -> dict[str, Any] | None:
-    """The reply itself, a fenced block in it, or what lies from its first to its last brace."""
+    """Parse the reply itself, a fenced block in it, or the text from its first to its last brace.
+
+    LangChain's ``parse_json_markdown`` completes JSON that was cut off, which would pass for a whole answer.
+    """
     text = re.sub(r"(?s)^\s*<think>.*?</think>", "", text).strip()
     fenced = re.search(r"(?s)```[a-zA-Z]*\s*(\{.*?\})\s*```", text)
     for candidate in (text, fenced[1] if fenced else "", text[text.find("{") : text.rfind("}") + 1]):
         try:
-            data = json.loads(candidate, parse_constant=_no_constant)
+            data = json.loads(candidate, parse_constant=_reject_constant)
         except (ValueError, RecursionError):
             continue
         if isinstance(data, dict):
-            return json.loads(_encodable(json.dumps(data, ensure_ascii=False)))  # type: ignore[no-any-return]
+            return json.loads(_without_surrogates(json.dumps(data, ensure_ascii=False)))  # type: ignore[no-any-return]
     return None
 
 
-def _no_constant(name: str) -> None:
+def _reject_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
-def _encodable(text: str) -> str:
-    """Lone surrogates, which no request and no store can carry, become U+FFFD; offsets stay."""
+def _without_surrogates(text: str) -> str:
+    """Replace lone surrogates, which neither requests nor stores can encode, by U+FFFD; offsets stay."""
     return re.sub("[\ud800-\udfff]", "\ufffd", text)
 
 
-def _tokens(text: str) -> int:
-    """A careful estimate: three UTF-8 bytes a token, so that it holds for scripts other than Latin too."""
+def estimate_tokens(text: str) -> int:
+    """Estimate tokens with caution: three UTF-8 bytes per token, so that it holds for scripts other than Latin too."""
     return len(text.encode("utf-8", "surrogatepass")) // 3 + 1
 
 
@@ -429,13 +445,13 @@ def _status(error: BaseException) -> int | None:
     return None
 
 
-def _is_named(error: BaseException, *names: str) -> bool:
-    """Whether the error is of a class so named; providers' packages need not be installed to ask."""
+def _has_class_name(error: BaseException, *names: str) -> bool:
+    """Return whether the error's class or a base of it has one of these names; no provider's package is imported."""
     return any(cls.__name__ in names for cls in type(error).__mro__)
 
 
 def _is_timeout(error: BaseException) -> bool:
-    return isinstance(error, TimeoutError) or _is_named(
+    return isinstance(error, TimeoutError) or _has_class_name(
         error, "APITimeoutError", "TimeoutException", "ModelTimeoutError"
     )
 
@@ -448,12 +464,14 @@ def _is_transient(error: BaseException) -> bool:
     status = _status(error)
     if status is not None:
         return (status in (408, 409, 425, 429) or status >= 500) and status != 501 and not _is_out_of_credit(error)
-    lost = isinstance(error, ConnectionError) or _is_named(error, "APIConnectionError", "TransportError")
-    return lost or _is_timeout(error)
+    is_disconnected = isinstance(error, ConnectionError) or _has_class_name(
+        error, "APIConnectionError", "TransportError"
+    )
+    return is_disconnected or _is_timeout(error)
 
 
 def _is_unsupported(error: Exception) -> bool:
-    """Whether another way of asking may work where this one failed."""
+    """Return whether another output mode may work where this one failed."""
     if re.search(r"context.?(length|size|window)|too long|model_not_found", f"{getattr(error, 'code', '')} {error}"):
         return False
     return _status(error) in (400, 404, 405, 415, 422, 501) or (
@@ -461,17 +479,17 @@ def _is_unsupported(error: Exception) -> bool:
     )
 
 
-def _pause(state: RetryCallState) -> float:
-    """Seconds until the next attempt: what the server asks for, else exponential with full jitter."""
+def _retry_wait(state: RetryCallState) -> float:
+    """Return seconds until the next attempt: those of the server, else exponential with jitter."""
     error = state.outcome.exception() if state.outcome else None
-    asked = _retry_after(getattr(getattr(error, "response", None), "headers", None) or {})
-    if asked is not None:
-        return min(asked, _LONGEST_WAIT_S)
+    seconds = _retry_after(getattr(getattr(error, "response", None), "headers", None) or {})
+    if seconds is not None:
+        return min(seconds, _MAX_WAIT_S)
     return random.uniform(0.25, 1) * min(2.0**state.attempt_number / 2, 30)
 
 
 def _retry_after(headers: Any) -> float | None:
-    """The ``Retry-After`` header in seconds; it holds seconds or a date (RFC 9110, 10.2.3)."""
+    """Return the ``Retry-After`` header in seconds; it holds seconds or a date (RFC 9110, 10.2.3)."""
     value = headers.get("retry-after")
     try:
         return max(0.0, float(value)) if value is not None else None
@@ -483,15 +501,26 @@ def _retry_after(headers: Any) -> float | None:
         return None
 
 
-def _message(error: BaseException) -> str:
+def _error_message(error: BaseException) -> str:
     body = getattr(error, "body", None)
-    said = body.get("message") if isinstance(body, dict) else None
-    words = " ".join(str(said or error).split())
-    return f"{words[:300]}…" if len(words) > 300 else words.rstrip(".") or type(error).__name__
+    provider_message = body.get("message") if isinstance(body, dict) else None
+    line = " ".join(str(provider_message or error).split())
+    return f"{line[:300]}…" if len(line) > 300 else line.rstrip(".") or type(error).__name__
 
 
-def _scrubbed(text: str, model: BaseChatModel | None) -> str:
-    """The text without the model's secrets, anything that looks like a key, or credentials in a URL."""
+def _safe_cause(error: BaseException, model: BaseChatModel | None) -> BaseException | None:
+    """Return the error as a cause to show, or None if a traceback of it and its own causes would show a secret."""
+    link: BaseException | None = error
+    while link is not None:
+        shown = f"{_error_message(link)} {link}"
+        if _redacted(shown, model) != shown:
+            return None
+        link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
+    return error
+
+
+def _redacted(text: str, model: BaseChatModel | None) -> str:
+    """Remove the model's secrets, anything that looks like a key, and credentials in URLs."""
     for value in vars(model).values() if model is not None else ():
         if isinstance(value, SecretStr) and len(secret := value.get_secret_value()) > 4:
             text = text.replace(secret, "***")
@@ -499,4 +528,4 @@ def _scrubbed(text: str, model: BaseChatModel | None) -> str:
     return re.sub(r"://[^/\s@]+@", "://", text)
 
 
-__all__ = ["LLM", "LLMSettings", "Meter", "Reply", "Usage"]
+__all__ = ["LLM", "LLMSettings", "Meter", "Reply", "Usage", "estimate_tokens"]

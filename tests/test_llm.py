@@ -22,7 +22,7 @@ SCHEMA = {
     "required": ["n", "word"],
     "additionalProperties": False,
 }
-ASKED = [("system", "Be brief."), ("user", "How many?")]
+MESSAGES = [("system", "Be brief."), ("user", "How many?")]
 GOOD = '{"n": 3, "word": "yes"}'
 NOW = {"retry-after": "0"}
 KEY = "sk-very-secret-key-123456"
@@ -39,7 +39,7 @@ def refusal(message="no", code=None):
 
 
 class Meter:
-    """A meter that keeps what it is told and refuses after `cap` attempts."""
+    """A meter that records its calls and refuses after `cap` attempts."""
 
     def __init__(self, cap=100):
         self.cap, self.estimated, self.used = cap, [], []
@@ -59,7 +59,7 @@ def test_a_string_names_a_provider_and_the_environment_its_server(monkeypatch):
         monkeypatch.setenv("OPENAI_BASE_URL", server.base_url)
         monkeypatch.setenv("OPENAI_API_KEY", KEY)
         llm = LLM("openai:some-model", LLMSettings(max_output_tokens=77, temperature=0.5))
-        reply = llm.complete(ASKED, SCHEMA)
+        reply = llm.complete(MESSAGES, SCHEMA)
     assert llm.name == "openai:some-model"
     assert reply.data == {"n": 3, "word": "yes"}
     assert reply.error is None
@@ -77,11 +77,11 @@ def test_usage_is_what_the_server_reports_and_an_estimate_without():
     )
     with ChatServer(lambda request: next(answers)) as server:
         llm = llm_at(server, usd_per_million_tokens=(1.0, 10.0))
-        reported, guessed = (llm.complete(ASKED, SCHEMA).usage for _ in range(2))
+        reported, estimated = (llm.complete(MESSAGES, SCHEMA).usage for _ in range(2))
     assert (reported.calls, reported.input_tokens, reported.output_tokens) == (1, 120, 7)
     assert reported.usd == pytest.approx((120 * 1 + 7 * 10) / 1e6)
-    assert guessed.input_tokens > 50
-    assert 0 < guessed.output_tokens < 20
+    assert estimated.input_tokens > 50
+    assert 0 < estimated.output_tokens < 20
 
 
 @pytest.mark.parametrize("status", [400, 404, 422])
@@ -94,20 +94,20 @@ def test_falls_back_to_tools_then_to_text_and_remembers(status):
 
     with ChatServer(reply) as server:
         llm = llm_at(server)
-        assert [llm.complete(ASKED, SCHEMA).data["n"] for _ in range(2)] == [3, 3]
+        assert [llm.complete(MESSAGES, SCHEMA).data["n"] for _ in range(2)] == [3, 3]
     assert [r.way for r in server.requests] == ["json_schema", "function_calling", "text", "text"]
     assert '"enum": ["yes", "no"]' in server.requests[-1].json["messages"][0]["content"]
 
     supported = {"function_calling"}
     with ChatServer(lambda r: GOOD if "tools" in r else (status, refusal(), {})) as server:
         llm = llm_at(server)
-        assert llm.complete(ASKED, SCHEMA).data == {"n": 3, "word": "yes"}
+        assert llm.complete(MESSAGES, SCHEMA).data == {"n": 3, "word": "yes"}
     assert [r.way for r in server.requests] == ["json_schema", "function_calling"]
 
 
-def test_models_without_structured_output_are_asked_for_text():
+def test_models_without_structured_output_get_a_text_prompt():
     llm = LLM(GenericFakeChatModel(messages=iter([AIMessage(f"Sure! {GOOD} Anything else?")])))
-    assert llm.complete(ASKED, SCHEMA).data == {"n": 3, "word": "yes"}
+    assert llm.complete(MESSAGES, SCHEMA).data == {"n": 3, "word": "yes"}
 
 
 def test_tool_calls_of_any_langchain_model_are_read():
@@ -116,7 +116,7 @@ def test_tool_calls_of_any_langchain_model_are_read():
             return self
 
     call = {"name": "Answer", "args": {"n": 1, "word": "no"}, "id": "1"}
-    reply = LLM(Caller(responses=[AIMessage("", tool_calls=[call])])).complete(ASKED, SCHEMA)
+    reply = LLM(Caller(responses=[AIMessage("", tool_calls=[call])])).complete(MESSAGES, SCHEMA)
     assert reply.data == {"n": 1, "word": "no"}
 
 
@@ -135,9 +135,9 @@ def test_tool_calls_of_any_langchain_model_are_read():
         ("__import__('os').abort()", "no JSON object"),
     ],
 )
-def test_a_reply_that_does_not_fit_is_an_error_in_words_not_an_exception(text, why):
+def test_a_reply_that_does_not_fit_is_an_error_in_the_reply_not_an_exception(text, why):
     with ChatServer(lambda request: text) as server:
-        reply = llm_at(server).complete(ASKED, SCHEMA)
+        reply = llm_at(server).complete(MESSAGES, SCHEMA)
     assert reply.data is None
     assert why in reply.error
     assert reply.usage.calls == 1
@@ -154,21 +154,21 @@ def test_a_reply_that_does_not_fit_is_an_error_in_words_not_an_exception(text, w
         f"```json\n{GOOD}\n``` done",
     ],
 )
-def test_json_is_found_bare_fenced_or_in_prose(text):
-    assert LLM(GenericFakeChatModel(messages=iter([AIMessage(text)]))).complete(ASKED, SCHEMA).data == {
+def test_json_is_read_bare_fenced_or_in_prose(text):
+    assert LLM(GenericFakeChatModel(messages=iter([AIMessage(text)]))).complete(MESSAGES, SCHEMA).data == {
         "n": 3,
         "word": "yes",
     }
 
 
-def test_a_cut_off_reply_is_never_completed_by_guesswork():
+def test_a_cut_off_reply_is_never_completed():
     cut = {
         "content": '{"n": 3, "word": "yes"',
         "finish_reason": "length",
         "usage": {"prompt_tokens": 9, "completion_tokens": 4},
     }
     with ChatServer(lambda request: cut) as server:
-        reply = llm_at(server).complete(ASKED, SCHEMA)
+        reply = llm_at(server).complete(MESSAGES, SCHEMA)
     assert reply.data is None
     assert "max_output_tokens" in reply.error
     assert reply.text == '{"n": 3, "word": "yes"'
@@ -186,19 +186,19 @@ def test_lone_surrogates_neither_break_the_request_nor_come_back():
 @pytest.mark.parametrize("status", [408, 409, 429, 500, 503])
 def test_transient_failures_are_retried_and_every_attempt_is_metered(status):
     answers = iter([(status, refusal("later"), NOW), (status, refusal("later"), NOW), GOOD])
-    ledger = Meter()
+    meter = Meter()
     with ChatServer(lambda request: next(answers)) as server:
-        reply = llm_at(server).complete(ASKED, SCHEMA, ledger)
-    assert server.calls == len(ledger.estimated) == len(ledger.used) == 3
+        reply = llm_at(server).complete(MESSAGES, SCHEMA, meter)
+    assert server.calls == len(meter.estimated) == len(meter.used) == 3
     assert reply.data == {"n": 3, "word": "yes"}
-    assert reply.usage == sum(ledger.used, Usage()) == Usage(3, 10, 5, None)
-    assert ledger.used[0] == Usage(1, 0, 0, None)
-    assert all(e.input_tokens > 50 and e.output_tokens == 1024 for e in ledger.estimated)
+    assert reply.usage == sum(meter.used, Usage()) == Usage(3, 10, 5, None)
+    assert meter.used[0] == Usage(1, 0, 0, None)
+    assert all(e.input_tokens > 50 and e.output_tokens == 1024 for e in meter.estimated)
 
 
 def test_gives_up_after_max_retries_in_one_sentence():
     with ChatServer(lambda request: (503, refusal("overloaded"), NOW)) as server, pytest.raises(LLMError) as caught:
-        llm_at(server, max_retries=2).complete(ASKED, SCHEMA)
+        llm_at(server, max_retries=2).complete(MESSAGES, SCHEMA)
     assert server.calls == 3
     assert "3 attempts (overloaded)" in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -208,7 +208,7 @@ def test_the_meter_stops_fallbacks_and_retries_alike():
     for answer in [(400, refusal(), {}), (429, refusal(), NOW)]:
         with ChatServer(lambda request, answer=answer: answer) as server:
             with pytest.raises(BudgetError):
-                llm_at(server).complete(ASKED, SCHEMA, Meter(cap=1))
+                llm_at(server).complete(MESSAGES, SCHEMA, Meter(cap=1))
             assert server.calls == 1
 
 
@@ -219,28 +219,28 @@ def test_a_timeout_is_retried_and_counts_in_full():
         release.wait(20)
         return GOOD
 
-    ledger = Meter()
+    meter = Meter()
     with ChatServer(reply) as server:
         model = ChatOpenAI(base_url=server.base_url, api_key=KEY, model="m", max_retries=0, timeout=0.2)
         with pytest.raises(LLMError, match="longer timeout"):
-            LLM(model, LLMSettings(max_retries=0)).complete(ASKED, SCHEMA, ledger)
+            LLM(model, LLMSettings(max_retries=0)).complete(MESSAGES, SCHEMA, meter)
         release.set()
-    assert ledger.used == ledger.estimated
+    assert meter.used == meter.estimated
 
 
-def test_an_unreachable_server_is_an_error_that_says_so():
+def test_an_unreachable_server_is_an_llm_error():
     with ChatServer(lambda request: GOOD) as server:
         gone = server.base_url
     model = ChatOpenAI(base_url=gone, api_key=KEY, model="m", max_retries=0)
     with pytest.raises(LLMError, match="check that it is reachable"):
-        LLM(model, LLMSettings(max_retries=0)).complete(ASKED, SCHEMA)
+        LLM(model, LLMSettings(max_retries=0)).complete(MESSAGES, SCHEMA)
 
 
 @pytest.mark.parametrize("status", [401, 403])
 def test_refused_credentials_fail_at_once_and_are_never_repeated(status):
     answer = (status, refusal(f"Incorrect API key provided: {KEY}"), {})
     with ChatServer(lambda request: answer) as server, pytest.raises(LLMError) as caught:
-        llm_at(server).complete(ASKED, SCHEMA)
+        llm_at(server).complete(MESSAGES, SCHEMA)
     assert server.calls == 1
     assert "OPENAI_API_KEY" in str(caught.value)
     assert KEY not in str(caught.value)
@@ -252,7 +252,7 @@ def test_no_error_carries_a_key_even_if_the_server_echoes_it():
     with ChatServer(lambda request: (418, refusal(f"bad Bearer {odd}, at http://me:pass@host/"), {})) as server:
         model = ChatOpenAI(base_url=server.base_url, api_key=odd, model="m", max_retries=0)
         with pytest.raises(LLMError) as caught:
-            LLM(model).complete(ASKED, SCHEMA)
+            LLM(model).complete(MESSAGES, SCHEMA)
     assert odd not in str(caught.value)
     assert "pass@" not in str(caught.value)
 
@@ -265,7 +265,7 @@ def test_an_empty_account_and_a_wrong_model_name_are_not_retried():
     ]:
         with ChatServer(lambda request, answer=answer: answer) as server:
             with pytest.raises(LLMError, match=word):
-                llm_at(server).complete(ASKED, SCHEMA)
+                llm_at(server).complete(MESSAGES, SCHEMA)
             assert server.calls == 1
 
 
@@ -290,31 +290,35 @@ def test_a_model_that_cannot_be_set_up_names_the_fix(spec, fix, monkeypatch):
     assert fix in str(caught.value)
     assert "\n" not in str(caught.value)
     assert "pw@" not in str(caught.value)
+    assert caught.value.model is not None
+    assert "pw@" not in caught.value.model
+    if spec.startswith("anthropic"):
+        assert isinstance(caught.value.__cause__, ImportError)
 
 
-def test_at_most_max_concurrency_requests_are_under_way():
-    lock, under_way, most = threading.Lock(), 0, 0
+def test_at_most_max_concurrency_requests_run_at_once():
+    lock, in_flight, highest = threading.Lock(), 0, 0
 
     def reply(request):
-        nonlocal under_way, most
+        nonlocal in_flight, highest
         with lock:
-            under_way += 1
-            most = max(most, under_way)
+            in_flight += 1
+            highest = max(highest, in_flight)
         time.sleep(0.03)
         with lock:
-            under_way -= 1
+            in_flight -= 1
         return GOOD
 
     with ChatServer(reply) as server:
         llm = llm_at(server, max_concurrency=2)
-        llm.complete(ASKED, SCHEMA)
-        threads = [threading.Thread(target=llm.complete, args=(ASKED, SCHEMA)) for _ in range(8)]
+        llm.complete(MESSAGES, SCHEMA)
+        threads = [threading.Thread(target=llm.complete, args=(MESSAGES, SCHEMA)) for _ in range(8)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
     assert server.calls == 9
-    assert most == 2
+    assert highest == 2
 
 
 def test_requests_per_second_holds_for_model_objects_and_every_attempt(monkeypatch):
@@ -326,13 +330,13 @@ def test_requests_per_second_holds_for_model_objects_and_every_attempt(monkeypat
     answers = iter([(429, refusal(), NOW), GOOD, GOOD])
     with ChatServer(lambda request: next(answers)) as server:
         llm = llm_at(server, requests_per_second=50)
-        llm.complete(ASKED, SCHEMA)
-        llm.complete(ASKED, SCHEMA)
+        llm.complete(MESSAGES, SCHEMA)
+        llm.complete(MESSAGES, SCHEMA)
     assert len(waited) == server.calls == 3
     assert {limiter.requests_per_second for limiter in waited} == {50}
 
 
-def test_prices_are_known_given_or_none():
+def test_prices_come_from_table_or_settings_or_are_none():
     def named(model):
         return LLM(ChatOpenAI(model=model, api_key=KEY))
 
@@ -354,13 +358,13 @@ def test_an_answer_from_langchains_cache_costs_nothing():
 
     with ChatServer(lambda request: GOOD) as server:
         model = ChatOpenAI(base_url=server.base_url, api_key=KEY, model="m", cache=InMemoryCache())
-        replies = [LLM(model).complete(ASKED, SCHEMA) for _ in range(2)]
+        replies = [LLM(model).complete(MESSAGES, SCHEMA) for _ in range(2)]
     assert server.calls == 1
     assert [r.usage.calls for r in replies] == [1, 0]
     assert replies[1].data == replies[0].data
 
 
-def test_settings_are_checked_and_frozen():
+def test_settings_are_validated():
     for wrong in [{"max_retries": -1}, {"timeout_s": 0}, {"max_concurrency": 0}, {"typo": 1}]:
         with pytest.raises(ValueError, match=next(iter(wrong))):
             LLMSettings(**wrong)

@@ -19,6 +19,7 @@ from pydantic import AfterValidator, ConfigDict, Field, ValidationError
 from langchain_falconer.corpus import Url
 from langchain_falconer.errors import FalconerError, RunError
 from langchain_falconer.falconer import Falconer
+from langchain_falconer.llm import estimate_tokens
 
 MAX_TEXTS = 1_000
 """Most texts or documents in one call."""
@@ -97,7 +98,7 @@ def fitted(facts: dict[str, Any], tokens: int = MAX_TOKENS) -> dict[str, Any]:
 
 
 def _tokens(data: Any) -> int:
-    return len(json.dumps(data, ensure_ascii=False).encode("utf-8", "surrogatepass")) // 3 + 1
+    return estimate_tokens(json.dumps(data, ensure_ascii=False))
 
 
 def _cut(facts: dict[str, Any]) -> bool:
