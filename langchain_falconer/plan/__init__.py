@@ -1,4 +1,4 @@
-"""The plan room: what is asked of every text, as validated data, and the planner that writes it."""
+"""Plans: the questions about every text, as validated data, and the planner that writes them."""
 
 from langchain_falconer.plan.conditions import All, Any_, Condition, Equals, Exists, In, Not, atoms
 from langchain_falconer.plan.planner import Planner

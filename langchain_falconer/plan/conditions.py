@@ -1,4 +1,4 @@
-"""When a step runs: conditions on the answers of earlier steps."""
+"""Conditions of steps on the answers of earlier steps."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class _Form(BaseModel):
 
     @model_serializer(mode="wrap")
     def _by_alias(self, handler: Any) -> dict[str, Any]:
-        """The names of the JSON form, whoever dumps the plan: Python keeps ``in`` and ``not`` for itself."""
+        """Serialize under the names of the JSON form; ``in`` and ``not`` are reserved words in Python."""
         return {name.rstrip("_"): value for name, value in handler(self).items()}
 
 
@@ -68,8 +68,8 @@ def _form(data: Any) -> str | None:
         return type(data).__name__
     keys = set(data) if isinstance(data, dict) else set()
     forms = {"equals": "Equals", "in": "In", "exists": "Exists", "all": "All", "any": "Any_", "not": "Not"}
-    named = [name for key, name in forms.items() if key in keys]
-    return named[0] if len(named) == 1 else None
+    matching = [name for key, name in forms.items() if key in keys]
+    return matching[0] if len(matching) == 1 else None
 
 
 Condition = Annotated[
@@ -94,7 +94,7 @@ for _model in (All, Any_, Not):
 
 
 def atoms(condition: Condition) -> Iterator[Atom]:
-    """The comparisons inside a condition, left to right."""
+    """Yield the comparisons inside a condition, from left to right."""
     match condition:
         case All(all=parts) | Any_(any=parts):
             for part in parts:
@@ -106,7 +106,7 @@ def atoms(condition: Condition) -> Iterator[Atom]:
 
 
 def depth(condition: Condition) -> int:
-    """How deeply a condition nests; a comparison alone is 1."""
+    """Return the nesting depth of a condition; that of a comparison is 1."""
     match condition:
         case All(all=parts) | Any_(any=parts):
             return 1 + max(depth(part) for part in parts)

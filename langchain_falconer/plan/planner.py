@@ -1,4 +1,4 @@
-"""Instruction → plan, by an LLM that fills in a flat draft, which is then compiled and checked here."""
+"""The planner: an LLM turns an instruction into a flat draft, which is compiled to a plan and validated."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ _YES_NO = {"true": True, "yes": True, "false": False, "no": False}
 
 
 class Planner:
-    """Writes plans with an LLM, small ones included.
+    """A planner, for small LLMs too.
 
     The LLM fills in a flat draft (closed objects, no optional fields), which is compiled to a :class:`Plan` and
-    validated; a draft that fails goes back once, with the reason.
+    validated; an invalid draft is returned to the LLM once, with the reason.
 
     Args:
-        llm: Who plans.
+        llm: LLM that writes the draft.
     """
 
     def __init__(self, llm: LLM) -> None:
         self._llm = llm
 
     def plan(self, instruction: str, meter: Meter | None = None) -> Plan:
-        """The plan for an instruction, which reaches the LLM as quoted data.
+        """Write the plan for an instruction, which the LLM receives as quoted data.
 
         Args:
-            instruction: What to find out about every text, in any words.
-            meter: Asked before, and told after, every attempt.
+            instruction: Task for every text, in any words.
+            meter: Account of every attempt.
 
         Raises:
             PlannerError: The instruction is blank, or the LLM gave no usable plan, even after one repair round.
@@ -43,21 +43,22 @@ class Planner:
             BudgetError: The meter refused an attempt.
         """
         if not instruction.strip():
-            raise PlannerError("the instruction is blank; say what to find in the texts")
+            raise PlannerError("the instruction is blank; write what to find in the texts")
         messages = _conversation(instruction)
         reply = self._llm.complete(messages, SCHEMA, meter)
         try:
-            return _plan_of(reply, instruction)
+            return _read_plan(reply, instruction)
         except PlanError as fault:
             messages += [("assistant", reply.text), ("user", _repair(fault))]
         reply = self._llm.complete(messages, SCHEMA, meter)
         try:
-            return _plan_of(reply, instruction)
+            return _read_plan(reply, instruction)
         except PlanError as fault:
             raise PlannerError(
                 f"{self._llm.name} gave no usable plan, even after one repair round ({fault}); "
-                "put the instruction in simpler words, name a larger model, or write the plan yourself"
-            ) from None
+                "put the instruction in simpler words, name a larger model, or write the plan yourself",
+                fault.issues,
+            ) from fault
 
 
 def _conversation(instruction: str) -> list[tuple[str, str]]:
@@ -75,23 +76,23 @@ def _repair(fault: PlanError) -> str:
     return f"That plan cannot be used: {fault}. Write the whole plan again with this mended."
 
 
-def _plan_of(reply: Reply, instruction: str) -> Plan:
+def _read_plan(reply: Reply, instruction: str) -> Plan:
     if reply.data is None:
         raise PlanError(reply.error or "the reply holds no plan")
-    return Plan.parse({"instruction": instruction.strip(), "steps": _compiled(reply.data)})
+    return Plan.parse({"instruction": instruction.strip(), "steps": _compile(reply.data)})
 
 
-def _compiled(draft: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The draft's steps in the plan's own form; small slips whose meaning is plain are put right on the way."""
+def _compile(draft: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Compile the draft's steps to those of a plan; small errors with a clear meaning are corrected."""
     restrictions = [f for f in draft["filters"] if f["only"].strip().casefold() not in ("", "none", "all")]
     filters = [{"id": _id(f["id"]), "op": "get_label", "instruction": _filter_question(f)} for f in restrictions]
-    kept = [{"step": _id(f["id"]), "equals": f["keep_if"] == "true"} for f in restrictions]
+    filter_conditions = [{"step": _id(f["id"]), "equals": f["keep_if"] == "true"} for f in restrictions]
     questions = {f["id"]: f for f in filters} | {_id(step["id"]): _question(step) for step in draft["steps"]}
-    return filters + [_step(step, kept, questions) for step in draft["steps"]]
+    return filters + [_step(step, filter_conditions, questions) for step in draft["steps"]]
 
 
 def _filter_question(draft: Mapping[str, Any]) -> str:
-    """The filter's question; one that forgets what the filter is about is asked anew, in the filter's own words."""
+    """Return the filter's question; one that does not mention the filter's subject is replaced by its own words."""
     question, only = str(draft["question"]).strip(), str(draft["only"]).strip()
     if draft["keep_if"] == "false":
         only = re.sub(r"^(not|no|non|without|except)\b[\s-]*", "", only, flags=re.IGNORECASE)
@@ -102,29 +103,29 @@ def _filter_question(draft: Mapping[str, Any]) -> str:
 
 
 def _step(
-    draft: Mapping[str, Any], kept: list[dict[str, Any]], questions: Mapping[str, Mapping[str, Any]]
+    draft: Mapping[str, Any], filter_conditions: list[dict[str, Any]], questions: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Any]:
     step = {"id": _id(draft["id"]), "instruction": draft["instruction"].strip(), **_question(draft)}
     where = _where(draft, questions)
     if parent := _id(draft["of"]):
         if questions.get(parent, {}).get("op") != "get_span":
             raise PlanError(f"step '{step['id']}': of is '{parent}', which is no find_spans step; write \"\" there")
-        step["of"] = parent  # found in texts that count only, so the filters need no second look
+        step["of"] = parent  # its spans come from texts that passed the filters already
     else:
-        where = [*kept, *(condition for condition in where if condition not in kept)]
+        where = [*filter_conditions, *(condition for condition in where if condition not in filter_conditions)]
     if where:
         step["where"] = where[0] if len(where) == 1 else {"all": where}
     return step
 
 
 def _id(name: str) -> str:
-    """A name as a step id: ``"2nd price!"`` becomes ``step_2nd_price``."""
+    """Return a name as a step id: ``"2nd price!"`` becomes ``step_2nd_price``."""
     name = re.sub(r"[^A-Za-z0-9]+", "_", name).strip("_")[:60]
     return f"step_{name}" if name[:1].isdigit() else name
 
 
 def _question(draft: Mapping[str, Any]) -> dict[str, Any]:
-    """How a step is answered. Labels that only say yes or no, or a single one, make a yes/no step."""
+    """Return op and labels of a step. Labels that only mean yes or no, or a single label, give a yes/no step."""
     options = {option["name"].strip(): option["description"].strip() for option in draft["labels"]}
     names = [name for name in options if name]
     is_choice = len(names) > 1 and not {name.casefold() for name in names} <= set(_YES_NO)
@@ -143,22 +144,22 @@ def _question(draft: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _where(draft: Mapping[str, Any], questions: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Conditions that must all hold."""
-    # A step asked of each found span runs only if one was found: saying so again adds nothing.
+    """Return the conditions of a step, all of which must hold."""
+    # A step about each span runs only where there is a span: a condition on that adds nothing.
     tests = [test for test in draft["where"] if _id(test["step"]) != _id(draft["of"])]
     conditions = [_condition(test, questions.get(_id(test["step"]), {})) for test in tests]
     return [{"any": conditions}] if draft["where_join"] == "any" and len(conditions) > 1 else conditions
 
 
-def _condition(test: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]:
+def _condition(test: Mapping[str, Any], question: Mapping[str, Any]) -> dict[str, Any]:
     step, value, negated = _id(test["step"]), test["value"].strip(), test["test"] == "is_not"
-    if asked.get("op") == "get_span":
+    if question.get("op") == "get_span":
         negated ^= value.casefold() in ("not found", "none", "false", "no", "")
         condition: dict[str, Any] = {"step": step, "exists": True}
-    elif "labels" in asked:
-        names = [label if isinstance(label, str) else label["name"] for label in asked["labels"]]
+    elif "labels" in question:
+        names = [label if isinstance(label, str) else label["name"] for label in question["labels"]]
         condition = {"step": step, "equals": next((n for n in names if n.casefold() == value.casefold()), value)}
     else:
-        # Small models name the yes/no step's subject where "true" is meant.
+        # Small models name the yes/no step's subject instead of "true".
         return {"step": step, "equals": _YES_NO.get(value.casefold(), True) != negated}
     return {"not": condition} if negated else condition

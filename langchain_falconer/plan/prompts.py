@@ -1,4 +1,4 @@
-"""What the planner says to the LLM: the draft's schema, the rules and worked examples."""
+"""Prompts of the planner: the schema of the draft, the rules and worked examples."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 
 def _closed(**properties: Any) -> dict[str, Any]:
-    """A closed object with every field required: what strict modes accept and small models fill in best."""
+    """Return the schema of a closed object with every field required, as strict modes and small models need."""
     return {
         "type": "object",
         "properties": properties,
@@ -30,8 +30,8 @@ _STEP = _closed(
 SCHEMA = {
     "title": "Plan",
     "description": "The questions to ask of every text.",
-    # Small models forget restrictions that they have to carry into the where of every step, and leave out a list that
-    # may be empty: so filters stand apart, come first, and always hold an entry, if only one that says "none".
+    # Small models forget restrictions that they must repeat in the where of every step, and omit a list that may be
+    # empty: hence filters are separate, come first, and always have an entry, if only "none".
     **_closed(
         texts=_TEXT,
         filters={"type": "array", "items": _FILTER},
@@ -93,8 +93,8 @@ _ALL = ("none", "", "", "true")
 
 
 def _plan(texts: str, filters: list[tuple[str, str, str, str]], wanted: list[str], *steps: Any) -> dict[str, Any]:
-    kept = [dict(zip(("only", "id", "question", "keep_if"), f, strict=True)) for f in filters]
-    return {"texts": texts, "filters": kept, "wanted": wanted, "steps": list(steps)}
+    filter_drafts = [dict(zip(("only", "id", "question", "keep_if"), f, strict=True)) for f in filters]
+    return {"texts": texts, "filters": filter_drafts, "wanted": wanted, "steps": list(steps)}
 
 
 EXAMPLES: tuple[tuple[str, dict[str, Any]], ...] = (

@@ -1,4 +1,4 @@
-"""The plan for human eyes: pseudo-Python (as the Falconer paper prints pipelines) and Mermaid."""
+"""Rendering of plans: pseudo-Python (as the Falconer paper prints pipelines) and Mermaid."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from langchain_falconer.plan.schema import LabelStep, Plan, SpanStep
 
 
 def to_pseudocode(plan: Plan) -> str:
-    """The plan as readable pseudo-Python; for reading only, nothing ever runs it."""
+    """Render the plan as pseudo-Python, for reading only; it is never run."""
     lines = [f"# {line}" for line in plan.instruction.splitlines()]
     lines.append("def pipeline(text):")
     for step in plan.top_level:
@@ -38,7 +38,7 @@ def _step_lines(plan: Plan, step: LabelStep | SpanStep, subject: str, depth: int
 
 
 def condition_text(condition: Condition) -> str:
-    """A condition in Python's words."""
+    """Render a condition as a Python expression."""
     match condition:
         case Equals(step=step, equals=bool(value)):
             return step if value else f"not {step}"
@@ -66,7 +66,7 @@ def _grouped(condition: Condition) -> str:
 
 
 def to_mermaid(plan: Plan) -> str:
-    """The plan as a Mermaid flow chart: solid arrows are conditions, dotted ones ask about each span."""
+    """Render the plan as a Mermaid flow chart: solid arrows are conditions, dotted ones lead to steps about spans."""
     lines = ["flowchart TD", '    text(["text"])']
     for step in plan.ordered:
         shape = ('{{"', '"}}') if isinstance(step, LabelStep) else ('["', '"]')
@@ -77,8 +77,8 @@ def to_mermaid(plan: Plan) -> str:
             lines.append(f"    {_node(step.of)} -. each span .-> {_node(step.id)}")
         if step.where is not None:
             sources = dict.fromkeys(atom.step for atom in atoms(step.where))
-            shown = _label(condition_text(step.where))
-            lines += [f'    {_node(source)} -- "{shown}" --> {_node(step.id)}' for source in sources]
+            condition = _label(condition_text(step.where))
+            lines += [f'    {_node(source)} -- "{condition}" --> {_node(step.id)}' for source in sources]
     return "\n".join(lines)
 
 

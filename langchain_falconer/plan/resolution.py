@@ -1,4 +1,4 @@
-"""Answers under the conditions of a plan: which steps count (``where``), and whether the text matches."""
+"""Evaluation of a plan's conditions on answers: the steps that apply (``where``), and whether a text matches."""
 
 from __future__ import annotations
 
@@ -26,10 +26,16 @@ class Holder(Protocol):
 
 
 def holds(plan: Plan, condition: Condition | None, answers: Holder, span: Holder | None = None) -> bool:
-    """Whether a condition holds given the answers so far.
+    """Return whether a condition holds for the answers so far.
 
-    A comparison with a step that was not run is false. Inside an ``of`` step, comparisons with steps of the same
-    span see that span's answers (``span``); elsewhere a comparison with an ``of`` step holds if it does for any span.
+    A comparison with a step that did not run is false. Inside an ``of`` step, comparisons with steps about the same
+    span use that span's answers; elsewhere a comparison with an ``of`` step holds if it holds for any span.
+
+    Args:
+        plan: The plan.
+        condition: The condition; ``None`` always holds.
+        answers: Answers about the text.
+        span: The span, with its answers, that the step of the condition is about.
     """
     match condition:
         case None:
@@ -41,14 +47,14 @@ def holds(plan: Plan, condition: Condition | None, answers: Holder, span: Holder
         case Not(not_=part):
             return not holds(plan, part, answers, span)
         case atom:
-            return any(_true_of(atom, labels, spans) for labels, spans in _scopes(plan, atom.step, answers, span))
+            return any(_atom_holds(atom, labels, spans) for labels, spans in _scopes(plan, atom.step, answers, span))
 
 
-_Found = tuple[Mapping[str, Label], Mapping[str, Sequence[Any]]]
+_ScopeAnswers = tuple[Mapping[str, Label], Mapping[str, Sequence[Any]]]
 
 
-def _scopes(plan: Plan, step_id: str, answers: Holder, span: Holder | None) -> list[_Found]:
-    """Where the answers of a step lie: on the text, on this span, or on every span of its parent."""
+def _scopes(plan: Plan, step_id: str, answers: Holder, span: Holder | None) -> list[_ScopeAnswers]:
+    """Return the answers that hold a step's: those of the text, of this span, or of every span of its parent."""
     parent = plan[step_id].of
     if parent is None:
         return [(answers.labels, answers.spans)]
@@ -60,19 +66,19 @@ def _scopes(plan: Plan, step_id: str, answers: Holder, span: Holder | None) -> l
     return [(s.labels, s.spans) for s in holders]
 
 
-def _true_of(atom: Atom, labels: Mapping[str, Label], spans: Mapping[str, Sequence[Any]]) -> bool:
+def _atom_holds(atom: Atom, labels: Mapping[str, Label], spans: Mapping[str, Sequence[Any]]) -> bool:
     if isinstance(atom, Exists):
         return bool(spans.get(atom.step))
     if atom.step not in labels:
         return False
     value = labels[atom.step].value
-    wanted = (atom.equals,) if isinstance(atom, Equals) else atom.in_ if isinstance(atom, In) else ()
-    return any(w in value if isinstance(value, list | tuple) else w == value for w in wanted)
+    accepted = (atom.equals,) if isinstance(atom, Equals) else atom.in_ if isinstance(atom, In) else ()
+    return any(w in value if isinstance(value, list | tuple) else w == value for w in accepted)
 
 
 @dataclass(slots=True)
 class _Scope:
-    """The answers about a text or a span, and those of them that count so far."""
+    """The answers about a text or a span, and those of them that apply so far."""
 
     source: Answers | Span
     labels: dict[str, Label] = field(default_factory=dict)
@@ -80,7 +86,7 @@ class _Scope:
 
 
 def resolve(plan: Plan, answers: Answers) -> Answers:
-    """Return the answers whose step's ``where`` holds, in the plan's order; the other steps do not count."""
+    """Return the answers whose step's ``where`` holds, in the order of the plan; other steps do not apply."""
     top = _Scope(answers)
     scopes: dict[str | None, list[_Scope]] = {None: [top]}
     for step in plan.ordered:
@@ -98,7 +104,7 @@ def resolve(plan: Plan, answers: Answers) -> Answers:
 
 
 def _span(scope: _Scope) -> Span:
-    """The span of a scope, with the answers about it that count."""
+    """Return the span of a scope, with the answers about it that apply."""
     span = scope.source
     assert isinstance(span, Span)
     if not (span.labels or span.spans):
@@ -107,9 +113,9 @@ def _span(scope: _Scope) -> Span:
 
 
 def matches(plan: Plan, answers: Answers) -> bool:
-    """Whether a (resolved) text holds what the plan is after.
+    """Return whether a text with these (resolved) answers matches the plan.
 
-    That is: at least one *sink* step (a step no other refers to) was run and answered yes, a label, or a span.
+    It does if at least one output step (a step that no other refers to) ran and answered yes, a label or a span.
     """
     return any(
         bool(labels[step.id].value) if step.id in labels else bool(spans.get(step.id))

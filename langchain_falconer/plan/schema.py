@@ -45,13 +45,18 @@ class _Part(BaseModel):
 
 
 def _in_order(data: dict[str, Any]) -> dict[str, Any]:
-    """Drop defaults, and put the op where a reader looks for it."""
+    """Drop defaults, and put id and op first."""
     first = {key: data[key] for key in ("id", "op") if key in data}
     return first | {k: v for k, v in data.items() if v not in (None, False)}
 
 
 class LabelOption(_Part):
-    """One label that a ``get_label`` step may answer; the description counts for LLM and proxy alike."""
+    """A label of a ``get_label`` step.
+
+    Attributes:
+        name: Name of the label.
+        description: Description for LLM and proxy.
+    """
 
     name: Annotated[str, Field(min_length=1, max_length=200)]
     description: str | None = None
@@ -72,16 +77,25 @@ class _Step(_Part):
 
     @property
     def fingerprint(self) -> str:
-        """Identity of the *question*, whatever the step is called and whenever it runs (16 hex digits).
+        """Identity of the *question*, independent of the step's id and ``where`` (16 hex digits).
 
-        Annotations, proxies and caches are keyed by it.
+        Annotations, proxies and caches use it as their key.
         """
         question = self.model_dump(mode="json", by_alias=True, exclude={"id", "where", "of"})
         return _digest({**question, "of": self.of is not None})
 
 
 class LabelStep(_Step):
-    """``get_label``: yes/no without ``labels``, else choose one, or any subset with ``multi_label``."""
+    """A ``get_label`` step: yes/no without ``labels``, else one label, or any subset with ``multi_label``.
+
+    Attributes:
+        id: Name of the step: a letter, then at most 63 letters, digits or underscores.
+        instruction: The question about each text.
+        where: Condition on earlier steps under which the step runs; always by default.
+        of: Id of a span step whose spans the step is about; by default the text as a whole.
+        labels: 2 to 1,000 labels; none for yes/no.
+        multi_label: Whether the answer is any subset of the labels, the empty set included.
+    """
 
     op: Literal["get_label"] = "get_label"
     labels: Annotated[tuple[LabelOption, ...], Field(min_length=2, max_length=MAX_LABELS)] | None = None
@@ -95,12 +109,12 @@ class LabelStep(_Step):
         return value
 
     @model_validator(mode="after")
-    def _labels_make_sense(self) -> LabelStep:
+    def _labels_are_consistent(self) -> LabelStep:
         if self.multi_label and self.labels is None:
             raise ValueError(f"step '{self.id}': multi_label needs labels; list them or drop multi_label")
         names = [option.name for option in self.labels or ()]
-        if twice := sorted({n for n in names if names.count(n) > 1}):
-            raise ValueError(f"step '{self.id}': label '{twice[0]}' is listed twice; keep one")
+        if duplicates := sorted({n for n in names if names.count(n) > 1}):
+            raise ValueError(f"step '{self.id}': label '{duplicates[0]}' is listed twice; keep one")
         return self
 
     @model_serializer(mode="wrap")
@@ -114,18 +128,18 @@ class LabelStep(_Step):
 
     @property
     def kind(self) -> Literal["yes_no", "choice", "multi"]:
-        """How the step answers: a truth value, one label, or any subset of the labels."""
+        """Kind of the answer: a truth value, one label, or any subset of the labels."""
         if self.labels is None:
             return "yes_no"
         return "multi" if self.multi_label else "choice"
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The label names; empty for yes/no."""
+        """Names of the labels; empty for yes/no."""
         return tuple(option.name for option in self.labels or ())
 
     def accepts(self, value: object) -> bool:
-        """Whether ``value`` is an answer that this step can give."""
+        """Return whether ``value`` is a possible answer of this step."""
         if self.kind == "yes_no":
             return isinstance(value, bool)
         if self.kind == "choice":
@@ -138,7 +152,14 @@ class LabelStep(_Step):
 
 
 class SpanStep(_Step):
-    """``get_span``: every span that fits, as exact character offsets."""
+    """A ``get_span`` step: every span that fits, as exact character offsets.
+
+    Attributes:
+        id: Name of the step: a letter, then at most 63 letters, digits or underscores.
+        instruction: The description of the spans.
+        where: Condition on earlier steps under which the step runs; always by default.
+        of: Id of a span step whose spans the step is about; by default the text as a whole.
+    """
 
     op: Literal["get_span"] = "get_span"
 
@@ -155,9 +176,13 @@ Step = Annotated[
 
 
 class Plan(_Part):
-    """A pipeline of ``get_label`` and ``get_span`` steps over one text; steps form a DAG.
+    """A pipeline of ``get_label`` and ``get_span`` steps over one text; the steps form a DAG.
 
-    Raises :class:`PlanError` from :meth:`parse`; plain construction raises pydantic's ``ValidationError``.
+    :meth:`parse` raises :class:`PlanError`, direct construction pydantic's ``ValidationError``.
+
+    Attributes:
+        instruction: The instruction that the plan carries out.
+        steps: 1 to 100 steps, in any order.
     """
 
     instruction: Instruction
@@ -188,7 +213,7 @@ class Plan(_Part):
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Plan:
         """Return a validated copy, so that nothing derived from the old steps remains."""
-        fields = {name: getattr(self, name) for name in type(self).model_fields}  # nothing that is cached beside them
+        fields = {name: getattr(self, name) for name in type(self).model_fields}  # without cached properties
         return type(self).model_validate({**fields, **(update or {})})
 
     @model_validator(mode="after")
@@ -198,8 +223,8 @@ class Plan(_Part):
         try:
             tuple(self._order())
         except CycleError as error:
-            ring = " → ".join(reversed(error.args[1]))
-            message = f"steps wait for each other ({ring}); remove one of these where or of"
+            cycle = " → ".join(reversed(error.args[1]))
+            message = f"steps wait for each other ({cycle}); remove one of these where or of"
             raise _InconsistencyError([PlanIssue(message, error.args[1][0], "where")]) from error
         return self
 
@@ -216,7 +241,7 @@ class Plan(_Part):
             names = self._references(step)
             unknown = [name for name in names if name not in by_id]
             for name in unknown:
-                hint = _near(name, list(by_id))
+                hint = _suggest(name, list(by_id))
                 yield PlanIssue(f"step '{step.id}' refers to step '{name}', which the plan lacks{hint}", step.id, field)
             if step.id in names:
                 message = f"step '{step.id}' refers to itself; let it refer to an earlier step"
@@ -231,8 +256,8 @@ class Plan(_Part):
 
     @staticmethod
     def _references(step: LabelStep | SpanStep) -> list[str]:
-        named = [atom.step for atom in atoms(step.where)] if step.where else []
-        return [*named, *([step.of] if step.of else [])]
+        compared = [atom.step for atom in atoms(step.where)] if step.where else []
+        return [*compared, *([step.of] if step.of else [])]
 
     def _order(self) -> list[str]:
         sorter = TopologicalSorter({step.id: self._references(step) for step in self.steps})
@@ -240,27 +265,27 @@ class Plan(_Part):
 
     @cached_property
     def ordered(self) -> tuple[LabelStep | SpanStep, ...]:
-        """The steps, each after those it depends on."""
+        """The steps, each after those that it depends on."""
         return tuple(self[i] for i in self._order())
 
     @cached_property
     def top_level(self) -> tuple[LabelStep | SpanStep, ...]:
-        """The ordered steps that are asked about the whole text."""
+        """The ordered steps about the text as a whole."""
         return tuple(s for s in self.ordered if s.of is None)
 
     def children(self, step_id: str) -> tuple[LabelStep | SpanStep, ...]:
-        """The ordered steps asked about each span of ``step_id``."""
+        """Return the ordered steps about each span of ``step_id``."""
         return tuple(s for s in self.ordered if s.of == step_id)
 
     @property
     def outputs(self) -> tuple[LabelStep | SpanStep, ...]:
-        """The steps that no other step refers to: what the plan is after."""
-        used = {name for step in self.steps for name in self._references(step)}
-        return tuple(step for step in self.steps if step.id not in used)
+        """The steps that no other step refers to: the results of the plan."""
+        referenced = {name for step in self.steps for name in self._references(step)}
+        return tuple(step for step in self.steps if step.id not in referenced)
 
     @property
     def is_filter(self) -> bool:
-        """Whether a text can fail to match: no step that the plan is after always has an answer, as a choice has."""
+        """Whether a text can fail to match: no output step always has an answer, as an unconditional choice has."""
         return not any(
             isinstance(step, LabelStep) and step.kind == "choice" and step.where is None and step.of is None
             for step in self.outputs
@@ -273,16 +298,16 @@ class Plan(_Part):
         raise KeyError(step_id)
 
     def to_dict(self) -> dict[str, Any]:
-        """The plan as JSON data, defaults left out."""
+        """Return the plan as JSON data, without defaults."""
         return self.model_dump(mode="json", by_alias=True)
 
     def to_json(self) -> str:
-        """The plan as indented JSON."""
+        """Return the plan as indented JSON."""
         return json.dumps(self.to_dict(), indent=2, ensure_ascii=False)
 
     @property
     def fingerprint(self) -> str:
-        """Equal plans have equal fingerprints, whatever the key order or spelling of defaults (16 hex digits)."""
+        """Identity of the plan, independent of key order and explicit defaults (16 hex digits)."""
         return _digest(self.to_dict())
 
 
@@ -291,13 +316,13 @@ def _digest(data: Any) -> str:
     return hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
-def _near(name: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean '{close[0]}'?" if close else f"; it has {', '.join(map(repr, known))}"
+def _suggest(name: str, candidates: list[str]) -> str:
+    close = difflib.get_close_matches(name, candidates, n=1)
+    return f"; did you mean '{close[0]}'?" if close else f"; it has {', '.join(map(repr, candidates))}"
 
 
 class _InconsistencyError(ValueError):
-    """Every fault of steps that are valid by themselves."""
+    """All faults of steps that are valid by themselves."""
 
     def __init__(self, issues: list[PlanIssue]) -> None:
         super().__init__(issues[0].message)
@@ -316,7 +341,7 @@ def _where_issues(step: LabelStep | SpanStep, by_id: Mapping[str, LabelStep | Sp
 
 
 def _atom_fault(step: LabelStep | SpanStep, atom: Atom, tested: LabelStep | SpanStep) -> str | None:
-    """The fault of a comparison with the answer of another step; None if it has none."""
+    """Return the fault of a comparison with the answer of another step; None if there is none."""
     if step.of and tested.of not in (None, step.of):
         return (
             f"its where names '{tested.id}', which is asked about spans of '{tested.of}', not of '{step.of}'; "
@@ -338,7 +363,7 @@ def _atom_fault(step: LabelStep | SpanStep, atom: Atom, tested: LabelStep | Span
 
 
 def _issues(error: ValidationError, data: Any) -> list[PlanIssue]:
-    """Every fault that pydantic found, or that :class:`_InconsistencyError` lists."""
+    """Return all faults of pydantic, or those that an :class:`_InconsistencyError` lists."""
     issues: list[PlanIssue] = []
     for fault in error.errors(include_url=False):
         if issues and fault["type"] == "too_short":
@@ -349,13 +374,13 @@ def _issues(error: ValidationError, data: Any) -> list[PlanIssue]:
 
 
 def _issue(fault: ErrorDetails, data: Any) -> PlanIssue:
-    """A fault of pydantic's with its step and field."""
+    """Return a fault of pydantic with its step and field."""
     loc = [part for part in fault["loc"] if part not in ("get_label", "get_span")]
     step: str | None = None
     where = ""
     if len(loc) >= 2 and loc[0] == "steps" and isinstance(loc[1], int):
-        given = data["steps"][loc[1]]
-        name = given.get("id") if isinstance(given, Mapping) else None
+        entry = data["steps"][loc[1]]
+        name = entry.get("id") if isinstance(entry, Mapping) else None
         step = name if isinstance(name, str) else str(loc[1] + 1)
         where, loc = (f"step '{name}': " if isinstance(name, str) else f"step {step}: "), loc[2:]
     field = ".".join(str(part) for part in loc if not (isinstance(part, str) and part[:1].isupper()))
@@ -363,14 +388,13 @@ def _issue(fault: ErrorDetails, data: Any) -> PlanIssue:
 
 
 def _sentence(fault: ErrorDetails, loc: list[Any], where: str, field: str) -> str:
-    """A fault as one sentence that names step and field."""
+    """Describe a fault in one sentence that names step and field."""
     if fault["type"] == "recursion_loop" or len(loc) > MAX_DEPTH:
         return f"{where}its where nests more than {MAX_DEPTH} conditions; flatten it"
     if fault["type"] == "extra_forbidden":
         step_fields = ["id", "op", "instruction", "labels", "multi_label", "where", "of"]
-        return (
-            f"{where}unknown field '{field}'{_near(str(loc[-1]), step_fields if where else ['instruction', 'steps'])}"
-        )
+        hint = _suggest(str(loc[-1]), step_fields if where else ["instruction", "steps"])
+        return f"{where}unknown field '{field}'{hint}"
     if fault["type"] == "missing":
         return f"{where}the field '{field}' is missing"
     message = str(fault["ctx"]["error"]) if fault["type"] == "value_error" else fault["msg"]
