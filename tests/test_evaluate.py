@@ -45,7 +45,7 @@ def test_proportion_is_the_exact_clopper_pearson_interval():
 
 @pytest.mark.parametrize(("successes", "n"), [(0, 0), (3, 2), (-1, 2)])
 def test_proportion_refuses_what_is_no_share(successes, n):
-    with pytest.raises(ValueError, match="no share"):
+    with pytest.raises(ValueError, match="not a proportion"):
         proportion(successes, n)
 
 
@@ -338,7 +338,7 @@ def test_few_scores_move_their_scale_little(right):
 def test_temperature_refuses_bad_shapes():
     with pytest.raises(ValueError, match="shapes"):
         fit_temperature([[1.0, 2.0]], [0, 1])
-    with pytest.raises(ValueError, match="no column"):
+    with pytest.raises(ValueError, match="not a column"):
         fit_temperature([[1.0, 2.0]], [2])
 
 

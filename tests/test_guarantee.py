@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import binom
 
 from langchain_falconer.corpus import sample_uniform
-from langchain_falconer.evaluate import Certificate, Population, can_certify, certify, fewest_to_certify, proportion
+from langchain_falconer.evaluate import Certificate, Population, can_certify, certify, min_texts_to_certify, proportion
 from langchain_falconer.settings import Targets
 
 WORLDS = 1_000
@@ -71,25 +71,29 @@ def test_a_small_corpus_needs_fewer_texts():
 
 
 def test_what_it_takes_is_known_before_anything_is_paid():
-    assert (fewest_to_certify(0.9, 0.95), fewest_to_certify(0.95, 0.95), fewest_to_certify(0.99, 0.95)) == (29, 59, 299)
+    assert (min_texts_to_certify(0.9, 0.95), min_texts_to_certify(0.95, 0.95), min_texts_to_certify(0.99, 0.95)) == (
+        29,
+        59,
+        299,
+    )
     for target, confidence in ((0.9, 0.95), (0.5, 0.75), (0.8, 0.99), (0.999, 0.9)):
-        n = fewest_to_certify(target, confidence)
+        n = min_texts_to_certify(target, confidence)
         assert can_certify(target, confidence, n)
         assert not can_certify(target, confidence, n - 1)
     assert can_certify(0.95, 0.95, 40, Population(60, 60))
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
-        (([0.5], [True, False], 0.9), "equally long"),
-        (([float("nan")], [True], 0.9), "equally long"),
+        (([0.5], [True, False], 0.9), "same shape"),
+        (([float("nan")], [True], 0.9), "same shape"),
         (([0.5], [True], 1.0), "a target of 1.0 cannot be certified"),
         (([0.5], [True], 0.9, 0.4), "a confidence of 0.4"),
     ],
 )
-def test_nonsense_is_refused(arguments, said):
-    with pytest.raises(ValueError, match=said):
+def test_invalid_arguments_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
         certify(*arguments)
 
 

@@ -1,4 +1,4 @@
-"""The evaluate room: how well answers agree, how sure that is, and what a score is worth (numpy and scipy only)."""
+"""Evaluation: metrics of agreement, intervals, calibration and guarantees (with numpy and scipy only)."""
 
 from langchain_falconer.evaluate.calibration import (
     expected_calibration_error,
@@ -7,7 +7,7 @@ from langchain_falconer.evaluate.calibration import (
     logit,
     reliability,
 )
-from langchain_falconer.evaluate.guarantees import Certificate, Population, can_certify, certify, fewest_to_certify
+from langchain_falconer.evaluate.guarantees import Certificate, Population, can_certify, certify, min_texts_to_certify
 from langchain_falconer.evaluate.intervals import Proportion, proportion, proportion_by_text
 from langchain_falconer.evaluate.metrics import Confusion, F1Scores, LabelScores, label_scores, span_scores
 from langchain_falconer.evaluate.quality import Quality, StepQuality, evaluate_plan, score_by_text
@@ -27,11 +27,11 @@ __all__ = [
     "certify",
     "evaluate_plan",
     "expected_calibration_error",
-    "fewest_to_certify",
     "fit_scale",
     "fit_temperature",
     "label_scores",
     "logit",
+    "min_texts_to_certify",
     "operating_point",
     "proportion",
     "proportion_by_text",

@@ -1,7 +1,7 @@
-"""Guarantees: from which score on a proxy may decide alone, so that a target holds over the whole corpus.
+"""Guarantees: the score above which a proxy may decide alone, so that a target holds over the whole corpus.
 
-The promise is agreement with the annotator, the LLM; whether the LLM is right is another question. Texts of which the
-proxy is not sure enough go to the LLM, and so count as agreeing with it.
+The guarantee is about agreement with the annotator (the LLM), not about the correctness of the LLM. Texts below the
+score go to the LLM, and therefore count as agreement.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from langchain_falconer.records import FrozenModel
 
 @dataclass(frozen=True, slots=True)
 class Population:
-    """How many texts a share is of.
+    """The size of a finite population of texts.
 
     Attributes:
-        texts: all of them.
-        open: those that the annotator has not answered, but for the sake of the certificate: what the sample was drawn
-            from. The rest carry the annotator's own answers, and cannot disagree with it.
+        texts: Number of all texts.
+        open: Number of texts that the annotator has answered at most for the certificate, from which the sample is
+            drawn. The others have the annotator's own answers, which cannot disagree with it.
     """
 
     texts: int
@@ -32,16 +32,16 @@ class Population:
 
 
 class Certificate(FrozenModel):
-    """From which score on the proxy may decide, and what was seen that allows it.
+    """A certified threshold and the sample that supports it.
 
     Attributes:
-        target: the share to reach, in (0, 1).
-        confidence: how often, at least, such a certificate keeps its promise.
-        certified: False if the sample does not allow the proxy to decide anything.
-        threshold: the proxy decides where its score is *above* this; None if it may decide everywhere (or nowhere).
-        n: sampled texts that the share is of.
-        failures: those of them on which the proxy alone would fail, whatever its score.
-        lower_bound: the least share that the proxy reaches without any help, with the same confidence.
+        target: Share to reach, in (0, 1).
+        confidence: Least probability, over samples, that the target holds.
+        certified: Whether the sample allows the proxy to decide any text.
+        threshold: The proxy decides where its score is *above* this; None if it may decide everywhere (or nowhere).
+        n: Number of sampled texts behind the share.
+        failures: Number of these on which the proxy alone would fail, at any score.
+        lower_bound: Lower bound, at the same confidence, of the share that the proxy reaches alone.
     """
 
     target: float
@@ -53,7 +53,7 @@ class Certificate(FrozenModel):
     lower_bound: float
 
     def allows(self, score: float) -> bool:
-        """Whether the proxy may decide a text of which it is so sure."""
+        """Return whether the proxy may decide a text with this score."""
         return self.certified and (self.threshold is None or score > self.threshold)
 
 
@@ -66,44 +66,44 @@ def certify(
     drops_out: bool = False,
     population: Population | None = None,
 ) -> Certificate:
-    """The least cut above which a proxy may decide so that, with some confidence, a target share is reached.
+    """Find the lowest threshold above which a proxy may decide so that a target share holds with some confidence.
 
-    Let R(c) be the share of failures if the proxy decides every text whose score is above c. R only falls as c rises,
-    so the cuts are tested in fixed sequence from the safest down, each at the full level, and the first that fails
-    ends it: trying many costs nothing (risk-controlling prediction sets, Bates et al. 2021, arXiv 2101.02703; Learn
-    then Test, Angelopoulos et al. 2021, arXiv 2110.01052). Each test is exact: Clopper and Pearson's (1934), or the
-    hypergeometric one of a finite population whose size is known. Equal scores stay together.
+    Let R(c) be the share of failures if the proxy decides every text with a score above c. R falls as c rises, so the
+    thresholds are tested in fixed sequence from the safest down, each at the full level, until the first one fails:
+    many tests need no correction (risk-controlling prediction sets, Bates et al. 2021, arXiv 2101.02703; Learn then
+    Test, Angelopoulos et al. 2021, arXiv 2110.01052). Each test is exact: that of Clopper and Pearson (1934), or the
+    hypergeometric one of a finite population of known size. Equal scores stay together.
 
-    Nothing is assumed of the scores: bad ones cost LLM calls, never the promise. What is assumed is that the sample is
-    uniform over the texts that are not annotated otherwise, and that nothing about the proxy, its training, its
-    stopping, the choice among several, has seen it.
+    The scores need no assumption: poor ones cost LLM calls but never the guarantee. The sample must be uniform over the
+    texts that are not annotated otherwise, and independent of the proxy: its training, early stopping and selection
+    must not have used it.
 
     Args:
-        scores: how sure the proxy is of each sampled text, shape (n,). For a recall give those that the annotator
-            answers positively, for a precision those that the proxy does.
-        failed: whether its decision on the text would be a failure, shape (n,).
-        target: the share that must not fail, in (0, 1).
-        confidence: how often the promise must hold over draws of the sample, in (0.5, 1).
-        drops_out: whether a failure drops out of the share if the annotator decides the text, as in a precision: what
-            the annotator takes for negative is no positive any more.
-        population: the size of what the sample was drawn from, if the share is of all texts.
+        scores: Confidence of the proxy in each sampled text, shape (n,). For a recall, only texts that the annotator
+            answers positively; for a precision, only those that the proxy does.
+        failed: Whether the proxy's decision on each text is a failure, shape (n,).
+        target: Share that must not fail, in (0, 1).
+        confidence: Probability, over samples, with which the target must hold, in (0.5, 1).
+        drops_out: Whether a failure leaves the share if the annotator decides the text, as in a precision: a text that
+            the annotator rejects is not a positive any more.
+        population: Size of the population of the sample, if the share is of all texts.
 
     Raises:
-        ValueError: the shapes differ, a score is no number, or target or confidence is out of range.
+        ValueError: The shapes differ, a score is not a number, or target or confidence is out of range.
     """
-    at, wrong = np.asarray(scores, float), np.asarray(failed, bool)
-    if at.ndim != 1 or at.shape != wrong.shape or np.isnan(at).any():
-        raise ValueError("scores and failures must be two equally long rows, of numbers and of truth values")
-    n, failures = len(at), int(wrong.sum())
-    seen = np.arange(failures + 1)
-    chances = _chances(seen, n - failures + seen if drops_out else n, target, confidence, population)
-    tolerated = int(np.logical_and.accumulate(chances <= 1 - confidence).sum()) - 1
-    worst = np.sort(at[wrong])[::-1]
+    confidences, wrong = np.asarray(scores, float), np.asarray(failed, bool)
+    if confidences.ndim != 1 or confidences.shape != wrong.shape or np.isnan(confidences).any():
+        raise ValueError("scores and failures must be numbers and truth values of the same shape (n,)")
+    n, failures = len(confidences), int(wrong.sum())
+    observed = np.arange(failures + 1)
+    p_values = _p_values(observed, n - failures + observed if drops_out else n, target, confidence, population)
+    tolerated = int(np.logical_and.accumulate(p_values <= 1 - confidence).sum()) - 1
+    failing_scores = np.sort(confidences[wrong])[::-1]
     return Certificate(
         target=target,
         confidence=confidence,
         certified=tolerated >= 0,
-        threshold=float(worst[tolerated]) if 0 <= tolerated < failures else None,
+        threshold=float(failing_scores[tolerated]) if 0 <= tolerated < failures else None,
         n=n,
         failures=failures,
         lower_bound=proportion(n - failures, n, 2 * confidence - 1).low if n else 0.0,
@@ -111,45 +111,45 @@ def certify(
 
 
 def can_certify(target: float, confidence: float, n: int, population: Population | None = None) -> bool:
-    """Whether ``n`` sampled texts could certify the target at all, if none of them turned out a failure.
+    """Return whether ``n`` sampled texts without a failure would certify the target.
 
     Raises:
-        ValueError: as :func:`certify`.
+        ValueError: As for :func:`certify`.
     """
-    return bool(_chances(np.zeros(1), n, target, confidence, population)[0] <= 1 - confidence)
+    return bool(_p_values(np.zeros(1), n, target, confidence, population)[0] <= 1 - confidence)
 
 
-def fewest_to_certify(target: float, confidence: float) -> int:
-    """How many sampled texts it takes at least to certify the target, however large the corpus.
+def min_texts_to_certify(target: float, confidence: float) -> int:
+    """Return the least number of sampled texts that can certify the target for a corpus of any size.
 
-    That is ln(1 - confidence) / ln(target): 59 for 0.95 and 29 for 0.9 at 95%. For a recall they must all be texts that
-    the annotator answers positively.
+    It is ln(1 - confidence) / ln(target): 59 for 0.95 and 29 for 0.9 at 95%. For a recall, all of them must be texts
+    that the annotator answers positively.
 
     Raises:
-        ValueError: as :func:`certify`.
+        ValueError: As for :func:`certify`.
     """
     _check(target, confidence)
     n = math.ceil(math.log(1 - confidence) / math.log(target))
-    return n if can_certify(target, confidence, n) else n + 1  # a hair's breadth of rounding
+    return n if can_certify(target, confidence, n) else n + 1  # rounding error
 
 
-def _chances(
-    seen: NDArray[Any], n: ArrayLike, target: float, confidence: float, population: Population | None
+def _p_values(
+    observed: NDArray[Any], n: ArrayLike, target: float, confidence: float, population: Population | None
 ) -> NDArray[np.float64]:
-    """How likely so few failures among ``n`` would be, were the target missed by as little as can be."""
-    from scipy.stats import binom, hypergeom  # half a second, and few need it
+    """Return the probability of so few failures among ``n`` if the target were missed by the least possible amount."""
+    from scipy.stats import binom, hypergeom  # the import takes half a second
 
     _check(target, confidence)
     if population is None:
-        return np.asarray(binom.cdf(seen, n, 1 - target), float)
+        return np.asarray(binom.cdf(observed, n, 1 - target), float)
     too_many = math.floor((1 - target) * population.texts + 1e-9) + 1
     if too_many > population.open:
-        return np.zeros(len(seen))  # there are not enough texts left to miss it
-    return np.asarray(hypergeom.cdf(seen, population.open, too_many, n), float)
+        return np.zeros(len(observed))  # the target cannot be missed: too few texts are open
+    return np.asarray(hypergeom.cdf(observed, population.open, too_many, n), float)
 
 
 def _check(target: float, confidence: float) -> None:
     if not 0 < target < 1:
         raise ValueError(f"a target of {target} cannot be certified; give a share between 0 and 1, such as 0.95")
     if not 0.5 < confidence < 1:
-        raise ValueError(f"a confidence of {confidence} is none; give one above 0.5 and below 1, such as 0.95")
+        raise ValueError(f"a confidence of {confidence} is out of range; give one above 0.5 and below 1, such as 0.95")

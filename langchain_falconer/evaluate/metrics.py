@@ -1,4 +1,4 @@
-"""What answers are worth against gold ones: precision, recall and F1 of spans, accuracy and F1 of labels."""
+"""Metrics of answers against gold answers: precision, recall and F1 of spans, accuracy and F1 of labels."""
 
 from __future__ import annotations
 
@@ -20,10 +20,18 @@ Counts = tuple[int, int, int]
 
 
 class F1Scores(FrozenModel):
-    """Precision, recall and F1 with its interval, and the counts they come from.
+    """Precision, recall and F1 with the counts behind them.
 
-    Nothing to find and nothing found is a perfect 1.0 (as in SQuAD 2.0), with the interval [0, 1]; otherwise a share
-    of nothing is 0.0 (as in conlleval, seqeval and scikit-learn).
+    Without gold and predicted items all three are 1.0 (as in SQuAD 2.0), with the interval [0, 1]; otherwise a ratio
+    with denominator 0 is 0.0 (as in conlleval, seqeval and scikit-learn).
+
+    Attributes:
+        precision: Precision.
+        recall: Recall.
+        f1: F1 with its interval.
+        tp: Number of true positives.
+        fp: Number of false positives.
+        fn: Number of false negatives.
     """
 
     precision: float
@@ -41,7 +49,13 @@ class F1Scores(FrozenModel):
 
 
 class Confusion(FrozenModel):
-    """A wrong single label: the gold one, the predicted one (None if missing), and how often."""
+    """A wrong single label.
+
+    Attributes:
+        gold: The gold label.
+        predicted: The predicted label; None if it is missing.
+        n: Number of occurrences.
+    """
 
     gold: str
     predicted: str | None
@@ -49,12 +63,14 @@ class Confusion(FrozenModel):
 
 
 class LabelScores(FrozenModel):
-    """How well labels agree: over all answers, and by class.
+    """Agreement of labels, over all answers and by class.
 
-    ``accuracy`` is the share of answers that are exactly right (of a multi-label answer: the whole set); ``micro``
-    pools the labels of multi-label answers and is None elsewhere, where it says what accuracy says; ``macro_f1`` is
-    the plain mean over ``classes``, which are those that occur in gold or predicted answers. ``confusions`` are the
-    most frequent (gold, predicted, how often) among wrong single answers, at most 20; predicted is None if missing.
+    Attributes:
+        accuracy: Share of answers that are exactly right (for a multi-label answer, the whole set).
+        macro_f1: Unweighted mean of F1 over ``classes``.
+        micro: Scores of the pooled labels of multi-label answers; None for other steps, where they equal accuracy.
+        classes: Scores of each class that occurs in gold or predicted answers.
+        confusions: The most frequent confusions among single labels, at most 20.
     """
 
     accuracy: Proportion
@@ -69,15 +85,15 @@ def span_scores(
     predicted: Sequence[Sequence[tuple[int, int]]],
     texts: Sequence[int] | None = None,
 ) -> F1Scores:
-    """Micro precision, recall and F1 of spans; a span counts as right only at exactly its offsets.
+    """Compute micro precision, recall and F1 of spans; a span is right only at exactly its offsets.
 
     Args:
-        gold: the (start, end) of the spans to find, for each answer.
-        predicted: those found, for each answer.
-        texts: which text each answer is about; by default each is about its own.
+        gold: (start, end) of the gold spans of each answer.
+        predicted: (start, end) of the predicted spans of each answer.
+        texts: Index of the text of each answer; by default every answer has a text of its own.
 
     Raises:
-        ValueError: if there are not as many predicted as gold answers (or ``texts``).
+        ValueError: The numbers of gold and predicted answers (or ``texts``) differ.
     """
     _check_lengths(gold, predicted, texts)
     return _f1([_counts(frozenset(g), frozenset(p)) for g, p in zip(gold, predicted, strict=True)], texts)
@@ -86,15 +102,15 @@ def span_scores(
 def label_scores(
     gold: Sequence[LabelValue], predicted: Sequence[LabelValue | None], texts: Sequence[int] | None = None
 ) -> LabelScores:
-    """Accuracy, macro F1 and scores by class of labels; truth values are the classes ``true`` and ``false``.
+    """Compute accuracy, macro F1 and scores by class of labels; truth values are the classes ``true`` and ``false``.
 
     Args:
-        gold: the right answers; lists for a multi-label step.
-        predicted: the answers given; None, a missing answer, is wrong.
-        texts: which text each answer is about; by default each is about its own.
+        gold: Gold answers; lists for a multi-label step.
+        predicted: Predicted answers; None, a missing answer, is wrong.
+        texts: Index of the text of each answer; by default every answer has a text of its own.
 
     Raises:
-        ValueError: if there is no answer, or not as many predicted as gold ones (or ``texts``).
+        ValueError: There is no answer, or the numbers of gold and predicted answers (or ``texts``) differ.
     """
     _check_lengths(gold, predicted, texts)
     if not gold:
@@ -112,14 +128,14 @@ def label_scores(
 
 
 def label_classes(value: LabelValue) -> frozenset[str]:
-    """The classes that an answer names; two answers are the same exactly if their classes are."""
+    """Return the classes of an answer; two answers are equal exactly if their classes are."""
     if isinstance(value, bool):
         return frozenset({"true" if value else "false"})
     return frozenset({value} if isinstance(value, str) else value)
 
 
 def share_by_text(right: Sequence[bool], texts: Sequence[int] | None, level: float = 0.95) -> Proportion:
-    """The share of answers that are right, with an interval that knows which of them share a text."""
+    """Compute the share of correct answers, with an interval for answers clustered by text."""
     by_text = _sums([(int(r), 1) for r in right], texts)
     return proportion_by_text(by_text[:, 0], by_text[:, 1], level)
 
@@ -129,13 +145,13 @@ _Pair = tuple[frozenset[str], frozenset[str] | None]
 
 def _class_scores(pairs: Sequence[_Pair], texts: Sequence[int]) -> dict[str, F1Scores]:
     counts: dict[str, list[Counts]] = {}
-    places: dict[str, list[int]] = {}
+    class_texts: dict[str, list[int]] = {}
     for (gold, predicted), text in zip(pairs, texts, strict=True):
         for name in gold | (predicted or frozenset()):
             one = frozenset({name})
             counts.setdefault(name, []).append(_counts(gold & one, (predicted or frozenset()) & one))
-            places.setdefault(name, []).append(text)
-    return {name: _f1(counts[name], places[name]) for name in sorted(counts)}
+            class_texts.setdefault(name, []).append(text)
+    return {name: _f1(counts[name], class_texts[name]) for name in sorted(counts)}
 
 
 def _confusions(pairs: Sequence[_Pair]) -> tuple[Confusion, ...]:
@@ -151,10 +167,10 @@ def _counts(gold: frozenset[Any], predicted: frozenset[Any]) -> Counts:
 def _f1(counts: Sequence[Counts], texts: Sequence[int] | None) -> F1Scores:
     by_text = _sums(counts, texts)
     tp, fp, fn = (int(total) for total in by_text.sum(axis=0))
-    nothing = float(tp + fp + fn == 0)
+    if_undefined = float(tp + fp + fn == 0)
     return F1Scores(
-        precision=tp / (tp + fp) if tp + fp else nothing,
-        recall=tp / (tp + fn) if tp + fn else nothing,
+        precision=tp / (tp + fp) if tp + fp else if_undefined,
+        recall=tp / (tp + fn) if tp + fn else if_undefined,
         f1=_f1_of(proportion_by_text(by_text[:, 0], by_text.sum(axis=1))),
         tp=tp,
         fp=fp,
@@ -163,13 +179,13 @@ def _f1(counts: Sequence[Counts], texts: Sequence[int] | None) -> F1Scores:
 
 
 def _f1_of(jaccard: Proportion) -> Proportion:
-    """F1 = 2J / (1 + J), with J = tp / (tp + fp + fn) a plain share: J's exact interval maps to one of F1."""
+    """Convert J = tp / (tp + fp + fn), a plain share, to F1 = 2J / (1 + J), its exact interval included."""
     value, low, high = (2 * j / (1 + j) for j in (jaccard.value, jaccard.low, jaccard.high))
     return Proportion(value=value, low=low, high=high, level=jaccard.level, n=jaccard.n)
 
 
 def _sums(counts: Sequence[tuple[int, ...]], texts: Sequence[int] | None) -> NDArray[np.int64]:
-    """Counts summed by text, shape (texts, columns)."""
+    """Sum counts by text; returns shape (texts, columns)."""
     rows = np.asarray(counts, dtype=np.int64).reshape(len(counts), len(counts[0]) if counts else 3)
     if texts is None:
         return rows

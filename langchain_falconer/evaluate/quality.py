@@ -1,4 +1,4 @@
-"""How well a proxy does what the annotator did, step by step of a plan, on texts it was not trained on."""
+"""Quality of a proxy: agreement with the annotator, by step of a plan, on texts that it was not trained on."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ if TYPE_CHECKING:
 
 
 class StepQuality(FrozenModel):
-    """How well one step does.
+    """Quality of one step.
 
     Attributes:
         op: ``get_label`` or ``get_span``.
-        n: texts with an answer of the annotator.
-        decisions: answers compared; more than ``n`` only for ``of`` steps, which answer for each span.
-        metric: what ``score`` is: ``F1`` (spans at exactly their offsets; the labels of a multi-label step) or
-            ``accuracy``.
-        score: the headline.
-        agreement: share of decisions where proxy and annotator give the very same answer: the same label, the same
-            set of labels, the same set of spans.
-        details: all scores.
+        n: Number of texts with an answer of the annotator.
+        decisions: Number of answers compared; more than ``n`` only for ``of`` steps, with an answer per span.
+        metric: Metric of ``score``: ``F1`` (of spans at exactly their offsets, or of the labels of a multi-label step)
+            or ``accuracy``.
+        score: The main score.
+        agreement: Share of decisions with exactly the same answer of proxy and annotator: the same label, set of
+            labels, or set of spans.
+        details: All scores.
     """
 
     op: Literal["get_label", "get_span"]
@@ -49,9 +49,12 @@ class StepQuality(FrozenModel):
 
 
 class Quality(FrozenModel):
-    """How well a plan's steps do, by step id; ``agreement`` is over all decisions (text by step, nested ones too).
+    """Quality of the steps of a plan.
 
-    ``unmeasured`` are the steps to which the annotator gave no answer on these texts, so that nothing is known.
+    Attributes:
+        steps: Quality by step id.
+        agreement: Share of equal answers over all decisions (every step on every text and span).
+        unmeasured: Ids of steps without an answer of the annotator on these texts.
     """
 
     steps: Mapping[str, StepQuality]
@@ -62,25 +65,25 @@ class Quality(FrozenModel):
 def evaluate_plan(plan: Plan, gold: Sequence[Answers], predicted: Sequence[Answers], *, level: float = 0.95) -> Quality:
     """Compare a proxy's answers with the annotator's.
 
-    A step counts on a text where the annotator answered it. What the proxy leaves out there is wrong. A step asked
-    ``of`` spans is compared on the annotator's spans, each with the proxy's span at the same offsets; where the proxy
-    missed the span, it missed the answer too.
+    A step counts on a text where the annotator answered it; a missing answer of the proxy is wrong there. A step about
+    the spans of another is compared on the annotator's spans, each with the proxy's span at the same offsets; where the
+    proxy missed the span, it missed the answer too.
 
     Args:
-        plan: what was asked.
-        gold: the annotator's answers about each text.
-        predicted: the proxy's raw answers about the same texts, ``where`` not applied.
-        level: confidence level of the interval of the overall agreement.
+        plan: The plan.
+        gold: Annotator's answers about each text.
+        predicted: Proxy's raw answers about the same texts, ``where`` not applied.
+        level: Confidence level of the interval of the overall agreement.
 
     Raises:
-        ValueError: if the two are not equally long.
-        AnnotationError: if the annotator answered no step on any text.
+        ValueError: The numbers of texts differ.
+        AnnotationError: The annotator answered no step on any text.
     """
     if len(gold) != len(predicted):
         raise ValueError(f"{len(gold)} gold answers, but {len(predicted)} predicted ones; give one for each text")
     texts = [_Case(i, g, p) for i, (g, p) in enumerate(zip(gold, predicted, strict=True))]
     cases = {step.id: _cases(plan, step, texts) for step in plan.ordered}
-    measured = {step_id: _measure(plan[step_id], found) for step_id, found in cases.items() if found}
+    measured = {step_id: _measure(plan[step_id], answered) for step_id, answered in cases.items() if answered}
     if not measured:
         raise AnnotationError("no held-out text has an answer to any step, so quality is unknown; annotate more texts")
     return Quality(
@@ -95,27 +98,27 @@ def evaluate_plan(plan: Plan, gold: Sequence[Answers], predicted: Sequence[Answe
 
 
 def score_by_text(plan: Plan, gold: Sequence[Answers], predicted: Sequence[Answers]) -> NDArray[np.float64]:
-    """What each text says about the mean of the steps' scores, to compare two proxies on the same texts.
+    """Compute the contribution of each text to the mean score of the steps, to compare proxies on the same texts.
 
-    A step's score is the accuracy of its labels, or the F1 of its spans or of its sets of labels; what it is about is
-    as in :func:`evaluate_plan`. A text's value is that score plus the text's influence on it (the infinitesimal
-    jackknife; Efron, 1982), so that the values' mean is the score, and the standard error of their mean is its own.
+    A step's score is the accuracy of its labels, or the F1 of its spans or sets of labels, on the texts and spans of
+    :func:`evaluate_plan`. A text's value is that score plus the text's influence on it (infinitesimal jackknife; Efron
+    1982), so that the mean of the values is the score, and the standard error of the mean is that of the score.
 
     Args:
-        plan: what was asked.
-        gold: the annotator's answers about each text.
-        predicted: a proxy's raw answers about the same texts, ``where`` not applied.
+        plan: The plan.
+        gold: Annotator's answers about each text.
+        predicted: Proxy's raw answers about the same texts, ``where`` not applied.
 
     Returns:
-        The values, shape (n,); all 1 where there is nothing to answer and nothing was answered.
+        Values of shape (n,); all 1 where neither side has an answer.
     """
     texts = [_Case(i, g, p) for i, (g, p) in enumerate(zip(gold, predicted, strict=True))]
     measured = ((step.id, _cases(plan, step, texts)) for step in plan.ordered)
-    values = [_influenced(step_id, cases, len(texts)) for step_id, cases in measured if cases]
+    values = [_jackknife_values(step_id, cases, len(texts)) for step_id, cases in measured if cases]
     return np.mean(values, axis=0) if values else np.ones(len(texts))
 
 
-def _influenced(step_id: str, cases: Sequence[_Case], n: int) -> NDArray[np.float64]:
+def _jackknife_values(step_id: str, cases: Sequence[_Case], n: int) -> NDArray[np.float64]:
     right, answers = np.zeros(n), np.zeros(n)
     for case in cases:
         gold, predicted = _both(case, step_id)
@@ -124,12 +127,12 @@ def _influenced(step_id: str, cases: Sequence[_Case], n: int) -> NDArray[np.floa
     if not answers.any():
         return np.ones(n)
     f1 = right.sum() / answers.sum()
-    influenced: NDArray[np.float64] = f1 + (right - f1 * answers) / answers.mean()
-    return influenced
+    values: NDArray[np.float64] = f1 + (right - f1 * answers) / answers.mean()
+    return values
 
 
 def _both(case: _Case, step_id: str) -> tuple[frozenset[Any], frozenset[Any]]:
-    """What the annotator and the proxy answered, as sets; a single label, or that there is none, is a set of one."""
+    """Return the answers of annotator and proxy as sets; a single label, or its absence, is a set of one."""
     if step_id in case.gold.spans:
         return frozenset(_offsets(case.gold.spans[step_id])), frozenset(_spans(case.predicted, step_id) or ())
     gold, predicted = case.gold.labels[step_id].value, _label(case.predicted, step_id)
@@ -139,7 +142,13 @@ def _both(case: _Case, step_id: str) -> tuple[frozenset[Any], frozenset[Any]]:
 
 
 class _Case(NamedTuple):
-    """What may hold answers to a step: a text's, or those inside a span; ``predicted`` is None if that was missed."""
+    """Answers of annotator and proxy about a text or a span.
+
+    Attributes:
+        text: Index of the text.
+        gold: Annotator's answers.
+        predicted: Proxy's answers; None if the proxy missed the span.
+    """
 
     text: int
     gold: Answers | Span
@@ -147,17 +156,17 @@ class _Case(NamedTuple):
 
 
 def _cases(plan: Plan, step: LabelStep | SpanStep, texts: list[_Case]) -> list[_Case]:
-    """Where the annotator answered the step."""
+    """Return the cases in which the annotator answered the step."""
     if step.of is None:
-        around = texts
+        candidates = texts
     else:
-        around = [inner for case in _cases(plan, plan[step.of], texts) for inner in _inside(case, step.of)]
-    return [case for case in around if step.id in case.gold.labels or step.id in case.gold.spans]
+        candidates = [inner for case in _cases(plan, plan[step.of], texts) for inner in _inside(case, step.of)]
+    return [case for case in candidates if step.id in case.gold.labels or step.id in case.gold.spans]
 
 
 def _inside(case: _Case, step_id: str) -> list[_Case]:
-    found = {(s.start, s.end): s for s in case.predicted.spans.get(step_id, ())} if case.predicted else {}
-    return [_Case(case.text, s, found.get((s.start, s.end))) for s in case.gold.spans[step_id]]
+    by_offsets = {(s.start, s.end): s for s in case.predicted.spans.get(step_id, ())} if case.predicted else {}
+    return [_Case(case.text, s, by_offsets.get((s.start, s.end))) for s in case.gold.spans[step_id]]
 
 
 class _Measured(NamedTuple):
@@ -191,8 +200,8 @@ def _measure_labels(step_id: str, cases: list[_Case], texts: list[int]) -> _Meas
 def _measure_spans(step_id: str, cases: list[_Case], texts: list[int]) -> _Measured:
     gold = [_offsets(case.gold.spans[step_id]) for case in cases]
     predicted = [_spans(case.predicted, step_id) for case in cases]
-    scores = span_scores(gold, [found or [] for found in predicted], texts)
-    same = [found is not None and set(g) == set(found) for g, found in zip(gold, predicted, strict=True)]
+    scores = span_scores(gold, [spans or [] for spans in predicted], texts)
+    same = [p is not None and set(g) == set(p) for g, p in zip(gold, predicted, strict=True)]
     agreement = share_by_text(same, texts)
     quality = StepQuality(
         op="get_span",

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, computed_field
 from langchain_falconer.annotate import Annotation
 from langchain_falconer.corpus import Document, Place
 from langchain_falconer.errors import RunError
-from langchain_falconer.evaluate import Certificate, Population, fewest_to_certify
+from langchain_falconer.evaluate import Certificate, Population, min_texts_to_certify
 from langchain_falconer.execute.runner import Known, Run, RunReport
 from langchain_falconer.execute.shard_store import write_rows
 from langchain_falconer.execute.statistics import RowStatistics
@@ -81,7 +81,7 @@ class Guarantee(BaseModel):
                 f"Certified at {one.confidence:.4g} confidence: at least {promise} "
                 f"(the proxy alone: at least {one.lower_bound:.3f}, from {one.n} texts)."
             )
-        required = fewest_to_certify(one.target, one.confidence)
+        required = min_texts_to_certify(one.target, one.confidence)
         counted = one.n - one.failures if TARGET_METRICS[name].drops_out else one.n
         return (
             f"A target {name} of {one.target:g} is not certified: {counted} of the {self.drawn} texts drawn count "

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from langchain_falconer.errors import SettingsError
-from langchain_falconer.evaluate import Certificate, Population, can_certify, certify, fewest_to_certify
+from langchain_falconer.evaluate import Certificate, Population, can_certify, certify, min_texts_to_certify
 from langchain_falconer.plan import Plan, SpanStep
 from langchain_falconer.settings import Targets
 
@@ -39,7 +39,7 @@ def required_annotations(targets: Targets, n_drawn: int, n_texts: int) -> int:
     """
     required = 0
     for name, share in targets.shares.items():
-        fewest = fewest_to_certify(share, targets.confidence_each)
+        fewest = min_texts_to_certify(share, targets.confidence_each)
         population = Population(n_texts, n_texts)
         if (
             TARGET_METRICS[name].over_all_texts
@@ -62,7 +62,7 @@ def target_hints(targets: Targets, n_drawn: int) -> list[str]:
     hints = []
     for name, share in targets.shares.items():
         if not TARGET_METRICS[name].over_all_texts:
-            fewest = fewest_to_certify(share, targets.confidence_each)
+            fewest = min_texts_to_certify(share, targets.confidence_each)
             hints.append(
                 f"a {name} of {share:g} can be certified if at least {fewest} of the {n_drawn} texts drawn for it "
                 f"match ({fewest / n_drawn:.0%}); if fewer do, raise --certify"

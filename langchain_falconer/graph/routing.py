@@ -9,7 +9,7 @@ from functools import cached_property
 from langchain_falconer.annotate import HUMAN, Annotation, stored_annotations
 from langchain_falconer.corpus import CorpusStats, Dataset, Document
 from langchain_falconer.errors import LLMError, ProxyError, RunError
-from langchain_falconer.evaluate import Quality, evaluate_plan, fewest_to_certify
+from langchain_falconer.evaluate import Quality, evaluate_plan, min_texts_to_certify
 from langchain_falconer.execute import choose_backend
 from langchain_falconer.files import digest, file_digest
 from langchain_falconer.graph.context import NodeContext
@@ -147,7 +147,7 @@ class Router:
     def n_verify(self) -> int:
         """Texts that a proxy is compared with the LLM on: for a quality, twice what would prove it without an error."""
         quality = self.options.quality
-        required = 2 * fewest_to_certify(quality, _ONE_SIDED) if quality else 0
+        required = 2 * min_texts_to_certify(quality, _ONE_SIDED) if quality else 0
         return max(self.options.trust.verify, required)
 
     @property
