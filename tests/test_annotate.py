@@ -33,7 +33,7 @@ PLAN = Plan.parse(
                 "id": "cheap",
                 "op": "get_label",
                 "instruction": "Is {span} cheap?",
-                "labels": ["cheap", "dear"],
+                "labels": ["cheap", "expensive"],
                 "of": "price",
             },
         ],
@@ -43,8 +43,8 @@ GOOD = [f"good {i}: ${i} or ${i + 100}" for i in range(1, 7)]
 BAD = [f"bad {i}: ${i}" for i in range(1, 5)]
 
 
-def asked(request):
-    """What a request asks about: key → text, or {"text", "span", ..}."""
+def items_of(request):
+    """The items of a request: key → text, or {"text", "span", ..}."""
     texts = request["messages"][-1]["content"].rpartition("\nTexts: ")[2]
     return json.JSONDecoder().raw_decode(texts)[0]
 
@@ -54,14 +54,14 @@ def schema_of(request):
 
 
 def answer(item):
-    """A teacher: right about positive, price and cheap."""
+    """Return the correct answer about positive or cheap."""
     if isinstance(item, dict):
-        return "cheap" if len(item["span"]) == 2 else "dear"
+        return "cheap" if len(item["span"]) == 2 else "expensive"
     return item.startswith("good")
 
 
 def teacher(request):
-    items = asked(request)
+    items = items_of(request)
     if "Task: Extract the price" in request["messages"][-1]["content"]:
         return json.dumps({k: [w for w in v.split() if w.startswith("$")] for k, v in items.items()})
     return json.dumps({key: answer(item) for key, item in items.items()})
@@ -80,20 +80,20 @@ def annotator(server, store, plan=PLAN, caps=None, run="run", texts_per_call=2, 
 
 
 def plain(annotation):
-    """Labels and spans by step, bare."""
+    """Return labels and spans by step as plain data."""
     spans = {
-        name: [(s.text, {k: v.value for k, v in s.labels.items()}) for s in found]
-        for name, found in annotation.answers.spans.items()
+        name: [(s.text, {k: v.value for k, v in s.labels.items()}) for s in spans]
+        for name, spans in annotation.answers.spans.items()
     }
     return {**{k: v.value for k, v in annotation.answers.labels.items()}, **spans}
 
 
-def test_steps_are_asked_where_they_apply_and_answers_land_at_exact_offsets(store):
+def test_steps_are_asked_where_they_apply_and_answers_have_exact_offsets(store):
     with ChatServer(teacher) as server:
         report = annotator(server, store).annotate([*GOOD, *BAD])
     assert [a.text for a in report.annotations] == [*GOOD, *BAD]
     for i, annotation in enumerate(report.annotations[:6], 1):
-        second = "dear"
+        second = "expensive"
         first = "cheap"
         assert plain(annotation) == {
             "positive": True,
@@ -108,7 +108,7 @@ def test_steps_are_asked_where_they_apply_and_answers_land_at_exact_offsets(stor
     assert report.usage == Usage(14, 140, 70)
 
 
-def test_a_rerun_pays_nothing_and_says_the_same(store):
+def test_a_rerun_costs_nothing_and_gives_the_same_answers(store):
     with ChatServer(teacher) as server:
         first = annotator(server, store).annotate([*GOOD, *BAD])
         calls = server.calls
@@ -140,7 +140,7 @@ def test_equal_texts_and_equal_questions_are_asked_once(store):
 
 def test_answers_do_not_depend_on_the_order_of_replies(store, tmp_path):
     def slow_first(request):
-        time.sleep(0.05 if GOOD[0] in json.dumps(asked(request)) else 0)
+        time.sleep(0.05 if GOOD[0] in json.dumps(items_of(request)) else 0)
         return teacher(request)
 
     with ChatServer(slow_first) as server, AnnotationStore(tmp_path / "other.sqlite") as other:
@@ -163,7 +163,7 @@ def test_the_schema_is_closed_and_depends_on_no_text(store):
     with ChatServer(teacher) as server:
         report = annotator(server, store).annotate([hostile, "bad"])
     request = server.requests[0].json
-    assert asked(request) == {"t1": hostile, "t2": "bad"}
+    assert items_of(request) == {"t1": hostile, "t2": "bad"}
     head, _, _ = request["messages"][-1]["content"].rpartition("\nTexts: ")
     assert head == "Task: Is it positive?"
     assert all("ignore all this" not in message["content"] for message in request["messages"][:-1])
@@ -174,11 +174,11 @@ def test_the_schema_is_closed_and_depends_on_no_text(store):
     assert plain(report.annotations[0])["positive"] is True
 
 
-def test_of_steps_name_their_span_and_show_which_of_several_is_meant(store):
+def test_of_steps_name_their_span_and_show_the_context_of_repeated_spans(store):
     text = "good: $5 here and $5 there {span}"
     with ChatServer(teacher) as server:
         annotator(server, store).annotate([text])
-    items = asked(server.requests[-1].json)
+    items = items_of(server.requests[-1].json)
     assert [item["question"] for item in items.values()] == ['Is "$5" cheap?'] * 2
     assert [item["span_in_context"] for item in items.values()] == [
         "good: ⟦$5⟧ here and $5 there {span}",
@@ -189,7 +189,7 @@ def test_of_steps_name_their_span_and_show_which_of_several_is_meant(store):
 @pytest.mark.parametrize("multi", [False, True])
 def test_large_label_sets(store, multi):
     names = [f"intent_{i}" for i in range(151)]
-    step = {"id": "intent", "op": "get_label", "instruction": "What is asked?", "labels": names, "multi_label": multi}
+    step = {"id": "intent", "op": "get_label", "instruction": "Which intent?", "labels": names, "multi_label": multi}
     plan = Plan.parse({"instruction": "intents", "steps": [step]})
 
     def reply(request):
@@ -198,7 +198,7 @@ def test_large_label_sets(store, multi):
             <= 1000
         )
         value = ["intent_150", "intent_3", "intent_150"] if multi else "intent_150"
-        return json.dumps(dict.fromkeys(asked(request), value))
+        return json.dumps(dict.fromkeys(items_of(request), value))
 
     with ChatServer(reply) as server:
         report = annotator(server, store, plan, texts_per_call=20).annotate([f"text {i}" for i in range(20)])
@@ -212,19 +212,19 @@ def test_long_texts_go_alone(store):
     long = ["bad " + "x" * 5_000, "bad " + "y" * 5_000]
     with ChatServer(teacher) as server:
         annotator(server, store, texts_per_call=10, max_concurrency=1).annotate([*long, *BAD])
-    assert [len(asked(r.json)) for r in server.requests] == [1, 5]
+    assert [len(items_of(r.json)) for r in server.requests] == [1, 5]
 
 
 def test_a_bad_reply_is_asked_again_alone_and_then_recorded(store):
     def confused(request):
-        items = asked(request)
+        items = items_of(request)
         if any("bad 2" in text for text in items.values()):
             return '{"t1": "perhaps"}'
         return teacher(request)
 
     with ChatServer(confused) as server:
         report = annotator(server, store).annotate(BAD)
-        assert sorted(len(asked(r.json)) for r in server.requests) == [1, 1, 2, 2]
+        assert sorted(len(items_of(r.json)) for r in server.requests) == [1, 1, 2, 2]
         failed = report.annotations[1]
         assert (report.failed, report.error) == (1, None)
         assert "perhaps" in failed.failures["positive"]
@@ -274,7 +274,7 @@ def test_quotes_that_are_not_verbatim_are_rejected_and_counted(store):
         assert annotator(server, store).annotate(GOOD).rejected_quotes == 6
 
 
-def test_a_killed_run_goes_on_where_it_ended(tmp_path):
+def test_a_killed_run_resumes_where_it_ended(tmp_path):
     path = tmp_path / "store.sqlite"
     texts = [*GOOD, *BAD]
     victim: list[subprocess.Popen[bytes]] = []
@@ -304,7 +304,7 @@ def test_a_killed_run_goes_on_where_it_ended(tmp_path):
         bodies = [json.dumps(r.json["messages"]) for r in server.requests]
     assert server.calls == 14 + 1
     assert len(set(bodies)) == 14
-    assert bodies[6] == bodies[7]  # the call in flight, and no other, is made again
+    assert bodies[6] == bodies[7]  # the call in flight, and no other, is repeated
     assert report.failed == 0
     assert spent.calls == 15
     assert spent.output_tokens == 14 * 5 + 1024  # what was in flight counts at its estimate
@@ -314,7 +314,7 @@ def test_ctrl_c_ends_at_once_and_keeps_the_answers(store):
     release = threading.Event()
 
     def hanging(request):
-        if BAD[3] in json.dumps(asked(request)):
+        if BAD[3] in json.dumps(items_of(request)):
             release.wait(30)
         return teacher(request)
 
@@ -343,7 +343,7 @@ def test_calls_are_never_overshot(store, cap):
 
 
 def test_tokens_are_never_overshot_and_estimates_do_not_waste_the_cap(store):
-    # One call is estimated at some 1,300 tokens and takes 15: the cap leaves room for one at a time, and for all.
+    # One call is estimated at some 1,300 tokens and takes 15: the cap allows one at a time, and all of them.
     with ChatServer(teacher) as server:
         report = annotator(server, store, caps={"max_tokens": 2_000}, max_concurrency=8).annotate([*GOOD, *BAD])
         assert (server.calls, report.error) == (14, None)
@@ -352,13 +352,13 @@ def test_tokens_are_never_overshot_and_estimates_do_not_waste_the_cap(store):
 
 
 def test_dollars_need_a_price(store):
-    def dear(request):
+    def long_prompt(request):
         return {"content": teacher(request), "usage": {"prompt_tokens": 200, "completion_tokens": 5}}
 
-    with ChatServer(dear) as server:
+    with ChatServer(long_prompt) as server:
         with pytest.raises(SettingsError, match="--price IN,OUT"):
             annotator(server, store, caps={"max_usd": 1})
-        priced = {"usd_per_million_tokens": (1e5, 0.0), "max_output_tokens": 64}  # 20 USD a call
+        priced = {"usd_per_million_tokens": (1e5, 0.0), "max_output_tokens": 64}  # 20 USD per call
         report = annotator(server, store, caps={"max_usd": 100}, **priced).annotate(GOOD)
         assert "max_usd" in str(report.error)
         assert store.spent("run").usd == pytest.approx(20 * server.calls)
@@ -394,7 +394,7 @@ def test_a_budget_is_shared_by_threads_and_processes(tmp_path):
         store.close()
 
 
-def test_an_llm_that_is_gone_ends_it_soon(store):
+def test_an_unreachable_llm_ends_the_run_soon(store):
     with ChatServer(teacher) as server:
         gone = server.base_url
     texts = [f"text {i}" for i in range(200)]
@@ -408,7 +408,7 @@ def test_an_llm_that_is_gone_ends_it_soon(store):
     assert store.spent("run").calls <= 6
 
 
-def test_an_llm_that_goes_away_is_given_three_tries_and_the_answers_stay(store):
+def test_an_llm_that_fails_gets_three_attempts_and_the_answers_stay(store):
     def dying(request):
         return teacher(request) if server.calls <= 4 else (500, "gone", {})
 
@@ -427,7 +427,7 @@ def test_one_text_that_the_llm_refuses_does_not_end_it(store):
     def picky(request):
         return (
             (400, {"error": {"message": "too long", "code": "context_length_exceeded"}}, {})
-            if "bad 1:" in json.dumps(asked(request))
+            if "bad 1:" in json.dumps(items_of(request))
             else teacher(request)
         )
 
@@ -482,7 +482,7 @@ def test_an_imported_answer_that_no_step_can_give_is_an_error(store, tmp_path, v
                 stored_annotations(fresh, PLAN, GOOD[:1], "openai:loopback")
 
 
-def test_a_file_that_is_no_store_is_named(tmp_path):
+def test_a_file_that_is_not_a_store_is_refused(tmp_path):
     path = tmp_path / "store.sqlite"
     path.write_text("not a database, but long enough to be taken for one " * 20)
     with pytest.raises(AnnotationError, match=r"store\.sqlite cannot be used as annotation store"):
@@ -507,7 +507,7 @@ def test_many_processes_open_one_new_store(tmp_path):
         assert len(store.answers("s", "f", map(str, range(3)))) == 3
 
 
-def test_a_closed_store_says_so(tmp_path):
+def test_a_closed_store_raises(tmp_path):
     store = AnnotationStore(tmp_path / "store.sqlite")
     store.close()
     with pytest.raises(AnnotationError, match="closed"):

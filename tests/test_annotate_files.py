@@ -56,7 +56,7 @@ def read(tmp_path):
     return read
 
 
-def given(annotation):
+def plain(annotation):
     labels = {name: label.value for name, label in annotation.answers.labels.items()}
     return labels, {name: [(s.start, s.end) for s in spans] for name, spans in annotation.answers.spans.items()}
 
@@ -68,7 +68,7 @@ def test_the_contract(read, name):
     assert annotation.source == "human"
     assert annotation.text == TEXT
     assert annotation.answers.spans["food"] == (Span(8, 13, "sushi"),)
-    assert given(annotation) == ({"positive": True, "topic": ("food",)}, {"food": [(8, 13)], "price": []})
+    assert plain(annotation) == ({"positive": True, "topic": ("food",)}, {"food": [(8, 13)], "price": []})
 
 
 @pytest.mark.parametrize(
@@ -82,11 +82,11 @@ def test_the_contract(read, name):
         ({"labels": {"positive": None}, "spans": {"food": None, "price": [[18, 20]]}}, {"price": [(18, 20)]}),
     ],
 )
-def test_what_absence_means(read, row, spans):
-    assert given(read({"text": TEXT, **row})[0])[1] == spans
+def test_absent_answers(read, row, spans):
+    assert plain(read({"text": TEXT, **row})[0])[1] == spans
 
 
-def test_a_result_row_corrected_by_a_person_can_be_fed_back(read):
+def test_a_result_row_corrected_by_a_person_can_be_read(read):
     sushi = Span(8, 13, "sushi", 0.7, {"mood": Label("good", 0.6)}, {"reason": (Span(0, 5, "Great", 0.5),)})
     spans = {"food": (sushi,), "price": (Span(18, 20, "$5", 0.9),)}
     record = Record("7", TEXT, {"positive": Label(True, 0.8)}, spans, True, {"positive": "llm"})
@@ -135,7 +135,7 @@ def test_of_steps_inside_a_span_follow_the_same_rule_of_absence(read):
         (b"[" * 100_000, "is not JSON that can be read"),
     ],
 )
-def test_what_cannot_be_used_is_named(read, row, message):
+def test_invalid_rows_are_refused_with_their_place(read, row, message):
     if isinstance(row, dict) and row != {"labels": {}}:
         row = {"text": TEXT, **row}
     with pytest.raises(AnnotationError, match=message) as error:
@@ -145,10 +145,10 @@ def test_what_cannot_be_used_is_named(read, row, message):
     assert (error.value.path.name, error.value.row) == ("mine.jsonl", 3)
 
 
-def test_rows_of_one_text_are_put_together_unless_they_disagree(read):
+def test_rows_of_one_text_are_merged_unless_they_disagree(read):
     first, second = {"text": TEXT, "labels": {"positive": True}}, {"text": TEXT, "spans": {"food": [SUSHI]}}
     (annotation,) = read(first, second, first)
-    assert given(annotation) == ({"positive": True}, {"food": [(8, 13)]})
+    assert plain(annotation) == ({"positive": True}, {"food": [(8, 13)]})
     with pytest.raises(AnnotationError, match=r"line 3: step 'positive' .* in .*line 1; keep one") as error:
         read(first, {"text": "other"}, {"text": TEXT, "labels": {"positive": False}})
     assert (error.value.row, error.value.step) == (3, "positive")
@@ -200,7 +200,7 @@ def test_written_annotations_read_back_the_same(read, tmp_path, name):
     assert [p.name for p in (tmp_path / "sub").iterdir()] == [name]
 
 
-def test_what_cannot_be_written_is_named_and_what_was_there_stays(read, tmp_path):
+def test_a_failed_write_raises_and_leaves_the_old_file(read, tmp_path):
     annotations = read(*ROWS)
 
     def broken():
@@ -216,7 +216,7 @@ def test_what_cannot_be_written_is_named_and_what_was_there_stays(read, tmp_path
         write_annotations(out / "inside.jsonl", PLAN, annotations)
 
 
-def test_the_store_gives_a_persons_annotations_back_and_takes_corrections(read, tmp_path):
+def test_the_store_returns_a_persons_annotations_and_accepts_corrections(read, tmp_path):
     annotations = read(*ROWS)
     texts = [annotation.text for annotation in annotations]
     with AnnotationStore(tmp_path / "store.sqlite") as store:
@@ -238,5 +238,5 @@ def test_only_the_steps_that_file_and_plan_share_may_be_read(tmp_path):
     with pytest.raises(AnnotationError, match="step 'of another plan' is not in the plan"):
         read_annotations(file, PLAN)
     one, other = read_annotations(file, PLAN, shared_only=True)
-    assert one.answers == Answers({"positive": Label(True)})  # of prices, nobody said that there are none
+    assert one.answers == Answers({"positive": Label(True)})  # prices were not annotated
     assert other.answers == Answers()

@@ -1,4 +1,4 @@
-"""Grounding: quotes are found letter by letter or rejected."""
+"""Grounding: quotes are located letter by letter or rejected."""
 
 import pytest
 from hypothesis import given
@@ -40,7 +40,7 @@ def offsets(text, *quotes):
         ("  padded  ", [" padded\n"], [(2, 8)]),
     ],
 )
-def test_where_quotes_stand(text, quotes, expected):
+def test_offsets_of_quotes(text, quotes, expected):
     assert offsets(text, *quotes) == expected
 
 
@@ -70,7 +70,7 @@ def test_spans_hold_their_quotes_and_never_overlap(data):
 
 
 @given(st.lists(st.sampled_from(["fish", "rice", "soup", "tea"]), min_size=1, max_size=12))
-def test_every_word_of_a_text_quoted_in_order_is_found_where_it_stands(words):
+def test_every_word_of_a_text_quoted_in_order_has_its_own_offsets(words):
     assert [span.text for span in ground(", ".join(words), words).spans] == words
 
 

@@ -31,14 +31,14 @@ def test_the_sample_is_mixed(pool):
     assert {(i - 90) % 10 for i in chosen if 90 <= i < 285} == set(range(10))
 
 
-def test_equal_seeds_choose_alike(pool):
+def test_equal_seeds_give_equal_choices(pool):
     texts, vectors, instruction = pool
     first = choose(texts, 30, 1, vectors=vectors, instructions=instruction)
     assert first == choose(texts, 30, 1, vectors=vectors, instructions=instruction)
     assert first != choose(texts, 30, 2, vectors=vectors, instructions=instruction)
 
 
-def test_near_duplicates_make_up_the_number_only_when_nothing_else_is_left(pool):
+def test_near_duplicates_are_used_only_when_nothing_else_remains(pool):
     texts, vectors, _ = pool
     chosen = choose(texts[:110], 40, 1, vectors=vectors[:110])
     assert len(chosen) == 40
@@ -60,6 +60,6 @@ def test_any_number(pool, n):
     assert len(set(chosen)) == min(n, 300)
 
 
-def test_the_least_sure_come_first():
+def test_the_lowest_scores_come_first():
     assert most_uncertain([0.9, 0.5, 0.7, 0.5], 3) == [1, 3, 2]
     assert most_uncertain([], 3) == []

@@ -44,32 +44,32 @@ def test_proportion_is_the_exact_clopper_pearson_interval():
 
 
 @pytest.mark.parametrize(("successes", "n"), [(0, 0), (3, 2), (-1, 2)])
-def test_proportion_refuses_what_is_no_share(successes, n):
+def test_proportion_refuses_invalid_counts(successes, n):
     with pytest.raises(ValueError, match="not a proportion"):
         proportion(successes, n)
 
 
-def test_proportion_refuses_a_level_that_is_no_probability():
+def test_proportion_refuses_an_invalid_level():
     with pytest.raises(ValueError, match=r"0\.95"):
         proportion(1, 2, level=95)
 
 
-def test_one_trial_a_text_is_the_exact_interval():
+def test_one_trial_per_text_gives_the_exact_interval():
     assert proportion_by_text([1, 0, 1, 1], [1, 1, 1, 1]) == proportion(3, 4)
 
 
-def test_no_error_seen_is_no_certainty():
+def test_no_observed_error_is_not_certainty():
     estimate = proportion_by_text([6] * 50, [6] * 50)
     assert estimate.value == 1.0
     assert estimate.interval == proportion(50, 50).interval
 
 
-def test_no_trial_says_that_nothing_is_known():
+def test_without_trials_the_interval_is_the_whole_range():
     estimate = proportion_by_text([0, 0], [0, 0])
     assert (estimate.low, estimate.high, estimate.n) == (0.0, 1.0, 0)
 
 
-def test_trials_that_err_together_widen_the_interval():
+def test_correlated_trials_widen_the_interval():
     together = proportion_by_text([0] * 10 + [5] * 40, [5] * 50)
     apart = proportion_by_text([4] * 49 + [3], [5] * 50)
     assert together.high - together.low > 1.8 * (apart.high - apart.low)
@@ -85,22 +85,22 @@ def test_the_interval_holds_the_value(counts):
 
 def _decisions(rng, n, share, correlation):
     scale = (1 - correlation) / correlation
-    asked = rng.integers(1, 5, n)
-    return rng.binomial(asked, rng.beta(share * scale, (1 - share) * scale, n)), asked
+    trials = rng.integers(1, 5, n)
+    return rng.binomial(trials, rng.beta(share * scale, (1 - share) * scale, n)), trials
 
 
 def _rare_spans(rng, n, share, correlation):
-    """Found among those found, missed or wrong; about one text in ten has any."""
+    """Correct spans among correct, missed and wrong ones; about one text in ten has any."""
     scale = (1 - correlation) / correlation
-    there = rng.poisson(0.1, n)
-    found = rng.binomial(there, rng.beta(share * scale, (1 - share) * scale, n))
-    return found, there
+    trials = rng.poisson(0.1, n)
+    correct = rng.binomial(trials, rng.beta(share * scale, (1 - share) * scale, n))
+    return correct, trials
 
 
 @pytest.mark.parametrize("world", [_decisions, _rare_spans])
 @pytest.mark.parametrize("n", [40, 150])
 @pytest.mark.parametrize(("share", "correlation"), [(0.7, 0.3), (0.95, 0.1), (0.95, 0.6), (0.99, 0.3)])
-def test_intervals_cover_what_they_promise(world, n, share, correlation):
+def test_intervals_have_their_nominal_coverage(world, n, share, correlation):
     rng = np.random.default_rng(7)
     intervals = [proportion_by_text(*world(rng, n, share, correlation)) for _ in range(400)]
     assert np.mean([i.low <= share <= i.high for i in intervals]) >= 0.93
@@ -118,13 +118,13 @@ def test_span_scores_count_exact_offsets_only():
 
 
 @pytest.mark.parametrize("answers", [[], [[]], [[], []]])
-def test_nothing_to_find_and_nothing_found_is_right_but_unproven(answers):
+def test_no_gold_and_no_predicted_span_is_perfect_with_the_whole_range(answers):
     scores = span_scores(answers, answers)
     assert (scores.precision, scores.recall, scores.f1.value) == (1.0, 1.0, 1.0)
     assert (scores.f1.low, scores.f1.high) == (0.0, 1.0)
 
 
-def test_finding_nothing_where_there_was_something_is_worth_nothing():
+def test_missing_all_spans_scores_zero():
     scores = span_scores([[(0, 1)]], [[]])
     assert (scores.precision, scores.recall, scores.f1.value) == (0.0, 0.0, 0.0)
 
@@ -208,7 +208,7 @@ def test_nested_steps_are_compared_on_gold_spans():
     quality = evaluate_plan(PLAN, [GOLD], [proxy])
     assert quality.steps["aspect"].score.value == 0.5
     assert quality.steps["aspect"].agreement.value == 0.0
-    assert quality.steps["mood"].score.value == 0.0  # one span found, but its mood wrong; the other missed
+    assert quality.steps["mood"].score.value == 0.0  # one span has the wrong mood, the other is missed
     assert quality.steps["price"].details.fn == 1
     assert quality.agreement.value == pytest.approx(1 / 6)
 
@@ -269,14 +269,14 @@ def test_of_one_label_a_text_is_right_or_wrong():
 def test_the_spread_of_texts_is_that_of_f1():
     rng = np.random.default_rng(0)
 
-    def drawn(n):
-        found = [[Span(i, i + 1, "x") for i in range(m)] for m in rng.poisson(2, n)]
-        kept = [tuple(s for s in spans if rng.random() < 0.7) for spans in found]
-        return [Answers({}, {"aspect": tuple(f)}) for f in found], [Answers({}, {"aspect": k}) for k in kept]
+    def sample(n):
+        gold = [[Span(i, i + 1, "x") for i in range(m)] for m in rng.poisson(2, n)]
+        predicted = [tuple(s for s in spans if rng.random() < 0.7) for spans in gold]
+        return [Answers({}, {"aspect": tuple(g)}) for g in gold], [Answers({}, {"aspect": p}) for p in predicted]
 
-    draws = [score_by_text(PLAN, *drawn(150)) for _ in range(400)]
-    told = np.mean([d.std(ddof=1) / 150**0.5 for d in draws])
-    assert told == pytest.approx(np.std([d.mean() for d in draws]), rel=0.12)
+    draws = [score_by_text(PLAN, *sample(150)) for _ in range(400)]
+    estimated = np.mean([d.std(ddof=1) / 150**0.5 for d in draws])
+    assert estimated == pytest.approx(np.std([d.mean() for d in draws]), rel=0.12)
 
 
 def test_quality_survives_json():
@@ -308,7 +308,7 @@ def test_a_few_targets_move_the_temperature_little():
 
 
 @pytest.mark.parametrize("targets", [[0, 1] * 4, [1] * 30])
-def test_too_little_to_go_by_leaves_scores_alone(targets):
+def test_too_few_targets_leave_scores_unchanged(targets):
     assert fit_temperature(np.ones((len(targets), 2)), targets) == 1.0
     assert fit_temperature(np.ones((len(targets), 2)), targets, around=3.0) == 3.0
 
@@ -317,12 +317,12 @@ def test_the_scale_of_scores_is_recovered_and_keeps_their_order():
     rng = np.random.default_rng(0)
     truth = rng.uniform(0.02, 0.98, 4000)
     right = rng.random(4000) < truth
-    told = 1 / (1 + np.exp(-(2 * logit(truth) + 1)))  # overconfident, and too high
-    slope, shift = fit_scale(told, right)
-    again = 1 / (1 + np.exp(-(slope * logit(told) + shift)))
-    assert expected_calibration_error(told, right) > 0.1
-    assert expected_calibration_error(again, right) < 0.03
-    assert (np.argsort(again, kind="stable") == np.argsort(told, kind="stable")).all()
+    scores = 1 / (1 + np.exp(-(2 * logit(truth) + 1)))  # overconfident, and too high
+    slope, shift = fit_scale(scores, right)
+    calibrated = 1 / (1 + np.exp(-(slope * logit(scores) + shift)))
+    assert expected_calibration_error(scores, right) > 0.1
+    assert expected_calibration_error(calibrated, right) < 0.03
+    assert (np.argsort(calibrated, kind="stable") == np.argsort(scores, kind="stable")).all()
 
 
 @pytest.mark.parametrize("right", [True, False])
@@ -359,8 +359,8 @@ _CANDIDATES = st.lists(st.tuples(st.sampled_from([0.0, 0.1, 0.3, 0.5, 0.7, 1.0])
 
 @settings(deadline=None)
 @given(_CANDIDATES, st.sampled_from(["f1", "precision:0.6", "recall:0.8"]))
-def test_the_operating_point_is_the_best_that_serves_the_metric(candidates, told):
-    metric = Metric.model_validate(told)
+def test_the_operating_point_is_the_best_that_serves_the_metric(candidates, spec):
+    metric = Metric.model_validate(spec)
     scores, truths = (np.array(column) for column in zip(*candidates, strict=True))
 
     def rates(threshold):
@@ -369,29 +369,29 @@ def test_the_operating_point_is_the_best_that_serves_the_metric(candidates, told
         precision, recall = right / max(yes.sum(), 1), right / max(truths.sum(), 1)
         return precision, recall, 2 * right / max(yes.sum() + truths.sum(), 1)
 
-    def worth(threshold):
-        """What is to be as large as can be; None where the bound is not kept."""
+    def objective(threshold):
+        """Return the value to maximise; None where the bound is not met."""
         precision, recall, f1 = rates(threshold)
         value, bounded = {"f1": (f1, 1), "precision": (recall, precision), "recall": (precision, recall)}[metric.name]
         return value if bounded >= (metric.at_least or 0) else None
 
-    worths = [w for t in [0, 0.05, 0.2, 0.4, 0.6, 0.9] if (w := worth(t)) is not None]
+    objectives = [w for t in [0, 0.05, 0.2, 0.4, 0.6, 0.9] if (w := objective(t)) is not None]
     point = operating_point(metric, scores, truths)
-    if not truths.any() or not worths:
+    if not truths.any() or not objectives:
         assert point is None
         return
-    assert worth(point.threshold) == max(worths)
+    assert objective(point.threshold) == max(objectives)
     assert (point.precision, point.recall, point.f1) == pytest.approx(rates(point.threshold))
     assert (point.n, point.positives) == (len(scores), truths.sum())
 
 
-@pytest.mark.parametrize("told", ["", "f1:0.5", "precision", "recall:0", "recall:1.1", "recall:x", "recall:nan", "auc"])
-def test_what_is_no_metric_is_refused_in_one_sentence(told):
+@pytest.mark.parametrize("spec", ["", "f1:0.5", "precision", "recall:0", "recall:1.1", "recall:x", "recall:nan", "auc"])
+def test_an_invalid_metric_is_refused(spec):
     with pytest.raises(ValueError, match=r"."):
-        Metric.model_validate(told)
+        Metric.model_validate(spec)
 
 
-def test_the_room_is_light():
+def test_importing_evaluate_is_light():
     heavy = "{'torch', 'langchain_core', 'pandas', 'sklearn', 'scipy.stats'}"
     code = f"import sys, langchain_falconer.evaluate; print({heavy} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -1,4 +1,4 @@
-"""Certificates: what they allow, and, over a thousand simulated worlds a setting, that they keep their promise."""
+"""Certificates: the decisions that they allow, and their coverage over a thousand simulated worlds per setting."""
 
 import numpy as np
 import pytest
@@ -9,13 +9,13 @@ from langchain_falconer.evaluate import Certificate, Population, can_certify, ce
 from langchain_falconer.settings import Targets
 
 WORLDS = 1_000
-CONFIDENCE = 0.9  # a promise that may be broken in a tenth of the worlds is tried harder than one in a twentieth
+CONFIDENCE = 0.9  # a tenth of failures tests the coverage harder than a twentieth
 
 
-# ---- what it allows
+# ---- decisions
 
 
-def test_the_cut_is_the_score_of_the_first_failure_that_is_too_many():
+def test_the_threshold_is_the_score_of_the_first_failure_too_many():
     scores = np.linspace(0, 1, 300)
     failed = np.isin(np.arange(300), [10, 50, 100, 150, 200, 210, 220, 230, 240, 250, 260])
     assert binom.cdf(8, 300, 0.05) <= 0.05 < binom.cdf(9, 300, 0.05)
@@ -50,11 +50,13 @@ def test_equal_scores_stay_together():
     failed[100:110] = True
     certificate = certify(scores, failed, 0.97)
     assert certificate.threshold == 0.5
-    assert certify(np.full(200, 0.5), failed, 0.97).threshold == 0.5  # nothing is above it: all is the annotator's
+    assert (
+        certify(np.full(200, 0.5), failed, 0.97).threshold == 0.5
+    )  # no score is above it: the annotator decides all texts
 
 
-def test_what_the_annotator_declines_is_no_positive_any_more():
-    """20 of 100 positives are wrong, all of them less sure than the rest: they leave, and 80 are enough."""
+def test_a_text_that_the_annotator_rejects_is_not_a_positive_any_more():
+    """20 of 100 positives are wrong, all with lower scores than the rest: they leave, and 80 are enough."""
     scores, failed = np.arange(100) / 100, np.arange(100) < 20
     assert certify(scores, failed, 0.97, drops_out=True).certified is False
     assert certify(scores, failed, 0.96, drops_out=True).threshold == pytest.approx(0.19)
@@ -70,7 +72,7 @@ def test_a_small_corpus_needs_fewer_texts():
     assert certify([], [], 0.9, population=Population(100, 0)).certified
 
 
-def test_what_it_takes_is_known_before_anything_is_paid():
+def test_the_sample_size_is_known_in_advance():
     assert (min_texts_to_certify(0.9, 0.95), min_texts_to_certify(0.95, 0.95), min_texts_to_certify(0.99, 0.95)) == (
         29,
         59,
@@ -97,7 +99,7 @@ def test_invalid_arguments_are_refused(arguments, message):
         certify(*arguments)
 
 
-# ---- that it holds: over many worlds
+# ---- coverage over many worlds
 
 
 def allowed(certificate, scores):
@@ -105,22 +107,22 @@ def allowed(certificate, scores):
 
 
 class World:
-    """A corpus of which all is known: what the LLM would say (yes or no), what the proxy says, and how sure it is."""
+    """A simulated corpus: answers of LLM and proxy (yes or no) and confidence of the proxy for every text."""
 
     def __init__(self, rng, positives, separation, *, n=1_000, ties=False, ordered=False):
         self.llm = rng.random(n) < positives
-        if ordered:  # by source, the second one far noisier
+        if ordered:  # by source, the second one much noisier
             self.llm = np.where(np.arange(n) < n // 2, self.llm, rng.random(n) < 0.5)
         odds = separation * (rng.normal(size=n) + separation * (self.llm - 0.5))
         if 0 < positives < 1:
             odds += np.log(positives / (1 - positives))
         self.proxy = odds > 0
-        self.sure = 1 / (1 + np.exp(-np.abs(odds)))
+        self.confidence = 1 / (1 + np.exp(-np.abs(odds)))
         if ties:
-            self.sure = np.round(self.sure, 1)
+            self.confidence = np.round(self.confidence, 1)
 
     def sampled(self, rng):
-        """What comes of a certificate of each kind, from a fifth of the texts drawn uniformly."""
+        """Return the outcome of a certificate of each kind, from a uniform sample of a fifth of the texts."""
         rows = self.draw(rng)
         return {kind: self.outcome(kind, rows) for kind in TARGETS}
 
@@ -128,26 +130,26 @@ class World:
         return rng.choice(len(self.llm), len(self.llm) // 5, replace=False)
 
     def outcome(self, kind, rows, known=()):
-        """Whether the corpus bears the certificate out, and the share of texts that it lets the proxy decide."""
+        """Return whether the target holds in the corpus, and the share of texts that the proxy decides."""
         open_ = np.ones(len(self.llm), bool)
         open_[list(known)] = False
-        decides = open_ & allowed(self.certificate(kind, rows, CONFIDENCE, open_), self.sure)
-        return self.kept(kind, decides), decides.mean()
+        decides = open_ & allowed(self.certificate(kind, rows, CONFIDENCE, open_), self.confidence)
+        return self.holds(kind, decides), decides.mean()
 
     def certificate(self, kind, rows, confidence, open_):
         of = {"agreement": np.ones_like(self.llm), "recall": self.llm, "precision": self.proxy}[kind]
-        drawn = rows[of[rows]]
+        sampled = rows[of[rows]]
         return certify(
-            self.sure[drawn],
-            (self.llm != self.proxy)[drawn],
+            self.confidence[sampled],
+            (self.llm != self.proxy)[sampled],
             TARGET,
             confidence,
             drops_out=kind == "precision",
             population=Population(len(open_), int(open_.sum())) if kind == "agreement" else None,
         )
 
-    def kept(self, kind, decides):
-        """Whether the target is reached if the proxy decides these texts, and the LLM the others."""
+    def holds(self, kind, decides):
+        """Return whether the target is reached if the proxy decides these texts, and the LLM the others."""
         final = np.where(decides, self.proxy, self.llm)
         right = final == self.llm
         counted = {"agreement": right, "recall": right[self.llm], "precision": right[final]}[kind]
@@ -168,25 +170,27 @@ SETTINGS = {
 }
 
 
-def assert_kept(outcomes):
-    """At most a tenth of the promises are broken, as far as so many worlds can tell."""
-    broken = sum(not kept for kept, _ in outcomes)
+def assert_valid(outcomes):
+    """Assert that at most a tenth of the guarantees fail, up to the error of so many worlds."""
+    broken = sum(not holds for holds, _ in outcomes)
     assert proportion(broken, len(outcomes), 0.99).low <= 1 - CONFIDENCE, f"{broken} of {len(outcomes)}"
 
 
 @pytest.mark.parametrize("setting", SETTINGS)
-def test_promises_are_kept(setting):
+def test_guarantees_hold(setting):
     rng = np.random.default_rng(sum(map(ord, setting)))
     outcomes = [World(rng, **SETTINGS[setting]).sampled(rng) for _ in range(WORLDS)]
     for kind in TARGETS:
-        assert_kept([one[kind] for one in outcomes])
+        assert_valid([one[kind] for one in outcomes])
         if setting in ("common", "rare"):
-            assert np.mean([decided for _, decided in (one[kind] for one in outcomes)]) > 0.2  # nor is it easy to keep
+            assert (
+                np.mean([decided for _, decided in (one[kind] for one in outcomes)]) > 0.2
+            )  # and the target is not trivial
 
 
 @pytest.mark.parametrize("setting", ["common", "very rare", "ties", "ordered rows", "only positives"])
-def test_several_promises_are_kept_together(setting):
-    """Each has its part of the error budget; a text is the LLM's if any promise that it bears on wants it so."""
+def test_several_guarantees_hold_together(setting):
+    """Each has its share of the error budget; the LLM decides a text if any guarantee that concerns it requires so."""
     rng = np.random.default_rng(len(setting))
     each = Targets(**dict.fromkeys(TARGETS, TARGET), confidence=CONFIDENCE).confidence_each
     outcomes = []
@@ -194,16 +198,16 @@ def test_several_promises_are_kept_together(setting):
         world = World(rng, **SETTINGS[setting])
         rows, every = world.draw(rng), np.ones(len(world.llm), bool)
         certificates = {kind: world.certificate(kind, rows, each, every) for kind in TARGETS}
-        # What is not certified is not promised, and sends nothing to the LLM.
-        allows = {k: allowed(c, world.sure) if c.certified else every for k, c in certificates.items()}
+        # A target that is not certified sends no text to the LLM.
+        allows = {k: allowed(c, world.confidence) if c.certified else every for k, c in certificates.items()}
         decides = allows["agreement"] & np.where(world.proxy, allows["precision"], allows["recall"])
-        promised = [kind for kind in TARGETS if certificates[kind].certified]
-        outcomes.append((all(world.kept(kind, decides) for kind in promised), decides.mean()))
-    assert_kept(outcomes)
+        certified_kinds = [kind for kind in TARGETS if certificates[kind].certified]
+        outcomes.append((all(world.holds(kind, decides) for kind in certified_kinds), decides.mean()))
+    assert_valid(outcomes)
 
 
-def test_promises_are_not_kept_by_promising_nothing():
-    """The worst case: a proxy whose failures lie evenly over its scores, a shade more than the target bears."""
+def test_guarantees_are_not_trivially_empty():
+    """The worst case: a proxy whose failures are uniform over its scores, slightly more than the target allows."""
     rng = np.random.default_rng(1)
     n, target, broken = 100_000, 0.9, 0
     for _ in range(WORLDS):
@@ -213,25 +217,25 @@ def test_promises_are_not_kept_by_promising_nothing():
     assert proportion(broken, WORLDS, 0.99).low <= 1 - CONFIDENCE
 
 
-def test_promises_are_kept_where_training_texts_drop_out_of_the_sample():
-    """Training takes the texts it learns most from; those of them that the sample holds too are left out of it."""
+def test_guarantees_hold_where_training_texts_leave_the_sample():
+    """Training uses the texts with the lowest confidence; those of them in the sample are removed from it."""
     rng = np.random.default_rng(2)
     outcomes = []
     for _ in range(WORLDS):
         world = World(rng, 0.3, 1.2, n=600)
         known = rng.choice(600, 300, replace=False)
-        known = known[np.argsort(world.sure[known])[:150]]
+        known = known[np.argsort(world.confidence[known])[:150]]
         rows = rng.choice(600, 120, replace=False)
         outcomes.append(world.outcome("agreement", np.setdiff1d(rows, known), known=known))
-    assert_kept(outcomes)
+    assert_valid(outcomes)
 
 
-def test_promises_are_kept_on_ordered_rows_drawn_by_place():
-    """As a run draws them: rows sorted by source, a sample of their places."""
+def test_guarantees_hold_on_ordered_rows_sampled_by_index():
+    """Rows sorted by source and a sample of their indices, as in a run."""
     rng = np.random.default_rng(3)
     world = World(rng, 0.1, 1.5, n=500, ordered=True)
     draws = (sample_uniform(range(500), 100, seed, key=str) for seed in range(WORLDS))
-    assert_kept([world.outcome("agreement", np.array(rows)) for rows in draws])
+    assert_valid([world.outcome("agreement", np.array(rows)) for rows in draws])
 
 
 def test_a_separable_corpus_takes_a_few_percent_of_the_texts():
@@ -242,8 +246,8 @@ def test_a_separable_corpus_takes_a_few_percent_of_the_texts():
         world = World(rng, 0.05, 3.0, n=10_000)
         rows = rng.choice(10_000, 300, replace=False)
         wrong = world.llm != world.proxy
-        certificate = certify(world.sure[rows], wrong[rows], 0.95, population=Population(10_000, 10_000))
-        decides = allowed(certificate, world.sure)
+        certificate = certify(world.confidence[rows], wrong[rows], 0.95, population=Population(10_000, 10_000))
+        decides = allowed(certificate, world.confidence)
         decides[rows] = False
         assert (wrong & decides).mean() <= 0.05
         sent.append(1 - decides.mean())

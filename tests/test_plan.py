@@ -1,4 +1,4 @@
-"""Plans as data: what goes in comes out, what does not hold together is refused in one sentence."""
+"""Plans as data: round trips through JSON, and refusal of inconsistent plans in one sentence."""
 
 import json
 
@@ -32,14 +32,14 @@ def conditions(draw, steps, depth=0):
         kind = draw(st.sampled_from(["all", "any", "not"]))
         inner = conditions(steps, depth + 1)
         return {kind: draw(inner) if kind == "not" else draw(st.lists(inner, min_size=1, max_size=3))}
-    asked = draw(st.sampled_from(steps))
-    if asked["op"] == "get_span":
-        return {"step": asked["id"], "exists": True}
-    options = asked.get("labels", [True, False])
+    compared = draw(st.sampled_from(steps))
+    if compared["op"] == "get_span":
+        return {"step": compared["id"], "exists": True}
+    options = compared.get("labels", [True, False])
     names = [o["name"] if isinstance(o, dict) else o for o in options]
     if draw(st.booleans()):
-        return {"step": asked["id"], "equals": draw(st.sampled_from(names))}
-    return {"step": asked["id"], "in": draw(st.lists(st.sampled_from(names), min_size=1, max_size=3))}
+        return {"step": compared["id"], "equals": draw(st.sampled_from(names))}
+    return {"step": compared["id"], "in": draw(st.lists(st.sampled_from(names), min_size=1, max_size=3))}
 
 
 OPTIONS = st.one_of(WORDS, st.fixed_dictionaries({"name": WORDS}, optional={"description": WORDS}))
@@ -66,7 +66,7 @@ def plans(draw):
 
 
 def respelled(data):
-    """The same plan in other words: keys the other way round, every default written out."""
+    """Return the same plan with reversed keys and explicit defaults."""
     steps = []
     for step in data["steps"]:
         whole = {"where": None, "of": None, **step}
@@ -102,7 +102,7 @@ def test_the_spelling_of_a_plan_does_not_change_its_fingerprints(data):
 
 @settings(max_examples=60, deadline=None)
 @given(plans())
-def test_steps_come_after_what_they_depend_on_and_are_all_drawn(data):
+def test_steps_follow_their_dependencies_and_are_all_rendered(data):
     plan = Plan.parse(data)
     places = {step.id: i for i, step in enumerate(plan.ordered)}
     assert sorted(places) == sorted(step.id for step in plan.steps)
@@ -203,8 +203,8 @@ BAD_PLANS = {
 }
 
 
-@pytest.mark.parametrize(("data", "said"), BAD_PLANS.values(), ids=BAD_PLANS)
-def test_a_bad_plan_is_refused_in_one_sentence(data, said):
+@pytest.mark.parametrize(("data", "expected"), BAD_PLANS.values(), ids=BAD_PLANS)
+def test_a_bad_plan_is_refused_in_one_sentence(data, expected):
     if isinstance(data, list) and data and isinstance(data[0], dict):
         data = {"instruction": "x", "steps": data}
     with pytest.raises(PlanError) as caught:
@@ -212,7 +212,7 @@ def test_a_bad_plan_is_refused_in_one_sentence(data, said):
     sentence = str(caught.value)
     assert "\n" not in sentence
     assert len(sentence) < 300
-    for words in [said] if isinstance(said, str) else said:
+    for words in [expected] if isinstance(expected, str) else expected:
         assert words in sentence
 
 
@@ -220,7 +220,7 @@ def test_long_condition_chains_up_to_the_limit_are_fine():
     assert plan_of(label("good"), label("b", where=nested(19)))["b"].where is not None
 
 
-# ---- what a plan makes of answers
+# ---- conditions on answers
 
 TEXT = "The screen is great, the battery is bad."
 SCREEN, BATTERY = (4, 10), (25, 32)
@@ -230,13 +230,13 @@ def yes(value=True):
     return Label(value)
 
 
-def test_a_step_counts_only_where_its_condition_holds():
+def test_a_step_applies_only_where_its_condition_holds():
     plan = plan_of(label("good"), span("price", where={"step": "good", "equals": True}))
     price = (Span.at(TEXT, 0, 3),)
-    kept = resolve(plan, Answers({"good": yes()}, {"price": price}))
-    assert (dict(kept.labels), dict(kept.spans)) == ({"good": yes()}, {"price": price})
-    kept = resolve(plan, Answers({"good": yes(False)}, {"price": price}))
-    assert (dict(kept.labels), dict(kept.spans)) == ({"good": yes(False)}, {})
+    resolved = resolve(plan, Answers({"good": yes()}, {"price": price}))
+    assert (dict(resolved.labels), dict(resolved.spans)) == ({"good": yes()}, {"price": price})
+    resolved = resolve(plan, Answers({"good": yes(False)}, {"price": price}))
+    assert (dict(resolved.labels), dict(resolved.spans)) == ({"good": yes(False)}, {})
 
 
 @pytest.mark.parametrize(
@@ -258,7 +258,7 @@ def test_a_step_counts_only_where_its_condition_holds():
         ({"not": {"step": "never", "equals": True}}, True),
     ],
 )
-def test_conditions_mean_what_they_say(where, holds):
+def test_conditions_hold_as_defined(where, holds):
     plan = plan_of(
         label("good"),
         label("tags", labels=["x", "y", "z"], multi_label=True),
@@ -268,31 +268,31 @@ def test_conditions_mean_what_they_say(where, holds):
         label("last", where=where),
     )
     labels = {"good": yes(), "tags": Label(["x"]), "never": yes(), "last": yes()}
-    kept = resolve(plan, Answers(labels, {"part": (Span.at(TEXT, *SCREEN),), "hole": ()}))
-    assert ("last" in kept) is holds
-    assert "never" not in kept
+    resolved = resolve(plan, Answers(labels, {"part": (Span.at(TEXT, *SCREEN),), "hole": ()}))
+    assert ("last" in resolved) is holds
+    assert "never" not in resolved
 
 
-def test_what_hangs_on_a_dropped_step_is_dropped_too():
+def test_steps_that_depend_on_a_dropped_step_are_dropped_too():
     plan = plan_of(
         label("a"), label("b", where={"step": "a", "equals": True}), label("c", where={"step": "b", "equals": True})
     )
-    kept = resolve(plan, Answers({"a": yes(False), "b": yes(), "c": yes()}))
-    assert list(kept.labels) == ["a"]
+    resolved = resolve(plan, Answers({"a": yes(False), "b": yes(), "c": yes()}))
+    assert list(resolved.labels) == ["a"]
 
 
 def part(at, **labels):
-    made = Span.at(TEXT, *at)
-    return Span(made.start, made.end, made.text, labels={k: Label(v) for k, v in labels.items()})
+    span = Span.at(TEXT, *at)
+    return Span(span.start, span.end, span.text, labels={k: Label(v) for k, v in labels.items()})
 
 
 def test_steps_of_spans_see_the_answers_about_their_own_span():
     plan = plan_of(
         span("part"), label("bad", of="part"), label("fault", of="part", where={"step": "bad", "equals": True})
     )
-    found = (part(SCREEN, bad=False, fault=True), part(BATTERY, bad=True, fault=True))
-    kept = resolve(plan, Answers(spans={"part": found}))
-    assert [list(s.labels) for s in kept.spans["part"]] == [["bad"], ["bad", "fault"]]
+    parts = (part(SCREEN, bad=False, fault=True), part(BATTERY, bad=True, fault=True))
+    resolved = resolve(plan, Answers(spans={"part": parts}))
+    assert [list(s.labels) for s in resolved.spans["part"]] == [["bad"], ["bad", "fault"]]
 
 
 def test_elsewhere_an_answer_about_any_span_is_enough():
@@ -305,13 +305,13 @@ def test_elsewhere_an_answer_about_any_span_is_enough():
 
 
 @pytest.mark.parametrize("first", ["label", "span"])
-def test_steps_of_spans_see_the_answers_about_the_text_whatever_the_order_of_steps(first):
+def test_steps_of_spans_see_the_answers_about_the_text_in_any_order_of_steps(first):
     steps = [label("good"), span("part")] if first == "label" else [span("part"), label("good")]
     plan = plan_of(*steps, label("bad", of="part", where={"step": "good", "equals": False}))
-    kept = resolve(plan, Answers({"good": yes(False)}, {"part": (part(SCREEN, bad=True),)}))
-    assert dict(kept.spans["part"][0].labels) == {"bad": yes()}
-    kept = resolve(plan, Answers({"good": yes()}, {"part": (part(SCREEN, bad=True),)}))
-    assert not kept.spans["part"][0].labels
+    resolved = resolve(plan, Answers({"good": yes(False)}, {"part": (part(SCREEN, bad=True),)}))
+    assert dict(resolved.spans["part"][0].labels) == {"bad": yes()}
+    resolved = resolve(plan, Answers({"good": yes()}, {"part": (part(SCREEN, bad=True),)}))
+    assert not resolved.spans["part"][0].labels
 
 
 def test_spans_of_spans_of_spans():
@@ -320,9 +320,9 @@ def test_spans_of_spans_of_spans():
     )
     inner = tuple(part(SCREEN, c=c, d=True) for c in (True, False))
     outer = Span(0, 20, TEXT[:20], spans={"b": inner})
-    kept = resolve(plan, Answers(spans={"a": (outer,)}))
-    assert [list(s.labels) for s in kept.spans["a"][0].spans["b"]] == [["c", "d"], ["c"]]
-    assert matches(plan, kept)
+    resolved = resolve(plan, Answers(spans={"a": (outer,)}))
+    assert [list(s.labels) for s in resolved.spans["a"][0].spans["b"]] == [["c", "d"], ["c"]]
+    assert matches(plan, resolved)
 
 
 @pytest.mark.parametrize(
@@ -334,7 +334,7 @@ def test_spans_of_spans_of_spans():
         (Answers(), False),
     ],
 )
-def test_a_text_matches_if_it_holds_what_the_plan_is_after(answers, match):
+def test_a_text_matches_if_an_output_step_has_an_answer(answers, match):
     plan = plan_of(label("good"), span("price", where={"step": "good", "equals": True}))
     assert matches(plan, answers) is match
 
@@ -349,5 +349,5 @@ def test_a_text_matches_if_it_holds_what_the_plan_is_after(answers, match):
         (label("a", labels=["x", "y"], multi_label=True), [], False),
     ],
 )
-def test_a_label_matches_if_it_says_something(step, value, match):
+def test_a_label_matches_unless_it_is_false_or_empty(step, value, match):
     assert matches(plan_of(step), Answers({"a": Label(value)})) is match
