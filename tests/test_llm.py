@@ -232,8 +232,10 @@ def test_an_unreachable_server_is_an_llm_error():
     with ChatServer(lambda request: GOOD) as server:
         gone = server.base_url
     model = ChatOpenAI(base_url=gone, api_key=KEY, model="m", max_retries=0)
-    with pytest.raises(LLMError, match="check that it is reachable"):
+    with pytest.raises(LLMError, match="check that it is reachable") as caught:
         LLM(model, LLMSettings(max_retries=0)).complete(MESSAGES, SCHEMA)
+    assert caught.value.__cause__ is not None
+    assert (caught.value.model, caught.value.attempts) == ("openai:m", 1)
 
 
 @pytest.mark.parametrize("status", [401, 403])
@@ -245,6 +247,7 @@ def test_refused_credentials_fail_at_once_and_are_never_repeated(status):
     assert "OPENAI_API_KEY" in str(caught.value)
     assert KEY not in str(caught.value)
     assert caught.value.__suppress_context__
+    assert caught.value.__cause__ is None
 
 
 def test_no_error_carries_a_key_even_if_the_server_echoes_it():

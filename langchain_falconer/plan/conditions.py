@@ -25,40 +25,55 @@ class _Form(BaseModel):
 
 
 class Equals(_Form):
-    """The label step answered exactly this; of a multi-label step: this label is among the answers."""
+    """A condition that a label step answered this value, or that a multi-label step's answer contains it.
+
+    Attributes:
+        step: Id of the label step.
+        equals: Truth value or name of a label.
+    """
 
     step: str
     equals: Value
 
 
 class In(_Form):
-    """The label step answered one of these."""
+    """A condition that a label step answered one of several values.
+
+    Attributes:
+        step: Id of the label step.
+        in_: Truth values or names of labels; ``in`` in JSON.
+    """
 
     step: str
     in_: Annotated[tuple[Value, ...], Field(alias="in", min_length=1)]
 
 
 class Exists(_Form):
-    """The span step found at least one span."""
+    """A condition that a span step has at least one span.
+
+    Attributes:
+        step: Id of the span step.
+        exists: Always True.
+    """
 
     step: str
     exists: Literal[True]
 
 
 class All(_Form):
-    """Every condition holds."""
+    """The conjunction of conditions."""
 
     all: Annotated[tuple[Condition, ...], Field(min_length=1)]
 
 
 class Any_(_Form):  # noqa: N801 (Any is typing's)
-    """At least one condition holds."""
+    """The disjunction of conditions."""
 
     any: Annotated[tuple[Condition, ...], Field(min_length=1)]
 
 
 class Not(_Form):
-    """The condition does not hold."""
+    """The negation of a condition."""
 
     not_: Annotated[Condition, Field(alias="not")]
 
