@@ -44,8 +44,8 @@ def noisy_labels_scores(trial: Trial) -> dict[str, Any]:
 
 def _scores(draw: Draw, base: str) -> dict[str, float]:
     scores = {}
-    for how, annotations in (("right", draw.annotations), ("spoilt", spoilt(draw.plan, draw.annotations, draw.seed))):
-        train, held_out = split(annotations)
+    for how, rows in (("right", draw.annotations), ("spoilt", spoilt(draw.plan, draw.annotations, draw.seed))):
+        train, held_out = split(rows)
         for until, development in (("end", []), ("early", held_out)):
             proxy = replace(draw, annotations=train).trained(base, development=development)
             scores[f"{how}_{until}"] = score_of(proxy, draw.plan, draw.test).value

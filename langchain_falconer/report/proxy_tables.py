@@ -74,7 +74,7 @@ def _facts(entry: Entry) -> list[tuple[str, str]]:
 
 
 def _backends(candidates: Sequence[Mapping[str, Any]]) -> Table:
-    table = _table("Backend", "Texts a second", "Like float32", "RejectedReply")
+    table = _table("Backend", "Texts a second", "Like float32", "Refused")
     for one in candidates:
         pace, alike = fmt.count(one.get("texts_per_second")), fmt.percent(one.get("agreement"))
         table.add_row(plain(one.get("name")), pace, alike, plain(one.get("refused") or ""))
