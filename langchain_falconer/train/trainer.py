@@ -57,9 +57,7 @@ def train_proxy(
     passage_chars: int = PASSAGE_CHARS,
     on_step: Callable[[int, int, float], None] | None = None,
 ) -> Proxy:
-    """Train a proxy for ``plan`` on annotations.
-
-    ``on_step(done, total, loss)`` reports progress. Same texts, annotations, seed, machine and threads: same weights.
+    """Train a proxy for ``plan`` on annotations: same data, seed, machine and threads, same weights.
 
     Args:
         plan: The plan that the proxy is to answer.
@@ -74,7 +72,7 @@ def train_proxy(
             fewer than 50 of them select nothing.
         settings: Hyperparameters.
         passage_chars: The length of passages, in characters, into which texts are split.
-        on_step: Called after each step.
+        on_step: Called after each step as ``on_step(done, total, loss)``.
 
     Raises:
         ProxyError: There is nothing to train on, a step has no annotation, or the base cannot be loaded.

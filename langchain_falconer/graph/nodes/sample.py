@@ -24,13 +24,13 @@ def sample(state: FalconerState, context: NodeContext) -> Update:
         check_targets(targets, plan)
     with context.timed(state, "sample") as seconds:
         file = context.sample_file(state, 0)
-        drawn = Sample.load(file)
-        if drawn is None:
-            drawn = _draw(state, context, plan)
-            drawn.save(file)
+        sample = Sample.load(file)
+        if sample is None:
+            sample = _draw(state, context, plan)
+            sample.save(file)
         if targets:
-            _check_budget(state, context, targets, drawn)
-    return {"sample": drawn.counts(), "seconds": seconds}
+            _check_budget(state, context, targets, sample)
+    return {"sample": sample.counts(), "seconds": seconds}
 
 
 def _draw(state: FalconerState, context: NodeContext, plan: Plan) -> Sample:
