@@ -1,4 +1,4 @@
-"""A plain agent that goes through every text of a corpus, and reads none of them.
+"""An agent that analyses every text of a corpus through tools, without a text in its context.
 
 Run it: OPENAI_API_KEY=… python examples/agent.py
 """
@@ -20,16 +20,21 @@ REVIEWS = [
 
 
 def main(model: Any = "openai:gpt-4.1-mini", **falconer: Any) -> str:
-    """``falconer`` is what ``FalconerToolkit`` takes: the LLM that annotates, the home."""
+    """Run the agent.
+
+    Args:
+        model: The model of the agent.
+        falconer: Arguments of ``FalconerToolkit``, such as the LLM that annotates and the home.
+    """
     toolkit = FalconerToolkit(**{"llm": model, **falconer})
-    toolkit.falconer.add_documents("reviews", REVIEWS)  # the agent could do it too, with add_documents
+    toolkit.falconer.add_documents("reviews", REVIEWS)  # the agent has a tool for this, too
     agent = create_agent(
         model, tools=toolkit.get_tools(), system_prompt="Answer from the tools, and cite the result id."
     )
-    found = agent.invoke({"messages": [("user", "What did happy customers pay, according to the reviews?")]})
-    for message in found["messages"]:
+    state = agent.invoke({"messages": [("user", "What did happy customers pay, according to the reviews?")]})
+    for message in state["messages"]:
         message.pretty_print()
-    return str(found["messages"][-1].content)
+    return str(state["messages"][-1].content)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ GOODS = [("a lamp", "$20"), ("two chairs", "$145"), ("some tea", "$3.50"), ("a d
 
 
 def annotated(text: str, price: str, *, happy: bool) -> Annotation:
-    """A text with its labels; offsets are those of the quote in the text."""
+    """Return a text with its label and the offsets of the price."""
     start = text.index(price)
     spans = {"price": (Span.at(text, start, start + len(price)),)}
     return Annotation(text, Answers({"happy": Label(happy)}, spans), source="human")
@@ -28,12 +28,14 @@ def main(falconer: Falconer | None = None) -> None:
             SpanStep(id="price", instruction="Extract the price that was paid"),
         ),
     )
-    told = []
+    annotations = []
     for shop in SHOPS:
         for good, price in GOODS:
-            told.append(annotated(f"Bought {good} at {shop} for {price}. I love it.", price, happy=True))
-            told.append(annotated(f"{shop} took {price} from me for {good}, and it broke at once.", price, happy=False))
-    proxy = falconer.train(plan, told)
+            annotations.append(annotated(f"Bought {good} at {shop} for {price}. I love it.", price, happy=True))
+            annotations.append(
+                annotated(f"{shop} took {price} from me for {good}, and it broke at once.", price, happy=False)
+            )
+    proxy = falconer.train(plan, annotations)
     proxy.save("customers.proxy")
     for record in proxy.run(
         ["Paid $42 for a kettle at Aldi, very pleased!", "My $1,200 sofa from Blue Door fell apart."]

@@ -16,13 +16,13 @@ from deep_research import create_deep_research
 
 
 def main(archive: str, question: str, falconer: Falconer | None = None) -> dict[str, Any]:
-    """The report, and the facts behind its numbers."""
+    """Return the report, and the facts behind its numbers."""
     falconer = falconer or Falconer("openai:gpt-4.1-mini")
     print(falconer.add_documents("archive", Path(archive)).to_dict())
     graph = create_deep_research(falconer, archive="archive")
-    found: dict[str, Any] = graph.invoke({"question": question})
-    print(found["report"])
-    return found
+    output: dict[str, Any] = graph.invoke({"question": question})
+    print(output["report"])
+    return output
 
 
 if __name__ == "__main__":

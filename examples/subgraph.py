@@ -1,4 +1,4 @@
-"""Falconer inside a graph of your own: another state, another context, and the plan reviewed through the parent.
+"""Falconer as a subgraph: its parent has another state and context, and resumes the review of the plan.
 
 Run it: OPENAI_API_KEY=… python examples/subgraph.py reviews.jsonl
 """
@@ -26,13 +26,19 @@ class Desk(TypedDict):
 
 
 class Reader(TypedDict):
-    """The context of its runs: nothing that Falconer knows."""
+    """The context of the parent's runs, which Falconer does not use."""
 
     name: str
 
 
 def main(files: list[str], llm: Any = "openai:gpt-4.1-mini", **options: Any) -> str:
-    """``options`` is what ``create_falconer_graph`` takes: home, settings."""
+    """Run the parent graph over files, and approve the plan.
+
+    Args:
+        files: Files of the corpus.
+        llm: The LLM.
+        options: Options of ``create_falconer_graph``, such as home and settings.
+    """
     falconer = create_falconer_graph(llm, **options)
 
     def mine(state: Desk) -> dict[str, Any]:
@@ -52,13 +58,13 @@ def main(files: list[str], llm: Any = "openai:gpt-4.1-mini", **options: Any) -> 
 
     config: Any = {"configurable": {"thread_id": "1"}}
     reader = Reader(name="Ada")
-    asked = desk.invoke(
+    paused = desk.invoke(
         {"question": "Extract the prices from positive reviews", "files": files}, config, context=reader
     )
-    print(asked["__interrupt__"][0].value["pseudocode"])
-    told = desk.invoke(Command(resume={"action": "approve"}), config, context=reader)
-    print(told["headline"])
-    return str(told["headline"])
+    print(paused["__interrupt__"][0].value["pseudocode"])
+    finished = desk.invoke(Command(resume={"action": "approve"}), config, context=reader)
+    print(finished["headline"])
+    return str(finished["headline"])
 
 
 if __name__ == "__main__":

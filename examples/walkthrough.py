@@ -1,4 +1,4 @@
-"""A walk through the Python API: a corpus that grows, questions, what they cost, and the rows behind the answers.
+"""A tour of the Python API: a growing corpus, questions, their cost, and the rows behind the answers.
 
 Run it: OPENAI_API_KEY=… python examples/walkthrough.py
 """
@@ -13,7 +13,7 @@ from langchain_falconer import Equals, Falconer, LabelStep, Plan, SpanStep
 def main(falconer: Falconer | None = None) -> list[str]:
     falconer = falconer or Falconer("openai:gpt-4.1-mini")
 
-    # A corpus has a name, lives in the home, and takes each text once.
+    # A corpus has a name, is stored in the home, and holds each text once.
     pages = [
         Document("I love this laptop. I paid $999.", metadata={"url": "https://shop.example/1", "title": "Happy"}),
         Document("It broke at once, for $450.", metadata={"url": "https://shop.example/2"}),
@@ -21,7 +21,7 @@ def main(falconer: Falconer | None = None) -> list[str]:
     ]
     print(falconer.add_documents("reviews", pages).to_dict())
 
-    # A question is words for an LLM to plan, or a plan.
+    # A question is an instruction that an LLM plans, or a plan.
     plan = Plan(
         instruction="Prices from positive reviews",
         steps=(
@@ -30,7 +30,7 @@ def main(falconer: Falconer | None = None) -> list[str]:
         ),
     )
 
-    # What would it cost? No LLM call is made for this.
+    # Estimate the cost, without an LLM call.
     decision = falconer.estimate(plan, falconer.corpus("reviews"))
     print(decision.chosen.name, decision.chosen.tokens, "tokens;", decision.break_even)
 

@@ -1,11 +1,11 @@
-"""Deep research over a pile of texts: what an LLM cannot count by reading a few pages, Falconer counts in all of them.
+"""Deep research over a large archive: Falconer counts over all documents what an LLM cannot count from a few pages.
 
-plan (what to search for, what to ask of every document) → gather (a search tool finds documents, which become a
-corpus) → count (Falconer answers each question over the whole corpus) → write (a report in which each number is a fact
-with the rows behind it).
+plan (searches, and questions about every document) → gather (a search tool returns documents, which become a corpus)
+→ count (Falconer answers each question over the whole corpus) → write (a report in which every number is a fact with
+the rows behind it).
 
-Run ``langgraph dev`` in this folder: FALCONER_LLM names the LLM, FALCONER_HOME the home, FALCONER_ARCHIVE a stored
-corpus that is searched. Elsewhere: ``create_deep_research(falconer, search=…)``.
+Run ``langgraph dev`` in this folder: FALCONER_LLM names the LLM, FALCONER_HOME the home, FALCONER_ARCHIVE the stored
+corpus to search. In other programs: ``create_deep_research(falconer, search=…)``.
 """
 
 from __future__ import annotations
@@ -51,20 +51,20 @@ REPORT = _schema("Report", report={"type": "string"})
 
 
 class Input(TypedDict):
-    """What is asked."""
+    """The input of the graph."""
 
     question: str
 
 
 class Output(TypedDict):
-    """The report, and the facts behind its numbers: each names the rows that were counted, for ``read_results``."""
+    """The report, and the facts behind its numbers; ``rows`` of a fact are arguments of ``read_results``."""
 
     report: str
     facts: list[dict[str, Any]]
 
 
 class State(Input):
-    """Everything in between: plain JSON; documents and rows lie in the home."""
+    """The state of the graph: plain JSON; documents and rows are stored in the home."""
 
     searches: NotRequired[list[str]]
     questions: NotRequired[list[str]]
@@ -76,12 +76,12 @@ class State(Input):
 
 
 def create_deep_research(falconer: Falconer, search: Search | None = None, archive: str | None = None) -> Any:
-    """The compiled graph.
+    """Compile the graph.
 
     Args:
-        falconer: plans, counts and, with its LLM, writes.
-        search: finds documents for a query; by default by meaning in a stored corpus.
-        archive: the name of that corpus.
+        falconer: The Falconer that plans, counts and, with its LLM, writes.
+        search: Function that returns documents for a query; None for semantic search in a stored corpus.
+        archive: Name of that corpus.
     """
 
     def look_up(query: str) -> list[Document]:
@@ -92,16 +92,16 @@ def create_deep_research(falconer: Falconer, search: Search | None = None, archi
         return CorpusRetriever(falconer=falconer, corpus=archive, k=200).invoke(query)
 
     def plan(state: State) -> dict[str, Any]:
-        made = _ask(falconer, PLANNING, state["question"], PLAN)
-        return {"searches": made["searches"][:4] or [state["question"]], "questions": made["questions"][:4]}
+        research = _complete(falconer, PLANNING, state["question"], PLAN)
+        return {"searches": research["searches"][:4] or [state["question"]], "questions": research["questions"][:4]}
 
     def gather(state: State) -> dict[str, Any]:
         name = "research-" + hashlib.sha256(state["question"].encode()).hexdigest()[:8]
-        found = [document for query in state["searches"] for document in look_up(query)]
-        if not found:
-            raise RunError("the searches found no document; ask in other words, or search elsewhere")
-        added = falconer.add_documents(name, [Document(d.page_content, metadata=d.metadata) for d in found])
-        return {"corpus": name, "documents": added.documents}
+        documents = [document for query in state["searches"] for document in look_up(query)]
+        if not documents:
+            raise RunError("the searches found no document; reword the question, or use another search tool")
+        report = falconer.add_documents(name, [Document(d.page_content, metadata=d.metadata) for d in documents])
+        return {"corpus": name, "documents": report.documents}
 
     def count(state: State) -> dict[str, Any]:
         corpus, results, facts = falconer.corpus(state["corpus"]), [], []
@@ -117,11 +117,11 @@ def create_deep_research(falconer: Falconer, search: Search | None = None, archi
         return {"results": results, "facts": facts}
 
     def write(state: State) -> dict[str, Any]:
-        known = {fact["key"]: fact for fact in state["facts"]}
-        shown = [{k: fact[k] for k in ("key", "number", "what")} for fact in state["facts"]]
-        told = f"Question: {state['question']}\nFacts: {json.dumps(shown, ensure_ascii=False)}"
-        text = _ask(falconer, WRITING, told, REPORT)["report"]
-        return {"report": _linked(text, known, state["results"])}
+        facts = {fact["key"]: fact for fact in state["facts"]}
+        brief = [{k: fact[k] for k in ("key", "number", "what")} for fact in state["facts"]]
+        prompt = f"Question: {state['question']}\nFacts: {json.dumps(brief, ensure_ascii=False)}"
+        text = _complete(falconer, WRITING, prompt, REPORT)["report"]
+        return {"report": _link_facts(text, facts, state["results"])}
 
     graph = StateGraph(State, input_schema=Input, output_schema=Output)
     nodes = {"plan": plan, "gather": gather, "count": count, "write": write}
@@ -132,9 +132,9 @@ def create_deep_research(falconer: Falconer, search: Search | None = None, archi
     return graph.compile(name="deep_research")
 
 
-def _ask(falconer: Falconer, system: str, user: str, schema: dict[str, Any]) -> dict[str, Any]:
+def _complete(falconer: Falconer, system: str, user: str, schema: dict[str, Any]) -> dict[str, Any]:
     if falconer.llm is None:
-        raise RunError("research needs an LLM that plans and writes; set FALCONER_LLM, or make the Falconer with llm=…")
+        raise RunError("research needs an LLM that plans and writes; set FALCONER_LLM, or pass llm=… to Falconer")
     reply = falconer.llm.complete([("system", system), ("user", user)], schema)
     if reply.data is None:
         raise RunError(f"the LLM gave no usable answer ({reply.error}); try again, or another model")
@@ -142,42 +142,42 @@ def _ask(falconer: Falconer, system: str, user: str, schema: dict[str, Any]) -> 
 
 
 def _facts(question: str, result: MiningResult) -> Iterator[dict[str, Any]]:
-    """What was counted, each number with the arguments of ``read_results`` that give its rows."""
+    """Yield the counts of a result, each with the arguments of ``read_results`` that return its rows."""
     rows, findings = result.summary.rows, result.summary.findings
-    one = {"result": result.result}
-    yield {"number": rows.total, "what": "documents looked at", "rows": one}
+    source = {"result": result.result}
+    yield {"number": rows.total, "what": "documents examined", "rows": source}
     yield {
         "number": rows.matched,
         "what": f"documents that match: {question}",
-        "rows": {**one, "only_matches": True},
+        "rows": {**source, "only_matches": True},
     }
-    asked = {step.id for step in result.plan.top_level}
+    top_level = {step.id for step in result.plan.top_level}
     for step, counts in rows.labels.items():
-        for value, number in list(counts.items())[: TOP if step in asked else 0]:
+        for value, number in list(counts.items())[: TOP if step in top_level else 0]:
             what = f"documents where '{result.plan[step].instruction}' is {value}"
-            yield {"number": number, "what": what, "rows": {**one, "step": step, "value": value}}
+            yield {"number": number, "what": what, "rows": {**source, "step": step, "value": value}}
     for step, top in findings.top.items() if findings else ():
         if step in rows.spans:
             for value in top[:TOP]:
                 what = f"mentions of {value.value!r} ({result.plan[step].instruction})"
-                about = {"step": step, "value": value.value, "count_by": step}
-                yield {"number": value.count, "what": what, "rows": {**one, **about}}
+                filters = {"step": step, "value": value.value, "count_by": step}
+                yield {"number": value.count, "what": what, "rows": {**source, **filters}}
 
 
-def _linked(text: str, facts: dict[str, dict[str, Any]], results: list[dict[str, Any]]) -> str:
-    """The text with each fact's number and footnote in the place of its key; a sentence with another number is cut."""
-    kept, cut, used = [], 0, []
+def _link_facts(text: str, facts: dict[str, dict[str, Any]], results: list[dict[str, Any]]) -> str:
+    """Replace each key by the number of its fact and a footnote; sentences with any other number are left out."""
+    sentences, n_left_out, used = [], 0, []
     for sentence in re.split(r"(?<=[.!?])\s+", text.strip()):
         keys = re.findall(r"\{(F\d+)\}", sentence)
         if re.search(r"\d", re.sub(r"\{F\d+\}", "", sentence)) or any(key not in facts for key in keys):
-            cut += 1
+            n_left_out += 1
             continue
         used += keys
-        kept.append(re.sub(r"\{(F\d+)\}", lambda found: f"{facts[found[1]]['number']}[^{found[1]}]", sentence))
+        sentences.append(re.sub(r"\{(F\d+)\}", lambda key: f"{facts[key[1]]['number']}[^{key[1]}]", sentence))
     notes = [_note(facts[key]) for key in dict.fromkeys(used)]
-    failed = [f"Not answered: {one['question']} ({one['error']})" for one in results if "error" in one]
-    left = [f"({cut} left out: no fact stands behind a number in it.)"] if cut else []
-    return "\n\n".join([" ".join(kept), *left, *failed, "\n".join(notes)])
+    failed = [f"Not answered: {result['question']} ({result['error']})" for result in results if "error" in result]
+    left_out = [f"({n_left_out} left out: a number in the sentence is not a fact.)"] if n_left_out else []
+    return "\n\n".join([" ".join(sentences), *left_out, *failed, "\n".join(notes)])
 
 
 def _note(fact: dict[str, Any]) -> str:

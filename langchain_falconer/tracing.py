@@ -1,4 +1,4 @@
-"""Traces through LangChain's callbacks: counts, names and token usage, but no text of a corpus unless asked for."""
+"""Traces through LangChain's callbacks: counts, names and token usage; texts only with ``FALCONER_TRACE_TEXTS``."""
 
 from __future__ import annotations
 
@@ -9,28 +9,35 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from langchain_core.messages import AIMessage
+    from langchain_core.outputs import LLMResult
 
 HIDDEN = "(hidden: set FALCONER_TRACE_TEXTS=1 to trace texts)"
 
 
 def with_texts() -> bool:
-    """Whether traces may hold texts: ``FALCONER_TRACE_TEXTS`` is set to something but 0."""
+    """Return whether traces may hold texts: ``FALCONER_TRACE_TEXTS`` is set, and not to 0."""
     return os.environ.get("FALCONER_TRACE_TEXTS", "0") not in ("", "0")
 
 
 @contextmanager
 def span(name: str) -> Iterator[dict[str, Any]]:
-    """Open a span in the traces of the caller; what is put into the dictionary are its outputs."""
+    """Open a span in the traces of the caller.
+
+    Yields a dictionary; its items become the outputs of the span.
+
+    Args:
+        name: Name of the span.
+    """
     from langchain_core.runnables.config import ensure_config, get_callback_manager_for_config
 
     run = get_callback_manager_for_config(ensure_config()).on_chain_start(None, {}, name=name)
-    facts: dict[str, Any] = {}
+    outputs: dict[str, Any] = {}
     try:
-        yield facts
+        yield outputs
     except BaseException as error:
         run.on_chain_error(error)
         raise
-    run.on_chain_end(facts)
+    run.on_chain_end(outputs)
 
 
 @contextmanager
@@ -52,7 +59,7 @@ def llm_call(name: str) -> Iterator[Callable[[AIMessage], None]]:
     (run,) = manager.on_chat_model_start({"name": name}, [[HumanMessage(HIDDEN)]], name=name)
     replies: list[AIMessage] = []
     try:
-        with _silenced():
+        with _callbacks_disabled():
             yield replies.append
     except BaseException as error:
         run.on_llm_error(RuntimeError(type(error).__name__))  # its message may quote a text
@@ -60,7 +67,7 @@ def llm_call(name: str) -> Iterator[Callable[[AIMessage], None]]:
     run.on_llm_end(_without_text(replies))
 
 
-def _without_text(replies: list[AIMessage]) -> Any:
+def _without_text(replies: list[AIMessage]) -> LLMResult:
     from langchain_core.messages import AIMessage
     from langchain_core.outputs import ChatGeneration, LLMResult
 
@@ -76,8 +83,8 @@ def _metadata(reply: AIMessage) -> dict[str, Any]:
 
 
 @contextmanager
-def _silenced() -> Iterator[None]:
-    """Keep the model from reporting the call itself, for its prompt holds texts."""
+def _callbacks_disabled() -> Iterator[None]:
+    """Keep the model from reporting the call itself, because its prompt holds texts."""
     from langchain_core.runnables.config import var_child_runnable_config
     from langsmith import tracing_context
 

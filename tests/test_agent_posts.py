@@ -53,8 +53,8 @@ QUESTIONS = (
 
 
 def post(i):
-    said = "have you seen this one?" if i % 3 else "I have seen this one and liked it."
-    return f"@user{i} number {i}, {said}" if i % 2 else f"number {i}, {said}"
+    question = "have you seen this one?" if i % 3 else "I have seen this one and liked it."
+    return f"@user{i} number {i}, {question}" if i % 2 else f"number {i}, {question}"
 
 
 def scripted(request):
@@ -76,13 +76,13 @@ class Researcher(BaseChatModel):
         return self
 
     def _generate(self, messages, stop=None, run_manager=None, **kwargs):
-        told = [json.loads(m.content) for m in messages if isinstance(m, ToolMessage)]
-        turn = len(told)
+        answers = [json.loads(m.content) for m in messages if isinstance(m, ToolMessage)]
+        turn = len(answers)
         if turn == 6:
             return ChatResult(generations=[ChatGeneration(message=AIMessage("Done."))])
         if turn % 2:
             counted = ("name", "label", "span")[turn // 2]
-            name, arguments = "read_results", {"result": told[-1]["result"], "count_by": counted}
+            name, arguments = "read_results", {"result": answers[-1]["result"], "count_by": counted}
         else:
             name, arguments = QUESTIONS[turn // 2]
         call = {"name": name, "args": arguments, "id": str(turn)}
@@ -108,21 +108,21 @@ def test_three_questions_over_many_posts(posts, tiny_bert, tmp_path, settings):
         falconer = Falconer(llm_at(server), home=tmp_path, settings=chosen)
         falconer.add_documents("posts", texts=posts)
         agent = create_agent(Researcher(), tools=FalconerToolkit(falconer).get_tools())
-        told, calls, began = [], [], time.monotonic()
+        messages, calls, began = [], [], time.monotonic()
         for step in agent.stream({"messages": [("user", "What do people ask?")]}, stream_mode="updates"):
             for message in step.get("tools", {}).get("messages", ()):
-                told.append(message)
+                messages.append(message)
                 calls.append(server.calls)
                 took = time.monotonic() - began
                 print(f"{message.name}: {took:.1f} s, {len(message.content.encode()) / 3:.0f} tokens")
                 began = time.monotonic()
-    asked_for = [tool for tool, _ in QUESTIONS]
-    assert [m.name for m in told] == [name for tool in asked_for for name in (tool, "read_results")]
-    assert all(len(m.content.encode()) / 3 <= MAX_TOKENS for m in told)
+    tool_names = [tool for tool, _ in QUESTIONS]
+    assert [m.name for m in messages] == [name for tool in tool_names for name in (tool, "read_results")]
+    assert all(len(m.content.encode()) / 3 <= MAX_TOKENS for m in messages)
     assert calls[0] == calls[-1] > 0, "only the first question is paid for"
-    answers = [m.artifact for m in told[::2]]
+    answers = [m.artifact for m in messages[::2]]
     assert [a["decision"]["strategy"] for a in answers[1:]] == ["registry", "registry"]
-    for answer, read in zip(answers, told[1::2], strict=True):
+    for answer, read in zip(answers, messages[1::2], strict=True):
         rows = list(read_rows(falconer.home.folder / "results" / f"{answer['result']}.parquet"))
         assert answer["rows"] == len(rows) == len(set(posts))
         assert answer["matched"] == sum(row["match"] for row in rows)

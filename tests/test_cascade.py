@@ -26,7 +26,7 @@ KINDS = ("agreement", "recall", "precision", "spans")
 
 
 def doubtful(i):
-    """A review that nobody can learn to judge."""
+    """Return a review whose label cannot be learnt."""
     if i % 2:
         return f"Terrible, terrible laptop {i}: love it, it broke at once, awful junk. It cost me ${100 + i}."
     return f"I love this laptop, it works, love it, awful. I paid ${100 + i} for unit {i}."
@@ -36,7 +36,7 @@ TEXTS = [doubtful(i) if i % 4 == 0 else review(i) for i in range(480)]
 
 
 def truth(text):
-    """What the LLM says: of doubtful reviews it takes every other one for positive, as if by lot."""
+    """Return the answers of the LLM, which takes a pseudo-random half of the doubtful reviews for positive."""
     if "love it, it broke" not in text and "love it, awful" not in text:
         return answers(text)
     if zlib.crc32(text.encode()) % 2:
@@ -51,39 +51,38 @@ def teacher(request):
     return json.dumps({key: truth(text).labels["positive"].value for key, text in asked(request).items()})
 
 
-def said(row):
-    """The answers of a row without scores."""
+def row_answers(row):
+    """Return the answers of a row without scores."""
     labels = {k: v["value"] for k, v in row["labels"].items()}
     return labels, {k: [(s["start"], s["end"]) for s in v] for k, v in row["spans"].items()}
 
 
-def told(given):
-    """The same of an LLM's answers."""
-    labels = {k: v.value for k, v in given.labels.items()}
-    return labels, {k: [(s.start, s.end) for s in v] for k, v in given.spans.items()}
+def annotation_answers(annotated):
+    """Return the answers of an annotation without scores."""
+    labels = {k: v.value for k, v in annotated.labels.items()}
+    return labels, {k: [(s.start, s.end) for s in v] for k, v in annotated.spans.items()}
 
 
 def reached(kind, rows, truth):
-    """The share of rows that a target of this kind is about, in truth."""
-    gold = [told(truth(row["text"])) for row in rows]
+    """Return the true share of a target metric."""
+    gold = [annotation_answers(truth(row["text"])) for row in rows]
     wanted = [bool(spans.get("price")) for _, spans in gold]
-    found = [row["match"] for row in rows]
-    both = sum(w and f for w, f in zip(wanted, found, strict=True))
-    own = [said(row) for row in rows]
+    predicted = [row["match"] for row in rows]
+    both = sum(w and f for w, f in zip(wanted, predicted, strict=True))
+    own = [row_answers(row) for row in rows]
     lacking = [set(g[1].get("price", ())) - set(o[1].get("price", ())) for g, o in zip(gold, own, strict=True)]
     return {
         "agreement": sum(g == o for g, o in zip(gold, own, strict=True)) / len(rows),
         "recall": both / max(1, sum(wanted)),
-        "precision": both / max(1, sum(found)),
+        "precision": both / max(1, sum(predicted)),
         "spans": 1 - sum(map(bool, lacking)) / len(rows),
     }[kind]
 
 
 class Job:
-    """A run of the laptops' proxy over reviews, and an LLM that counts what it is asked.
+    """A run of the laptops' proxy over reviews, and an LLM that records the texts that it gets.
 
-    The LLM is of another opinion about every other one of the tenth of the matches, and of as many others, that the
-    proxy is least sure of.
+    The LLM disagrees on every other text among the least confident tenth of the matches, and of the other texts.
     """
 
     def __init__(self, proxy, folder, texts=TEXTS, known=()):
@@ -93,19 +92,19 @@ class Job:
             proxy, open_corpus(texts=texts), folder / "shards", RunSettings(shard_texts=50), known, scored=True
         )
         self.report = self.run()
-        self.sure = dict(zip(texts, (confidence_of(a) for a in proxy.answers(texts)), strict=True))
+        self.confidence = dict(zip(texts, (confidence_of(a) for a in proxy.answers(texts)), strict=True))
         self.match = {row["text"]: row["match"] for row in self.run.rows}
-        self.others = {t for match in (True, False) for t in self.least_sure(match)[: len(self.match) // 10 : 2]}
-        self.asked = []
+        self.others = {t for match in (True, False) for t in self.least_confident(match)[: len(self.match) // 10 : 2]}
+        self.escalated = []
 
-    def least_sure(self, match):
-        return sorted((t for t in self.match if self.match[t] is match), key=lambda t: self.sure[t])
+    def least_confident(self, match):
+        return sorted((t for t in self.match if self.match[t] is match), key=lambda t: self.confidence[t])
 
     def truth(self, text):
-        """What the LLM says."""
+        """Return the answers of the LLM."""
         positive = self.match[text] is not (text in self.others)
-        found = re.finditer(r"\$\d+", text)
-        spans = {"price": tuple(Span.at(text, *m.span()) for m in found)} if positive else {}
+        matches = re.finditer(r"\$\d+", text)
+        spans = {"price": tuple(Span.at(text, *m.span()) for m in matches)} if positive else {}
         return Answers({"positive": Label(positive)}, spans)
 
     def reached(self, kind, rows):
@@ -115,13 +114,13 @@ class Job:
         return Annotation(text, self.truth(text), "an LLM")
 
     def drawn(self, n=240, seed=0):
-        """As many rows, drawn uniformly, with what the LLM says of them."""
+        """Return ``n`` rows drawn uniformly, with their annotations."""
         places = random.Random(seed).sample(range(len(self.texts)), n)
         return {place: self.annotation(self.texts[place]) for place in places}
 
-    def ask(self, texts, most):
-        self.asked += texts[:most]
-        return [self.annotation(text) for text in texts[:most]]
+    def ask(self, texts, limit):
+        self.escalated += texts[:limit]
+        return [self.annotation(text) for text in texts[:limit]]
 
     def complete(self, targets, drawn, output="out.jsonl"):
         cascade = Cascade(self.run, targets, drawn, self.folder / "completed")
@@ -135,46 +134,46 @@ def job(proxy, tmp_path):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_is_certified_is_reached_by_asking_about_what_is_doubtful(kind, job):
+def test_a_certified_target_is_reached_by_escalating_the_least_confident_texts(kind, job):
     alone = job.reached(kind, list(job.run.rows))
     drawn = job.drawn()
     rows, guarantee = job.complete(Targets(**{kind: 0.96}, escalate=1), drawn)
     assert guarantee.certified
     assert alone < 0.96 <= job.reached(kind, rows)
-    assert guarantee.below_threshold == guarantee.escalated == len(job.asked) > 0
+    assert guarantee.below_threshold == guarantee.escalated == len(job.escalated) > 0
     assert (guarantee.uncertain, guarantee.drawn, guarantee.texts) == (0, 240, 480)
     assert not any("uncertain" in row for row in rows)
     matches = {"recall": [False], "precision": [True]}.get(kind, [True, False])
-    concerned = {t for match in matches for t in job.least_sure(match)} - {a.text for a in drawn.values()}
-    left = concerned - set(job.asked)
-    assert set(job.asked) <= concerned
-    assert max(job.sure[t] for t in job.asked) < min((job.sure[t] for t in left), default=2)
+    concerned = {t for match in matches for t in job.least_confident(match)} - {a.text for a in drawn.values()}
+    left = concerned - set(job.escalated)
+    assert set(job.escalated) <= concerned
+    assert max(job.confidence[t] for t in job.escalated) < min((job.confidence[t] for t in left), default=2)
 
 
-def test_answers_that_are_paid_for_are_in_the_result(job):
+def test_answers_of_the_llm_are_in_the_result(job):
     drawn = job.drawn()
     rows, _ = job.complete(Targets(agreement=0.95, escalate=1), drawn)
     assert [row["text"] for row in rows] == TEXTS
     certifying = {a.text for a in drawn.values()}
-    assert not set(job.asked) & certifying  # none is paid for twice
+    assert not set(job.escalated) & certifying  # none is paid for twice
     for row in rows:
-        by = "llm" if row["text"] in certifying | set(job.asked) else "proxy"
+        by = "llm" if row["text"] in certifying | set(job.escalated) else "proxy"
         assert row["decided_by"] == dict.fromkeys([*row["labels"], *row["spans"]], by)
         if by == "llm":
-            assert said(row) == told(job.truth(row["text"]))
+            assert row_answers(row) == annotation_answers(job.truth(row["text"]))
 
 
-def test_what_nobody_decided_for_sure_is_marked(job):
+def test_undecided_texts_are_marked_uncertain(job):
     drawn = job.drawn()
     _, whole = job.complete(Targets(agreement=0.95, escalate=1), drawn)
-    band, job.asked = job.asked, []
+    band, job.escalated = job.escalated, []
     share = (len(band) // 2) / len(TEXTS)
     rows, guarantee = job.complete(Targets(agreement=0.95, escalate=share), drawn)
-    assert job.asked == band[: len(band) // 2]
-    assert (guarantee.below_threshold, guarantee.escalated) == (whole.below_threshold, len(job.asked))
+    assert job.escalated == band[: len(band) // 2]
+    assert (guarantee.below_threshold, guarantee.escalated) == (whole.below_threshold, len(job.escalated))
     marked = [row for row in rows if row.get("uncertain")]
     assert guarantee.uncertain == len(marked) > 0
-    assert [row["text"] for row in marked] == band[len(job.asked) :]
+    assert [row["text"] for row in marked] == band[len(job.escalated) :]
     assert {by for row in marked for by in row["decided_by"].values()} == {"proxy"}
     assert guarantee.certificates == whole.certificates
     assert f"{len(marked)} texts are marked uncertain" in " ".join(guarantee.statements)
@@ -182,20 +181,20 @@ def test_what_nobody_decided_for_sure_is_marked(job):
     assert as_parquet == rows
 
 
-def test_answers_paid_for_in_an_earlier_run_are_taken_beyond_the_share(job):
+def test_answers_of_an_earlier_run_are_used_beyond_the_quota(job):
     drawn = job.drawn()
     job.complete(Targets(agreement=0.95, escalate=1), drawn)
-    band = set(job.asked)
-    job.ask = lambda texts, most: [job.annotation(text) for text in texts]
+    band = set(job.escalated)
+    job.ask = lambda texts, limit: [job.annotation(text) for text in texts]
     rows, guarantee = job.complete(Targets(agreement=0.95, escalate=0), drawn)
     assert guarantee.uncertain == 0
     assert {row["decided_by"]["positive"] for row in rows if row["text"] in band} == {"llm"}
 
 
-def test_what_cannot_be_certified_costs_nothing_and_nothing_is_said_to_be_sure(job):
+def test_a_target_that_cannot_be_certified_escalates_nothing(job):
     rows, guarantee = job.complete(Targets(agreement=0.95, escalate=1), job.drawn(40))
     assert not guarantee.certified
-    assert job.asked == []
+    assert job.escalated == []
     assert guarantee.uncertain == sum("uncertain" in row for row in rows) == len(TEXTS) - 40
     why, marked = guarantee.statements
     assert "not certified" in why
@@ -204,7 +203,7 @@ def test_what_cannot_be_certified_costs_nothing_and_nothing_is_said_to_be_sure(j
 
 
 def test_texts_that_the_llm_failed_on_count_against_the_proxy(job):
-    """An answer that is missing may be any."""
+    """A missing answer may be anything."""
     drawn = job.drawn()
     holes = {place: a if place % 2 else None for place, a in drawn.items()}
     _, guarantee = job.complete(Targets(agreement=0.95, escalate=0), holes)
@@ -223,11 +222,11 @@ def test_texts_that_were_trained_on_count_for_nothing(job, proxy, tmp_path):
     drawn = job.drawn()
     rows, guarantee = informed.complete(Targets(agreement=0.9, escalate=1), drawn)
     assert guarantee.drawn == sum(place >= 60 for place in drawn)
-    assert [said(row) for row in rows[:60]] == [told(job.truth(text)) for text in TEXTS[:60]]
-    assert not set(informed.asked) & set(TEXTS[:60])
+    assert [row_answers(row) for row in rows[:60]] == [annotation_answers(job.truth(text)) for text in TEXTS[:60]]
+    assert not set(informed.escalated) & set(TEXTS[:60])
 
 
-def test_texts_that_repeat_are_asked_about_once_a_shard_and_counted_as_often_as_they_are(proxy, tmp_path):
+def test_repeated_texts_are_escalated_once_per_shard_and_counted_each_time(proxy, tmp_path):
     job = Job(proxy, tmp_path, [TEXTS[i % 80] for i in range(240)])
     rows, guarantee = job.complete(Targets(agreement=0.95, escalate=1), job.drawn(100))
     assert guarantee.drawn == 100
@@ -237,7 +236,7 @@ def test_texts_that_repeat_are_asked_about_once_a_shard_and_counted_as_often_as_
 
 @pytest.mark.parametrize("match", [True, False])
 def test_a_corpus_of_one_class_keeps_its_promises_too(match, job, proxy, tmp_path):
-    same = Job(proxy, tmp_path / "same", job.least_sure(match))
+    same = Job(proxy, tmp_path / "same", job.least_confident(match))
     same.others = set()
     drawn = same.drawn(len(same.texts) * 3 // 4)
     rows, guarantee = same.complete(Targets(agreement=0.9, recall=0.9, precision=0.9, escalate=1), drawn)
@@ -247,7 +246,7 @@ def test_a_corpus_of_one_class_keeps_its_promises_too(match, job, proxy, tmp_pat
         assert same.reached(kind, rows) >= 0.9 or not one.certified
 
 
-# ---- said before anything is paid
+# ---- checks before an LLM is paid
 
 
 def test_targets_split_the_error_budget():
@@ -272,12 +271,12 @@ CHOICE = {"id": "kind", "op": "get_label", "instruction": "Which?", "labels": ["
 
 
 @pytest.mark.parametrize(
-    ("target", "said"),
+    ("target", "message"),
     [("recall", "needs a plan that filters"), ("precision", "needs a plan that filters"), ("spans", "get_span step")],
 )
-def test_a_target_that_says_nothing_about_a_plan_is_refused(target, said):
+def test_a_target_that_does_not_apply_to_a_plan_is_refused(target, message):
     plan = Plan.parse({"instruction": "Sort them", "steps": [CHOICE]})
-    with pytest.raises(SettingsError, match=said):
+    with pytest.raises(SettingsError, match=message):
         check_targets(Targets(**{target: 0.9}), plan)
     check_targets(Targets(**{target: 0.9}), PLAN)
     check_targets(Targets(agreement=0.9), plan)
@@ -293,7 +292,7 @@ def test_settings_without_a_target_are_refused():
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
-    """One home for all: what was trained and answered once is found again."""
+    """One home for all tests, so that proxies and answers are reused."""
     return tmp_path_factory.mktemp("home")
 
 
@@ -329,7 +328,7 @@ def test_mining_with_a_target(kind, mine, tmp_path):
     assert f"{kind} 90.0%" in terminal.getvalue()
 
 
-def test_shares_and_budgets_end_the_asking_and_larger_ones_go_on(mine, tmp_path):
+def test_quotas_and_budgets_end_escalation_and_larger_ones_resume_it(mine, tmp_path):
     def targets(escalate):
         return Targets(agreement=0.95, annotations=120, escalate=escalate)
 
@@ -352,7 +351,7 @@ def test_shares_and_budgets_end_the_asking_and_larger_ones_go_on(mine, tmp_path)
     assert whole.summary.run_id == nothing.summary.run_id
 
 
-def test_a_budget_that_cannot_certify_is_refused_before_anything_is_paid(mine, tmp_path):
+def test_a_budget_that_cannot_certify_is_refused_before_any_call(mine, tmp_path):
     budget = BudgetSettings(max_calls=20)
     with ChatServer(teacher) as server:
         with pytest.raises(SettingsError, match=r"max_calls of 20 cannot certify .* at least \d+ calls; .*at least 59"):
@@ -362,7 +361,7 @@ def test_a_budget_that_cannot_certify_is_refused_before_anything_is_paid(mine, t
     assert server.calls == 0
 
 
-def test_what_the_corpus_must_be_like_is_said_first(mine):
+def test_requirements_on_the_corpus_are_reported_first(mine):
     events = []
     with ChatServer(teacher) as server:
         mine(server, Targets(recall=0.9, annotations=120, escalate=1), on_event=events.append)

@@ -35,10 +35,10 @@ def load(path, monkeypatch):
 
 def scripted(request):
     """A teacher who plans research and writes reports, too."""
-    asked = json.dumps(request.get("response_format", {}))
-    if '"searches"' in asked:
+    schema = json.dumps(request.get("response_format", {}))
+    if '"searches"' in schema:
         return json.dumps({"searches": SEARCHES, "questions": [QUESTION]})
-    if '"report"' in asked:
+    if '"report"' in schema:
         return json.dumps(
             {"report": "Of {F1} reviews, {F2} are by happy people. About 99 of them lie. Nobody paid {F99}."}
         )
@@ -107,19 +107,19 @@ async def test_the_mcp_client(proxy_folder, tmp_path, monkeypatch):
 
 def test_research_counts_and_every_number_links_to_its_rows(falconer, tmp_path, monkeypatch):
     corpus = write_corpus(tmp_path / "archive.jsonl", reviews(12))
-    found = load(Path("examples/research.py"), monkeypatch).main(str(corpus), "What do people pay?", falconer)
+    output = load(Path("examples/research.py"), monkeypatch).main(str(corpus), "What do people pay?", falconer)
     read = next(t for t in FalconerToolkit(falconer).get_tools() if t.name == "read_results")
-    assert {fact["number"] for fact in found["facts"]} >= {12, sum(map(is_positive, reviews(12)))}
-    for fact in found["facts"]:
+    assert {fact["number"] for fact in output["facts"]} >= {12, sum(map(is_positive, reviews(12)))}
+    for fact in output["facts"]:
         called = {"type": "tool_call", "id": "1", "name": read.name, "args": fact["rows"]}
         message = read.invoke(called)
         assert isinstance(message, ToolMessage)
-        told = message.artifact
+        answer = message.artifact
         if "count_by" in fact["rows"]:
-            assert {"value": fact["rows"]["value"], "count": fact["number"]} in told["values"]
+            assert {"value": fact["rows"]["value"], "count": fact["number"]} in answer["values"]
         else:
-            assert told["rows"] == fact["number"]
-    text, _, notes = found["report"].partition("[^F1]: ")
+            assert answer["rows"] == fact["number"]
+    text, _, notes = output["report"].partition("[^F1]: ")
     assert text.startswith("Of 12[^F1] reviews, 8[^F2] are by happy people.")
     assert "99" not in text
     assert "2 left out" in text
@@ -138,21 +138,21 @@ def test_langgraph_dev_serves_the_graphs_and_runs_up_to_the_review(tmp_path):
     served = subprocess.Popen(command, cwd=ROOT / "graphs", env=environment, stdout=log, stderr=log)
     base = f"http://127.0.0.1:{port}"
     try:
-        thread = _asked(f"{base}/threads", served, {})["thread_id"]
+        thread = _post(f"{base}/threads", served, {})["thread_id"]
         corpus, labels = write_corpus(tmp_path / "few.jsonl", reviews(2)), str(tmp_path / "labels.jsonl")
-        given = {"instruction": "x", "corpus": [str(corpus)], "annotations": labels, "plan": PLAN.to_dict()}
-        _asked(f"{base}/threads/{thread}/runs/wait", served, {"assistant_id": "falconer", "input": given})
-        state = _asked(f"{base}/threads/{thread}/state", served)
+        inputs = {"instruction": "x", "corpus": [str(corpus)], "annotations": labels, "plan": PLAN.to_dict()}
+        _post(f"{base}/threads/{thread}/runs/wait", served, {"assistant_id": "falconer", "input": inputs})
+        state = _post(f"{base}/threads/{thread}/state", served)
         assert state["next"] == ["review"]
         assert state["values"]["plan"] == PLAN.to_dict()
-        assert {a["graph_id"] for a in _asked(f"{base}/assistants/search", served, {})} == {"falconer", "deep_research"}
+        assert {a["graph_id"] for a in _post(f"{base}/assistants/search", served, {})} == {"falconer", "deep_research"}
     finally:
         served.terminate()
         served.wait(20)
         log.close()
 
 
-def _asked(url, served, body=None):
+def _post(url, served, body=None):
     data = json.dumps(body).encode() if body is not None else None
     request = urllib.request.Request(url, data, {"content-type": "application/json"})
     until = time.monotonic() + 60

@@ -1,4 +1,4 @@
-"""The run over a corpus: rows in order, shards that survive anything, backends that decide alike."""
+"""The run over a corpus: rows in order, resumable shards, backends that decide alike."""
 
 import json
 import shutil
@@ -38,7 +38,7 @@ def corpus(tmp_path):
 
 @pytest.fixture
 def own(proxy_folder, tmp_path):
-    """A proxy of this test's own, to write to."""
+    """A copy of the proxy that a test may change."""
     return Proxy.load(shutil.copytree(proxy_folder, tmp_path / "proxy"))
 
 
@@ -57,10 +57,10 @@ def shards(tmp_path):
 
 def test_rows_are_the_contracts_in_corpus_order(proxy, corpus, tmp_path):
     report = run(proxy, corpus, tmp_path)
-    found = rows(report.output)
-    assert [row["id"] for row in found] == [f"r{i}" for i in range(len(TEXTS))]
-    assert [row["text"] for row in found] == TEXTS
-    for row in found:
+    result = rows(report.output)
+    assert [row["id"] for row in result] == [f"r{i}" for i in range(len(TEXTS))]
+    assert [row["text"] for row in result] == TEXTS
+    for row in result:
         assert list(row) == ["id", "text", "labels", "spans", "match", "decided_by"]
         assert set(row["labels"]["positive"]) == {"value", "score"}
         assert ("price" in row["spans"]) is row["labels"]["positive"]["value"]
@@ -70,7 +70,7 @@ def test_rows_are_the_contracts_in_corpus_order(proxy, corpus, tmp_path):
             for span in spans:
                 assert row["text"][span["start"] : span["end"]] == span["text"]
     assert (report.statistics.total, report.statistics.failed) == (len(TEXTS), 0)
-    assert report.statistics.matched == sum(row["match"] for row in found)
+    assert report.statistics.matched == sum(row["match"] for row in result)
     assert report.texts == len(TEXTS)
 
 
@@ -102,8 +102,8 @@ def test_tables_say_where_their_rows_come_from(proxy, tmp_path):
     with duckdb.connect(str(run(proxy, open_corpus_files([file]), tmp_path, "out.duckdb").output)) as database:
         (comment,) = database.execute("SELECT comment FROM duckdb_tables() WHERE table_name = 'rows'").fetchone()
         assert json.loads(comment) == wanted
-        told = database.execute("SELECT id, spans.price[1].text FROM rows WHERE match").fetchall()
-    assert ("r1", "$101") in told
+        matches = database.execute("SELECT id, spans.price[1].text FROM rows WHERE match").fetchall()
+    assert ("r1", "$101") in matches
 
 
 def test_without_duckdb_one_sentence_says_what_to_install(monkeypatch, tmp_path):
@@ -131,12 +131,12 @@ def test_tables_hold_bad_rows_metadata_and_every_kind_of_step(name, tiny_bert, t
         spans = {"word": (Span(0, 5, text[:5], **inner),)}
         labels = {"kind": Label("ab"[i % 2]), "tags": Label([["a"], [], ["a", "b"]][i % 3])}
         known.append(Annotation(text, Answers(labels, spans | ({"never": ()} if i % 2 else {})), "human"))
-    made = train_proxy(plan, known, base=tiny_bert, settings=TrainSettings(epochs=20, learning_rate=5e-3))
+    trained = train_proxy(plan, known, base=tiny_bert, settings=TrainSettings(epochs=20, learning_rate=5e-3))
     lines = [{"id": str(i), "text": t, "metadata": {"page": i, "by": None}} for i, t in enumerate(TEXTS[:20])]
     file = write_lines(tmp_path / "c.jsonl", [*lines[:7], {"id": "bad", "text": ""}, *lines[7:]])
     texts = open_corpus_files([file], CorpusSettings(on_bad_row="record"))
-    as_json = run(made, texts, tmp_path, known=known).output
-    as_table = run(made, texts, tmp_path, name, known=known).output
+    as_json = run(trained, texts, tmp_path, known=known).output
+    as_table = run(trained, texts, tmp_path, name, known=known).output
     assert list(read_rows(as_table)) == rows(as_json)
     assert rows(as_json)[0]["metadata"] == {"page": 0, "by": None}
     assert "labels" in rows(as_json)[0]["spans"]["word"][0]
@@ -154,9 +154,9 @@ def test_parquet_of_plans_without_spans_or_without_labels(kind, tiny_bert, tmp_p
         "spans": lambda t: Answers(spans={"a": (Span.at(t, 0, 3),)}),
     }[kind]
     known = [Annotation(t, answers(t), "human") for t in TEXTS[:10]]
-    made = train_proxy(plan, known, base=tiny_bert, settings=TrainSettings(epochs=2))
-    report = run(made, open_corpus(texts=TEXTS[:15]), tmp_path, "out.parquet")
-    assert list(read_rows(report.output)) == rows(run(made, open_corpus(texts=TEXTS[:15]), tmp_path).output)
+    trained = train_proxy(plan, known, base=tiny_bert, settings=TrainSettings(epochs=2))
+    report = run(trained, open_corpus(texts=TEXTS[:15]), tmp_path, "out.parquet")
+    assert list(read_rows(report.output)) == rows(run(trained, open_corpus(texts=TEXTS[:15]), tmp_path).output)
 
 
 def test_missing_shards_are_computed_again_to_the_same_bytes(proxy, corpus, tmp_path):
@@ -219,42 +219,42 @@ def test_bad_rows_are_recorded_with_their_reason(proxy, tmp_path):
     with pytest.raises(CorpusError, match="line 2"):
         run(proxy, open_corpus_files([file]), tmp_path)
     report = run(proxy, open_corpus_files([file], CorpusSettings(on_bad_row="record")), tmp_path)
-    found = rows(report.output)
-    assert [row["id"] for row in found] == ["a", "b", "c", "d"]
-    assert "line 2" in found[1]["error"]
-    assert "empty" in found[1]["error"]
+    result = rows(report.output)
+    assert [row["id"] for row in result] == ["a", "b", "c", "d"]
+    assert "line 2" in result[1]["error"]
+    assert "empty" in result[1]["error"]
     assert (report.statistics.total, report.statistics.failed) == (4, 2)
 
 
-# ---- known answers
+# ---- annotations
 
 
-def test_known_answers_are_kept_and_said_to_be_whose(proxy, corpus, tmp_path):
+def test_annotations_stand_in_for_the_proxy_and_are_attributed(proxy, corpus, tmp_path):
     wrong = Answers({"positive": Label(True)}, {"price": (Span.at(TEXTS[0], 0, 8),)})
     no = Answers({"positive": Label(False)})
     known = [Annotation(TEXTS[0], wrong, "human"), Annotation(TEXTS[1], no, "openai:gpt-4.1-mini")]
-    found = rows(run(proxy, corpus, tmp_path, known=known).output)
-    assert [s["text"] for s in found[0]["spans"]["price"]] == ["Terrible"]
-    assert found[0]["decided_by"] == {"positive": "human", "price": "human"}
-    assert found[1]["labels"] == {"positive": {"value": False, "score": 1.0}}
-    assert found[1]["decided_by"] == {"positive": "llm"}
-    assert set(found[2]["decided_by"].values()) == {"proxy"}
+    result = rows(run(proxy, corpus, tmp_path, known=known).output)
+    assert [s["text"] for s in result[0]["spans"]["price"]] == ["Terrible"]
+    assert result[0]["decided_by"] == {"positive": "human", "price": "human"}
+    assert result[1]["labels"] == {"positive": {"value": False, "score": 1.0}}
+    assert result[1]["decided_by"] == {"positive": "llm"}
+    assert set(result[2]["decided_by"].values()) == {"proxy"}
 
 
-def test_what_a_known_answer_leaves_open_the_proxy_decides(proxy, corpus, tmp_path):
+def test_the_proxy_decides_steps_that_an_annotation_leaves_open(proxy, corpus, tmp_path):
     """A person who labelled one step only, and an LLM whose budget ended or whose reply failed."""
     known = [
         Annotation(TEXTS[1], Answers({"positive": Label(True)}), "human"),
         Annotation(TEXTS[2], Answers({"positive": Label(True)}), "openai:x", {"price": "no usable reply"}),
         Annotation(TEXTS[4], Answers(spans={"price": ()}), "openai:x"),
     ]
-    found = rows(run(proxy, corpus, tmp_path, known=known).output)
-    assert found[1]["decided_by"] == {"positive": "human", "price": "proxy"}
-    assert found[1]["spans"]["price"][0]["text"] == "$101"
-    assert found[1]["labels"]["positive"]["score"] == 1.0
-    assert found[2]["decided_by"] == {"positive": "llm", "price": "proxy"}
-    assert found[4]["decided_by"] == {"positive": "proxy", "price": "llm"}
-    assert found[4]["spans"] == {"price": []}
+    result = rows(run(proxy, corpus, tmp_path, known=known).output)
+    assert result[1]["decided_by"] == {"positive": "human", "price": "proxy"}
+    assert result[1]["spans"]["price"][0]["text"] == "$101"
+    assert result[1]["labels"]["positive"]["score"] == 1.0
+    assert result[2]["decided_by"] == {"positive": "llm", "price": "proxy"}
+    assert result[4]["decided_by"] == {"positive": "proxy", "price": "llm"}
+    assert result[4]["spans"] == {"price": []}
 
 
 # ---- backends
@@ -293,20 +293,20 @@ def test_a_proxy_without_an_export_runs_on_torch_or_is_exported(own):
 
 
 def test_a_backend_that_decides_otherwise_is_refused(own, monkeypatch):
-    class Liar:
+    class Negated:
         name = "onnx"
         n_parallel = 1
 
-        def __init__(self, honest):
-            self.honest = honest
+        def __init__(self, original):
+            self.original = original
 
         def run(self, ids, mask, weights):
-            spans, labels = self.honest.run(ids, mask, weights)
+            spans, labels = self.original.run(ids, mask, weights)
             return spans, -labels
 
     from langchain_falconer.execute import backends
 
-    monkeypatch.setattr(backends, "OnnxSession", lambda *_: Liar(own.torch_session()))
+    monkeypatch.setattr(backends, "OnnxSession", lambda *_: Negated(own.torch_session()))
     with pytest.raises(ProxyError, match=r"onnx: only .*%.*backend='torch'"):
         choose_backend(own, TEXTS, "onnx")
 
@@ -317,18 +317,18 @@ def test_bfloat16_decides_and_scores_like_float32(own):
     own.set_session(own.bf16_session())
     near = own.answers(TEXTS, apply_conditions=False)
     assert share_of_equal_decisions(exact, near) >= MIN_AGREEMENT
-    alone = [own.answers([text], apply_conditions=False)[0] for text in TEXTS]  # nothing is filled up there
+    alone = [own.answers([text], apply_conditions=False)[0] for text in TEXTS]  # no padding
     for other in (near, alone):
         off = [abs(a.labels["positive"].score - b.labels["positive"].score) for a, b in zip(exact, other, strict=True)]
         assert max(off) < 0.02
 
 
 def test_bfloat16_gives_the_same_on_any_number_of_cores(own):
-    told = []
+    results = []
     for cores in (1, 2):
         own.set_session(own.bf16_session(cores))
-        told.append(own.answers(TEXTS * 8, apply_conditions=False))
-    assert told[0] == told[1]
+        results.append(own.answers(TEXTS * 8, apply_conditions=False))
+    assert results[0] == results[1]
 
 
 def test_computing_on_several_cores_leaves_torch_as_it_was(own):
@@ -341,7 +341,7 @@ def test_computing_on_several_cores_leaves_torch_as_it_was(own):
         assert {torch.get_num_threads(), pool.submit(torch.get_num_threads).result()} == {before}
 
 
-def test_a_bert_that_is_kept_runs_in_bfloat16_without_transformers(proxy_folder):
+def test_a_saved_bert_runs_in_bfloat16_without_transformers(proxy_folder):
     from langchain_falconer.model.bf16_bert import BertSession
 
     if not BertSession.fits({}):
@@ -361,7 +361,7 @@ def test_an_unknown_backend_is_refused_before_anything_runs(proxy):
         RunSettings(backend="tpu")
 
 
-def test_a_gpu_that_is_not_there_is_said(proxy):
+def test_a_missing_gpu_is_reported(proxy):
     import torch
 
     if torch.cuda.is_available():
@@ -378,10 +378,10 @@ def test_a_backend_that_answers_annotations_worse_is_refused(own, monkeypatch):
         n_parallel = 1
 
         def __init__(self, *_):
-            self.honest = own.torch_session()
+            self.original = own.torch_session()
 
         def run(self, ids, mask, weights):
-            spans, labels = self.honest.run(ids, mask, weights)
+            spans, labels = self.original.run(ids, mask, weights)
             return (spans, -labels) if len(ids) < len(known) * 2 else (spans, labels)
 
     known = annotations(TEXTS[:3])
@@ -401,19 +401,19 @@ def test_agreement_counts_decisions():
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "message"),
     [("rows.csv", "must end in"), ("nowhere/rows.jsonl", "does not exist"), ("folder.jsonl", "is a folder")],
 )
-def test_an_output_that_cannot_be_written_is_refused_early(proxy, corpus, tmp_path, name, said):
+def test_an_output_that_cannot_be_written_is_refused_early(proxy, corpus, tmp_path, name, message):
     (tmp_path / "folder.jsonl").mkdir()
     for work in (lambda: check_output(tmp_path / name), lambda: run(proxy, corpus, tmp_path, name)):
-        with pytest.raises(RunError, match=said) as caught:
+        with pytest.raises(RunError, match=message) as caught:
             work()
         assert "\n" not in str(caught.value)
     assert shards(tmp_path) == []
 
 
-def test_an_earlier_output_stays_until_the_new_one_is_whole(proxy, tmp_path):
+def test_an_earlier_output_stays_until_the_new_one_is_complete(proxy, tmp_path):
     file = write_lines(tmp_path / "c.jsonl", [*({"text": t} for t in TEXTS), {"text": ""}])
     (tmp_path / "out.jsonl").write_text("earlier")
     with pytest.raises(CorpusError):
@@ -422,14 +422,14 @@ def test_an_earlier_output_stays_until_the_new_one_is_whole(proxy, tmp_path):
     assert not list(tmp_path.glob(".*partial*"))
 
 
-def test_a_tally_goes_through_json_and_adds_up(proxy, corpus, tmp_path):
+def test_row_statistics_survive_json_and_add_up(proxy, corpus, tmp_path):
     report = run(proxy, corpus, tmp_path)
     again = RowStatistics.from_dict(json.loads(json.dumps(report.statistics.to_dict())))
     assert again == report.statistics
     again += report.statistics
     assert again.total == 2 * report.statistics.total
     summary = report.statistics.counts()
-    found = rows(report.output)
-    assert summary.labels["positive"]["true"] == sum(r["labels"]["positive"]["value"] for r in found)
-    assert summary.spans["price"].spans == sum(len(r["spans"].get("price", [])) for r in found)
-    assert sum(summary.scores["positive"]) == len(found)
+    result = rows(report.output)
+    assert summary.labels["positive"]["true"] == sum(r["labels"]["positive"]["value"] for r in result)
+    assert summary.spans["price"].spans == sum(len(r["spans"].get("price", [])) for r in result)
+    assert sum(summary.scores["positive"]) == len(result)

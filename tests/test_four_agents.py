@@ -43,12 +43,12 @@ def common(turn):
     return reviews(3, start=3 * turn)
 
 
-def work(me, tools, said, until):
+def work(me, tools, report, until):
     """One agent: in every round it adds, asks about its own texts, about everybody's, and about too many."""
 
     def call(name, **arguments):
         message = tools[name].invoke({"type": "tool_call", "id": "1", "name": name, "args": arguments})
-        said({"me": me, "turn": turn, "tool": name, "status": message.status, "content": message.content})
+        report({"me": me, "turn": turn, "tool": name, "status": message.status, "content": message.content})
         return message.artifact
 
     turn = 0
@@ -56,9 +56,9 @@ def work(me, tools, said, until):
         call("add_documents", corpus="shared", documents=[{"text": t} for t in (*own(me, turn), *common(turn))])
         call("get_label", texts=own(me, turn), instruction=f"Is writer {me} happy?")
         call("get_label", texts=common(turn), instruction="Would they buy it again?")
-        found = call("get_label", corpus="shared", instruction=POSITIVE)
-        if found:
-            call("read_results", result=found["result"], count_by="label")
+        answer = call("get_label", corpus="shared", instruction=POSITIVE)
+        if answer:
+            call("read_results", result=answer["result"], count_by="label")
         call("get_label", texts=reviews(2 * CAP + 2, start=9_000_000 + 100 * turn), instruction=CAPPED.format(turn))
         call("list_corpora")
         turn += 1
@@ -70,11 +70,11 @@ def main(home, base_url, seconds, *mes):
     tools = {t.name: t for t in FalconerToolkit(llm=model, home=home, settings=MineSettings(**SETTINGS)).get_tools()}
     lock, until = threading.Lock(), time.monotonic() + float(seconds)
 
-    def said(line):
+    def report(line):
         with lock:
             print(json.dumps(line), flush=True)
 
-    threads = [threading.Thread(target=work, args=(int(me), tools, said, until)) for me in mes]
+    threads = [threading.Thread(target=work, args=(int(me), tools, report, until)) for me in mes]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -94,7 +94,7 @@ def test_four_agents_at_once_lose_nothing_double_nothing_and_pay_nothing_twice(p
         ended = [process.communicate() for process in running]
     assert [process.returncode for process in running] == [0, 0], [errors[-2_000:] for _, errors in ended]
     assert not any("Traceback" in errors for _, errors in ended)
-    lines = [json.loads(line) for told, _ in ended for line in told.splitlines()]
+    lines = [json.loads(line) for output, _ in ended for line in output.splitlines()]
     turns = {me: max(line["turn"] for line in lines if line["me"] == me) + 1 for me in range(1, 5)}
 
     refused = [line for line in lines if line["status"] == "error"]

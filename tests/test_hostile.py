@@ -32,7 +32,7 @@ UNREADABLE = {
 
 
 class Wild:
-    """A session that sees spans everywhere."""
+    """A session of random scores, so that spans are everywhere."""
 
     name = "onnx"
     n_parallel = 1
@@ -47,7 +47,7 @@ class Wild:
 
 
 def hostile(n):
-    """JSON of texts that can be read, with the text."""
+    """Yield readable texts as JSON and as strings."""
     rng = random.Random(5)
     for i in range(n):
         text = "".join(rng.choice(PIECES) for _ in range(rng.choice([1, 2, 5, 20, 200])))
@@ -58,18 +58,18 @@ def hostile(n):
 @pytest.mark.parametrize("name", ["out.jsonl", "out.parquet"])
 def test_every_hostile_text_is_answered_exactly_or_failed_with_its_reason(name, proxy, tmp_path):
     """FALCONER_HOSTILE=10000 makes it ten thousand."""
-    told = [*hostile(HOSTILE), *((line, None) for line in UNREADABLE), ('"' + "x🙂 " * 30_000 + '"', "x🙂 " * 30_000)]
-    random.Random(7).shuffle(told)
+    lines = [*hostile(HOSTILE), *((line, None) for line in UNREADABLE), ('"' + "x🙂 " * 30_000 + '"', "x🙂 " * 30_000)]
+    random.Random(7).shuffle(lines)
     file = tmp_path / "corpus.jsonl"
-    file.write_bytes(b"".join(b'{"text": %s}\r\n' % line.encode() for line, _ in told))
+    file.write_bytes(b"".join(b'{"text": %s}\r\n' % line.encode() for line, _ in lines))
     proxy.set_session(Wild())
     corpus = open_corpus_files([file], CorpusSettings(on_bad_row="record"))
     report = Run(proxy, corpus, tmp_path / "shards")(tmp_path / name)
-    found = list(read_rows(report.output))
-    assert [row["id"] for row in found] == [str(i) for i in range(len(told))]
+    result = list(read_rows(report.output))
+    assert [row["id"] for row in result] == [str(i) for i in range(len(lines))]
     assert report.statistics.failed == len(UNREADABLE)
     spans = 0
-    for i, (row, (line, text)) in enumerate(zip(found, told, strict=True)):
+    for i, (row, (line, text)) in enumerate(zip(result, lines, strict=True)):
         if text is None:
             assert f"line {i + 1}" in row["error"]
             assert UNREADABLE[line] in row["error"]

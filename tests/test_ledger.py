@@ -1,4 +1,4 @@
-"""The run as a ledger: repeats, threads, kills, full disks and broken texts change nothing, or cost one shard."""
+"""The shard store: repeats, threads, kills, full disks and failing texts change nothing, or cost one shard."""
 
 import errno
 import json
@@ -26,21 +26,21 @@ TEXTS = reviews(60)
 
 
 class Counting:
-    """A session that counts what it computes, and fails on one text while it is ill."""
+    """A session that counts what it computes, and fails on some texts."""
 
     n_parallel = 1
 
-    def __init__(self, proxy, ill=()):
-        self.name, self.honest = proxy.session.name, proxy.session
+    def __init__(self, proxy, failing=()):
+        self.name, self.original = proxy.session.name, proxy.session
         self.rows = 0
-        self.ill = [proxy.tokenizer.encode([text], 512, 8)[0].ids for text in ill]
+        self.failing = [proxy.tokenizer.encode([text], 512, 8)[0].ids for text in failing]
 
     def run(self, ids, mask, weights):
-        for wrong in self.ill:
-            if any(list(row[: len(wrong)]) == wrong for row in ids):
-                raise MemoryError("no room for this one")
+        for ids_of_text in self.failing:
+            if any(list(row[: len(ids_of_text)]) == ids_of_text for row in ids):
+                raise MemoryError("out of memory for this one")
         self.rows += len(ids)
-        return self.honest.run(ids, mask, weights)
+        return self.original.run(ids, mask, weights)
 
 
 class Blank:
@@ -58,7 +58,7 @@ class Blank:
 
 @pytest.fixture
 def run(proxy, tmp_path):
-    """Runs the proxy over files, ten texts a shard."""
+    """Run the proxy over files, ten texts per shard."""
 
     def work(corpus, output="out.jsonl", shards="shards", on_progress=None, **settings):
         if not hasattr(corpus, "sources"):
@@ -76,30 +76,30 @@ def rows(report):
 # ---- repeats
 
 
-def test_a_text_that_comes_again_is_computed_once(proxy, run, tmp_path):
+def test_a_repeated_text_is_computed_once(proxy, run, tmp_path):
     once = write_corpus(tmp_path / "once.jsonl", TEXTS[:10])
     again = write_corpus(tmp_path / "again.jsonl", [t for i in range(8) for t in (*TEXTS[:10], TEXTS[i])])
     proxy.set_session(session := Counting(proxy))
     wanted = {row["text"]: row for row in rows(run(once))}
     assert session.rows == 10
-    found = rows(run(again))
+    result = rows(run(again))
     assert session.rows == 20
-    for i, row in enumerate(found):
+    for i, row in enumerate(result):
         assert row == wanted[row["text"]] | {"id": f"r{i}"}
 
 
-def test_long_texts_that_come_again_within_a_shard_are_computed_once(proxy, run, tmp_path):
+def test_long_texts_that_repeat_within_a_shard_are_computed_once(proxy, run, tmp_path):
     proxy.set_session(session := Counting(proxy))
     long = "I love it, paid $77. " * 100
     run(write_corpus(tmp_path / "one.jsonl", [long]))
     alone = session.rows
-    found = rows(run(write_corpus(tmp_path / "two.jsonl", [long] * 5)))
+    result = rows(run(write_corpus(tmp_path / "two.jsonl", [long] * 5)))
     assert session.rows == 2 * alone
-    assert len({json.dumps(row["spans"]) for row in found}) == 1
+    assert len({json.dumps(row["spans"]) for row in result}) == 1
 
 
-def test_a_run_that_goes_on_computes_what_an_undisturbed_one_computes(proxy, run, tmp_path):
-    """Texts repeat across shards: what is finished must bring its answers back, or batches would differ."""
+def test_a_resumed_run_computes_what_an_uninterrupted_one_computes(proxy, run, tmp_path):
+    """Texts repeat across shards: finished shards must fill the cache, or batches would differ."""
     rng = random.Random(3)
     corpus = write_corpus(tmp_path / "c.jsonl", [rng.choice(TEXTS) for _ in range(200)])
     wanted = run(corpus, "calm.jsonl").output.read_bytes()
@@ -131,7 +131,7 @@ run(folder / "out.jsonl")
 """
 
 
-def test_killed_at_random_moments_it_ends_like_an_undisturbed_run(proxy, proxy_folder, tmp_path):
+def test_killed_at_random_moments_it_ends_like_an_uninterrupted_run(proxy, proxy_folder, tmp_path):
     """FALCONER_KILLS=50 kills it fifty times."""
     rng = random.Random(11)
     pool = reviews(1_500)
@@ -195,41 +195,55 @@ def test_a_broken_row_costs_at_most_the_shards_in_flight(run, tmp_path):
     assert len(list((tmp_path / "shards").glob("*/0*.json"))) >= 2
 
 
-def test_what_changed_in_a_corpus_is_computed_again_and_the_rest_is_not(run, tmp_path):
+def test_only_changed_shards_are_computed_again(run, tmp_path):
     lines = [{"id": str(i), "text": text} for i, text in enumerate(TEXTS)]
     run(write_lines(tmp_path / "c.jsonl", [*lines[:25], {"id": "x", "text": ""}, *lines[26:]]))
-    mended = run(write_lines(tmp_path / "c.jsonl", [*lines, {"id": "60", "text": "I love it, paid $3"}]))
-    assert mended.texts == 11
-    assert mended.statistics.failed == 0
+    repaired = run(write_lines(tmp_path / "c.jsonl", [*lines, {"id": "60", "text": "I love it, paid $3"}]))
+    assert repaired.texts == 11
+    assert repaired.statistics.failed == 0
     fresh = run(tmp_path / "c.jsonl", "fresh.jsonl", shards="fresh")
-    assert rows(mended) == rows(fresh)
+    assert rows(repaired) == rows(fresh)
 
 
 def test_a_text_that_the_proxy_fails_on_is_a_row_with_its_reason(proxy, run, tmp_path):
-    ill = TEXTS[23]
-    corpus = write_corpus(tmp_path / "c.jsonl", [*TEXTS, ill])
-    proxy.set_session(session := Counting(proxy, [ill]))
+    failing = TEXTS[23]
+    corpus = write_corpus(tmp_path / "c.jsonl", [*TEXTS, failing])
+    proxy.set_session(session := Counting(proxy, [failing]))
     report = run(corpus)
-    found = rows(report)
+    result = rows(report)
     assert report.statistics.failed == 2
-    said = "the proxy failed on this text: no room for this one"
-    assert [row for row in found if "error" in row] == [{"id": i, "text": ill, "error": said} for i in ("r23", "r60")]
-    assert all("labels" in row for row in found if row["text"] != ill)
-    session.ill, session.rows = [], 0
+    message = "the proxy failed on this text: out of memory for this one"
+    assert [row for row in result if "error" in row] == [
+        {"id": i, "text": failing, "error": message} for i in ("r23", "r60")
+    ]
+    assert all("labels" in row for row in result if row["text"] != failing)
+    session.failing, session.rows = [], 0
     assert run(corpus).statistics.failed == 2
     assert session.rows == 0
     retried = run(corpus, retry_failed=True)
     assert session.rows == 1
     assert (retried.texts, retried.statistics.failed, retried.statistics.total) == (2, 0, 61)
-    healed = rows(retried)
-    assert [row for row in healed if row["text"] != ill] == [row for row in found if row["text"] != ill]
-    assert [healed[i]["labels"] for i in (23, 60)] == [proxy.run([ill])[0].to_dict()["labels"]] * 2
+    retried_rows = rows(retried)
+    assert [row for row in retried_rows if row["text"] != failing] == [row for row in result if row["text"] != failing]
+    assert [retried_rows[i]["labels"] for i in (23, 60)] == [proxy.run([failing])[0].to_dict()["labels"]] * 2
     assert run(corpus, retry_failed=True).texts == 0
 
 
 def test_a_proxy_that_answers_nothing_is_an_error_and_not_a_file_of_errors(proxy, run, tmp_path):
     proxy.set_session(Counting(proxy, TEXTS))
-    with pytest.raises(RunError, match=r"answers no text at all .*no room.*another backend"):
+    with pytest.raises(RunError, match=r"answers no text at all .*out of memory.*another backend"):
+        run(write_corpus(tmp_path / "c.jsonl", TEXTS))
+    assert not list((tmp_path / "shards").glob("*/0*"))
+
+
+@pytest.mark.parametrize("error", [AssertionError, AttributeError, KeyError, TypeError])
+def test_a_bug_that_hits_every_text_propagates(error, proxy, run, tmp_path, monkeypatch):
+    def broken(*_):
+        raise error("a bug")
+
+    proxy.set_session(session := Counting(proxy))
+    monkeypatch.setattr(session, "run", broken)
+    with pytest.raises(error, match="a bug"):
         run(write_corpus(tmp_path / "c.jsonl", TEXTS))
     assert not list((tmp_path / "shards").glob("*/0*"))
 

@@ -62,14 +62,14 @@ async def test_a_client_on_stdio_adds_mines_and_reads_and_reads_no_file(home, tm
             ("mine_corpus", {"instruction": "x", "corpus": str(tmp_path / "secret.txt")}),
             ("read_results", {"result": str(tmp_path / "secret.txt")}),
         ):
-            said = await call(name, **arguments)
-            assert "Not for clients" not in said
-            assert not said.startswith("{")
+            reply = await call(name, **arguments)
+            assert "Not for clients" not in reply
+            assert not reply.startswith("{")
 
 
 @pytest.fixture
 def served(home):
-    """Where ``falconer mcp --http`` serves the tools."""
+    """Serve the tools with ``falconer mcp --http``."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -101,10 +101,10 @@ async def test_a_client_over_http_mines_and_reads(served):
         await client.initialize()
         assert "mine_corpus" in [tool.name for tool in (await client.list_tools()).tools]
         mined = await client.call_tool("mine_corpus", {"instruction": INSTRUCTION, "corpus": "reviews"})
-        told = json.loads(mined.content[0].text)
-        assert told["matched"] == sum(map(is_positive, reviews(30)))
-        page = await client.call_tool("read_results", {"result": told["result"], "only_matches": True})
-        assert json.loads(page.content[0].text)["rows"] == told["matched"]
+        answer = json.loads(mined.content[0].text)
+        assert answer["matched"] == sum(map(is_positive, reviews(30)))
+        page = await client.call_tool("read_results", {"result": answer["result"], "only_matches": True})
+        assert json.loads(page.content[0].text)["rows"] == answer["matched"]
 
 
 HELLO = {"jsonrpc": "2.0", "id": 1, "method": "initialize"}

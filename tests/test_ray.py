@@ -1,4 +1,4 @@
-"""The ray engine: the rows are those of the local one, byte for byte, whichever of the two does what part."""
+"""The ray engine: the rows are those of the local one, byte for byte, whichever of them computes a part."""
 
 import json
 import os
@@ -38,28 +38,28 @@ def stop(done):
         raise KeyboardInterrupt
 try:
     run(None, stop)
-    sys.exit("it was to stop")
+    sys.exit("it should have stopped")
 except KeyboardInterrupt:
     pass
 print(run(folder / "out.jsonl").texts)
 """
-# Workers say what they compute; one of them, under this process's raylet, is killed on the way.
+# Workers log what they compute; one of them, under the raylet of this process, is killed.
 _LOST = f"""{_BEGIN}
-def telling():
+def log_texts():
     answers = Proxy.answers
-    def told(self, texts, **options):
-        with (folder / f"told-{{os.getpid()}}").open("a") as out:
+    def logged(self, texts, **options):
+        with (folder / f"log-{{os.getpid()}}").open("a") as out:
             out.write(json.dumps(list(texts)) + "\\n")
         return answers(self, texts, **options)
-    Proxy.answers = told
-def above(pid):
+    Proxy.answers = logged
+def parent(pid):
     return int(Path(f"/proc/{{pid}}/stat").read_text().rpartition(")")[2].split()[1])
 def kill(done):
     if done == 40:
-        pid = next(int(told.name.split("-")[1]) for told in folder.glob("told-*"))
-        assert above(above(pid)) == os.getpid()
+        pid = next(int(log.name.split("-")[1]) for log in folder.glob("log-*"))
+        assert parent(parent(pid)) == os.getpid()
         os.kill(pid, signal.SIGKILL)
-ray.init(runtime_env={{"worker_process_setup_hook": telling}}, **options)
+ray.init(runtime_env={{"worker_process_setup_hook": log_texts}}, **options)
 run(as_place(f"file://{{folder}}/out.parquet"), kill)
 """
 
@@ -82,9 +82,11 @@ def test_ray_with_two_workers_stopped_and_run_again_gives_the_bytes_of_local(pro
     corpus = write_corpus(tmp_path / "c.jsonl", [*reviews(80), *reviews(5), *odd])
     texts = open_corpus_files([corpus], CorpusSettings(on_bad_row="record"))
     local = Run(proxy, texts, tmp_path / "local", RunSettings(shard_texts=2))(tmp_path / "local.jsonl")
-    told = ray_child(_STOPPED, proxy_folder, tmp_path, corpus)
+    output = ray_child(_STOPPED, proxy_folder, tmp_path, corpus)
     assert (tmp_path / "out.jsonl").read_bytes() == local.output.read_bytes()
-    assert [line for line in told.splitlines() if line.isdigit()] == [str(88 - 40)], "beside what Ray itself has to say"
+    assert [line for line in output.splitlines() if line.isdigit()] == [str(88 - 40)], (
+        "besides the output of Ray itself"
+    )
 
 
 @needs_ray
@@ -95,8 +97,8 @@ def test_a_worker_that_is_killed_costs_the_shard_in_flight_and_no_row(proxy, pro
     local(tmp_path / "local.parquet")
     ray_child(_LOST, proxy_folder, tmp_path, f"file://{corpus}")
     assert (tmp_path / "out.parquet").read_bytes() == (tmp_path / "local.parquet").read_bytes()
-    told = [file.read_text().splitlines() for file in tmp_path.glob("told-*")]
-    assert len(told) == 3, "two workers, and the one that took the place of the killed one"
-    computed = [text for lines in told for line in lines for text in json.loads(line)]
+    logs = [file.read_text().splitlines() for file in tmp_path.glob("log-*")]
+    assert len(logs) == 3, "two workers, and the replacement of the killed one"
+    computed = [text for lines in logs for line in lines for text in json.loads(line)]
     assert len(computed) - len(set(computed)) <= 2, "one shard"
     assert set(computed) == set(reviews(160))

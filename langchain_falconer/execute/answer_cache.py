@@ -1,4 +1,4 @@
-"""Texts that come again: each is computed once, and its answer shared."""
+"""A cache of answers by text, so that a repeated text is computed once."""
 
 from __future__ import annotations
 
@@ -8,56 +8,61 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
 
-_MOST_TEXTS = 2**14
-_MOST_CHARS = 1_024
-_OF_ROW = ("id", "text", "metadata")
+_MAX_TEXTS = 2**14
+_MAX_CHARS = 1_024
+_ROW_FIELDS = ("id", "text", "metadata")
 
 
 class SharedAnswer:
-    """What is said about a text, whatever row it stands in: told once, read by all rows that hold the text.
+    """The answers about a text, computed once and read by every row that holds the text.
 
-    Kept as JSON in UTF-8, a few hundred bytes: the line of a finished row, or what was told.
+    Stored as JSON in UTF-8, a few hundred bytes.
     """
 
     __slots__ = ("_line",)
 
     def __init__(self, line: str | None = None) -> None:
-        self._line = None if line is None else _packed(line)
+        """Take the line of a finished row; None if the answers are still to be computed."""
+        self._line = None if line is None else _encode(line)
 
-    def tell(self, answers: Mapping[str, Any]) -> None:
-        """Keep the answers about the text, or its error."""
-        told = {key: value for key, value in answers.items() if key not in _OF_ROW}
-        self._line = _packed(json.dumps(told, ensure_ascii=False))
+    def store(self, answers: Mapping[str, Any]) -> None:
+        """Store the answers about the text, or its error."""
+        self._line = _encode(json.dumps(_without_row_fields(answers), ensure_ascii=False))
 
     def read(self) -> dict[str, Any]:
-        """What was told, as the part of a result row that is the text's."""
-        assert self._line is not None, "rows are put together once their answers are there"
-        return {key: value for key, value in json.loads(self._line).items() if key not in _OF_ROW}
+        """Return the part of a result row that depends on the text only."""
+        if self._line is None:
+            raise RuntimeError("the answers of a shard are read before they are stored")
+        return _without_row_fields(json.loads(self._line))
 
 
 class AnswerCache:
-    """The answers of the texts that came last: at most 16,384, none longer than 1,024 characters, so memory is flat."""
+    """An LRU cache of answers: at most 16,384 texts, none longer than 1,024 characters, so memory is bounded."""
 
     def __init__(self) -> None:
         self._answers: OrderedDict[bytes, SharedAnswer] = OrderedDict()
 
-    def find(self, text: str) -> SharedAnswer | None:
-        """The answer of the same text, if it is remembered."""
+    def get(self, text: str) -> SharedAnswer | None:
+        """Return the answer of the same text; None if it is not in the cache."""
         key = _key(text)
         if key in self._answers:
             self._answers.move_to_end(key)
         return self._answers.get(key)
 
-    def keep(self, text: str, answer: SharedAnswer) -> None:
-        """Remember the answer of a text, at the cost of the one that was not met for longest."""
-        if len(text) <= _MOST_CHARS:
+    def put(self, text: str, answer: SharedAnswer) -> None:
+        """Add the answer of a text; the least recently used one is evicted if the cache is full."""
+        if len(text) <= _MAX_CHARS:
             self._answers[_key(text)] = answer
-            if len(self._answers) > _MOST_TEXTS:
+            if len(self._answers) > _MAX_TEXTS:
                 self._answers.popitem(last=False)
 
 
-def _packed(line: str) -> bytes:
-    # A string with one emoji takes four bytes a character.
+def _without_row_fields(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in row.items() if key not in _ROW_FIELDS}
+
+
+def _encode(line: str) -> bytes:
+    # A string with one emoji takes four bytes per character.
     return line.encode("utf-8", "surrogatepass")
 
 

@@ -1,8 +1,7 @@
-"""Backends and their autotune: the fastest that decides like the float32 original, measured on this machine."""
+"""Inference backends and their automatic choice: the fastest that decides like torch float32 on this machine."""
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import platform
 import statistics
@@ -18,26 +17,27 @@ import numpy as np
 from langchain_falconer.annotate import Annotation
 from langchain_falconer.errors import AnnotationError, ProxyError, SettingsError
 from langchain_falconer.evaluate import evaluate_plan
+from langchain_falconer.files import digest
 from langchain_falconer.model import FILES, HeadWeights, OnnxSession, Proxy, Session, cores
 from langchain_falconer.records import Answers, FrozenModel
 from langchain_falconer.settings import BackendName, RunSettings
 
 MIN_AGREEMENT = 0.99
-"""Least share of decisions that a backend must have in common with torch float32."""
+"""Minimum share of decisions that a backend must have in common with torch float32."""
 MAX_LOSS = 0.005
-"""Most that a backend may lose against annotations, as the mean over steps of F1 or accuracy."""
+"""Maximum loss of a backend against annotations, as the mean over steps of F1 or accuracy."""
 BACKENDS = get_args(BackendName)[1:]
 NO_CUDA = "torch finds no GPU here (CUDA); choose another backend, or auto"
 NO_OPENVINO = "OpenVINO is not installed; run: pip install 'langchain-falconer[openvino]'"
 _NO_RAY = "Ray is not installed; run: pip install 'langchain-falconer[ray]', or choose the engine local"
-_SAMPLE = 192
+_SAMPLE_TEXTS = 192
 _REPEATS = 3
 _CACHE_VERSION = 3
-"""Raised when a backend changes: choices measured with another version are measured again."""
+"""Incremented when a backend changes, so that choices of earlier versions are measured again."""
 
 
 class Candidate(FrozenModel):
-    """A backend as measured.
+    """The measurement of a backend.
 
     Attributes:
         name: Name of the backend.
@@ -55,7 +55,7 @@ class Candidate(FrozenModel):
 
 
 class BackendChoice(FrozenModel):
-    """The backend that a proxy computes with on this machine, and what it was measured against.
+    """The backend chosen for a proxy on this machine, with all measurements.
 
     Attributes:
         name: Name of the backend.
@@ -71,14 +71,14 @@ class BackendChoice(FrozenModel):
 
 
 def check_run(settings: RunSettings) -> None:
-    """Check early that backend and engine are available here. Raises ``SettingsError`` where one is not."""
+    """Check early that backend and engine are available. Raises ``SettingsError`` if one is not."""
     if settings.engine == "ray" and importlib.util.find_spec("ray") is None:
         raise SettingsError(_NO_RAY, field="run.engine")
     check_backend(settings.backend)
 
 
 def check_backend(name: str) -> None:
-    """Check early that a backend can be chosen here. Raises ``SettingsError`` where it cannot."""
+    """Check early that a backend is available. Raises ``SettingsError`` if it is not."""
     if name not in ("auto", *BACKENDS):
         raise SettingsError(f"there is no backend '{name}'; choose auto, {', '.join(BACKENDS)}", field="run.backend")
     if name == "openvino" and importlib.util.find_spec("openvino") is None:
@@ -90,15 +90,15 @@ def check_backend(name: str) -> None:
 def choose_backend(
     proxy: Proxy, texts: Sequence[str], wanted: str = "auto", development: Sequence[Annotation] = ()
 ) -> BackendChoice:
-    """Make ``proxy`` compute with the fastest backend that decides as torch float32 does on ``texts``.
+    """Set the session of ``proxy`` to the fastest backend that decides as torch float32 does on ``texts``.
 
-    A backend that raises, decides differently or loses against the annotations is refused. An automatic choice made
-    before on this machine is read from the manifest. Timings are medians of three passes over at most 192 texts.
+    A backend that raises, decides differently or loses against the annotations is refused. An earlier automatic choice
+    on this machine is read from the manifest. Timings are medians of three passes over at most 192 texts.
 
     Args:
         proxy: The proxy; its session is replaced.
         texts: Texts of the corpus.
-        wanted: One backend, refused all the same where it decides differently; or ``auto``.
+        wanted: One backend, which is refused too if it decides differently; or ``auto``.
         development: Annotations that the backend must answer as well as torch float32.
 
     Raises:
@@ -111,7 +111,7 @@ def choose_backend(
         proxy.set_session(make_session(proxy, cached["name"]))
         return BackendChoice.model_validate(cached)
     names = _available(proxy) if wanted == "auto" else [wanted]
-    choice, session = _measure(proxy, names, texts[:_SAMPLE], development)
+    choice, session = _measure(proxy, names, texts[:_SAMPLE_TEXTS], development)
     proxy.set_session(session)
     if wanted == "auto":
         proxy.update_manifest(backend=choice.model_dump(mode="json"))
@@ -119,10 +119,10 @@ def choose_backend(
 
 
 def machine() -> str:
-    """What a choice of backend holds for: processor, core count, what computes and library versions, hashed."""
+    """Return a digest of what a choice of backend depends on: processor, cores, library and cache versions."""
     facts = [platform.machine(), platform.processor(), _cpu_flags(), str(cores()), str(_CACHE_VERSION)]
     facts += [f"{name} {_version(name)}" for name in ("torch", "onnxruntime", "openvino")]
-    return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:16]
+    return digest(*facts)
 
 
 def _measure(
@@ -136,7 +136,7 @@ def _measure(
         try:
             session = original if name == "torch" else make_session(proxy, name)
             measured.append((reference.measure(proxy, name, session, timed=len(names) > 1), session))
-        except Exception as error:  # a private operator that changed, an export that does not load: the next one
+        except Exception as error:  # a private operator that changed, an export that does not load: try the next one
             reason = next(iter(str(error).splitlines()), "") or type(error).__name__
             measured.append((Candidate(name=name, refused=f"it failed: {reason[:200]}"), original))
     accepted = [(c, s) for c, s in measured if c.refused is None]
@@ -176,7 +176,7 @@ class _Reference:
 
 
 def _score(proxy: Proxy, development: Sequence[Annotation]) -> float | None:
-    """The mean over steps of F1 or accuracy; None where no step is annotated."""
+    """Return the mean over steps of F1 or accuracy; None if no step is annotated."""
     predicted = proxy.answers([a.text for a in development], apply_conditions=False)
     try:
         steps = evaluate_plan(proxy.plan, [a.answers for a in development], predicted).steps.values()
@@ -186,7 +186,7 @@ def _score(proxy: Proxy, development: Sequence[Annotation]) -> float | None:
 
 
 def _refusal(agreement: float, loss: float | None) -> str | None:
-    """Why a backend is refused; None if it is not."""
+    """Return why a backend is refused; None if it is not."""
     if agreement < MIN_AGREEMENT:
         return f"only {agreement:.1%} of its decisions are those of float32"
     if loss is not None and loss > MAX_LOSS:
@@ -197,14 +197,14 @@ def _refusal(agreement: float, loss: float | None) -> str | None:
 def _throughput(work: Callable[[], object], texts: int) -> float:
     seconds = []
     for _ in range(_REPEATS):
-        began = time.perf_counter()
+        start = time.perf_counter()
         work()
-        seconds.append(time.perf_counter() - began)
+        seconds.append(time.perf_counter() - start)
     return round(texts / max(1e-9, statistics.median(seconds)), 1)
 
 
 def share_of_equal_decisions(one: Sequence[Answers], other: Sequence[Answers]) -> float:
-    """The share of (text, step) decisions that are the same: the same label, the same set of spans."""
+    """Return the share of (text, step) decisions that are equal: the same label, the same set of spans."""
     same = total = 0
     for a, b in zip(one, other, strict=True):
         for step_id, label in a.labels.items():
@@ -229,9 +229,16 @@ def _available(proxy: Proxy) -> list[str]:
 
 
 def make_session(proxy: Proxy, name: str, threads: int | None = None) -> Session:
-    """A proxy's session by the backend's name, on all cores of this process if nothing else is said.
+    """Create a session of a proxy.
 
-    How many threads torch takes is a setting of the whole process, and left as it is.
+    Args:
+        proxy: The proxy.
+        name: Name of the backend.
+        threads: Number of threads; None for all cores of this process. The thread count of torch belongs to the whole
+            process and is not changed.
+
+    Raises:
+        ProxyError: The backend needs an export or a GPU that is missing.
     """
     if name == "onnx":
         return OnnxSession(_exported_file(proxy), name, threads)
@@ -252,7 +259,7 @@ def _onnx_file(folder: Path) -> Path:
 
 def _exported_file(proxy: Proxy) -> Path:
     if proxy.path is None:
-        raise ProxyError("a proxy runs on ONNX once it is saved and exported; save it first, or use backend='torch'")
+        raise ProxyError("ONNX needs a proxy that is saved and exported; save it first, or use backend='torch'")
     file = _onnx_file(proxy.path)
     if not file.is_file():
         proxy.export()
@@ -260,7 +267,7 @@ def _exported_file(proxy: Proxy) -> Path:
 
 
 def _quantized_file(proxy: Proxy) -> Path:
-    """The int8 model, made when it is first asked for."""
+    """Return the int8 model, quantised on first use."""
     file = _exported_file(proxy).with_name(FILES["int8"])
     if not file.is_file():
         proxy.quantize()
@@ -283,9 +290,9 @@ class OpenVinoSession:
         self._model = openvino.Core().compile_model(str(path), "CPU", hints)
 
     def run(self, ids: np.ndarray, mask: np.ndarray, weights: HeadWeights) -> tuple[np.ndarray, np.ndarray]:
-        """See :class:`langchain_falconer.proxy.Session`."""
-        found = self._model({"input_ids": ids, "attention_mask": mask, **weights.arrays()})
-        return np.array(found["span_scores"]), np.array(found["label_scores"])
+        """Compute scores; see :class:`langchain_falconer.model.Session`."""
+        outputs = self._model({"input_ids": ids, "attention_mask": mask, **weights.arrays()})
+        return np.array(outputs["span_scores"]), np.array(outputs["label_scores"])
 
 
 def _cpu_flags() -> str:
@@ -301,7 +308,7 @@ def _has_bf16() -> bool:
 
 
 def has_cuda() -> bool:
-    """Whether torch can compute on a GPU."""
+    """Return whether torch can compute on a GPU."""
     import torch
 
     return torch.cuda.is_available()

@@ -1,4 +1,4 @@
-"""The cascade: the proxy where it is confident enough, the LLM where it is not, and a guarantee for both together."""
+"""The cascade: the proxy where it is confident enough, the LLM elsewhere, and a guarantee for both together."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from langchain_falconer.annotate import Annotation
 from langchain_falconer.corpus import Document, Place
 from langchain_falconer.errors import RunError
 from langchain_falconer.evaluate import Certificate, Population, min_texts_to_certify
-from langchain_falconer.execute.runner import Known, Run, RunReport
+from langchain_falconer.execute.runner import CompletedAnnotation, Run, RunReport
 from langchain_falconer.execute.shard_store import write_rows
 from langchain_falconer.execute.statistics import RowStatistics
 from langchain_falconer.execute.targets import TARGET_METRICS, Comparison, certify_targets
@@ -23,11 +23,11 @@ from langchain_falconer.execute.writers import read_rows, write_output
 from langchain_falconer.settings import Targets
 
 AskLLM = Callable[[list[str], int], list[Annotation]]
-"""Has the LLM answer the first n of some texts, as far as the budget goes; returns all its answers to them."""
+"""Make the LLM answer the first n of some texts, within the budget, and return all its answers to them."""
 
 
 class Guarantee(BaseModel):
-    """The guarantee for the rows of a run, and what it took.
+    """The guarantee for the rows of a run, and its evidence.
 
     Attributes:
         targets: The targets that were set.
@@ -108,7 +108,7 @@ class Cascade:
         run: A ``scored`` run whose shards are finished.
         targets: The targets of the rows.
         drawn: The LLM's annotation of rows drawn uniformly over the corpus, by their position in it; None where there
-            is none. The run knows none of them: training and every choice of the proxy were blind to them.
+            is none. The run must not hold them: training and every choice of the proxy were blind to them.
         folder: Folder for completed shards until the output is written.
     """
 
@@ -116,10 +116,10 @@ class Cascade:
     targets: Targets
     drawn: Mapping[int, Annotation | None]
     folder: Path
-    _annotated: dict[str, Known] = field(init=False)
+    _annotated: dict[str, CompletedAnnotation] = field(init=False)
 
     def __post_init__(self) -> None:
-        self._annotated = self.run.filled([a for a in self.drawn.values() if a])
+        self._annotated = self.run.complete([a for a in self.drawn.values() if a])
 
     def __call__(
         self, ask_llm: AskLLM, report: RunReport, output: Place, on_progress: Callable[[int], None] | None = None
@@ -128,7 +128,7 @@ class Cascade:
 
         Texts go to the LLM in corpus order, until their quota is used up or ``ask_llm`` brings no more answers; its
         earlier answers are used in any case. What stays undecided keeps the proxy's answers and ``"uncertain": true``.
-        Calling it again asks only what is still open.
+        Calling it again asks the LLM only about texts without an answer.
 
         Raises:
             RunError: The output or the folder cannot be written.
@@ -173,7 +173,7 @@ class Cascade:
         return statistics, shards
 
     def _comparisons(self) -> Iterator[Comparison]:
-        """The proxy's decisions on the drawn rows; texts annotated otherwise are not the proxy's to decide."""
+        """Yield the proxy's decisions on the drawn rows; other annotated texts are not the proxy's to decide."""
         offset = 0
         for shard in self.run.shards:
             rows = _scored(shard)
@@ -184,30 +184,34 @@ class Cascade:
             offset += len(rows)
 
     def _llm_row(self, row: Mapping[str, Any], annotation: Annotation | None) -> dict[str, Any] | None:
-        """The LLM's row for a text, if it answered every step."""
+        """Return the LLM's row for a text; None unless it answered every step."""
         if annotation is None or not annotation.is_complete:
             return None
         return self._annotated[annotation.text].row(self.run.proxy, _document(row))
 
     def _complete(self, shard: Path, queue: _EscalationQueue) -> list[dict[str, Any]]:
-        """The rows of a shard with the LLM's answers where there are some, and marks where nobody was confident."""
+        """Return the rows of a shard with the LLM's answers where there are any; undecided rows are marked."""
         rows = _scored(shard)
-        annotated = self._annotated | self.run.filled(queue.answers(rows, self._settled))
+        annotated = self._annotated | self.run.complete(queue.answers(rows, self._complete_texts))
         return [self._final(row, confidence, annotated.get(row.get("text", "")), queue) for row, confidence in rows]
 
     def _final(
-        self, row: dict[str, Any], confidence: float | None, known: Known | None, queue: _EscalationQueue
+        self,
+        row: dict[str, Any],
+        confidence: float | None,
+        completed: CompletedAnnotation | None,
+        queue: _EscalationQueue,
     ) -> dict[str, Any]:
         if confidence is None:
             return row
-        final = known.row(self.run.proxy, _document(row)) if known else row
-        is_decided = bool(known and known.annotation.is_complete) or not queue.needs_llm(row, confidence)
+        final = completed.row(self.run.proxy, _document(row)) if completed else row
+        is_decided = bool(completed and completed.annotation.is_complete) or not queue.needs_llm(row, confidence)
         return final if is_decided else final | {"uncertain": True}
 
     @property
-    def _settled(self) -> set[str]:
+    def _complete_texts(self) -> set[str]:
         """The drawn texts to which the LLM answered every step."""
-        return {text for text, known in self._annotated.items() if known.annotation.is_complete}
+        return {text for text, completed in self._annotated.items() if completed.annotation.is_complete}
 
 
 class _EscalationQueue:
@@ -220,10 +224,12 @@ class _EscalationQueue:
         self.below_threshold = self.escalated = 0
 
     def needs_llm(self, row: Mapping[str, Any], confidence: float) -> bool:
-        """Whether a certificate, or the lack of one, keeps the proxy from deciding this row."""
+        """Return whether a certificate, or the lack of one, keeps the proxy from deciding a row."""
         return any(not one.allows(confidence) for one in self._concerned(row))
 
-    def answers(self, rows: Sequence[tuple[dict[str, Any], float | None]], settled: Container[str]) -> list[Annotation]:
+    def answers(
+        self, rows: Sequence[tuple[dict[str, Any], float | None]], complete_texts: Container[str]
+    ) -> list[Annotation]:
         """Return the LLM's answers to the texts of these rows that a certificate withholds from the proxy.
 
         A target that is not certified sends nothing: no number of answers within reach would make it hold.
@@ -232,7 +238,7 @@ class _EscalationQueue:
             row["text"]
             for row, confidence in rows
             if confidence is not None
-            and row["text"] not in settled
+            and row["text"] not in complete_texts
             and any(one.certified and not one.allows(confidence) for one in self._concerned(row))
         ]
         texts = list(dict.fromkeys(withheld))
@@ -248,7 +254,7 @@ class _EscalationQueue:
 
 
 def _scored(shard: Path) -> list[tuple[dict[str, Any], float | None]]:
-    """The rows of a shard, each with the proxy's confidence."""
+    """Return the rows of a shard, each with the proxy's confidence."""
     return [(row, row.pop("confidence", None)) for row in read_rows(shard)]
 
 

@@ -1,4 +1,4 @@
-"""Memory that a run has freed goes back to the system, so that a long run takes no more than a short one."""
+"""Return of freed memory to the system, so that a long run takes no more than a short one."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import ctypes
 from collections.abc import Callable
 
 
-def _trim() -> Callable[[int], int] | None:
+def _find_malloc_trim() -> Callable[[int], int] | None:
     try:
         return ctypes.CDLL(None).malloc_trim
-    except (AttributeError, OSError, TypeError):  # no glibc: other allocators give back by themselves
+    except (AttributeError, OSError, TypeError):  # not glibc: other allocators return memory by themselves
         return None
 
 
-_malloc_trim = _trim()
+_malloc_trim = _find_malloc_trim()
 
 
 def release_memory() -> None:
-    """Have glibc return its free pages: torch's buffers are of all sizes, and leave holes that it would keep."""
+    """Make glibc return its free pages: torch's buffers differ in size and leave holes that glibc would hold."""
     if _malloc_trim is not None:
         _malloc_trim(0)

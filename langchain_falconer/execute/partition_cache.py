@@ -1,4 +1,4 @@
-"""Result rows of a dataset, one file per partition: what was computed once is found, and only new partitions run."""
+"""A cache of result rows, one file per partition of a dataset, so that only new partitions are computed."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from langchain_falconer.settings import RunSettings
 
 @dataclass(frozen=True)
 class PartitionCache:
-    """Rows of one plan, decided by one proxy or LLM.
+    """A cache of the rows of one plan, decided by one proxy or LLM.
 
     Attributes:
-        folder: Where the files lie.
+        folder: Folder of the files.
         plan: The plan.
         decided_by: Fingerprint of the proxy, or name of the LLM.
     """
@@ -46,9 +46,9 @@ class PartitionCache:
         known: Sequence[Annotation] = (),
         on_rows: Callable[[int], None] = lambda _: None,
     ) -> int:
-        """Run a proxy over the partitions that are missing, in shards that survive a kill; returns their documents.
+        """Run a proxy over the missing partitions, in resumable shards.
 
-        Only one process at a time computes a partition; others wait and find it.
+        One process at a time computes a partition; others wait for it and reuse its rows.
 
         Args:
             proxy: The proxy.
@@ -56,6 +56,9 @@ class PartitionCache:
             settings: How to run.
             known: Annotations that stand in for the proxy's answers.
             on_rows: Called with the number of rows so far.
+
+        Returns:
+            Number of documents that were computed.
         """
         computed = done = 0
         for number in range(len(dataset.partitions)):
@@ -96,7 +99,7 @@ class PartitionCache:
                     _write_statistics(file, statistics)
 
     def join(self, dataset: Dataset, output: Path) -> RowStatistics:
-        """Write the rows of all partitions to ``output`` (.parquet), and count them."""
+        """Write the rows of all partitions to ``output`` (.parquet) and return their counts."""
         files = [self._file(dataset, number) for number in range(len(dataset.partitions))]
         output.parent.mkdir(parents=True, exist_ok=True)
         write_output(self.plan, files, output, {"decided_by": self.decided_by})

@@ -1,4 +1,4 @@
-"""Stages of a run that overlap, each in threads of its own, with few items between them and in their order."""
+"""Threads that let the stages of a run overlap, in order and with bounded queues."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from threading import Event, Thread
 from typing import Any, TypeVar
 
 _Item = TypeVar("_Item")
-_Made = TypeVar("_Made")
+_Result = TypeVar("_Result")
 _END = object()
 
 
-def prefetch(items: Iterable[_Item], most: int = 1) -> Generator[_Item, None, None]:
-    """``items``, made in a thread while those before are worked on; at most so many wait.
+def prefetch(items: Iterable[_Item], limit: int = 1) -> Generator[_Item, None, None]:
+    """Iterate over ``items`` in a thread, ahead of the consumer; at most ``limit`` of them wait in a queue.
 
-    What they raise is raised here, in its place. Close the iterator to end the thread, after the item that it is at.
+    An exception of ``items`` is raised here, in its place. Closing the iterator ends the thread after its current item.
     """
-    ready: Queue[tuple[Any, BaseException | None]] = Queue(maxsize=most)
+    ready: Queue[tuple[Any, BaseException | None]] = Queue(maxsize=limit)
     stopped = Event()
 
-    def make() -> None:
+    def produce() -> None:
         try:
             for item in items:
                 ready.put((item, None))
@@ -32,7 +32,7 @@ def prefetch(items: Iterable[_Item], most: int = 1) -> Generator[_Item, None, No
         except BaseException as error:
             ready.put((_END, error))
 
-    thread = Thread(target=make, name="falconer-reader", daemon=True)
+    thread = Thread(target=produce, name="falconer-reader", daemon=True)
     thread.start()
     try:
         while True:
@@ -44,7 +44,7 @@ def prefetch(items: Iterable[_Item], most: int = 1) -> Generator[_Item, None, No
             yield item
     finally:
         stopped.set()
-        _drain(ready)  # the thread may be waiting for room
+        _drain(ready)  # the thread may be blocked on the full queue
         thread.join()
 
 
@@ -57,22 +57,23 @@ def _drain(queue: Queue[Any]) -> None:
 
 
 def ordered_map(
-    work: Callable[[_Item, Callable[[], bool]], _Made], items: Iterable[_Item], hands: int
-) -> Generator[_Made, None, None]:
-    """``work`` of each item, in the order of the items, ``hands`` of them under way at once.
+    work: Callable[[_Item, Callable[[], bool]], _Result], items: Iterable[_Item], n_workers: int
+) -> Generator[_Result, None, None]:
+    """Apply ``work`` to each item in ``n_workers`` threads; results come in the order of the items.
 
-    ``work`` is also given what tells whether to stop early, for it is waited for when the iterator is closed.
+    The second argument of ``work`` is a function that returns whether to stop early, because closing the iterator
+    waits for running calls.
     """
     stopped = Event()
-    under_way: deque[Future[_Made]] = deque()
-    with ThreadPoolExecutor(hands, "falconer-hand") as pool:
+    pending: deque[Future[_Result]] = deque()
+    with ThreadPoolExecutor(n_workers, "falconer-worker") as pool:
         try:
             for item in items:
-                under_way.append(pool.submit(work, item, stopped.is_set))
-                if len(under_way) > hands:  # one more, so that no hand is idle while its work is taken
-                    yield under_way.popleft().result()
-            while under_way:
-                yield under_way.popleft().result()
+                pending.append(pool.submit(work, item, stopped.is_set))
+                if len(pending) > n_workers:  # one more than workers, so that none is idle while a result is consumed
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
         finally:
             stopped.set()
             pool.shutdown(wait=False, cancel_futures=True)

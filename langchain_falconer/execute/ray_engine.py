@@ -1,4 +1,4 @@
-"""The ``ray`` engine: shards are answered by a pool of actors of Ray Data, on as many machines as Ray has (extra)."""
+"""The ``ray`` engine: an actor pool of Ray Data answers the shards, on all machines of a cluster (extra ``ray``)."""
 
 from __future__ import annotations
 
@@ -24,52 +24,57 @@ from langchain_falconer.execute.shards import Shard, answer
 from langchain_falconer.model import Proxy
 
 _END = ""
-_WAITING = 4  # shards under way for each worker
+_SHARDS_PER_WORKER = 4  # queued or running
 
 
 def run_on_ray(proxy: Proxy, shards: Iterable[Shard], workers: int | None) -> Generator[Shard, None, None]:
-    """``shards`` in order, answered by ``workers`` actors of one core each (by default one for each core of Ray's).
+    """Yield ``shards`` in order, answered by actors of one core each.
 
-    Each actor loads the proxy once, from a copy of its files: machines need no common disk. Connects to the cluster
-    that ``RAY_ADDRESS`` names, or starts Ray here.
+    Each actor loads the proxy once, from a copy of its files, so machines need no common disk. Connects to the cluster
+    of ``RAY_ADDRESS``, or starts Ray on this machine.
+
+    Args:
+        proxy: A saved proxy.
+        shards: The shards.
+        workers: Number of actors; None for one per core of the cluster.
 
     Raises:
-        RunError: the proxy is not saved or answers nothing, or Ray lost what it was doing.
+        RunError: The proxy is not saved or answers nothing, or Ray lost a worker or a task.
     """
     if proxy.path is None:
-        raise RunError("a proxy goes to Ray's workers as files; save it first")
-    logging.getLogger("ray.data").setLevel(logging.ERROR)  # its plans and progress; what fails is raised
+        raise RunError("Ray's workers load a proxy from its files; save it first")
+    logging.getLogger("ray.data").setLevel(logging.ERROR)  # hides plans and progress; failures are raised
     if not ray.is_initialized():
         ray.init(log_to_driver=False)
     workers = workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
-    queue = Queue(workers * _WAITING, {"num_cpus": 0})
-    lane = prefetch(_feeding(shards, queue), workers * _WAITING)
+    queue = Queue(workers * _SHARDS_PER_WORKER, {"num_cpus": 0})
+    submitted = prefetch(_submit(shards, queue), workers * _SHARDS_PER_WORKER)
     try:
-        with closing(lane), closing(_pooled(proxy, queue, workers)) as told:
-            for shard in lane:
-                if shard.asked:
-                    shard.tell(_received(shard, next(told)))
+        with closing(submitted), closing(_answer_queue(proxy, queue, workers)) as replies:
+            for shard in submitted:
+                if shard.texts:
+                    shard.store(_checked(shard, next(replies)))
                 yield shard
-            next(told, None)
+            next(replies, None)
     except ray.exceptions.RayError as error:
         reason = str(error).strip().splitlines()[-1][:200]
-        raise RunError(f"Ray lost a worker or a task ({reason}); run again to go on") from None
+        raise RunError(f"Ray lost a worker or a task ({reason}); run again to resume") from error
 
 
-def _feeding(shards: Iterable[Shard], queue: Any) -> Iterator[Shard]:
-    """Shards, once those who are to answer their texts have been told of them."""
+def _submit(shards: Iterable[Shard], queue: Any) -> Iterator[Shard]:
+    """Yield shards after their texts have been put into the queue of the actors."""
     for shard in shards:
-        if shard.asked:
-            queue.put(json.dumps([shard.index, shard.asked]))
+        if shard.texts:
+            queue.put(json.dumps([shard.index, shard.texts]))
         yield shard
     queue.put(_END)
 
 
-def _pooled(proxy: Proxy, queue: Any, workers: int) -> Generator[dict[str, Any], None, None]:
-    """What the pool answers, in the order of the questions."""
+def _answer_queue(proxy: Proxy, queue: Any, workers: int) -> Generator[dict[str, Any], None, None]:
+    """Yield the actors' replies in the order of the queue."""
     files = ray.put({file.name: file.read_bytes() for file in (proxy.path or Path()).iterdir() if file.is_file()})
-    questions = read_datasource(_Questions(queue), num_cpus=0, override_num_blocks=1)
-    answers = questions.map_batches(
+    requests = read_datasource(_QueueSource(queue), num_cpus=0, override_num_blocks=1)
+    replies = requests.map_batches(
         _Worker,
         fn_constructor_args=(files, proxy.session.name),
         batch_size=1,
@@ -77,62 +82,63 @@ def _pooled(proxy: Proxy, queue: Any, workers: int) -> Generator[dict[str, Any],
         compute=ActorPoolStrategy(size=workers),
         num_cpus=1,
     )
-    answers.context.execution_options.preserve_order = True
-    answers.context.target_max_block_size = 1  # a block for each shard: none waits for another to come
-    answers.context.enable_progress_bars = False
+    replies.context.execution_options.preserve_order = True
+    replies.context.target_max_block_size = 1  # one block per shard, so that no shard waits for the next
+    replies.context.enable_progress_bars = False
     try:
-        yield from answers.iter_rows()
+        yield from replies.iter_rows()
     finally:
-        queue.shutdown(force=True)  # whoever still waits at it fails, and ends
+        queue.shutdown(force=True)  # a task that still waits on it fails, and ends
 
 
-def _received(shard: Shard, row: dict[str, Any]) -> list[dict[str, Any]]:
-    if row["error"]:
-        raise RunError(row["error"])
-    index, parts = json.loads(row["told"])
+def _checked(shard: Shard, reply: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the answers of a reply. Raises ``RunError`` if the actor failed or the reply is another shard's."""
+    if reply["error"]:
+        raise RunError(reply["error"])
+    index, answers = json.loads(reply["answers"])
     if index != shard.index:
-        raise RunError("Ray lost the order of its tasks, as when a machine is lost; run again to go on")
-    return list(parts)
+        raise RunError("Ray lost the order of its tasks, as when a machine is lost; run again to resume")
+    return list(answers)
 
 
-class _Questions(Datasource):  # type: ignore[misc]
-    """The texts that are asked about, shard by shard, as they are put into a queue."""
+class _QueueSource(Datasource):  # type: ignore[misc]
+    """The requests of a queue as a data source of Ray: one JSON string per shard."""
 
     def __init__(self, queue: Any) -> None:
         super().__init__()
         self._queue = queue
 
     def estimate_inmemory_data_size(self) -> int | None:
-        """Nobody knows."""
+        """Return None: the size is unknown."""
         return None
 
     def get_read_tasks(self, parallelism: int, *args: Any, **kwargs: Any) -> list[Any]:
-        """One task: the order of the shards is that of the corpus."""
+        """Return a single task, so that the shards stay in corpus order."""
         unknown = BlockMetadata(num_rows=None, size_bytes=None, input_files=None, exec_stats=None)
-        return [ReadTask(partial(_taken, self._queue), unknown)]
+        return [ReadTask(partial(_requests, self._queue), unknown)]
 
 
-def _taken(queue: Any) -> Iterator[Any]:
-    while (asked := queue.get()) != _END:
-        yield pa.table({"asked": [asked]})
+def _requests(queue: Any) -> Iterator[pa.Table]:
+    while (request := queue.get()) != _END:
+        yield pa.table({"request": [request]})
 
 
 class _Worker:
     """An actor with a proxy on one core."""
 
     def __init__(self, files: Any, backend: str) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="falconer-")  # kept: weights may be read later
+        self._folder = tempfile.TemporaryDirectory(prefix="falconer-")  # an attribute: weights may be read later
         for name, content in ray.get(files).items():
             (Path(self._folder.name) / name).write_bytes(content)
         self._proxy = Proxy.load(self._folder.name)
         self._proxy.set_session(make_session(self._proxy, backend, threads=1))
 
-    def __call__(self, batch: Any) -> Any:
-        (asked,) = batch.column("asked").to_pylist()
-        index, texts = json.loads(asked)
-        told, failed = "", ""
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        (request,) = batch.column("request").to_pylist()
+        index, texts = json.loads(request)
+        answers, failure = "", ""
         try:
-            told = json.dumps([index, list(answer(self._proxy, texts))])
+            answers = json.dumps([index, list(answer(self._proxy, texts))])
         except FalconerError as error:
-            failed = str(error)
-        return pa.table({"told": [told], "error": [failed]})
+            failure = str(error)
+        return pa.table({"answers": [answers], "error": [failure]})

@@ -1,4 +1,4 @@
-"""The ledger of a run: a folder of finished shards, each there whole or not at all, and what went into each."""
+"""The shard store of a run: a folder of finished shards, each written atomically, with the digest of its input."""
 
 from __future__ import annotations
 
@@ -16,25 +16,30 @@ from langchain_falconer.files import write_whole
 
 @dataclass(frozen=True)
 class ShardEntry:
-    """What stands beside a finished shard: the digest of the rows that went in, counts over those that came out."""
+    """The metadata of a finished shard.
+
+    Attributes:
+        digest: Digest of its input rows.
+        statistics: Counts over its result rows.
+    """
 
     digest: str
     statistics: RowStatistics
 
 
 class ShardStore:
-    """Shards by number. ``manifest.json`` says what the run is, and how many shards it has once all are finished."""
+    """Shards by number; ``manifest.json`` describes the run, with the number of shards once all are finished."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def begin(self, manifest: Mapping[str, Any]) -> None:
-        """Make the folder, and say what the run is. Raises ``OSError``."""
+        """Create the folder and write the manifest. Raises ``OSError``."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self._write_manifest(manifest)
 
     def end(self, manifest: Mapping[str, Any], shards: int) -> list[Path]:
-        """Say that the run is finished; its shards in order. Raises ``OSError``."""
+        """Mark the run as finished and return its shards in order. Raises ``OSError``."""
         self._write_manifest({**manifest, "shards": shards})
         return self.shards
 
@@ -45,29 +50,29 @@ class ShardStore:
         return [self._shard(index) for index in range(manifest["shards"])]
 
     def entry(self, index: int) -> ShardEntry | None:
-        """What is noted of a finished shard; None where there is none."""
-        note = self._note(index)
-        if not (note.is_file() and self._shard(index).is_file()):
+        """Return the metadata of a shard; None if it is not finished."""
+        entry = self._entry(index)
+        if not (entry.is_file() and self._shard(index).is_file()):
             return None
-        data = json.loads(note.read_text("utf-8"))
+        data = json.loads(entry.read_text("utf-8"))
         return ShardEntry(data["digest"], RowStatistics.from_dict(data["statistics"]))
 
     def lines(self, index: int) -> list[str]:
-        """The rows of a finished shard as JSON, one for each row that went in."""
+        """Return the result rows of a finished shard as JSON, one per input row."""
         # Not splitlines(): texts hold line ends of other kinds.
         return self._shard(index).read_text("utf-8").split("\n")[:-1]
 
     def finish(self, index: int, entry: ShardEntry, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Keep a shard. Killed in between, it is as if it had never been: the note is the last to come."""
-        self._note(index).unlink(missing_ok=True)
+        """Write a shard. The entry is written last: a shard without one does not count. Raises ``OSError``."""
+        self._entry(index).unlink(missing_ok=True)
         write_rows(self._shard(index), rows)
-        note = {"digest": entry.digest, "statistics": entry.statistics.to_dict()}
-        write_whole(self._note(index), json.dumps(note, ensure_ascii=False))
+        data = {"digest": entry.digest, "statistics": entry.statistics.to_dict()}
+        write_whole(self._entry(index), json.dumps(data, ensure_ascii=False))
 
     def _shard(self, index: int) -> Path:
         return self.folder / f"{index:06d}.jsonl"
 
-    def _note(self, index: int) -> Path:
+    def _entry(self, index: int) -> Path:
         return self._shard(index).with_suffix(".json")
 
     def _write_manifest(self, manifest: Mapping[str, Any]) -> None:
@@ -80,7 +85,8 @@ def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 
 
 def input_digest(rows: Sequence[Document | BadRow]) -> str:
-    """Changes with the ids, texts and metadata of the rows, and with why they cannot be read (16 hex digits)."""
+    """Return a digest of the ids, texts and metadata of rows, and of why they cannot be read (16 hex digits)."""
+    # Not files.digest: metadata of any type must count with its type.
     digest = hashlib.sha256()
     for row in rows:
         digest.update(repr(row).encode("utf-8", "surrogatepass"))

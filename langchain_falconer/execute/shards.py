@@ -1,4 +1,4 @@
-"""A shard on its way: which of its texts are asked about, and how the proxy answers them."""
+"""Shards of a run: which of their texts the proxy answers, and its answers with failures isolated per text."""
 
 from __future__ import annotations
 
@@ -13,47 +13,48 @@ from langchain_falconer.execute.answer_cache import AnswerCache, SharedAnswer
 from langchain_falconer.execute.shard_store import ShardEntry, ShardStore, input_digest
 from langchain_falconer.model import Proxy, confidence_of, text_groups
 
-_CHARS_A_SHARD = 2**22
-_CHARS_AT_ONCE = 400_000
+_MAX_SHARD_CHARS = 2**22
+_MAX_GROUP_CHARS = 400_000
+_PROGRAMMING_ERRORS = (AssertionError, AttributeError, KeyError, TypeError)
 
 Rows = list[Document | BadRow]
 
 
 @dataclass(frozen=True)
 class Shard:
-    """Rows in a row, and where the answers to their texts come.
+    """Consecutive rows of a corpus, and the answers about their texts.
 
     Attributes:
-        index: its number.
-        rows: what goes in.
-        digest: of what goes in.
-        entry: what is noted of it, where it is finished.
-        kept: how many of its rows stay as they are.
-        asked: the texts that the proxy is to answer.
-        answers: by text, also those that earlier rows brought.
+        index: Number of the shard.
+        rows: Input rows.
+        digest: Digest of the input rows.
+        entry: Entry in the shard store; None if the shard is not finished.
+        n_reused: Rows whose result is reused from an earlier run.
+        texts: Texts that the proxy is to answer.
+        answers: Answers by text, including those computed for earlier rows.
     """
 
     index: int
     rows: Rows
     digest: str
     entry: ShardEntry | None
-    kept: int
-    asked: list[str]
+    n_reused: int
+    texts: list[str]
     answers: dict[str, SharedAnswer]
 
-    def tell(self, parts: Iterable[dict[str, Any]]) -> None:
-        """Keep what the proxy answers about the texts that were asked about, in their order."""
-        for text, part in zip(self.asked, parts, strict=True):
-            self.answers[text].tell(part)
+    def store(self, answers: Iterable[dict[str, Any]]) -> None:
+        """Store the proxy's answers about :attr:`texts`, in their order."""
+        for text, answer in zip(self.texts, answers, strict=True):
+            self.answers[text].store(answer)
 
 
 def cut(rows: Iterable[Document | BadRow], size: int) -> Iterator[tuple[Rows, str]]:
-    """Rows in order, ``size`` at a time, fewer where their texts are long, with their digest."""
+    """Group rows in order, ``size`` at a time or fewer where their texts are long, each group with its digest."""
     chunk: Rows = []
     chars = 0
     for row in rows:
         length = len(row.text) if isinstance(row, Document) else 0
-        if chunk and (len(chunk) == size or chars + length > _CHARS_A_SHARD):
+        if chunk and (len(chunk) == size or chars + length > _MAX_SHARD_CHARS):
             yield chunk, input_digest(chunk)
             chunk, chars = [], 0
         chunk.append(row)
@@ -63,72 +64,85 @@ def cut(rows: Iterable[Document | BadRow], size: int) -> Iterator[tuple[Rows, st
 
 
 def plan_shards(
-    cut_up: Iterable[tuple[Rows, str]], ledger: ShardStore, known: Container[str], *, retry_failed: bool
+    chunks: Iterable[tuple[Rows, str]], store: ShardStore, known: Container[str], *, retry_failed: bool
 ) -> Iterator[Shard]:
-    """The shards of a run, each with what is still to be asked.
+    """Yield the shards of a run, each with the texts that are still to be answered.
 
-    Finished shards bring back the answers of their texts, so that later ones ask the same, however often a run was
-    stopped before. ``retry_failed`` takes up finished shards again, for nothing but their rows with an error.
+    Answers of finished shards enter the cache too, so that later shards compute the same texts however often a run
+    was stopped.
+
+    Args:
+        chunks: Groups of rows with their digests, see :func:`cut`.
+        store: Finished shards.
+        known: Texts whose annotations stand in for the proxy's answers.
+        retry_failed: Whether rows with an error in finished shards are computed again.
     """
-    repeats = AnswerCache()
-    for index, (rows, digest) in enumerate(cut_up):
-        entry = ledger.entry(index)
+    cache = AnswerCache()
+    for index, (rows, digest) in enumerate(chunks):
+        entry = store.entry(index)
         if entry and entry.digest != digest:  # the corpus has changed here
             entry = None
-        lines: Sequence[str | None] = ledger.lines(index) if entry else [None] * len(rows)
+        lines: Sequence[str | None] = store.lines(index) if entry else [None] * len(rows)
         if entry and retry_failed and entry.statistics.failed:
             entry, lines = None, [None if line is None or "error" in json.loads(line) else line for line in lines]
-        asked: list[str] = []
+        texts: list[str] = []
         answers: dict[str, SharedAnswer] = {}
         for row, line in zip(rows, lines, strict=True):
             if isinstance(row, BadRow) or row.text in known or row.text in answers:
                 continue
-            answer = repeats.find(row.text)
+            answer = cache.get(row.text)
             if answer is None:
                 answer = SharedAnswer(line)
-                repeats.keep(row.text, answer)
+                cache.put(row.text, answer)
                 if line is None:
-                    asked.append(row.text)
+                    texts.append(row.text)
             answers[row.text] = answer
-        kept = sum(line is not None for line in lines)
-        yield Shard(index, rows, digest, entry, kept, asked, answers)
+        n_reused = sum(line is not None for line in lines)
+        yield Shard(index, rows, digest, entry, n_reused, texts, answers)
 
 
 def answer(proxy: Proxy, texts: Sequence[str], stopped: Callable[[], bool] = bool) -> Iterator[dict[str, Any]]:
-    """What a result row says of each text beside its id, and how ``sure`` the proxy is of it, in [0, 1].
+    """Yield the part of each text's result row that depends on the text, with ``confidence`` in [0, 1].
 
-    That is ``{"error": reason}`` for one that the proxy fails on.
+    A text that the proxy fails on yields ``{"error": reason}``.
 
     Raises:
-        RunError: the proxy fails on every text.
+        RunError: The proxy fails on every text of a group.
     """
-    for group in text_groups(texts, _CHARS_AT_ONCE):
+    for group in text_groups(texts, _MAX_GROUP_CHARS):
         if stopped():
             return
-        yield from _encoded(proxy, group)
+        yield from _answer_group(proxy, group)
 
 
-def _encoded(proxy: Proxy, texts: Sequence[str]) -> list[dict[str, Any]]:
+def _answer_group(proxy: Proxy, texts: Sequence[str]) -> list[dict[str, Any]]:
     try:
-        return _parts(proxy, texts)
+        return _row_parts(proxy, texts)
     except Exception as error:
-        return [_failure(error)] if len(texts) == 1 else _one_by_one(proxy, texts)
+        return [_failure(error)] if len(texts) == 1 else _answer_one_by_one(proxy, texts)
 
 
-def _one_by_one(proxy: Proxy, texts: Sequence[str]) -> list[dict[str, Any]]:
-    """Finds the texts that the proxy fails on, after it failed on them together."""
+def _answer_one_by_one(proxy: Proxy, texts: Sequence[str]) -> list[dict[str, Any]]:
+    """Answer texts singly to isolate those that the proxy fails on."""
     parts: list[dict[str, Any]] = []
+    errors: list[Exception] = []
     for text in texts:
         try:
-            parts += _parts(proxy, [text])
+            parts += _row_parts(proxy, [text])
         except Exception as error:
+            errors.append(error)
             parts.append(_failure(error))
-    if all("error" in part for part in parts):
-        raise RunError(f"the proxy answers no text at all ({parts[0]['error']}); choose another backend or train again")
+    if len(errors) == len(texts):
+        if isinstance(errors[0], _PROGRAMMING_ERRORS):  # a bug, not a property of the texts
+            raise errors[0]
+        reason = parts[0]["error"]
+        raise RunError(
+            f"the proxy answers no text at all ({reason}); choose another backend or train again"
+        ) from errors[0]
     return parts
 
 
-def _parts(proxy: Proxy, texts: Sequence[str]) -> list[dict[str, Any]]:
+def _row_parts(proxy: Proxy, texts: Sequence[str]) -> list[dict[str, Any]]:
     return [
         proxy.record("", text, answers).to_dict() | {"confidence": confidence_of(answers)}
         for text, answers in zip(texts, proxy.answers(texts), strict=True)

@@ -1,4 +1,4 @@
-"""Counts over result rows, small whatever the corpus."""
+"""Counts over result rows, in memory that does not grow with the corpus."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class RowCounts(FrozenModel):
 class RowStatistics:
     """Running counts over result rows; see :class:`RowCounts`.
 
-    Span texts are exact up to 100,000 distinct ones per step; beyond that the rarest are forgotten.
+    Counts of span texts are exact up to 100,000 distinct ones per step; beyond that the rarest are dropped.
     """
 
     total: int = 0
@@ -67,7 +67,7 @@ class RowStatistics:
 
     @classmethod
     def of(cls, rows: Iterable[Mapping[str, Any]]) -> RowStatistics:
-        """Count some rows."""
+        """Return the counts over some rows."""
         statistics = cls()
         for row in rows:
             statistics.add(row)
@@ -106,11 +106,11 @@ class RowStatistics:
         self.failed += other.failed
         self.uncertain += other.uncertain
         self.texts_with += other.texts_with
-        for mine, theirs in ((self.labels, other.labels), (self.span_texts, other.span_texts)):
-            for step, counts in theirs.items():
-                mine.setdefault(step, Counter()).update(counts)
-                if len(mine[step]) > _MAX_VALUES:
-                    mine[step] = Counter(dict(mine[step].most_common(_MAX_VALUES // 2)))
+        for totals, additions in ((self.labels, other.labels), (self.span_texts, other.span_texts)):
+            for step, counts in additions.items():
+                totals.setdefault(step, Counter()).update(counts)
+                if len(totals[step]) > _MAX_VALUES:
+                    totals[step] = Counter(dict(totals[step].most_common(_MAX_VALUES // 2)))
         for step, bins in other.scores.items():
             self.scores[step] = [a + b for a, b in zip(self.scores.get(step, [0] * _BINS), bins, strict=True)]
         return self
@@ -121,7 +121,7 @@ class RowStatistics:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> RowStatistics:
-        """Read the counts that :meth:`to_dict` gave, after a round trip through JSON."""
+        """Read the result of :meth:`to_dict` after a round trip through JSON."""
         counters = {
             name: {step: Counter(counts) for step, counts in data[name].items()} for name in ("labels", "span_texts")
         }

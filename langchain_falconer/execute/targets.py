@@ -1,4 +1,4 @@
-"""Target metrics of a run, and whether targets can be certified at all: checked before anything is paid for."""
+"""Target metrics of a run, and early checks that targets can be certified, before an LLM is paid."""
 
 from __future__ import annotations
 
@@ -39,33 +39,33 @@ def required_annotations(targets: Targets, n_drawn: int, n_texts: int) -> int:
     """
     required = 0
     for name, share in targets.shares.items():
-        fewest = min_texts_to_certify(share, targets.confidence_each)
+        minimum = min_texts_to_certify(share, targets.confidence_each)
         population = Population(n_texts, n_texts)
         if (
             TARGET_METRICS[name].over_all_texts
-            and n_drawn < fewest
+            and n_drawn < minimum
             and can_certify(share, targets.confidence_each, n_drawn, population)
         ):
-            fewest = n_drawn
-        if n_drawn < fewest:
+            minimum = n_drawn
+        if n_drawn < minimum:
             raise SettingsError(
-                f"a target {name} of {share:g} at {targets.confidence_each:.4g} confidence takes at least {fewest} "
+                f"a target {name} of {share:g} at {targets.confidence_each:.4g} confidence takes at least {minimum} "
                 f"annotated texts to certify, and {n_drawn} are drawn; raise --certify, or lower the target",
                 field="targets.annotations",
             )
-        required = max(required, fewest)
+        required = max(required, minimum)
     return required
 
 
 def target_hints(targets: Targets, n_drawn: int) -> list[str]:
-    """Return what the corpus must be like for the targets that concern only some of the texts."""
+    """Return sentences on what targets that concern only some of the texts require of the corpus."""
     hints = []
     for name, share in targets.shares.items():
         if not TARGET_METRICS[name].over_all_texts:
-            fewest = min_texts_to_certify(share, targets.confidence_each)
+            minimum = min_texts_to_certify(share, targets.confidence_each)
             hints.append(
-                f"a {name} of {share:g} can be certified if at least {fewest} of the {n_drawn} texts drawn for it "
-                f"match ({fewest / n_drawn:.0%}); if fewer do, raise --certify"
+                f"a {name} of {share:g} can be certified if at least {minimum} of the {n_drawn} texts drawn for it "
+                f"match ({minimum / n_drawn:.0%}); if fewer do, raise --certify"
             )
     return hints
 
@@ -99,11 +99,13 @@ class Comparison:
 
     @classmethod
     def of(cls, confidence: float, row: Mapping[str, Any], llm_row: Mapping[str, Any] | None) -> Comparison:
-        """Compare the proxy's result row with the LLM's; None where the LLM left a step unanswered."""
+        """Compare the proxy's result row with the LLM's; ``llm_row`` is None if the LLM left a step unanswered."""
         if llm_row is None:
             return cls(confidence, row["match"], None, equal=False, missed=True)
-        own, other = bare_answers(row), bare_answers(llm_row)
-        return cls(confidence, row["match"], llm_row["match"], own == other, _misses(own, other))
+        predicted, reference = bare_answers(row), bare_answers(llm_row)
+        return cls(
+            confidence, row["match"], llm_row["match"], predicted == reference, _misses_span(predicted, reference)
+        )
 
 
 @dataclass(frozen=True)
@@ -116,8 +118,8 @@ class TargetMetric:
         in_scope: Whether a drawn text counts for the share.
         failed: Whether the proxy's decision on it is a failure.
         over_all_texts: Whether the share is of all texts.
-        drops_out: Whether a failure drops out of the share where the LLM decides it: a text that the LLM rejects is no
-            match any more.
+        drops_out: Whether a failure drops out of the share where the LLM decides it: a text that the LLM rejects is not
+            a match any more.
     """
 
     promise: str
@@ -184,10 +186,12 @@ def bare_answers(answers: Mapping[str, Any]) -> dict[str, Any]:
     return {"labels": labels, "spans": spans}
 
 
-def _misses(own: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether a span of the other's is not among one's own, or has one inside that is not."""
-    for step, spans in other["spans"].items():
-        mine = own["spans"].get(step, {})
-        if any(offsets not in mine or _misses(mine[offsets], inner) for offsets, inner in spans.items()):
+def _misses_span(predicted: Mapping[str, Any], reference: Mapping[str, Any]) -> bool:
+    """Return whether a span of the reference, or one inside it, is not predicted."""
+    for step, spans in reference["spans"].items():
+        candidates = predicted["spans"].get(step, {})
+        if any(
+            offsets not in candidates or _misses_span(candidates[offsets], inner) for offsets, inner in spans.items()
+        ):
             return True
     return False

@@ -1,4 +1,4 @@
-"""The output file: JSONL, Parquet or DuckDB, by its extension, put in place whole."""
+"""Output files in JSONL, Parquet or DuckDB, by extension, written atomically."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from langchain_falconer.plan import LabelStep, Plan, SpanStep
 from langchain_falconer.urls import Place, Url
 
 Facts = Mapping[str, Any]
-"""Where rows come from (plan, proxy, version, corpus), as JSON data."""
-_ROWS_A_GROUP = 2_000
+"""Provenance of rows (plan, proxy, version, corpus) as JSON data."""
+_BATCH_ROWS = 2_000
 _NO_DUCKDB = "DuckDB is not installed; run: pip install 'langchain-falconer[duckdb]', or choose .jsonl or .parquet"
 
 
 def check_output(path: Place) -> None:
-    """Refuse early what could not be written at the end: a file, or a URL that fsspec knows. Raises ``RunError``."""
+    """Check early that an output, a file or a URL that fsspec knows, can be written. Raises ``RunError`` if not."""
     if path.suffix not in _WRITERS:
         raise RunError(f"the output '{path}' must end in {', '.join(_WRITERS)}")
     if path.suffix == ".duckdb" and importlib.util.find_spec("duckdb") is None:
@@ -45,22 +45,21 @@ def _check_url(url: Url) -> None:
     try:
         url.check()
     except FalconerError as error:
-        raise RunError(str(error)) from None
+        raise RunError(str(error)) from error
 
 
 def write_output(plan: Plan, shards: Sequence[Path], path: Place, facts: Facts) -> None:
-    """Join finished shards into ``path``; a file that is there stays until the new one is complete.
+    """Join finished shards into ``path``; an existing file stays until the new one is complete.
 
-    What goes to a URL is first put together beside the shards.
-
-    Parquet carries ``facts`` in its schema's metadata, each as JSON under ``falconer.NAME``; DuckDB has one table
-    ``rows`` of the same columns, with the facts in its comment.
+    An output at a URL is first written beside the shards, then uploaded. Parquet carries ``facts`` in its schema's
+    metadata, each as JSON under ``falconer.NAME``; DuckDB has one table ``rows`` of the same columns, with the facts in
+    its comment.
     """
     if isinstance(path, Url):
         with tempfile.TemporaryDirectory(dir=shards[0].parent) as folder:
-            whole = Path(folder) / f"rows{path.suffix}"
-            _WRITERS[path.suffix](plan, shards, whole, facts)
-            path.upload(whole)
+            local = Path(folder) / f"rows{path.suffix}"
+            _WRITERS[path.suffix](plan, shards, local, facts)
+            path.upload(local)
         return
     with replacing(path) as partial:
         _WRITERS[path.suffix](plan, shards, partial, facts)
@@ -93,8 +92,8 @@ def _write_duckdb(plan: Plan, shards: Sequence[Path], path: Path, facts: Facts) 
             database.register("incoming", pa.RecordBatchReader.from_batches(schema, _batches(shards, schema)))
             database.execute("CREATE TABLE rows AS SELECT * FROM incoming")
             database.execute(f"COMMENT ON TABLE rows IS '{comment}'")
-    except duckdb.Error as error:  # a full disk, say
-        raise OSError(str(error).partition("\n")[0]) from None
+    except duckdb.Error as error:  # for example a full disk
+        raise OSError(str(error).partition("\n")[0]) from error
 
 
 _Writer = Callable[[Plan, Sequence[Path], Path, Facts], None]
@@ -106,46 +105,52 @@ def _batches(shards: Sequence[Path], schema: Any) -> Iterator[Any]:
 
     for shard in shards:
         with shard.open(encoding="utf-8") as lines:
-            rows = [_typed(json.loads(line)) for line in lines]
-        yield from pa.Table.from_pylist(rows, schema=schema).to_batches(_ROWS_A_GROUP)
+            rows = [_to_columns(json.loads(line)) for line in lines]
+        yield from pa.Table.from_pylist(rows, schema=schema).to_batches(_BATCH_ROWS)
 
 
 def read_rows(path: Place) -> Iterator[dict[str, Any]]:
-    """The result rows in a file that a run wrote: the same rows, whatever its format."""
+    """Yield the result rows of an output file; they are the same in every format."""
     if path.suffix == ".parquet":
         import pyarrow.parquet as pq
 
         with ExitStack() as stack:
             source = stack.enter_context(path.open("rb")) if isinstance(path, Url) else path
-            for batch in pq.ParquetFile(source).iter_batches(_ROWS_A_GROUP):
-                yield from map(_untyped, batch.to_pylist())
+            for batch in pq.ParquetFile(source).iter_batches(_BATCH_ROWS):
+                yield from map(_from_columns, batch.to_pylist())
     elif path.suffix == ".duckdb":
         import duckdb
 
         with duckdb.connect(str(path), read_only=True) as database:
-            found = database.execute("SELECT * FROM rows")
-            names = [column[0] for column in found.description]
-            while rows := found.fetchmany(_ROWS_A_GROUP):
-                yield from (_untyped(dict(zip(names, row, strict=True))) for row in rows)
+            cursor = database.execute("SELECT * FROM rows")
+            names = [column[0] for column in cursor.description]
+            while rows := cursor.fetchmany(_BATCH_ROWS):
+                yield from (_from_columns(dict(zip(names, row, strict=True))) for row in rows)
     else:
         with path.open(encoding="utf-8") as lines:
             yield from map(json.loads, lines)
 
 
 def parquet_schema(plan: Plan, facts: Facts | None = None) -> Any:
-    """The columns of a result: the contract's row with a field a step; yes/no as bool, multi-label as list."""
+    """Return the Arrow schema of a result: one field per step; yes/no as bool, multi-label as list.
+
+    Args:
+        plan: The plan of the rows.
+        facts: Provenance for the metadata of the schema.
+    """
     import pyarrow as pa
 
     top = _answer_fields(plan, plan.top_level)
     decided = pa.struct([(s.id, pa.string()) for s in plan.top_level])
     columns = [("id", pa.string()), ("text", pa.string()), *top, ("match", pa.bool_()), ("decided_by", decided)]
     columns += [("uncertain", pa.bool_()), ("metadata", pa.string()), ("error", pa.string())]
-    told = {"plan": plan.to_dict(), **(facts or {})}
-    return pa.schema(columns, {f"falconer.{name}": json.dumps(fact, ensure_ascii=False) for name, fact in told.items()})
+    provenance = {"plan": plan.to_dict(), **(facts or {})}
+    metadata = {f"falconer.{name}": json.dumps(fact, ensure_ascii=False) for name, fact in provenance.items()}
+    return pa.schema(columns, metadata)
 
 
 def _answer_fields(plan: Plan, steps: Sequence[LabelStep | SpanStep]) -> list[Any]:
-    """The ``labels`` and ``spans`` columns; a struct without fields is no Parquet column, so it is left out."""
+    """Return the ``labels`` and ``spans`` columns without empty ones, because Parquet has no struct without fields."""
     import pyarrow as pa
 
     labels = [
@@ -167,7 +172,7 @@ def _value_type(step: LabelStep) -> Any:
     return {"yes_no": pa.bool_(), "choice": pa.string(), "multi": pa.list_(pa.string())}[step.kind]
 
 
-def _untyped(row: dict[str, Any]) -> dict[str, Any]:
+def _from_columns(row: dict[str, Any]) -> dict[str, Any]:
     row = _without_none(row)
     if "metadata" in row:
         row["metadata"] = json.loads(row["metadata"])
@@ -175,11 +180,11 @@ def _untyped(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _without_none(value: Any) -> Any:
-    """What was absent comes back from Parquet as null."""
+    """Drop the nulls that Parquet returns for absent fields."""
     if isinstance(value, dict):
         return {k: _without_none(v) for k, v in value.items() if v is not None}
     return [_without_none(v) for v in value] if isinstance(value, list) else value
 
 
-def _typed(row: dict[str, Any]) -> dict[str, Any]:
+def _to_columns(row: dict[str, Any]) -> dict[str, Any]:
     return row | {"metadata": json.dumps(row["metadata"], ensure_ascii=False)} if "metadata" in row else row

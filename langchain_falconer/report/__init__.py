@@ -1,4 +1,4 @@
-"""What a run found, what it cost and how far to trust it: typed, as one HTML file and on the terminal."""
+"""Reports of a run, its results, quality and cost: typed, as one HTML file and on the terminal."""
 
 from langchain_falconer.report.findings import Excerpt, Findings, ValueCount, excerpt, find
 from langchain_falconer.report.html import render_html

@@ -1,4 +1,4 @@
-"""Where the lines and boxes of the report's drawings go; the template draws them, and escapes what they say."""
+"""Geometry of the report's charts; the template draws them and escapes their text."""
 
 from __future__ import annotations
 
@@ -10,19 +10,28 @@ from typing import Any
 
 from langchain_falconer.plan import Plan, SpanStep, Step, atoms, condition_text
 
-# --- the plan, in columns from left to right: each step right of all that it waits for
+# --- the plan, in columns from left to right: each step to the right of the steps that it depends on
 
 _WIDTH, _COLUMN_GAP, _ROW_GAP, _LINE, _PADDING, _LETTERS = 216, 64, 18, 16, 12, 34
-_TEXT = ""  # the id of the node that stands for the text itself; no step can be called so
+_TEXT = ""  # id of the node that stands for the text itself; no step can have it
 
 
 @dataclass(frozen=True)
 class Node:
-    """A box of the plan's drawing; its text lines are ``title``, ``asks`` and ``when``, one below the other."""
+    """A box of the plan's drawing.
+
+    Attributes:
+        title: First line: the id of the step.
+        question: Lines of the instruction.
+        condition: Lines of the condition.
+        kind: ``text``, ``label`` or ``span``.
+        x: Left edge, in SVG units.
+        y: Top edge, in SVG units.
+    """
 
     title: str
-    asks: tuple[str, ...]
-    when: tuple[str, ...]
+    question: tuple[str, ...]
+    condition: tuple[str, ...]
     kind: str
     x: float = 0.0
     y: float = 0.0
@@ -30,23 +39,30 @@ class Node:
     @property
     def width(self) -> float:
         """Width in SVG units."""
-        return _WIDTH if self.asks else 72
+        return _WIDTH if self.question else 72
 
     @property
     def height(self) -> float:
         """Height in SVG units."""
-        return _LINE * (1 + len(self.asks) + len(self.when)) + 2 * _PADDING
+        return _LINE * (1 + len(self.question) + len(self.condition)) + 2 * _PADDING
 
     @property
     def lines(self) -> list[tuple[str, float, str]]:
         """(class, baseline, text) of each line."""
-        said = [("title", self.title), *(("asks", line) for line in self.asks), *(("when", line) for line in self.when)]
-        return [(kind, self.y + _PADDING + _LINE * i + 12, line) for i, (kind, line) in enumerate(said)]
+        question = [("question", line) for line in self.question]
+        condition = [("condition", line) for line in self.condition]
+        lines = [("title", self.title), *question, *condition]
+        return [(kind, self.y + _PADDING + _LINE * i + 12, line) for i, (kind, line) in enumerate(lines)]
 
 
 @dataclass(frozen=True)
 class Edge:
-    """An arrow from one box to another, as an SVG path; dotted if it asks about each span."""
+    """An arrow from one box to another.
+
+    Attributes:
+        path: SVG path.
+        dotted: Whether the target is a step about each span of the source.
+    """
 
     path: str
     dotted: bool
@@ -54,7 +70,14 @@ class Edge:
 
 @dataclass(frozen=True)
 class Drawing:
-    """The plan, laid out."""
+    """The layout of a plan.
+
+    Attributes:
+        width: Width in SVG units.
+        height: Height in SVG units.
+        nodes: The boxes.
+        edges: The arrows.
+    """
 
     width: float
     height: float
@@ -84,19 +107,23 @@ def draw_plan(plan: Plan) -> Drawing:
 
 
 def _sources(step: Step) -> list[str]:
-    named = [step.of] if step.of else []
-    named += [atom.step for atom in atoms(step.where)] if step.where else []
-    return list(dict.fromkeys(named)) or [_TEXT]
+    ids = [step.of] if step.of else []
+    ids += [atom.step for atom in atoms(step.where)] if step.where else []
+    return list(dict.fromkeys(ids)) or [_TEXT]
 
 
 def _node(step: Step) -> Node:
-    when = [f"for each {step.of}"] if step.of else []
-    when += [f"if {condition_text(step.where)}"] if step.where else []
-    asks = tuple(_wrapped(step.instruction, 3))
-    return Node(step.id, asks, tuple(_wrapped(", ".join(when), 2)), "span" if isinstance(step, SpanStep) else "label")
+    conditions = [f"for each {step.of}"] if step.of else []
+    conditions += [f"if {condition_text(step.where)}"] if step.where else []
+    return Node(
+        step.id,
+        tuple(_wrap(step.instruction, 3)),
+        tuple(_wrap(", ".join(conditions), 2)),
+        "span" if isinstance(step, SpanStep) else "label",
+    )
 
 
-def _wrapped(text: str, lines: int) -> list[str]:
+def _wrap(text: str, lines: int) -> list[str]:
     return textwrap.wrap(text, _LETTERS, max_lines=lines, placeholder=" …")
 
 
@@ -113,12 +140,18 @@ def _mean(values: Iterable[float]) -> float:
 
 # --- figures
 
-_MOST_POINTS = 300
+_MAX_POINTS = 300
 
 
 @dataclass(frozen=True)
 class Curve:
-    """A loss curve in a box of 100 by 100: the points of a polyline, and the figures at its ends."""
+    """A loss curve in a box of 100 by 100 SVG units.
+
+    Attributes:
+        points: Points of the polyline.
+        first: First loss.
+        last: Last loss.
+    """
 
     points: str
     first: float
@@ -126,11 +159,11 @@ class Curve:
 
 
 def loss_curve(losses: Sequence[Any] | None) -> Curve | None:
-    """The curve through the losses (means of neighbours if there are many); None for fewer than two."""
+    """Return the curve of the losses, averaged over neighbours if there are many; None for fewer than two."""
     finite = [float(v) for v in losses or () if isinstance(v, int | float) and math.isfinite(v)]
     if len(finite) < 2:
         return None
-    size = math.ceil(len(finite) / _MOST_POINTS)
+    size = math.ceil(len(finite) / _MAX_POINTS)
     means = [_mean(finite[i : i + size]) for i in range(0, len(finite), size)]
     top = max(means) or 1.0
     step = 100 / max(len(means) - 1, 1)

@@ -1,4 +1,4 @@
-"""Findings: the most frequent values of an answer, the sources that they come from, and rows to quote."""
+"""Findings of a run: the most frequent values of each step, their sources, and rows to quote."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _TOP = 10
 _SOURCES = 3
 _EXAMPLES = 5
 _EXCERPT = 160
-_MAX_SOURCES = 10_000  # per value; beyond that the rarest are forgotten
+_MAX_SOURCES = 10_000  # per value; beyond that the rarest are dropped
 
 
 class ValueCount(FrozenModel):
@@ -23,7 +23,7 @@ class ValueCount(FrozenModel):
 
     Attributes:
         value: The label or span text, at most 120 characters.
-        count: How often it was found.
+        count: Number of occurrences.
         sources: The sources where it is most frequent, with their counts.
     """
 
@@ -33,7 +33,7 @@ class ValueCount(FrozenModel):
 
 
 class Excerpt(FrozenModel):
-    """A row as evidence.
+    """A row quoted as evidence.
 
     Attributes:
         id: Id of the row.
@@ -49,11 +49,11 @@ class Excerpt(FrozenModel):
 
 
 class Findings(FrozenModel):
-    """What an answer says in brief.
+    """The findings of a run.
 
     Attributes:
         top: The most frequent values by step.
-        examples: Matching rows, each of another source where there are several.
+        examples: Matching rows, of different sources where there are several.
     """
 
     top: dict[str, tuple[ValueCount, ...]]
@@ -61,7 +61,13 @@ class Findings(FrozenModel):
 
 
 def find(plan: Plan, rows: Path, statistics: RowStatistics) -> Findings:
-    """Collect the findings of a file of rows that were counted before; memory does not grow with the corpus."""
+    """Collect the findings of a file of rows; memory does not grow with the corpus.
+
+    Args:
+        plan: The plan of the rows.
+        rows: File of result rows.
+        statistics: Counts over these rows.
+    """
     top = {
         step.id: most_frequent((statistics.labels | statistics.span_texts).get(step.id, Counter()), _TOP)
         for step in plan.top_level

@@ -1,4 +1,4 @@
-"""Numbers for human eyes; what is missing or no number shows as a dash."""
+"""Formatting of numbers and answers for people; a value that is missing or not a number becomes a dash."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ DASH = "–"
 
 
 def count(value: Any) -> str:
-    """7 → 7, 12345 → 12,345, 3_900_000 → 3.90M."""
+    """Format a count: 7 → 7, 12345 → 12,345, 3_900_000 → 3.90M."""
     if not _is_number(value):
         return DASH
     for size, unit in ((1e12, "T"), (1e9, "B"), (1e6, "M")):
@@ -19,7 +19,7 @@ def count(value: Any) -> str:
 
 
 def percent(value: Any) -> str:
-    """0.9412 → 94.1%, 0.00023 → 0.02%; 100% and 0% are said of exactly 1 and 0 only."""
+    """Format a share: 0.9412 → 94.1%, 0.00023 → 0.02%; only exactly 1 and 0 give 100% and 0%."""
     if not _is_number(value):
         return DASH
     if value in (0, 1):
@@ -30,7 +30,7 @@ def percent(value: Any) -> str:
 
 
 def size(n_bytes: Any) -> str:
-    """999 → 999 B, 91_400_000 → 91.4 MB."""
+    """Format a number of bytes: 999 → 999 B, 91_400_000 → 91.4 MB."""
     if not _is_number(n_bytes):
         return DASH
     for limit, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
@@ -40,7 +40,7 @@ def size(n_bytes: Any) -> str:
 
 
 def duration(seconds: Any) -> str:
-    """0.0123 → 12.3 ms, 4.2 → 4.2 s, 252 → 4 min 12 s, 7500 → 2 h 5 min."""
+    """Format seconds: 0.0123 → 12.3 ms, 4.2 → 4.2 s, 252 → 4 min 12 s, 7500 → 2 h 5 min."""
     if not _is_number(seconds):
         return DASH
     if seconds < 1:
@@ -54,14 +54,14 @@ def duration(seconds: Any) -> str:
 
 
 def usd(value: Any) -> str:
-    """0.0004 → $0.0004, 12.3 → $12.30; a model without a price says so."""
+    """Format a price: 0.0004 → $0.0004, 12.3 → $12.30; not a number → no price known."""
     if not _is_number(value):
         return "no price known"
     return f"${value:,.2f}" if value >= 0.1 or value == 0 else f"${value:.2g}"
 
 
 def answer(value: Any) -> str:
-    """A label's value in words."""
+    """Format the value of a label."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, list | tuple):
@@ -70,7 +70,7 @@ def answer(value: Any) -> str:
 
 
 def printable(text: Any) -> str:
-    """One line of text that no terminal mistakes for a command: control and direction characters become spaces."""
+    """Return one line of text that is safe for a terminal: control and direction characters become spaces."""
     return " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
 
 

@@ -11,7 +11,13 @@ from langchain_falconer.report.summary import Cost, Pace, RunSummary
 
 
 class Headline(NamedTuple):
-    """A headline: its name, its figure, and a note that puts the figure into proportion."""
+    """A headline fact.
+
+    Attributes:
+        name: Name of the fact.
+        value: Its figure.
+        note: What the figure is to be compared with.
+    """
 
     name: str
     value: str
@@ -20,13 +26,13 @@ class Headline(NamedTuple):
 
 def headlines(summary: RunSummary) -> list[Headline]:
     """Return rows matched, agreement, guarantee, LLM tokens and pace, as far as the summary has them."""
-    found = [_rows(summary.rows)]
+    facts = [_rows(summary.rows)]
     if summary.quality:
         agreement = summary.quality.agreement
-        found.append(Headline("Agreement", fmt.percent(agreement.value), interval(agreement)))
+        facts.append(Headline("Agreement", fmt.percent(agreement.value), interval(agreement)))
     if summary.guarantee:
-        found.append(_guarantee(summary.guarantee))
-    return [*found, _cost(summary.cost), _pace(summary.pace)]
+        facts.append(_guarantee(summary.guarantee))
+    return [*facts, _cost(summary.cost), _pace(summary.pace)]
 
 
 def _rows(rows: RowCounts) -> Headline:
@@ -47,7 +53,7 @@ def _guarantee(guarantee: Guarantee) -> Headline:
 
 
 class CertificateRow(NamedTuple):
-    """A target and its certificate, in words."""
+    """A target and its certificate as strings; see :data:`CERTIFICATE_COLUMNS`."""
 
     target: str
     certified: str
@@ -80,7 +86,7 @@ def certificate_rows(guarantee: Guarantee | None) -> list[CertificateRow]:
 
 
 def interval(proportion: Proportion) -> str:
-    """Return an interval in words."""
+    """Return a confidence interval as a phrase."""
     texts = f", {fmt.count(proportion.n)} test text{'' if proportion.n == 1 else 's'}" if proportion.n else ""
     level = fmt.count(100 * proportion.level)
     return f"{level}% interval {fmt.percent(proportion.low)} to {fmt.percent(proportion.high)}{texts}"

@@ -1,4 +1,4 @@
-"""One self-contained HTML file: no script, no outside resource; what a corpus or an LLM wrote shows as text."""
+"""The HTML report: one file without scripts or external resources; text of a corpus or an LLM is escaped."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from langchain_falconer.plan import SpanStep
 from langchain_falconer.report import formatting as fmt
 from langchain_falconer.report.charts import draw_plan, loss_curve
 from langchain_falconer.report.headlines import CERTIFICATE_COLUMNS, certificate_rows, headlines, interval
-from langchain_falconer.report.row_selection import Palette, chips, choose, pieces, relations
+from langchain_falconer.report.row_selection import Palette, chips, pieces, relations, select_rows
 from langchain_falconer.report.summary import RunSummary
 
 if TYPE_CHECKING:
@@ -28,8 +28,8 @@ def render_html(summary: RunSummary, rows: Iterable[Mapping[str, Any]], out: Pat
     Args:
         summary: The summary of the run.
         rows: Its result rows, of which the first 100,000 are considered. Matches are shown first.
-        out: The file to write, replaced whole or not at all.
-        max_rows: Number of rows to show, failed ones (up to 100) aside.
+        out: The file to write, atomically.
+        max_rows: Maximum number of rows to show, besides up to 100 failed ones.
 
     Raises:
         RunError: ``out`` cannot be written, or a row's span lies outside its text.
@@ -47,7 +47,7 @@ def render_html(summary: RunSummary, rows: Iterable[Mapping[str, Any]], out: Pat
         certificate_columns=CERTIFICATE_COLUMNS,
         plan=draw_plan(plan),
         curve=loss_curve(summary.training.loss if summary.training else None),
-        examples=choose(rows, max_rows),
+        examples=select_rows(rows, max_rows),
         palette=palette,
     )
     _write_whole(Path(out), html)
@@ -71,9 +71,7 @@ def _environment() -> Environment:
 def _write_whole(out: Path, html: str) -> None:
     try:
         with replacing(out) as partial:
-            partial.write_bytes(html.encode("utf-8", "replace"))  # a lone surrogate is no Unicode text
+            partial.write_bytes(html.encode("utf-8", "replace"))  # UTF-8 cannot encode a lone surrogate
     except OSError as error:
         reason = error.strerror or error
-        raise RunError(
-            f"the report cannot be written to {out} ({reason}); name a file in a folder you may write to"
-        ) from None
+        raise RunError(f"the report cannot be written to {out} ({reason}); name a file in a writable folder") from error

@@ -1,10 +1,11 @@
-"""Trained proxies on the terminal: all of them, or one in full."""
+"""Tables of trained proxies for the terminal: a list of all, or the details of one."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from langchain_falconer.errors import ProxyError
 from langchain_falconer.evaluate import Proportion
 from langchain_falconer.plan import to_pseudocode
 from langchain_falconer.registry import Entry
@@ -17,22 +18,27 @@ if TYPE_CHECKING:
 
 
 def print_entries(entries: Sequence[Entry], console: Console) -> None:
-    """Print a line a proxy; of a broken one, why it is broken."""
+    """Print one line per proxy; for a broken one, the reason."""
     table = _table("Name", "Instruction", "Steps", "Annotated", "Agreement")
-    table.columns[0].no_wrap = True  # to be copied whole
+    table.columns[0].no_wrap = True  # so that it can be copied
     for entry in entries:
-        said = plain(entry.plan.instruction) if entry.plan else plain(f"broken: {entry.broken}", "red")
+        instruction = plain(entry.plan.instruction) if entry.plan else plain(f"broken: {entry.broken}", "red")
         steps = plain(", ".join(step.id for step in entry.steps))
         agreement = fmt.percent(entry.quality.agreement.value if entry.quality else None)
-        table.add_row(plain(entry.name), said, steps, fmt.count(_annotations(entry)), agreement)
+        table.add_row(plain(entry.name), instruction, steps, fmt.count(_annotations(entry)), agreement)
     console.print(table)
 
 
 def print_entry(entry: Entry, console: Console) -> None:
-    """Print all that is known of one proxy (that is not broken): its plan, data, training, quality, pace and place."""
+    """Print the plan, data, training, quality, throughput and path of a proxy.
+
+    Raises:
+        ProxyError: The proxy is broken.
+    """
     from rich.syntax import Syntax
 
-    assert entry.plan is not None
+    if entry.plan is None:
+        raise ProxyError(f"the proxy '{entry.name}' is broken ({entry.broken}); train it again")
     console.print(Syntax(to_pseudocode(entry.plan), "python", word_wrap=True, background_color="default"))
     facts = grid("bold", "")
     for name, value in _facts(entry):
@@ -45,12 +51,12 @@ def print_entry(entry: Entry, console: Console) -> None:
 
 
 def _facts(entry: Entry) -> list[tuple[str, str]]:
-    told = entry.manifest
-    data, training, backend = (_mapping(told.get(key)) for key in ("data", "training", "backend"))
+    manifest = entry.manifest
+    data, training, backend = (_mapping(manifest.get(key)) for key in ("data", "training", "backend"))
     agreement = _estimate(entry.quality.agreement) if entry.quality else "not measured"
     losses = _list(training.get("loss")) or [fmt.DASH]
     facts = [
-        ("Base", told["base"]),
+        ("Base", manifest["base"]),
         (
             "Data",
             f"{fmt.count(data.get('annotations'))} annotations, {fmt.count(data.get('examples'))} examples, "
@@ -59,14 +65,14 @@ def _facts(entry: Entry) -> list[tuple[str, str]]:
         ("Data sha256", data.get("sha256")),
         ("Training", f"{fmt.duration(training.get('seconds'))}, {fmt.count(training.get('steps'))} steps"),
         ("Loss", f"{losses[0]} in the first epoch, {losses[-1]} in the last of {len(losses)}"),
-        ("Settings", _words(told["settings"])),
+        ("Settings", _settings_text(manifest["settings"])),
         ("Agreement", agreement),
-        ("Temperatures", _words(_mapping(told.get("calibration")).get("temperatures"))),
-        ("Score scales", _words(_mapping(told.get("calibration")).get("scales"))),
-        ("Thresholds", _words(_mapping(told.get("calibration")).get("thresholds"))),
+        ("Temperatures", _settings_text(_mapping(manifest.get("calibration")).get("temperatures"))),
+        ("Score scales", _settings_text(_mapping(manifest.get("calibration")).get("scales"))),
+        ("Thresholds", _settings_text(_mapping(manifest.get("calibration")).get("thresholds"))),
         ("Backend", backend.get("name") or "not chosen yet"),
-        ("Versions", _words(told.get("versions"))),
-        ("Made", f"{entry.created:%Y-%m-%d %H:%M} UTC"),
+        ("Versions", _settings_text(manifest.get("versions"))),
+        ("Created", f"{entry.created:%Y-%m-%d %H:%M} UTC"),
         ("Size", fmt.size(entry.size)),
         ("Path", str(entry.path)),
     ]
@@ -74,10 +80,10 @@ def _facts(entry: Entry) -> list[tuple[str, str]]:
 
 
 def _backends(candidates: Sequence[Mapping[str, Any]]) -> Table:
-    table = _table("Backend", "Texts a second", "Like float32", "Refused")
+    table = _table("Backend", "Texts/s", "Like float32", "Refused")
     for one in candidates:
-        pace, alike = fmt.count(one.get("texts_per_second")), fmt.percent(one.get("agreement"))
-        table.add_row(plain(one.get("name")), pace, alike, plain(one.get("refused") or ""))
+        throughput, agreement = fmt.count(one.get("texts_per_second")), fmt.percent(one.get("agreement"))
+        table.add_row(plain(one.get("name")), throughput, agreement, plain(one.get("refused") or ""))
     return table
 
 
@@ -98,9 +104,9 @@ def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-def _words(value: Any) -> str:
-    said = ((key, round(v, 3) if isinstance(v, float) and abs(v) > 0.1 else v) for key, v in _mapping(value).items())
-    return ", ".join(f"{key} {v}" for key, v in said if v is not None)
+def _settings_text(value: Any) -> str:
+    pairs = ((key, round(v, 3) if isinstance(v, float) and abs(v) > 0.1 else v) for key, v in _mapping(value).items())
+    return ", ".join(f"{key} {v}" for key, v in pairs if v is not None)
 
 
 def _table(*columns: str) -> Table:

@@ -1,6 +1,6 @@
-"""The summary of a run: what it counted, how good it is, what it cost, and how the answer came about.
+"""The summary of a run: counts, quality, cost, and how the strategy was chosen.
 
-One frozen model from the node that builds it to the report, to ``--json`` and to the artifact of a tool.
+One frozen model for the node that builds it, the report, ``--json`` and the artifact of a tool.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class AnnotationSummary(FrozenModel):
 
 
 class Cost(FrozenModel):
-    """What the LLM cost.
+    """The cost of the LLM.
 
     Attributes:
         calls: LLM calls, failed ones included.
@@ -93,7 +93,7 @@ class Pace(FrozenModel):
     Attributes:
         texts_per_second: Throughput of the proxy; ``None`` where too few texts were computed to measure it.
         seconds: Time that the proxy ran.
-        llm_seconds_per_text: Time of the LLM per text, as annotation went.
+        llm_seconds_per_text: Time of the LLM per text, measured during annotation.
         ratio: Throughput of the proxy over that of the LLM.
     """
 
@@ -113,9 +113,9 @@ class TrainingSummary(FrozenModel):
         examples: Annotated passages.
         unlabelled: Texts without annotations that self-training used.
         selected_after: Share of the steps after which the network was selected, per network; less than 1 where
-            development texts spoke against the later steps.
+            development texts scored worse after the later steps.
         is_base: Whether the untrained base was selected, because training made it worse on development texts.
-        operating_points: Threshold per step that has a metric; ``None`` where no threshold serves it.
+        operating_points: Threshold per step that has a metric; ``None`` where no threshold reaches it.
     """
 
     loss: tuple[float, ...] = ()
@@ -191,7 +191,7 @@ class QualityTarget(FrozenModel):
     Attributes:
         quality: The agreement that was requested, in (0, 1).
         met: Whether the result is known to reach it.
-        reason: By what that is known.
+        reason: The evidence.
     """
 
     quality: float
@@ -223,10 +223,10 @@ class RunSummary(FrozenModel):
         result: Id that a result of ``ask`` is stored under; ``None`` of a plain ``mine``.
         decision: How ``ask`` chose; ``None`` of a plain ``mine``.
         target: The requested quality; ``None`` where none was requested.
-        computed: Rows that were computed rather than found from an earlier answer.
+        computed: Rows that were computed rather than read from an earlier result.
         findings: Most frequent values, their sources and quotes; ``None`` of a plain ``mine``.
-        unanswered: Texts that the LLM was to answer and did not; the untrained proxy decided them.
-        cached: Whether the whole answer was found from an earlier, identical question.
+        unanswered: Texts that the LLM should have answered and did not; the untrained proxy decided them.
+        cached: Whether the whole result was read from an earlier, identical question.
     """
 
     run_id: str

@@ -20,7 +20,7 @@ _BAR_WIDTH = 16
 
 
 def print_summary(summary: RunSummary, console: Console) -> None:
-    """Print what a run found, how far to trust it, what it cost and where its files lie."""
+    """Print the results, quality, cost and files of a run."""
     from rich.console import Group
     from rich.panel import Panel
     from rich.text import Text
@@ -83,17 +83,17 @@ def _top_spans(step_id: str, counts: SpanCounts) -> Group:
 
     top = counts.top[:_TOP_SPANS]
     heading = f"{step_id}: {fmt.count(counts.spans)} spans in {fmt.count(counts.texts)} texts"
-    most = max((n for _, n in top), default=1) or 1
+    highest = max((n for _, n in top), default=1) or 1
     table = grid("", "cyan", "")
     for text, n in top:
-        table.add_row(plain(text, limit=48), "━" * max(round(_BAR_WIDTH * n / most), 1), fmt.count(n))
+        table.add_row(plain(text, limit=48), "━" * max(round(_BAR_WIDTH * n / highest), 1), fmt.count(n))
     return Group(plain(heading, "bold"), table)
 
 
 def _files(summary: RunSummary) -> Table:
-    named = (("Rows", summary.output), ("Report", summary.report), ("Proxy", summary.proxy))
+    files = (("Rows", summary.output), ("Report", summary.report), ("Proxy", summary.proxy))
     table = grid("bold", "")
-    for name, path in named:
+    for name, path in files:
         if path:
             table.add_row(name, plain(path))
     return table
@@ -107,7 +107,7 @@ def _messages(summary: RunSummary) -> Table | None:
 
 
 def grid(*styles: str) -> Table:
-    """Columns of these styles, with nothing drawn around them."""
+    """Return a table without lines, one column per style."""
     from rich.table import Table
 
     table = Table.grid(padding=(0, 2))
@@ -117,7 +117,7 @@ def grid(*styles: str) -> Table:
 
 
 def plain(value: Any, style: str = "", limit: int | None = None) -> Text:
-    """Data as plain text: no markup, no control characters."""
+    """Return data as plain text without markup or control characters."""
     from rich.text import Text
 
     text = Text(fmt.printable(value), style=style)

@@ -1,7 +1,8 @@
-"""``list_corpora`` and ``add_documents``."""
+"""The tools ``list_corpora`` and ``add_documents``."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,28 +14,28 @@ from langchain_falconer.tools.base import MAX_TEXTS, FalconerTool, Text
 
 
 class ListCorporaInput(BaseModel):
-    """``list_corpora`` takes no arguments."""
+    """Arguments of ``list_corpora``: none."""
 
 
 class ListCorporaTool(FalconerTool):
-    """Names the corpora that can be asked about."""
+    """List the corpora that can be asked about."""
 
     name: str = "list_corpora"
     description: str = (
         "List the corpora (named collections of texts) that can be searched: name, number of documents, sources. "
         "Call this first when you do not know a corpus name. Takes no arguments."
     )
-    args_schema: Any = ListCorporaInput
+    args_schema: type[BaseModel] = ListCorporaInput
 
     def answer(self, **_: Any) -> dict[str, Any]:
-        """See the description."""
+        """Return the name of each corpus, with its file or its counts."""
         files = [{"name": name, "file": path.name} for name, path in sorted(self.corpora.items())]
-        stored = [corpus.to_dict() for corpus in self.mine.list_corpora() if corpus.name not in self.corpora]
+        stored = [corpus.to_dict() for corpus in self.falconer.list_corpora() if corpus.name not in self.corpora]
         return {"corpora": [*files, *stored]}
 
 
 class DocumentInput(BaseModel):
-    """A text and where it comes from."""
+    """A text and its provenance."""
 
     text: Text = Field(description="The text.", min_length=1)
     source: Text | None = Field(default=None, description="Who published it, e.g. 'Reuters'.")
@@ -57,39 +58,47 @@ class AddDocumentsInput(BaseModel):
 
 
 class AddDocumentsTool(FalconerTool):
-    """Adds documents to a corpus; texts that it holds already are dropped."""
+    """Add documents to a corpus; texts that it holds already are dropped.
+
+    Attributes:
+        files_folder: The only folder that files may be added from; None refuses files.
+    """
 
     name: str = "add_documents"
     description: str = (
         "Add documents to a named corpus, so that mine_corpus, get_label and get_span can go through all of them. "
         "Texts that the corpus has already are dropped. Returns how many were added and how many it holds now."
     )
-    args_schema: Any = AddDocumentsInput
+    args_schema: type[BaseModel] = AddDocumentsInput
     files_folder: Path | None = None
-    """The only folder that files may be added from; None refuses files."""
 
     def answer(
         self, corpus: str, documents: list[DocumentInput] | None = None, files: list[str] | None = None, **_: Any
     ) -> dict[str, Any]:
-        """See the description."""
+        """Add documents and files, and return how many were added and how many the corpus holds.
+
+        Raises:
+            ToolException: There is nothing to add, the corpus is read-only, or a file is not allowed.
+        """
         if corpus in self.corpora:
-            raise ToolException(f"'{corpus}' is made of files that are not changed; choose another corpus name")
+            raise ToolException(f"'{corpus}' consists of files, which are read-only; choose another corpus name")
         if not documents and not files:
             raise ToolException("there is nothing to add; give documents, each with a text")
-        paths = [self._allowed(name) for name in files or []]
-        told = []
+        paths = [self._resolve(name) for name in files or []]
+        reports = []
         if documents:
-            told.append(self.mine.add_documents(corpus, [_document(one) for one in documents]))
+            reports.append(self.falconer.add_documents(corpus, [_document(one) for one in documents]))
         if paths:
-            told.append(self.mine.add_documents(corpus, paths))
-        facts = told[-1].to_dict()
+            reports.append(self.falconer.add_documents(corpus, paths))
+        facts = reports[-1].to_dict()
         for key in ("added", "duplicates", "unreadable"):
-            facts[key] = sum(getattr(one, key) for one in told)
+            facts[key] = sum(getattr(report, key) for report in reports)
         if facts["documents"]:
             facts["next"] = f"mine_corpus(instruction=..., corpus='{corpus}') asks about all of them"
         return facts
 
-    def _allowed(self, name: str) -> Path:
+    def _resolve(self, name: str) -> Path:
+        """Return the path of a file in the folder. Raises ``ToolException`` for any other path."""
         if self.files_folder is None:
             raise ToolException("files cannot be added here; give documents, each with a text")
         root = self.files_folder.resolve()
@@ -99,12 +108,12 @@ class AddDocumentsTool(FalconerTool):
         except (OSError, ValueError):
             is_file = False
         if not is_file:
-            there = sorted(str(p.relative_to(root)) for p in root.rglob("*") if p.is_file())[:20]
-            raise ToolException(f"there is no file '{name[:80]}' to add; there is: {', '.join(there) or 'none'}")
+            files = sorted(str(p.relative_to(root)) for p in root.rglob("*") if p.is_file())[:20]
+            raise ToolException(f"there is no file '{name[:80]}' to add; choose from: {', '.join(files) or 'none'}")
         return path
 
 
-def _document(given: Any) -> Document:
-    one = given if isinstance(given, DocumentInput) else DocumentInput.model_validate(given)
-    known = {k: v for k, v in one.model_dump(exclude={"text"}).items() if v}
-    return Document(one.text, metadata=known)
+def _document(data: DocumentInput | Mapping[str, Any]) -> Document:
+    document = DocumentInput.model_validate(data)
+    metadata = {k: v for k, v in document.model_dump(exclude={"text"}).items() if v}
+    return Document(document.text, metadata=metadata)

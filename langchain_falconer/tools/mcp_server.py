@@ -1,47 +1,48 @@
-"""The tools as an MCP server, for every host that is no LangChain agent (extra ``mcp``)."""
+"""The tools as an MCP server, for hosts that are not LangChain agents (extra ``mcp``)."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from langchain_falconer.errors import SettingsError
 from langchain_falconer.tools.toolkit import FalconerToolkit
+
+if TYPE_CHECKING:
+    from mcp.server.fastmcp import FastMCP
 
 _INSTRUCTIONS = (
     "Tools over large collections of texts. Call list_corpora to see what there is, add_documents to add to it, "
     "mine_corpus to search through every text of a corpus for something said in plain words, and read_results to read "
     "the rows behind an answer. Never ask for a corpus to be read text by text."
 )
-
-
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
-def create_mcp_server(toolkit: FalconerToolkit, *, host: str = "127.0.0.1", port: int = 8000) -> Any:
-    """A ``FastMCP`` server with the tools: ``run()`` for stdio, ``run("streamable-http")`` for HTTP at /mcp.
+def create_mcp_server(toolkit: FalconerToolkit, *, host: str = "127.0.0.1", port: int = 8000) -> FastMCP[Any]:
+    """Create a ``FastMCP`` server: ``run()`` serves stdio, ``run("streamable-http")`` HTTP at /mcp.
 
-    It listens on the loopback interface only, and answers no request that names another host or comes from a page of
-    another origin (DNS rebinding). Its clients read no files but those of the toolkit's ``files_folder``.
+    It listens on the loopback interface only and refuses requests that name another host or come from a page of
+    another origin (DNS rebinding). Clients can read only the files of the toolkit's ``files_folder``.
 
     Args:
-        toolkit: the tools.
+        toolkit: The tools.
         host: ``127.0.0.1``, ``localhost`` or ``::1``.
-        port: where HTTP is served.
+        port: Port for HTTP.
 
     Raises:
-        SettingsError: the host is none of these, or the extra is not installed.
+        SettingsError: The host is none of these, or the extra is not installed.
     """
     if host not in _LOOPBACK:
         raise SettingsError(
-            f"MCP is not served on '{host}', where others could reach it; use one of {', '.join(_LOOPBACK)}, and a "
-            "proxy that knows who may ask in front of it"
+            f"MCP is not served on '{host}', where others could reach it; use one of {', '.join(_LOOPBACK)} behind a "
+            "reverse proxy that authenticates its clients"
         )
     try:
         from langchain_mcp_adapters.tools import to_fastmcp
         from mcp.server.fastmcp import FastMCP
         from mcp.server.transport_security import TransportSecuritySettings
-    except ImportError:
-        raise SettingsError("an MCP server needs its extra; run: pip install 'langchain-falconer[mcp]'") from None
+    except ImportError as error:
+        raise SettingsError("an MCP server needs its extra; run: pip install 'langchain-falconer[mcp]'") from error
     tools = [to_fastmcp(tool) for tool in toolkit.get_tools()]
     hosts = [f"{name}:*" for name in ("127.0.0.1", "localhost", "[::1]")]
     local = TransportSecuritySettings(allowed_hosts=hosts, allowed_origins=[f"http://{name}" for name in hosts])

@@ -1,4 +1,4 @@
-"""``mine_corpus``, ``get_label`` and ``get_span``: questions about every text of a corpus, or about a few texts."""
+"""The tools ``mine_corpus``, ``get_label`` and ``get_span``: questions about every text of a corpus or a few texts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from langchain_falconer.execute import RowCounts
 from langchain_falconer.falconer import MiningResult
 from langchain_falconer.plan import LabelStep, Plan, SpanStep
 from langchain_falconer.report import Cost, Findings, RunSummary, ValueCount
-from langchain_falconer.tools.base import MAX_TEXTS, FalconerTool, Text, progress
+from langchain_falconer.tools.base import MAX_TEXTS, FalconerTool, Text, report_progress
 
 _TOP_SOURCES = 3
 _TEXTS = "A few texts to ask about; leave out to ask about a corpus."
@@ -59,15 +59,15 @@ class GetSpanInput(BaseModel):
     corpus: Text | None = Field(default=None, description=_CORPUS)
 
 
-class _Question(FalconerTool):
-    """A question of one step, about texts or a corpus."""
+class _StepTool(FalconerTool):
+    """A tool whose plan has one step, for texts or a corpus."""
 
-    def _about(self, step: LabelStep | SpanStep, texts: list[str] | None, corpus: str | None) -> dict[str, Any]:
+    def _run_step(self, step: LabelStep | SpanStep, texts: list[str] | None, corpus: str | None) -> dict[str, Any]:
         if (texts is None) == (corpus is None):
             raise ToolException("give either texts or the name of a corpus, not both and not neither")
         plan = Plan(instruction=step.instruction, steps=(step,))
-        source = self.find(corpus) if corpus is not None else None
-        result = self.mine.ask(plan, source, texts=texts, on_event=progress)
+        source = self.find_corpus(corpus) if corpus is not None else None
+        result = self.falconer.ask(plan, source, texts=texts, on_event=report_progress)
         facts = compact(result)
         if texts is None:
             return facts
@@ -75,8 +75,8 @@ class _Question(FalconerTool):
         return {kind: [row.get(kind, {}).get(step.id) for row in islice(result.rows(), MAX_TEXTS)], **facts}
 
 
-class GetLabelTool(_Question):
-    """Answers a question about each text: yes/no, one label, or several."""
+class GetLabelTool(_StepTool):
+    """Answer a question about each text: yes/no, one label, or several."""
 
     name: str = "get_label"
     description: str = (
@@ -84,7 +84,7 @@ class GetLabelTool(_Question):
         "Give either a few texts, or the name of a corpus to go through all of it. "
         "Returns counts, examples and a result id for read_results."
     )
-    args_schema: Any = GetLabelInput
+    args_schema: type[BaseModel] = GetLabelInput
 
     def answer(
         self,
@@ -95,13 +95,13 @@ class GetLabelTool(_Question):
         multi_label: bool = False,
         **_: Any,
     ) -> dict[str, Any]:
-        """See the description."""
-        asked = {"id": "label", "instruction": instruction, "labels": labels, "multi_label": multi_label}
-        return self._about(LabelStep.model_validate(asked), texts, corpus)
+        """Return the label of each text, or counts over a corpus, with examples, quality, cost and a result id."""
+        step = {"id": "label", "instruction": instruction, "labels": labels, "multi_label": multi_label}
+        return self._run_step(LabelStep.model_validate(step), texts, corpus)
 
 
-class GetSpanTool(_Question):
-    """Extracts from each text every piece that fits, verbatim, with offsets."""
+class GetSpanTool(_StepTool):
+    """Extract every matching piece of each text, verbatim, with offsets."""
 
     name: str = "get_span"
     description: str = (
@@ -109,17 +109,17 @@ class GetSpanTool(_Question):
         "Give either a few texts, or the name of a corpus to go through all of it. "
         "Returns the most frequent pieces with counts and sources, examples and a result id for read_results."
     )
-    args_schema: Any = GetSpanInput
+    args_schema: type[BaseModel] = GetSpanInput
 
     def answer(
         self, instruction: str, texts: list[str] | None = None, corpus: str | None = None, **_: Any
     ) -> dict[str, Any]:
-        """See the description."""
-        return self._about(SpanStep(id="span", instruction=instruction), texts, corpus)
+        """Return the spans of each text, or counts over a corpus, with examples, quality, cost and a result id."""
+        return self._run_step(SpanStep(id="span", instruction=instruction), texts, corpus)
 
 
 class MineCorpusTool(FalconerTool):
-    """Mines a whole corpus for an instruction of any number of steps."""
+    """Mine a whole corpus for an instruction of any number of steps."""
 
     name: str = "mine_corpus"
     description: str = (
@@ -127,15 +127,17 @@ class MineCorpusTool(FalconerTool):
         "and extracting, at low cost. Returns how many texts match, the most frequent values with their sources, "
         "quoted examples, the measured quality, the cost, and a result id for read_results."
     )
-    args_schema: Any = MineCorpusInput
+    args_schema: type[BaseModel] = MineCorpusInput
 
     def answer(self, instruction: str, corpus: str, quality: float | None = None, **_: Any) -> dict[str, Any]:
-        """See the description."""
-        return compact(self.mine.ask(instruction, self.find(corpus), quality=quality, on_event=progress))
+        """Plan the instruction, run it over the corpus, and return counts, quality, cost and a result id."""
+        return compact(
+            self.falconer.ask(instruction, self.find_corpus(corpus), quality=quality, on_event=report_progress)
+        )
 
 
 def compact(result: MiningResult) -> dict[str, Any]:
-    """Return an answer in brief: counts, top values with sources, quotes, quality with its interval, cost, decision."""
+    """Return a result as brief JSON data: counts, top values with sources, quotes, quality, cost and decision."""
     summary = result.summary
     findings = summary.findings or Findings(top={}, examples=())
     target = {"target": summary.target.model_dump(mode="json")} if summary.target else {}

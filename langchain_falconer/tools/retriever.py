@@ -1,9 +1,8 @@
-"""Search over a stored corpus by meaning: what gathers documents where there is no web."""
+"""A retriever over a stored corpus, by sentence embeddings."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from langchain_core.callbacks import CallbackManagerForRetrieverRun
@@ -11,55 +10,59 @@ from langchain_core.documents import Document
 from langchain_core.retrievers import BaseRetriever
 from pydantic import ConfigDict, Field
 
-from langchain_falconer.corpus import CorpusPart, nearest
+from langchain_falconer.corpus import CorpusPart, nearest, open_corpus_files, stored_settings
+from langchain_falconer.corpus import Document as StoredDocument
 from langchain_falconer.falconer import Falconer
 from langchain_falconer.files import digest, replacing
 from langchain_falconer.model import Embedder
 
-_CHARS = 1_000  # of a document, from its beginning, that are embedded
+_MAX_CHARS = 1_000  # only the beginning of a document is embedded
 
 
 class CorpusRetriever(BaseRetriever):
-    """The documents of a stored corpus that are nearest to a query (FAISS over the metamodel's sentence vectors).
+    """A retriever of the nearest documents of a stored corpus (FAISS over the base model's sentence embeddings).
 
-    Vectors are computed once for each part of the corpus and kept in the home.
+    Embeddings are computed once per part of the corpus and cached in the home.
+
+    Attributes:
+        falconer: The Falconer whose home holds the corpus.
+        corpus: Name of the corpus.
+        k: Number of documents to return.
 
     Example:
         ``CorpusRetriever(falconer=falconer, corpus="archive", k=20).invoke("strikes at railways")``
     """
 
-    falconer: Any = Field(exclude=True, repr=False)
+    falconer: Falconer = Field(exclude=True, repr=False)
     corpus: str
-    """The name of the corpus."""
     k: int = 20
-    """How many documents."""
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
     def _get_relevant_documents(self, query: str, *, run_manager: CallbackManagerForRetrieverRun) -> list[Document]:
-        falconer: Falconer = self.falconer
-        stored = falconer.corpus(self.corpus)
-        embed = Embedder(falconer.settings.base)
-        texts = [document for document in stored if hasattr(document, "text")]
+        stored = self.falconer.corpus(self.corpus)
+        embed = Embedder(self.falconer.settings.base)
+        documents = [row for row in stored if isinstance(row, StoredDocument)]
         vectors = np.concatenate([self._vectors(part, embed) for part in stored.parts])
         cosines, rows = nearest(embed([query]), vectors, self.k)
         return [
-            Document(texts[row].text, id=texts[row].id, metadata={**texts[row].metadata, "cosine": round(float(c), 4)})
-            for row, c in zip(rows[0], cosines[0], strict=True)
+            Document(
+                documents[row].text,
+                id=documents[row].id,
+                metadata={**documents[row].metadata, "cosine": round(float(cosine), 4)},
+            )
+            for row, cosine in zip(rows[0], cosines[0], strict=True)
         ]
 
     def _vectors(self, part: CorpusPart, embed: Embedder) -> np.ndarray:
-        """The vectors of a part (n, d), float32, from the home or computed now."""
-        from langchain_falconer.corpus import Document as Stored
-        from langchain_falconer.corpus import open_corpus_files, stored_settings
-
+        """Return the embeddings of a part, float32 of shape (n, d), from the cache or computed now."""
         folder: Path = self.falconer.home.folder / "vectors"
         file = folder / f"{digest(part.digest, embed.base)}.npy"
         if not file.is_file():
             folder.mkdir(parents=True, exist_ok=True)
             rows = open_corpus_files([part.path], stored_settings())
-            vectors = embed([row.text[:_CHARS] for row in rows if isinstance(row, Stored)])
+            vectors = embed([row.text[:_MAX_CHARS] for row in rows if isinstance(row, StoredDocument)])
             with replacing(file) as partial, partial.open("wb") as out:
                 np.save(out, vectors, allow_pickle=False)
-        kept: np.ndarray = np.load(file, allow_pickle=False)
-        return kept
+        cached: np.ndarray = np.load(file, allow_pickle=False)
+        return cached

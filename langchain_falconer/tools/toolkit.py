@@ -1,4 +1,4 @@
-"""The tools together, and a subagent for ``deepagents``."""
+"""The toolkit of all tools, and a subagent for ``deepagents``."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from langchain_falconer.tools.mining import GetLabelTool, GetSpanTool, MineCorpu
 from langchain_falconer.tools.results_tool import ReadResultsTool
 
 if TYPE_CHECKING:
+    from deepagents import CompiledSubAgent
     from langchain_core.language_models import BaseChatModel
 
 _PROMPT = (
@@ -30,14 +31,19 @@ _DESCRIPTION = (
 
 
 class FalconerToolkit(BaseToolkit):
-    """The tools, on one home, one LLM and the corpora that an agent may ask about.
+    """The tools of one Falconer, on the corpora that an agent may ask about.
+
+    Attributes:
+        falconer: The Falconer whose LLM, home and settings the tools use.
+        corpora: Files that may be asked about by name, beside the corpora of the workspace.
+        files_folder: The only folder that an agent may add files from; None refuses files.
 
     Example:
         ``toolkit = FalconerToolkit(llm="openai:gpt-4.1-mini", corpora={"reviews": "reviews.jsonl"})``, then
         ``create_agent(model, tools=toolkit.get_tools())``
     """
 
-    falconer: Any = Field(exclude=True, repr=False)
+    falconer: Falconer = Field(exclude=True, repr=False)
     corpora: dict[str, Path | Url] = Field(default_factory=dict)
     files_folder: Path | None = None
 
@@ -51,37 +57,37 @@ class FalconerToolkit(BaseToolkit):
         files_folder: str | Path | None = None,
         **options: Any,
     ) -> None:
-        """Take a Falconer, or the arguments to make one (``llm``, ``home``, ``settings`` …).
+        """Take a Falconer, or the arguments to create one (``llm``, ``home``, ``settings`` …).
 
         Args:
-            falconer: what answers.
-            corpora: files that may be asked about by name, beside the corpora of the home's workspace.
-            files_folder: the only folder that an agent may add files from; without one it may add no file.
-            options: for :class:`Falconer`, where none is given.
+            falconer: The Falconer that answers.
+            corpora: Files that may be asked about by name, beside the corpora of the home's workspace.
+            files_folder: The only folder that an agent may add files from; None refuses files.
+            options: Arguments of :class:`Falconer`, used if ``falconer`` is None.
         """
         paths = {name: as_place(path) for name, path in (corpora or {}).items()}
         folder = Path(files_folder) if files_folder is not None else None
         super().__init__(falconer=falconer or Falconer(**options), corpora=paths, files_folder=folder)
 
     def get_tools(self) -> list[BaseTool]:
-        """``list_corpora``, ``add_documents``, ``mine_corpus``, ``get_label``, ``get_span``, ``read_results``."""
-        given: dict[str, Any] = {"falconer": self.falconer, "corpora": self.corpora}
+        """Return all tools: list, add to, mine and question corpora, and read results."""
+        shared: dict[str, Any] = {"falconer": self.falconer, "corpora": self.corpora}
         return [
-            ListCorporaTool(**given),
-            AddDocumentsTool(**given, files_folder=self.files_folder),
-            MineCorpusTool(**given),
-            GetLabelTool(**given),
-            GetSpanTool(**given),
-            ReadResultsTool(**given),
+            ListCorporaTool(**shared),
+            AddDocumentsTool(**shared, files_folder=self.files_folder),
+            MineCorpusTool(**shared),
+            GetLabelTool(**shared),
+            GetSpanTool(**shared),
+            ReadResultsTool(**shared),
         ]
 
 
-def create_falconer_subagent(model: str | BaseChatModel, toolkit: FalconerToolkit) -> dict[str, Any]:
-    """A ``CompiledSubAgent`` for ``create_deep_agent(subagents=[…])``: an agent with Falconer's tools.
+def create_falconer_subagent(model: str | BaseChatModel, toolkit: FalconerToolkit) -> CompiledSubAgent:
+    """Create a subagent with Falconer's tools, for ``create_deep_agent(subagents=[…])``.
 
     Args:
-        model: the subagent's own model.
-        toolkit: its tools.
+        model: The model of the subagent.
+        toolkit: Its tools.
     """
     from langchain.agents import create_agent
 
