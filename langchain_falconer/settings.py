@@ -106,7 +106,7 @@ class TrainSettings(Settings):
         warmup: Share of the steps over which the learning rate rises linearly. Default 0.1.
         layers: Keep only the first layers of the base encoder; half of them run twice as fast and are somewhat less
             accurate. ``None`` (default) keeps all.
-        fresh_head: Start from a randomly initialised head instead of one made from the words of the questions: plain
+        reset_head: Start from a randomly initialised head instead of one made from the words of the questions: plain
             fine-tuning, for comparison. Default ``False``.
     """
 
@@ -118,7 +118,7 @@ class TrainSettings(Settings):
     weight_decay: float = Field(default=0.01, ge=0)
     warmup: float = Field(default=0.1, ge=0, lt=1)
     layers: int | None = Field(default=None, ge=1)
-    fresh_head: bool = False
+    reset_head: bool = False
 
 
 class Metric(Settings):

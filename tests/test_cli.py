@@ -419,19 +419,19 @@ def test_a_proxy_is_never_written_over_something_else_nor_trained_for_that(falco
     monkeypatch.setattr("langchain_falconer.falconer.train_proxy", lambda *_, **__: pytest.fail("it was trained"))
     (tmp_path / "thesis.txt").write_text("x")
     outcome = falconer("train", "--plan", files / "plan.json", "--annotations", files / "labels.jsonl", "-o", tmp_path)
-    assert refused(outcome, "is no proxy")
+    assert refused(outcome, "is not a proxy")
     assert (tmp_path / "thesis.txt").read_text() == "x"
 
 
 BAD_MOVES = {
     "an unknown name": (["show", "three"], ["no proxy 'three'", "one", "two"], 1),
     "a broken one": (["show", "broken"], ["'broken' is broken", "not JSON"], 1),
-    "no name": (["export", "../one", "x"], ["no proxy name"], 1),
+    "no name": (["export", "../one", "x"], ["not a proxy name"], 1),
     "nobody to ask": (["delete", "one"], ["--yes"], 2),
     "one of the names unknown": (["delete", "one", "three", "--yes"], ["no proxy 'three'"], 1),
     "a name that is taken": (["import", "home/proxies/one"], ["'one' already", "--name"], 1),
     "a file that is not there": (["import", "nowhere.zip"], ["nowhere.zip"], 1),
-    "a place that is taken": (["export", "one", "home"], ["is no proxy"], 1),
+    "a place that is taken": (["export", "one", "home"], ["is not a proxy"], 1),
 }
 
 

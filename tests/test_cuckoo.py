@@ -1,4 +1,4 @@
-"""Cuckoo checkpoints: asked in their own prompt, one pass a question; a tiny RoBERTa whose tags are known."""
+"""Cuckoo checkpoints: their own prompt, one pass per question; a tiny RoBERTa whose tags are known."""
 
 import itertools
 import json
@@ -38,7 +38,7 @@ OTHER = {"id": "other", "op": "get_span", "instruction": "What else?"}
 
 
 class Spy:
-    """A session that keeps what it was given to read, and finds nothing."""
+    """A session that records its input and finds nothing."""
 
     name = "spy"
     n_parallel = 1
@@ -78,13 +78,14 @@ def test_a_text_is_read_in_the_prompt_and_the_words_that_cuckoo_was_trained_on(t
     proxy.set_session(spy := Spy())
     proxy.run(["I love it, $5.\nYes"])
     # As its run_ner.py does with the words that spaCy finds in the prompt of its README.
-    taught = AutoTokenizer.from_pretrained(tiny_cuckoo, add_prefix_space=True)
+    original = AutoTokenizer.from_pretrained(tiny_cuckoo, add_prefix_space=True)
     questions = [["Do", "they", "love", "it", "or", "love", "something", "else", "?"], ["What", "else", "?"]]
     text = ["I", "love", "it", ",", "$", "5", ".", "\n", "Yes"]
     prompts = [
-        ["User", ":", "\n\n", *text, "\n\n", "Question", ":", *asked, "\n\n", "Assistant", ":"] for asked in questions
+        ["User", ":", "\n\n", *text, "\n\n", "Question", ":", *question, "\n\n", "Assistant", ":"]
+        for question in questions
     ]
-    assert spy.seen == [taught(words, is_split_into_words=True).input_ids for words in prompts]
+    assert spy.seen == [original(words, is_split_into_words=True).input_ids for words in prompts]
 
 
 @pytest.mark.parametrize("passage_chars", [400, 100_000])
@@ -173,13 +174,13 @@ def test_labels_are_refused(tiny_cuckoo):
         proxy.get_label(["x"], "Is it good?")
 
 
-def test_a_question_that_leaves_no_room_for_a_text_is_refused(tiny_cuckoo):
+def test_a_question_too_long_to_read_with_a_text_is_refused(tiny_cuckoo):
     proxy = Proxy.zero_shot(plan_of(LIKED), base=tiny_cuckoo)
     with pytest.raises(ProxyError, match="fewer words"):
         proxy.get_span(["x"], "What else? " * 200)
 
 
-def test_a_tagger_with_other_labels_is_no_cuckoo(tiny_cuckoo, tmp_path):
+def test_a_tagger_with_other_labels_is_not_a_cuckoo_checkpoint(tiny_cuckoo, tmp_path):
     folder = Path(shutil.copytree(tiny_cuckoo, tmp_path / "ner"))
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"id2label": {"0": "O", "1": "B-PER", "2": "I-PER"}}))

@@ -1,4 +1,4 @@
-"""Tasks learnt one after another: the new one is learnt, the old ones are kept."""
+"""Continual learning: a new task is learned and earlier ones are retained."""
 
 import re
 
@@ -62,20 +62,20 @@ def second(first):
     return train_proxy(DEEDS, deeds(SEEN), base=Previous(first, [FIRST]), settings=LEARN)
 
 
-def test_the_new_task_is_learnt_and_the_old_one_kept(first, second):
+def test_the_new_task_is_learned_and_the_old_one_retained(first, second):
     assert deeds_right(second) >= 20
     assert prices_right(first) > 0.9
     assert prices_right(second.recall(PLAN)) >= 0.7
     assert first.memory == ()
 
 
-def test_the_old_task_is_kept_where_there_is_nothing_to_rehearse_it_by(first):
+def test_the_old_task_is_retained_without_annotations_to_rehearse(first):
     without = train_proxy(DEEDS, deeds(SEEN), base=Previous(first), settings=LEARN)
     assert deeds_right(without) >= 20
     assert prices_right(without.recall(PLAN)) >= 0.7
 
 
-def test_old_texts_are_gone_over_again_where_nobody_annotated_them(first):
+def test_unlabelled_texts_of_the_old_task_are_rehearsed(first):
     settings = LEARN.model_copy(update={"epochs": 20.0})
     old = PreviousTask(PLAN, [], reviews(60, start=200))
     alone, later = (
@@ -86,13 +86,13 @@ def test_old_texts_are_gone_over_again_where_nobody_annotated_them(first):
     assert prices_right(later.recall(PLAN)) >= 0.7
 
 
-def test_what_nobody_annotated_teaches_while_the_old_is_kept(first):
+def test_self_training_retains_the_old_task(first):
     later = train_proxy(DEEDS, deeds(SEEN), base=Previous(first, [FIRST]), unlabelled=UNSEEN, settings=LEARN)
     assert deeds_right(later) >= 20
     assert prices_right(later.recall(PLAN)) >= 0.7
 
 
-def test_what_is_remembered_is_saved_and_answers_its_own_questions(second, tmp_path):
+def test_earlier_heads_are_saved_and_answer_their_own_questions(second, tmp_path):
     second.save(tmp_path / "p")
     second.export()
     loaded = Proxy.load(tmp_path / "p")
@@ -108,7 +108,7 @@ def test_what_is_remembered_is_saved_and_answers_its_own_questions(second, tmp_p
     assert deeds_right(third.recall(DEEDS)) >= 15
 
 
-def test_the_nearest_proxies_are_found_by_meaning_and_know_what_they_saw(first, second, tmp_path):
+def test_similar_proxies_are_found_by_meaning_and_know_their_training_texts(first, second, tmp_path):
     registry = Registry(tmp_path)
     first.save(registry.path("prices"))
     second.save(registry.path("deeds"))
@@ -119,13 +119,13 @@ def test_the_nearest_proxies_are_found_by_meaning_and_know_what_they_saw(first, 
         counts = np.array([[text.lower().count(w) for w in words] for text in texts], np.float32)
         return counts / np.linalg.norm(counts, axis=1, keepdims=True)
 
-    asked = {"id": "p", "op": "get_span", "instruction": "price of the laptop"}
-    near = registry.most_similar(Plan.parse({"instruction": "price", "steps": [asked]}), embed)
+    step = {"id": "p", "op": "get_span", "instruction": "price of the laptop"}
+    near = registry.most_similar(Plan.parse({"instruction": "price", "steps": [step]}), embed)
     assert [entry.name for entry in near] == ["prices"]
     assert near[0].trained_on(SEEN[:1])
     assert not near[0].trained_on(UNSEEN)
 
 
-def test_a_plan_never_learnt_is_one_sentence(first):
-    with pytest.raises(ProxyError, match="never learnt the plan 'What does it do"):
+def test_recall_of_an_unknown_plan_raises(first):
+    with pytest.raises(ProxyError, match="never learned the plan 'What does it do"):
         first.recall(DEEDS)

@@ -327,7 +327,7 @@ def test_many_annotations_take_a_metamodel_fewer_passes_and_few_as_many(metamode
         ]["steps"]
 
     many = reviews(200)
-    assert steps(metamodel, many) < steps(tiny_bert, many) == steps(metamodel, many, fresh_head=True)
+    assert steps(metamodel, many) < steps(tiny_bert, many) == steps(metamodel, many, reset_head=True)
     assert steps(metamodel, many[:60]) == steps(tiny_bert, many[:60])
 
 

@@ -1,4 +1,4 @@
-"""The proxy: trained, kept, exported and asked; a tiny random encoder, everything else as it ships."""
+"""The proxy: training, saving, export and prediction, with a tiny random encoder."""
 
 import itertools
 import json
@@ -49,7 +49,7 @@ def plan_of(*steps):
     return Plan.parse({"instruction": "Find things", "steps": list(steps)})
 
 
-def told(text, labels=None, spans=None):
+def annotated(text, labels=None, spans=None):
     labels = {name: Label(value) for name, value in (labels or {}).items()}
     return Annotation(text, Answers(labels, spans or {}), "human")
 
@@ -73,10 +73,10 @@ def check(text, answers):
             assert one.end <= other.start
 
 
-# ---- learning, keeping
+# ---- training, saving
 
 
-def test_it_learns_what_it_was_taught(proxy):
+def test_it_learns_from_annotations(proxy):
     for text, record in zip(UNSEEN, proxy.run(UNSEEN), strict=True):
         assert record.labels["positive"].value is is_positive(text)
         if is_positive(text):
@@ -136,7 +136,7 @@ def test_same_seed_same_weights(tiny_bert, tmp_path):
     assert weights("d", 7, UNSEEN[1:]) != first
 
 
-def test_texts_that_nobody_annotated_teach_as_well(tiny_bert):
+def test_unlabelled_texts_train_a_second_network(tiny_bert):
     steps = []
     long = "It came in a box. " * 200  # several passages
     proxy = train_proxy(
@@ -160,12 +160,12 @@ def test_texts_that_nobody_annotated_teach_as_well(tiny_bert):
     assert alone.manifest["data"]["sha256"] != facts["data"]["sha256"]
 
 
-def test_held_out_annotations_say_when_training_went_on_for_too_long(tiny_bert, tmp_path):
+def test_development_annotations_select_the_checkpoint(tiny_bert, tmp_path):
     plan = plan_of(PLAN["positive"].model_dump(mode="json", exclude_none=True))
     settings = TrainSettings(epochs=30, learning_rate=2e-3)
 
     def of(texts, happy):
-        return [told(text, {"positive": is_positive(text) == happy}) for text in texts]
+        return [annotated(text, {"positive": is_positive(text) == happy}) for text in texts]
 
     def trained(name, held_out):
         proxy = train_proxy(plan, of(SEEN, True), base=tiny_bert, development=held_out, settings=settings)
@@ -204,7 +204,7 @@ def test_calibration_moves_scores_and_no_decision(proxy_folder, tmp_path):
     assert Proxy.load(tmp_path / "p").answers(UNSEEN, apply_conditions=False) == after
 
 
-def test_a_span_step_with_nothing_to_go_by_is_calibrated_like_the_others(tiny_bert):
+def test_a_span_step_without_annotations_is_calibrated_like_the_others(tiny_bert):
     plan = plan_of(
         {"id": "price", "op": "get_span", "instruction": "Extract the price"},
         {"id": "kind", "op": "get_span", "instruction": "Extract the kind of thing"},
@@ -213,17 +213,17 @@ def test_a_span_step_with_nothing_to_go_by_is_calibrated_like_the_others(tiny_be
     def known(text, kinds):
         price, kind = text.index("$"), text.index("laptop")
         found = (Span.at(text, kind, kind + 6),) if kinds else ()
-        return told(text, spans={"price": (Span.at(text, price, price + 4),), "kind": found})
+        return annotated(text, spans={"price": (Span.at(text, price, price + 4),), "kind": found})
 
     proxy = train_proxy(plan, [known(t, kinds=True) for t in SEEN], base=tiny_bert, settings=LEARN)
-    only_prices = [told(t, spans={"price": known(t, kinds=True).answers.spans["price"]}) for t in UNSEEN]
+    only_prices = [annotated(t, spans={"price": known(t, kinds=True).answers.spans["price"]}) for t in UNSEEN]
     calibrate(proxy, only_prices)
     scales = proxy.manifest["calibration"]["scales"]
     assert scales["price"] != [1, 0]
     assert scales["kind"] == pytest.approx(scales["price"], rel=0.5)
 
 
-def test_a_threshold_is_chosen_for_the_metric_asked_for_and_kept(proxy_folder, tmp_path):
+def test_a_threshold_is_chosen_for_the_metric_and_saved(proxy_folder, tmp_path):
     proxy = Proxy.load(shutil.copytree(proxy_folder, tmp_path / "p"))
     all_good = [
         Annotation(t, replace(a.answers, labels={"positive": Label(True)}), "human")
@@ -240,18 +240,18 @@ def test_a_threshold_is_chosen_for_the_metric_asked_for_and_kept(proxy_folder, t
     assert [label.value for label in proxy.get_label(UNSEEN, "Is this a positive review?")] == [True] * len(UNSEEN)
 
 
-def test_where_no_threshold_serves_the_metric_one_half_decides(proxy_folder, tmp_path):
+def test_where_no_threshold_reaches_the_metric_one_half_decides(proxy_folder, tmp_path):
     proxy = Proxy.load(shutil.copytree(proxy_folder, tmp_path / "p"))
-    none_good = [told(text, {"positive": False}) for text in UNSEEN]
+    none_good = [annotated(text, {"positive": False}) for text in UNSEEN]
     calibrate(proxy, none_good, {"positive": Metric.model_validate("f1")})
     assert proxy.manifest["operating_points"] == {"positive": {"metric": "f1"}}
     assert [a.labels["positive"].value for a in proxy.answers(UNSEEN)] == list(map(is_positive, UNSEEN))
-    with pytest.raises(SettingsError, match=r"step 'price' has no threshold .* this plan are 'positive'"):
+    with pytest.raises(SettingsError, match=r"step 'price' has no threshold.* this plan are 'positive'"):
         calibrate(proxy, none_good, {"price": Metric.model_validate("f1")})
 
 
 def test_any_of_has_one_threshold_for_all_its_labels(tiny_bert):
-    known = [told(t, {"kind": "love" if is_positive(t) else "terrible", "tags": tags(t)}) for t in SEEN]
+    known = [annotated(t, {"kind": "love" if is_positive(t) else "terrible", "tags": tags(t)}) for t in SEEN]
     proxy = train_proxy(labels_only(), known, base=tiny_bert, settings=BRIEF)
     calibrate(proxy, known, {"tags": Metric.model_validate("recall:1")})
     for text, answers in zip(SEEN, proxy.answers(SEEN), strict=True):
@@ -259,10 +259,10 @@ def test_any_of_has_one_threshold_for_all_its_labels(tiny_bert):
 
 
 def test_confidence_is_a_share(proxy):
-    sure = proxy.confidence([*UNSEEN, *HARD_TEXTS])
-    assert len(sure) == len(UNSEEN) + len(HARD_TEXTS)
-    assert all(0 <= c <= 1 for c in sure)
-    assert len({round(c, 3) for c in sure}) > 1
+    confidences = proxy.confidence([*UNSEEN, *HARD_TEXTS])
+    assert len(confidences) == len(UNSEEN) + len(HARD_TEXTS)
+    assert all(0 <= c <= 1 for c in confidences)
+    assert len({round(c, 3) for c in confidences}) > 1
 
 
 # ---- architectures and backends
@@ -286,7 +286,7 @@ def test_every_architecture_trains_saves_loads_and_exports(base, request, tmp_pa
 
 
 @pytest.mark.parametrize("base", ARCHITECTURES)
-def test_every_architecture_keeps_its_words_and_the_layers_asked_for(base, request, tmp_path):
+def test_every_architecture_freezes_its_word_embeddings_and_keeps_the_first_layers(base, request, tmp_path):
     base = request.getfixturevalue(base)
     brief = TrainSettings(epochs=2, layers=1)
     folder = train_proxy(PLAN, annotations(reviews(6)), base=base, settings=brief).save(tmp_path / "p")
@@ -302,10 +302,10 @@ def test_every_architecture_keeps_its_words_and_the_layers_asked_for(base, reque
 
 
 @pytest.mark.parametrize("base", ARCHITECTURES)
-def test_spans_are_taught_and_found_at_exact_offsets_whatever_the_characters(base, request):
+def test_spans_are_trained_and_found_at_exact_offsets_whatever_the_characters(base, request):
     plan = plan_of({"id": "price", "op": "get_span", "instruction": "Extract the price"})
     texts = [f"👩‍👩‍👧 é e\u0301 {'ノート' * (i % 3)} I paid ${100 + i} — ok" for i in range(24)]
-    known = [told(t, spans={"price": (Span.at(t, t.index("$"), t.index("$") + 4),)}) for t in texts]
+    known = [annotated(t, spans={"price": (Span.at(t, t.index("$"), t.index("$") + 4),)}) for t in texts]
     base = request.getfixturevalue(base)
     proxy = train_proxy(plan, known, base=base, settings=LEARN)
     found = [[s.text for s in a.spans["price"]] for a in proxy.answers(texts)]
@@ -353,7 +353,7 @@ def spanful(tiny_bert):
         words = [Span.at(text, s, e) for s, e in ((0, 10), (12, 20), (22, 26))]
         inner = [replace(Span.at(text, s.start, s.start + 3), labels={"kind": Label(True)}) for s in words]
         found = tuple(replace(s, spans={"part": (i,)}) for s, i in zip(words, inner, strict=True))
-        known.append(told(text, spans={"word": found}))
+        known.append(annotated(text, spans={"word": found}))
     return train_proxy(plan, known, base=tiny_bert, settings=LEARN)
 
 
@@ -454,7 +454,7 @@ def tags(text):
 
 
 def test_a_plan_of_labels_only(tiny_bert, tmp_path):
-    known = [told(t, {"kind": "love" if is_positive(t) else "terrible", "tags": tags(t)}) for t in SEEN]
+    known = [annotated(t, {"kind": "love" if is_positive(t) else "terrible", "tags": tags(t)}) for t in SEEN]
     proxy = train_proxy(labels_only(), known, base=tiny_bert, settings=LEARN)
     proxy.save(tmp_path / "p")
     proxy.export()
@@ -467,7 +467,7 @@ def test_a_plan_of_labels_only(tiny_bert, tmp_path):
 
 def test_a_plan_of_spans_only(tiny_bert, tmp_path):
     plan = plan_of({"id": "price", "op": "get_span", "instruction": "Extract the price"})
-    known = [told(t, spans={"price": (Span.at(t, t.index("$"), t.index("$") + 4),)}) for t in SEEN]
+    known = [annotated(t, spans={"price": (Span.at(t, t.index("$"), t.index("$") + 4),)}) for t in SEEN]
     proxy = train_proxy(plan, known, base=tiny_bert, settings=LEARN)
     proxy.save(tmp_path / "p")
     proxy.export()
@@ -479,7 +479,7 @@ def test_a_plan_of_spans_only(tiny_bert, tmp_path):
 def test_a_hundred_labels(tiny_bert):
     names = [f"unit {i}" for i in range(100)]
     plan = plan_of({"id": "unit", "op": "get_label", "instruction": "Which unit?", "labels": names})
-    known = [told(review(i), {"unit": names[i]}) for i in range(1, 60)]
+    known = [annotated(review(i), {"unit": names[i]}) for i in range(1, 60)]
     proxy = train_proxy(plan, known, base=tiny_bert, settings=BRIEF)
     assert {r.labels["unit"].value for r in proxy.run(UNSEEN)} <= set(names)
     assert all(0 < r.labels["unit"].score <= 1 for r in proxy.run(UNSEEN))
@@ -497,8 +497,8 @@ def test_scores_are_as_sure_as_the_annotators(unsure, tiny_bert):
         good, kind = is_positive(text), kinds[0 if is_positive(text) else 1]
         if unsure == "a score":
             return [Annotation(text, Answers({"good": Label(good, 2 / 3), "kind": Label(kind, 2 / 3)}), "llm")]
-        sure = told(text, {"good": good, "kind": kind})
-        return [sure, sure, told(text, {"good": not good, "kind": "neither"})]
+        sure = annotated(text, {"good": good, "kind": kind})
+        return [sure, sure, annotated(text, {"good": not good, "kind": "neither"})]
 
     proxy = train_proxy(plan, [a for t in SEEN for a in known(t)], base=tiny_bert, settings=LEARN)
     for text, answers in zip(SEEN, proxy.answers(SEEN), strict=True):
@@ -521,7 +521,7 @@ def test_a_step_of_the_text_may_wait_for_steps_of_spans(tiny_bert):
     known = []
     for text in SEEN:
         price = replace(Span.at(text, text.index("$"), text.index("$") + 4), labels={"paid": Label(True)})
-        known.append(told(text, {"owner": True}, {"price": (price,)}))
+        known.append(annotated(text, {"owner": True}, {"price": (price,)}))
     proxy = train_proxy(plan, known, base=tiny_bert, settings=LEARN)
     for record in proxy.run(SEEN):
         assert [s.labels["paid"].value for s in record.spans["price"]] == [True]
@@ -529,17 +529,17 @@ def test_a_step_of_the_text_may_wait_for_steps_of_spans(tiny_bert):
         assert set(record.decided_by) == {"price", "owner"}
 
 
-# ---- what cannot be
+# ---- errors
 
 
 def test_there_must_be_something_to_learn_for_every_step(tiny_bert):
     with pytest.raises(ProxyError, match=r"step 'price' has no annotation"):
-        train_proxy(PLAN, [told(review(1), {"positive": True})], base=tiny_bert, settings=BRIEF)
+        train_proxy(PLAN, [annotated(review(1), {"positive": True})], base=tiny_bert, settings=BRIEF)
     with pytest.raises(ProxyError, match="step 'positive' has no annotation"):
         train_proxy(PLAN, [], base=tiny_bert, settings=BRIEF)
 
 
-def test_a_base_that_is_none_is_refused(tmp_path):
+def test_a_missing_base_is_refused(tmp_path):
     with pytest.raises(ProxyError, match="nowhere"):
         train_proxy(PLAN, annotations(reviews(3)), base=str(tmp_path / "nowhere"))
 
@@ -630,10 +630,10 @@ def test_heads_that_do_not_fit_the_plan_are_refused(proxy_folder, tmp_path):
         Proxy.load(folder).run(["x"])
 
 
-def test_saving_never_replaces_what_is_no_proxy(proxy, tmp_path):
+def test_saving_never_replaces_anything_but_a_proxy(proxy, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")
-    with pytest.raises(ProxyError, match="no proxy"):
+    with pytest.raises(ProxyError, match="not a proxy"):
         proxy.save(tmp_path / "mine")
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]

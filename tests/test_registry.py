@@ -12,7 +12,7 @@ from laptops import PLAN, annotations, reviews, write_lines
 from langchain_falconer.annotate import read_annotations
 from langchain_falconer.errors import ProxyError
 from langchain_falconer.evaluate import evaluate_plan
-from langchain_falconer.model import Proxy, check_place
+from langchain_falconer.model import Proxy, check_destination
 from langchain_falconer.plan import Plan
 from langchain_falconer.registry import Registry
 from langchain_falconer.settings import TrainSettings
@@ -55,9 +55,9 @@ def test_an_entry_says_what_the_manifest_says_and_loads_no_weights(registry, mon
     assert entry == registry.entry("laptops")
     assert (entry.name, entry.plan, entry.broken, entry.quality) == ("laptops", PLAN, None, None)
     assert entry.size == sum(path.stat().st_size for path in entry.path.iterdir())
-    told = json.loads(json.dumps(entry.to_dict()))
-    assert told["data"]["annotations"] == 48
-    assert told["step_fingerprints"] == {step.id: step.fingerprint for step in PLAN.steps}
+    described = json.loads(json.dumps(entry.to_dict()))
+    assert described["data"]["annotations"] == 48
+    assert described["step_fingerprints"] == {step.id: step.fingerprint for step in PLAN.steps}
 
 
 def test_the_newest_come_first_whatever_is_noted_later(registry, proxy_folder):
@@ -86,18 +86,18 @@ BREAKS = {
     "no manifest": (lambda folder: (folder / "manifest.json").unlink(), "no manifest.json"),
     "no JSON": (garbage("manifest.json", b"{"), "not JSON"),
     "too deep": (garbage("manifest.json", b"[" * 100_000), "not JSON"),
-    "a list": (garbage("manifest.json", b"[]"), "no JSON object"),
+    "a list": (garbage("manifest.json", b"[]"), "not a JSON object"),
     "another format": (garbage("manifest.json", b'{"format": 99}'), "format 99"),
     "no plan": (garbage("manifest.json", b'{"format": 2}'), "lacks base, data"),
     "no weights": (lambda folder: (folder / "model.safetensors").unlink(), "lacks model.safetensors"),
 }
 
 
-@pytest.mark.parametrize(("damage", "said"), BREAKS.values(), ids=BREAKS)
-def test_a_broken_one_is_listed_with_the_reason_and_can_be_deleted(damage, said, registry, proxy_folder):
+@pytest.mark.parametrize(("damage", "reason"), BREAKS.values(), ids=BREAKS)
+def test_a_broken_one_is_listed_with_the_reason_and_can_be_deleted(damage, reason, registry, proxy_folder):
     damage(shutil.copytree(proxy_folder, registry.path("broken")))
     entries = {entry.name: entry for entry in registry.entries()}
-    assert said in entries["broken"].broken
+    assert reason in entries["broken"].broken
     assert entries["laptops"].broken is None
     with pytest.raises(ProxyError, match=r"'broken' is broken \(.*\); delete it") as caught:
         registry.load("broken")
@@ -106,10 +106,10 @@ def test_a_broken_one_is_listed_with_the_reason_and_can_be_deleted(damage, said,
     assert [entry.name for entry in registry.entries()] == ["laptops"]
 
 
-def test_names_are_plain_and_those_there_are_are_named(registry, tmp_path):
+def test_names_are_checked_and_existing_ones_are_listed(registry, tmp_path):
     assert Registry(tmp_path / "nowhere").entries() == []
     for name in ("../laptops", "", ".hidden", "a/b", "a\n"):
-        with pytest.raises(ProxyError, match="no proxy name"):
+        with pytest.raises(ProxyError, match="not a proxy name"):
             registry.entry(name)
     with pytest.raises(ProxyError, match=r"no proxy 'other' in .*; there is laptops"):
         registry.entry("other")
@@ -138,7 +138,7 @@ def test_it_answers_the_same_on_another_machine(name, registry, tmp_path):
         there.import_from(tmp_path / "away" / name)
 
 
-def test_an_export_never_replaces_what_is_no_proxy(registry, tmp_path):
+def test_an_export_never_replaces_anything_but_a_proxy(registry, tmp_path):
     (tmp_path / "thesis.zip").write_text("years of work")
     with zipfile.ZipFile(tmp_path / "photos.zip", "w") as packed:
         packed.writestr("manifest.json", "{}")
@@ -148,11 +148,11 @@ def test_an_export_never_replaces_what_is_no_proxy(registry, tmp_path):
     (tmp_path / "site" / "index.html").write_text("hello")
     before = {name: (tmp_path / name).read_bytes() for name in ("thesis.zip", "photos.zip", "site/index.html")}
     for name in ("thesis.zip", "photos.zip", "site"):
-        with pytest.raises(ProxyError, match="is no proxy"):
+        with pytest.raises(ProxyError, match="is not a proxy"):
             registry.export_to("laptops", tmp_path / name)
-    with pytest.raises(ProxyError, match="another place"):
+    with pytest.raises(ProxyError, match="another path"):
         registry.export_to("laptops", tmp_path / "thesis.zip" / "p.zip")
-    with pytest.raises(ProxyError, match="no folder to write to"):
+    with pytest.raises(ProxyError, match="not a writable folder"):
         registry.export_to("laptops", tmp_path / "thesis.zip" / "p")
     assert {name: (tmp_path / name).read_bytes() for name in before} == before
 
@@ -172,27 +172,27 @@ def large(packed):
 
 
 BAD_ZIPS = {
-    "out of the folder": (added("../../evil.txt"), "is no file of a proxy"),
-    "an absolute path": (added("/tmp/evil.txt"), "is no file of a proxy"),
-    "a folder": (added("deep/manifest.json"), "is no file of a proxy"),
-    "a link": (added("ready", b"/etc/passwd", stat.S_IFLNK | 0o777), "is no file of a proxy"),
-    "a pickle": (added("pytorch_model.bin"), "is no file of a proxy"),
-    "code": (added("modeling.py"), "is no file of a proxy"),
+    "out of the folder": (added("../../evil.txt"), "is not a file of a proxy"),
+    "an absolute path": (added("/tmp/evil.txt"), "is not a file of a proxy"),
+    "a folder": (added("deep/manifest.json"), "is not a file of a proxy"),
+    "a link": (added("ready", b"/etc/passwd", stat.S_IFLNK | 0o777), "is not a file of a proxy"),
+    "a pickle": (added("pytorch_model.bin"), "is not a file of a proxy"),
+    "code": (added("modeling.py"), "is not a file of a proxy"),
     "more than 2 GiB": (large, "more than 2 GiB"),
     "a file twice": (added("config.json"), "twice"),
 }
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
-@pytest.mark.parametrize(("spoil", "said"), BAD_ZIPS.values(), ids=BAD_ZIPS)
-def test_a_bad_zip_is_refused_and_leaves_nothing(spoil, said, registry, tmp_path):
+@pytest.mark.parametrize(("spoil", "reason"), BAD_ZIPS.values(), ids=BAD_ZIPS)
+def test_a_bad_zip_is_refused_and_leaves_nothing(spoil, reason, registry, tmp_path):
     (tmp_path / "in").mkdir()
     file = tmp_path / "in" / "bad.zip"
     registry.export_to("laptops", file)
     with zipfile.ZipFile(file, "a") as packed:
         spoil(packed)
     there = Registry(tmp_path / "in" / "home" / "proxies")
-    with pytest.raises(ProxyError, match=said) as caught:
+    with pytest.raises(ProxyError, match=reason) as caught:
         there.import_from(file)
     assert str(file) in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -213,23 +213,23 @@ BAD_FOLDERS = {
 }
 
 
-@pytest.mark.parametrize(("spoil", "said"), BAD_FOLDERS.values(), ids=BAD_FOLDERS)
-def test_what_does_not_load_is_not_taken_in(spoil, said, registry, proxy_folder, tmp_path):
+@pytest.mark.parametrize(("spoil", "reason"), BAD_FOLDERS.values(), ids=BAD_FOLDERS)
+def test_a_proxy_that_does_not_load_is_not_imported(spoil, reason, registry, proxy_folder, tmp_path):
     source = shutil.copytree(proxy_folder, tmp_path / "from" / "p")
     spoil(source)
-    with pytest.raises(ProxyError, match=said) as caught:
+    with pytest.raises(ProxyError, match=reason) as caught:
         registry.import_from(source)
     assert str(source) in str(caught.value)
     assert [path.name for path in registry.folder.iterdir()] == ["laptops"]
 
 
-def test_what_is_no_zip_is_refused(registry, tmp_path):
+def test_other_files_than_zips_are_refused(registry, tmp_path):
     (tmp_path / "p.zip").write_bytes(b"no zip")
-    with pytest.raises(ProxyError, match="no zip file"):
+    with pytest.raises(ProxyError, match="not a readable zip file"):
         registry.import_from(tmp_path / "p.zip")
     with pytest.raises(ProxyError, match=r"there is no .*nowhere\.zip"):
         registry.import_from(tmp_path / "nowhere.zip")
-    with pytest.raises(ProxyError, match="'my proxy' is no proxy name"):
+    with pytest.raises(ProxyError, match="'my proxy' is not a proxy name"):
         registry.import_from(tmp_path / "p.zip", "my proxy")
 
 
@@ -243,12 +243,12 @@ def test_a_saved_proxy_has_the_mode_that_the_umask_wants(proxy, tmp_path):
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
-def test_a_place_is_checked_before_there_is_anything_to_put(proxy_folder, tmp_path):
+def test_a_destination_is_checked_before_training(proxy_folder, tmp_path):
     copy = shutil.copytree(proxy_folder, tmp_path / "p")
     (copy / ".partial.onnx").write_bytes(b"left by a killed process")
-    check_place(copy)
-    check_place(tmp_path / "new" / "deep")
+    check_destination(copy)
+    check_destination(tmp_path / "new" / "deep")
     (copy / "thesis.txt").write_text("years of work")
     for place in (copy, tmp_path, copy / "thesis.txt", copy / "thesis.txt" / "p"):
         with pytest.raises(ProxyError, match="choose another path"):
-            check_place(place)
+            check_destination(place)

@@ -68,7 +68,7 @@ def few(trial: Trial) -> dict[str, Any]:
     """
     scores_of: dict[str, list[tuple[float, float]]] = {}
     for draw in draws(trial, FEW):
-        settings = TrainSettings(seed=draw.seed, fresh_head=True)
+        settings = TrainSettings(seed=draw.seed, reset_head=True)
         plain = train_proxy(draw.plan, draw.annotations, base=PLAIN_BASE, settings=settings)
         both = [score_of(proxy, draw.plan, draw.test).value for proxy in (plain, draw.trained(trial.base))]
         scores_of.setdefault(draw.title, []).append((both[0], both[1]))

@@ -41,10 +41,10 @@ def train(
     """Train a proxy for a plan on annotations of your own, all of them, and export it through Optimum."""
     from langchain_falconer.annotate import read_annotations
     from langchain_falconer.falconer import Falconer
-    from langchain_falconer.model import check_place
+    from langchain_falconer.model import check_destination
     from langchain_falconer.plan import Plan
 
-    check_place(output)
+    check_destination(output)
     plan = Plan.parse(read_file(plan_file))
     known = read_annotations(annotations, plan)
     settings = mine_settings(

@@ -3,7 +3,7 @@
 ``falconer-small``, the metamodel, lies beside the modules. Inference needs neither torch nor transformers.
 """
 
-from langchain_falconer.model.artifact import FILES, check_place
+from langchain_falconer.model.artifact import FILES, check_destination
 from langchain_falconer.model.encoder import PLAIN_BASE
 from langchain_falconer.model.examples import Example
 from langchain_falconer.model.head_index import HeadIndex
@@ -27,7 +27,7 @@ __all__ = [
     "Session",
     "Tokenizer",
     "TorchSession",
-    "check_place",
+    "check_destination",
     "confidence_of",
     "cores",
     "mark",

@@ -1,4 +1,4 @@
-"""What the folder of a proxy holds, and how it comes to its place: whole or not at all."""
+"""The folder of a proxy: its files, its manifest, and atomic replacement."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ FILES = {
 }
 _NEEDED = (FILES["weights"], FILES["heads"], FILES["config"], "tokenizer.json")
 PARTS = frozenset([*FILES.values(), *_NEEDED, "ready"])
-"""The files that a proxy may consist of; ``ready`` is what a run leaves in one that it has finished."""
+"""Names of the files of a proxy; ``ready`` marks a proxy that a run has finished."""
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a proxy, checked as far as that goes without reading a weight.
+    """Read the manifest of a proxy and check it, without reading weights.
 
     Raises:
-        OSError: it cannot be read.
-        ValueError: says what is wrong with it, or which file the folder lacks.
+        OSError: The manifest cannot be read.
+        ValueError: The manifest is invalid, or the folder lacks a file.
     """
     try:
         manifest = json.loads((folder / FILES["manifest"]).read_bytes())
-    except (ValueError, RecursionError):
-        raise ValueError("its manifest is not JSON") from None
+    except (ValueError, RecursionError) as error:
+        raise ValueError("its manifest is not JSON") from error
     if not isinstance(manifest, dict):
-        raise ValueError("its manifest is no JSON object")
-    if (found := manifest.get("format")) != FORMAT:
-        raise ValueError(f"it has format {found!r}, this version reads {FORMAT}")
+        raise ValueError("its manifest is not a JSON object")
+    if (number := manifest.get("format")) != FORMAT:
+        raise ValueError(f"it has format {number!r}, this version reads {FORMAT}")
     if lacking := {"base", "data", "max_tokens", "passage_chars", "plan", "settings"} - manifest.keys():
         raise ValueError(f"its manifest lacks {', '.join(sorted(lacking))}")
     if missing := [name for name in _NEEDED if not (folder / name).is_file()]:
@@ -49,36 +49,41 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def is_proxy(names: Iterable[str]) -> bool:
-    """Whether files of these names are a proxy, all of them: nothing else is lost with them."""
-    kept = {name for name in names if not (name.startswith(".") and "partial" in name)}  # left by a killed process
-    return FILES["manifest"] in kept and kept <= PARTS
+    """Return whether files of these names are a proxy and nothing else."""
+    # Partial files may be there after a process was killed.
+    complete = {name for name in names if not (name.startswith(".") and "partial" in name)}
+    return FILES["manifest"] in complete and complete <= PARTS
 
 
-def check_place(path: Path) -> None:
-    """Refuse early where a proxy could not be put in the end. Raises ``ProxyError``."""
+def check_destination(path: Path) -> None:
+    """Check, before any training, that a proxy can be saved at ``path``.
+
+    Raises:
+        ProxyError: There is something else at ``path``, or its folder cannot be written to.
+    """
     if path.exists() and not (path.is_dir() and is_proxy(part.name for part in path.iterdir())):
-        raise ProxyError(f"{path} exists and is no proxy (or holds other files too); choose another path")
-    above = next(p for p in path.absolute().parents if p.exists())
-    if not (above.is_dir() and os.access(above, os.W_OK)):
-        raise ProxyError(f"{path} cannot be made, for {above} is no folder to write to; choose another path")
+        raise ProxyError(f"{path} exists and is not a proxy (or holds other files too); choose another path")
+    parent = next(p for p in path.absolute().parents if p.exists())
+    if not (parent.is_dir() and os.access(parent, os.W_OK)):
+        raise ProxyError(f"{path} cannot be created: {parent} is not a writable folder; choose another path")
 
 
 @contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
-    """A new folder to fill, which becomes ``path`` when the block ends well; a proxy that was there is replaced.
+    """Yield a new folder, which becomes ``path`` when the block succeeds and replaces an older proxy there.
 
     Raises:
-        ProxyError: there is something at ``path`` that is no proxy, or it cannot be written.
+        ProxyError: There is something at ``path`` that is not a proxy, or it cannot be written.
     """
-    check_place(path)
+    check_destination(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as around:
-            folder = Path(around) / "new"
-            folder.mkdir()  # with the mode that the umask wants, which the one around it has not
+        with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as temporary:
+            folder = Path(temporary) / "new"
+            folder.mkdir()  # with the mode of the umask, unlike the temporary folder
             yield folder
             if path.exists():
-                path.replace(Path(around) / "old")
+                path.replace(Path(temporary) / "old")
             folder.replace(path)
     except OSError as error:
-        raise ProxyError(f"{path} cannot be written ({error.strerror or error}); choose another place") from None
+        raise ProxyError(f"{path} cannot be written ({error.strerror or error}); choose another path") from error

@@ -1,4 +1,4 @@
-"""A BERT on the CPU in bfloat16: weights laid out as oneDNN wants them, and few passes over memory."""
+"""A BERT on the CPU in bfloat16: weights in the layout of oneDNN, and few passes over memory."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from torch import Tensor
 from langchain_falconer.model.sessions import LABEL_SCALE, HeadWeights, cores
 
 _PLAIN = {"model_type": "bert", "hidden_act": "gelu", "position_embedding_type": "absolute"}
-_ROWS = 1024  # what weights are laid out for; other numbers of rows do as well
-_LEAST_ROWS = 64
+_PACKED_ROWS = 1024  # weights are packed for this number of rows; others work as well
+_MIN_ROWS = 64
 
 
 class BertSession:
-    """Scores as torch's own bfloat16 does, faster on short texts, and without transformers.
+    """A session equivalent to torch's own bfloat16, faster on short texts, and without transformers.
 
-    Weights are laid out once, GELU and residual sums are part of the matrix products, and softmax, whose rows are
-    short, is an exponential: the sum to divide by is one more column of the product that follows. A whole batch is one
-    call (TorchScript) that needs no interpreter lock, so that threads which compute wait for none that runs Python.
+    Weights are packed once, GELU and residual sums are fused into the matrix products, and softmax, whose rows are
+    short, is an exponential: its normaliser is one more column of the next product. A batch is a single TorchScript
+    call that releases the interpreter lock, so that computing threads do not wait for Python threads.
 
     Args:
         weights: The tensors of a :class:`QueryHeadModel`, by name.
         config: The encoder's config.json, one that :meth:`fits`.
-        threads: The cores it is to keep busy, a batch each; by default all of this process.
+        threads: Batches computed in parallel, one core each; by default the CPUs of this process.
     """
 
     name = "torch-bf16"
@@ -48,7 +48,7 @@ class BertSession:
 
     @staticmethod
     def fits(config: Mapping[str, Any]) -> bool:
-        """Whether an encoder of this config.json can be computed here: a plain BERT, where torch has oneDNN."""
+        """Return whether this session supports an encoder of this config.json: a plain BERT, where torch has oneDNN."""
         plain = all(config.get(name, wanted) == wanted for name, wanted in _PLAIN.items())
         onednn = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
         return plain and onednn and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
@@ -56,31 +56,31 @@ class BertSession:
     def run(self, ids: np.ndarray, mask: np.ndarray, weights: HeadWeights) -> tuple[np.ndarray, np.ndarray]:
         """See :class:`Session`."""
         rows = _rows(ids.size)
-        text = (torch.from_numpy(a) for a in (_filled(ids, rows, 0), _filled(mask, rows, 1)))
+        text = (torch.from_numpy(a) for a in (_padded(ids, rows, 0), _padded(mask, rows, 1)))
         heads = [torch.from_numpy(a) for a in weights.arrays().values()]
         with torch.inference_mode():
-            sizes = [rows, *_room(rows, ids.shape[1]), self._heads]
+            sizes = [rows, *_capacity(rows, ids.shape[1]), self._heads]
             spans, labels = self._scores(*text, sizes, self._embeddings, self._layers, heads, self._eps, LABEL_SCALE)
         return spans[: len(ids)].numpy(), labels[: len(ids)].numpy()
 
 
 def _rows(tokens: int) -> int:
-    """A number of rows that holds so many tokens, one of few: oneDNN keeps code for each that it meets."""
-    return max(_LEAST_ROWS, 1 << (tokens - 1).bit_length())
+    """Round a number of tokens up to a power of two: oneDNN caches code for each number of rows."""
+    return max(_MIN_ROWS, 1 << (tokens - 1).bit_length())
 
 
-def _room(rows: int, length: int) -> tuple[int, int]:
-    """How many texts of how many tokens attention has room for, where texts of ``length`` fill ``rows``: one of few.
+def _capacity(rows: int, length: int) -> tuple[int, int]:
+    """Return the number of texts and tokens per text that attention is computed for, rounded to few different sizes.
 
-    oneDNN keeps about a megabyte for each size of a product of matrices; a corpus has texts of all lengths.
+    oneDNN caches about a megabyte for each size of a matrix product, and a corpus has texts of all lengths.
     """
     step = 1 << max(0, (length - 1).bit_length() - 4)
     longest = -(-length // step) * step
     return rows // (longest - step + 1), longest
 
 
-def _filled(batch: np.ndarray, rows: int, filler: int) -> np.ndarray:
-    """A batch (B, T) with as many texts of ``filler`` behind it as ``rows`` have room for."""
+def _padded(batch: np.ndarray, rows: int, filler: int) -> np.ndarray:
+    """Pad a batch (B, T) to ``rows`` tokens with texts of ``filler``."""
     texts, length = batch.shape
     return np.pad(batch, ((0, rows // length - texts), (0, 0)), constant_values=filler)
 
@@ -95,12 +95,12 @@ def _scores(
     eps: float,
     label_scale: float,
 ) -> tuple[Tensor, Tensor]:
-    """Token and label scores of texts that nearly fill ``rows``; TorchScript, so all that it needs is an argument.
+    """Compute token and label scores; TorchScript, so that everything is an argument.
 
-    ``sizes`` are rows, the texts and tokens that attention has room for (see :func:`_room`), and attention heads;
-    ``embeddings`` are those of words and positions, and the weight and bias of their layer norm.
+    ``sizes`` are rows, the texts and tokens of attention (see :func:`_capacity`), and attention heads; ``embeddings``
+    are those of words and positions, and the weight and bias of their layer norm.
     """
-    rows, most, longest, heads = sizes[0], sizes[1], sizes[2], sizes[3]
+    rows, max_texts, longest, heads = sizes[0], sizes[1], sizes[2], sizes[3]
     batch, length = ids.shape
     width = embeddings[0].shape[1]
     each = width // heads
@@ -109,31 +109,31 @@ def _scores(
     states = torch.layer_norm(states, [width], embeddings[2], embeddings[3], eps)
     tokens = batch * length
     states = torch.nn.functional.pad(states.view(-1, width), (0, 0, 0, rows - tokens))
-    # What is beyond the texts stays zero.
-    asking = states.new_zeros([2, most, heads, longest, each])
-    values = states.new_zeros([most, heads, longest, each + 1])
+    # Rows beyond the texts stay zero.
+    queries_keys = states.new_zeros([2, max_texts, heads, longest, each])
+    values = states.new_zeros([max_texts, heads, longest, each + 1])
     for w in layers:
-        # A blank token's values are zeros, those of the last column included: nobody sees it.
-        asked = torch.ops.mkldnn._linear_pointwise(states, w[0], w[1], "none", [], "").index_fill_(0, blank, 0.0)
-        asked = asked[:tokens].view(batch, length, -1)
-        queries_keys, own = asked[..., : 2 * width], asked[..., 2 * width :]
-        asking[:, :batch, :, :length] = queries_keys.view(batch, length, 2, heads, each).permute(2, 0, 3, 1, 4)
-        values[:batch, :, :length] = own.view(batch, length, heads, each + 1).transpose(1, 2)
-        query, key = asking[0].view(-1, longest, each), asking[1].view(-1, longest, each)
-        # e^80, summed over 512 tokens, is still a number of bfloat16; a BERT's own scores stay far below 80.
+        # The values of a padding token are zeros, the last column included: it gets no attention.
+        projected = torch.ops.mkldnn._linear_pointwise(states, w[0], w[1], "none", [], "").index_fill_(0, blank, 0.0)
+        projected = projected[:tokens].view(batch, length, -1)
+        own_qk, own_values = projected[..., : 2 * width], projected[..., 2 * width :]
+        queries_keys[:, :batch, :, :length] = own_qk.view(batch, length, 2, heads, each).permute(2, 0, 3, 1, 4)
+        values[:batch, :, :length] = own_values.view(batch, length, heads, each + 1).transpose(1, 2)
+        query, key = queries_keys[0].view(-1, longest, each), queries_keys[1].view(-1, longest, each)
+        # e^80, summed over 512 tokens, is within the range of bfloat16; the scores of a BERT stay far below 80.
         weights = torch.bmm(query, key.transpose(1, 2)).clamp_(-80.0, 80.0).exp_()
-        seen = torch.bmm(weights, values.view(-1, longest, each + 1)).view(most, heads, longest, each + 1)
-        seen = seen[:batch, :, :length].transpose(1, 2)
-        seen = (seen[..., :each] / seen[..., each:]).reshape(-1, width)
-        seen = torch.nn.functional.pad(seen, (0, 0, 0, rows - tokens))
-        seen = torch.ops.mkldnn._linear_pointwise(seen, states, w[2], w[3], "add")
-        states = torch.layer_norm(seen, [width], w[4], w[5], eps)
-        risen = torch.ops.mkldnn._linear_pointwise(states, w[6], w[7], "gelu", [], "none")
-        states = torch.ops.mkldnn._linear_pointwise(risen, states, w[8], w[9], "add")
+        context = torch.bmm(weights, values.view(-1, longest, each + 1)).view(max_texts, heads, longest, each + 1)
+        context = context[:batch, :, :length].transpose(1, 2)
+        context = (context[..., :each] / context[..., each:]).reshape(-1, width)
+        context = torch.nn.functional.pad(context, (0, 0, 0, rows - tokens))
+        attended = torch.ops.mkldnn._linear_pointwise(context, states, w[2], w[3], "add")
+        states = torch.layer_norm(attended, [width], w[4], w[5], eps)
+        hidden = torch.ops.mkldnn._linear_pointwise(states, w[6], w[7], "gelu", [], "none")
+        states = torch.ops.mkldnn._linear_pointwise(hidden, states, w[8], w[9], "add")
         states = torch.layer_norm(states, [width], w[10], w[11], eps)
     states = states[:tokens].view(batch, length, width).float()
     spans = torch.nn.functional.linear(states, head_weights[0], head_weights[1])
-    # The sum over a text's tokens points where their mean does.
+    # The sum over a text's tokens has the direction of their mean.
     text = torch.nn.functional.normalize(mask.float().unsqueeze(1).matmul(states).squeeze(1), dim=-1)
     return spans, label_scale * text.matmul(head_weights[2].t()) + head_weights[3]
 
@@ -141,15 +141,15 @@ def _scores(
 @cache
 def _compiled() -> Any:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # torch.compile, which is to follow it, takes minutes
+        warnings.simplefilter("ignore", DeprecationWarning)  # its successor, torch.compile, takes minutes
         return torch.jit.script(_scores)
 
 
 def _layer(own: Mapping[str, Tensor], name: str, heads: int) -> list[Tensor]:
-    """The weights of a layer, in the order of their use.
+    """Return the weights of a layer, in the order of their use.
 
-    Queries (scaled), keys and values are one product. Each head's values have one column more, which is always one:
-    what a token sees in it is the sum of its attention weights.
+    Queries (scaled), keys and values are one product. The values of each head have one more column, which is always
+    one, so that the attention output has the sum of the attention weights there.
     """
 
     def linear(which: str) -> tuple[Tensor, Tensor]:
@@ -173,7 +173,7 @@ def _layer(own: Mapping[str, Tensor], name: str, heads: int) -> list[Tensor]:
 
 
 def _packed(weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-    return torch.ops.mkldnn._reorder_linear_weight(weight.bfloat16(), _ROWS), bias.bfloat16()
+    return torch.ops.mkldnn._reorder_linear_weight(weight.bfloat16(), _PACKED_ROWS), bias.bfloat16()
 
 
 def _norm(own: Mapping[str, Tensor], name: str) -> tuple[Tensor, Tensor]:

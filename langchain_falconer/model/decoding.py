@@ -1,4 +1,4 @@
-"""Scores to answers: exact decoding of spans, probabilities of labels, windows and passages put back together."""
+"""Decoding of scores: exact spans, label probabilities, and answers merged over windows and passages."""
 
 from __future__ import annotations
 
@@ -21,10 +21,13 @@ _IMPOSSIBLE = np.float32(-1e9)
 
 @dataclass(slots=True)
 class Scores:
-    """What the proxy thinks of one text (or passage), before decisions: per step the options' probabilities, and spans.
+    """Scores of one text (or passage) before decisions, by step id.
 
-    ``labels[id]`` is P(true), shape (1,), for yes/no, else one probability an option; ``spans[id]`` holds
-    (start, end, score) in character offsets of the text, ``none_prob[id]`` how sure it is that there are no others.
+    Attributes:
+        labels: P(true), shape (1,), for yes/no; else one probability per option.
+        spans: Spans as (start, end, score), in character offsets of the text.
+        none_prob: Probability that there are no further spans.
+        n_tokens: Length of the text, the weight of its scores in :func:`merge`.
     """
 
     labels: dict[str, np.ndarray] = field(default_factory=dict)
@@ -35,12 +38,12 @@ class Scores:
 
 @dataclass(frozen=True)
 class Calibration:
-    """What makes scores probabilities.
+    """Parameters that turn scores into probabilities and decisions.
 
     Attributes:
         temperatures: Temperature by label step.
         scales: Slope and shift of the logit by span step.
-        thresholds: Probability from which on a yes/no or multi-label step says yes, one half where none is set.
+        thresholds: Decision threshold by yes/no or multi-label step; 0.5 where none is set.
     """
 
     temperatures: Mapping[str, float] = field(default_factory=dict)
@@ -49,7 +52,7 @@ class Calibration:
 
     @classmethod
     def read(cls, data: Mapping[str, Any] | None) -> Calibration:
-        """From a manifest."""
+        """Read the calibration from a manifest."""
         data = data or {}
         scales = {k: (v[0], v[1]) for k, v in data.get("scales", {}).items()}
         return cls(data.get("temperatures", {}), scales, data.get("thresholds", {}))
@@ -63,7 +66,7 @@ class Calibration:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """For a manifest."""
+        """Return the calibration as JSON data for a manifest."""
         data = {"temperatures": dict(self.temperatures), "scales": {k: list(v) for k, v in self.scales.items()}}
         return data | ({"thresholds": dict(self.thresholds)} if self.thresholds else {})
 
@@ -75,7 +78,7 @@ def read_scores(
     span_scores: np.ndarray,
     label_scores: np.ndarray,
 ) -> list[Scores]:
-    """The scores of each window of a batch: (B, T, 3S) token and (B, L) label scores decoded, step by step."""
+    """Decode the token scores (B, T, 3S) and label scores (B, L) of a batch, window by window."""
     out = [Scores(n_tokens=float(len(w.ids))) for w in windows]
     for step in index.steps:
         if isinstance(step, LabelStep):
@@ -105,28 +108,28 @@ def _read_spans(
     # A text whose every word scores "outside" highest has no span on its best path: skip it without decoding.
     odds = scores[..., _BEGIN:].max(-1) - scores[..., _OUTSIDE]
     for row, window in enumerate(windows):
-        mine = odds[row, window.words]
-        hits = (mine > 0).any(0)
+        word_odds = odds[row, window.words]
+        hits = (word_odds > 0).any(0)
         for step_id, head in index.span_row.items():
-            left = mine[:, head]
+            remaining = word_odds[:, head]
             if hits[head]:
                 log_p = _log_softmax(scores[row, window.words, head].astype(np.float64))
                 scale = calibration.scales.get(step_id, (1.0, 0.0))
                 path = best_path(log_p)
                 out[row].spans[step_id] = _spans_on(path, log_p, window, scale)
-                left = left[path == _OUTSIDE]
-            out[row].none_prob[step_id] = float(1 / (1 + np.exp(np.float64(left.max(initial=-np.inf)))))
+                remaining = remaining[path == _OUTSIDE]
+            out[row].none_prob[step_id] = float(1 / (1 + np.exp(np.float64(remaining.max(initial=-np.inf)))))
 
 
 def best_path(log_p: np.ndarray) -> np.ndarray:
-    """The likeliest sequence of outside/begin/inside over words in which no inside follows an outside (Viterbi, 1967).
+    """Find the likeliest sequence of outside/begin/inside in which no inside follows an outside (Viterbi, 1967).
 
-    ``log_p`` is (W, 3); returns (W,) states. Exact.
+    ``log_p`` is (W, 3) over words; returns (W,) states. Exact.
     """
     path: np.ndarray = log_p.argmax(-1)
-    before = np.concatenate(([_OUTSIDE], path[:-1]))
-    if not ((path == _INSIDE) & (before == _OUTSIDE)).any():
-        return path  # the best of all sequences is a lawful one
+    previous = np.concatenate(([_OUTSIDE], path[:-1]))
+    if not ((path == _INSIDE) & (previous == _OUTSIDE)).any():
+        return path  # the unconstrained best is valid already
     best = np.array([0.0, _IMPOSSIBLE, _IMPOSSIBLE])
     came_from = np.empty((len(log_p), 3), np.int64)
     for t, row in enumerate(log_p):
@@ -158,22 +161,28 @@ def _spans_on(
 
 @dataclass(frozen=True, slots=True)
 class ScoredPassage:
-    """The scores of a part of a text: spans count from ``at``; ``seen`` is the stretch of the text that it shows."""
+    """The scores of a part of a text.
 
-    at: int
+    Attributes:
+        offset: Offset in the text from which the spans of ``scores`` count.
+        scores: The scores.
+        extent: Start and end of the part in the text.
+    """
+
+    offset: int
     scores: Scores
-    seen: tuple[int, int]
+    extent: tuple[int, int]
 
 
 def merge(parts: Sequence[ScoredPassage], index: HeadIndex) -> Scores:
-    """The scores of a whole text from its parts, which may overlap.
+    """Merge the scores of parts, which may overlap, into those of the whole text.
 
-    The rule: a yes/no or multi-label answer is true of the whole if it is of any part (the highest probability counts);
-    of labels that exclude each other the mean, weighted by length, decides; spans are the union, and where two parts
-    overlap and disagree the better-scored span stays. One that reaches the edge of its part, where it may have been cut
-    off, gives way to one that does not, whatever their scores.
+    A yes/no or multi-label answer is true of the whole if it is true of any part (the highest probability counts);
+    for exclusive labels the mean counts, weighted by length; spans are the union, and where two of them overlap the one
+    with the higher score stays. A span at the edge of its part, where it may have been cut off, gives way to one that
+    is not, whatever their scores.
     """
-    if len(parts) == 1 and parts[0].at == 0:
+    if len(parts) == 1 and parts[0].offset == 0:
         return parts[0].scores
     weights = [part.scores.n_tokens for part in parts]
     merged = Scores(n_tokens=sum(weights))
@@ -190,11 +199,11 @@ def merge(parts: Sequence[ScoredPassage], index: HeadIndex) -> Scores:
 def _union(parts: Sequence[ScoredPassage], step_id: str) -> list[tuple[int, int, float]]:
     whole: list[tuple[int, int, float]] = []
     cut_off: list[tuple[int, int, float]] = []
-    begin, end = min(part.seen[0] for part in parts), max(part.seen[1] for part in parts)
+    begin, end = min(part.extent[0] for part in parts), max(part.extent[1] for part in parts)
     for part in parts:
-        first, last = part.seen
+        first, last = part.extent
         for a, b, score in part.scores.spans[step_id]:
-            span = (a + part.at, b + part.at, score)
+            span = (a + part.offset, b + part.offset, score)
             at_edge = (span[0] <= first and first > begin) or (span[1] >= last and last < end)
             (cut_off if at_edge else whole).append(span)
     return without_overlap(whole, cut_off)
@@ -203,28 +212,26 @@ def _union(parts: Sequence[ScoredPassage], step_id: str) -> list[tuple[int, int,
 def without_overlap(
     spans: Sequence[tuple[int, int, float]], second: Sequence[tuple[int, int, float]] = ()
 ) -> list[tuple[int, int, float]]:
-    """The best-scored spans of which no two overlap, in text order; those of ``second`` only where there is room."""
-    kept: list[tuple[int, int, float]] = []
+    """Select the best-scored spans of which no two overlap, in text order; ``second`` fills the gaps only."""
+    selected: list[tuple[int, int, float]] = []
     ordered = [s for group in (spans, second) for s in sorted(group, key=lambda s: (-s[2], s[0], -s[1]))]
     for span in ordered:
-        at = bisect.bisect_left(kept, span)
-        clear_before = at == 0 or kept[at - 1][1] <= span[0]
-        clear_after = at == len(kept) or kept[at][0] >= span[1]
+        at = bisect.bisect_left(selected, span)
+        clear_before = at == 0 or selected[at - 1][1] <= span[0]
+        clear_after = at == len(selected) or selected[at][0] >= span[1]
         if clear_before and clear_after:
-            kept.insert(at, span)
-    return kept
+            selected.insert(at, span)
+    return selected
 
 
 def decide(
     steps: Sequence[LabelStep | SpanStep], scores: Scores, text: str, thresholds: Mapping[str, float]
 ) -> Answers:
-    """Each step's answer: yes/no and multi-label from a threshold on, the likeliest of a choice, every decoded span."""
+    """Decide each step: yes/no and multi-label by threshold, a choice by its likeliest option, every decoded span."""
     labels = {
         s.id: _label(s, scores.labels[s.id], thresholds.get(s.id, 0.5)) for s in steps if isinstance(s, LabelStep)
     }
-    spans = {
-        s.id: tuple(Span.at(text, *found) for found in scores.spans[s.id]) for s in steps if isinstance(s, SpanStep)
-    }
+    spans = {s.id: tuple(Span.at(text, *span) for span in scores.spans[s.id]) for s in steps if isinstance(s, SpanStep)}
     return Answers(labels, spans, scores.none_prob)
 
 
@@ -233,11 +240,14 @@ def _label(step: LabelStep, probabilities: np.ndarray, threshold: float) -> Labe
         best = int(probabilities.argmax())
         return Label(step.names[best], float(probabilities[best]))
     yes = probabilities >= threshold
-    # A subset is as sure as its least sure member.
+    # The confidence in a subset is that in its least certain member.
     score = float(np.where(yes, probabilities, 1.0 - probabilities).min())
     if step.kind == "yes_no":
         return Label(bool(yes[0]), score)
     return Label(tuple(name for name, chosen in zip(step.names, yes, strict=True) if chosen), score)
+
+
+# By hand: scipy.special takes more than twice as long on these small arrays, once per window and step.
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:

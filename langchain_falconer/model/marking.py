@@ -1,4 +1,4 @@
-"""Steps over spans: the span is marked in its text, and the marked text is asked like any other."""
+"""Marking of a span in its text, which makes a question about the span one about the marked text."""
 
 from __future__ import annotations
 
@@ -9,7 +9,13 @@ _OPEN, _CLOSE = "« ", " »"
 
 @dataclass(frozen=True, slots=True)
 class Marked:
-    """A text with one span marked; ``unmap`` takes offsets in ``marked`` back to the original text."""
+    """A text with one span marked.
+
+    Attributes:
+        text: The original text.
+        start: Start of the span, in characters.
+        end: End of the span, in characters.
+    """
 
     text: str
     start: int
@@ -21,18 +27,18 @@ class Marked:
         return f"{self.text[: self.start]}{_OPEN}{self.text[self.start : self.end]}{_CLOSE}{self.text[self.end :]}"
 
     def unmap(self, position: int) -> int:
-        """The offset in the original text of an offset in the marked one."""
+        """Convert an offset in the marked text to one in the original text."""
         if position >= self.end + len(_OPEN):
             return max(self.end, position - len(_OPEN) - len(_CLOSE))
         return min(position, max(self.start, position - len(_OPEN)))
 
     def map(self, position: int, *, is_end: bool) -> int:
-        """The offset in the marked text of an offset in the original one."""
+        """Convert an offset in the original text to one in the marked text."""
         after_open = position > self.start or (position == self.start and not is_end)
         after_close = position > self.end or (position == self.end and not is_end)
         return position + len(_OPEN) * after_open + len(_CLOSE) * after_close
 
 
 def mark(text: str, start: int, end: int) -> str:
-    """The text as the proxy reads it when a step asks about its span ``[start, end)``."""
+    """Return the text with its span ``[start, end)`` marked, as the proxy reads it for steps about the span."""
     return Marked(text, start, end).marked

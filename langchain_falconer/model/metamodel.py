@@ -1,4 +1,4 @@
-"""The metamodel on disk: an encoder with the networks that make heads, which any plan can start from."""
+"""Loading and saving of a metamodel: an encoder with the generator of query heads, the start of any training."""
 
 from __future__ import annotations
 
@@ -26,13 +26,16 @@ _WEIGHTS, _ONNX = "model.safetensors", "model.onnx"
 
 
 def load_model(base: str, layers: int | None = None) -> Any:
-    """The network that training starts from (a :class:`QueryHeadModel`, float32, evaluation mode).
+    """Load the network that training starts from (a :class:`QueryHeadModel`, float32, evaluation mode).
 
-    A metamodel or a proxy's folder brings everything it has learnt; a bare encoder, by folder or hub name, gets
-    fresh networks for heads.
+    A bare encoder, by folder or hub name, gets a randomly initialised generator of query heads.
+
+    Args:
+        base: A metamodel, the folder of a proxy, or a bare encoder.
+        layers: Keep only the first layers of the encoder; by default all.
 
     Raises:
-        ProxyError: there is no encoder, or its weights do not fit its config.json.
+        ProxyError: There is no encoder, or its weights do not fit its config.json.
     """
     from langchain_falconer.model.network import QueryHeadModel
 
@@ -41,31 +44,38 @@ def load_model(base: str, layers: int | None = None) -> Any:
         if not is_metamodel(Path(source)):
             return QueryHeadModel(load_encoder(source, layers)).eval()
         model = QueryHeadModel(empty_encoder(source))
-        fill(model, Path(source))
+        load_weights(model, Path(source))
         if layers is not None:
             keep_layers(model.encoder, layers, source)
         return model.eval()
 
 
-def load_words(base: str) -> tuple[ZeroShotEncoder, int]:
-    """What reads words with a base's weights, and how many tokens one pass of it may see.
+def load_zero_shot_encoder(base: str) -> tuple[ZeroShotEncoder, int]:
+    """Load a zero-shot encoder with the weights of a base, and the number of tokens of one encoder pass.
 
-    A metamodel that holds an export runs on ONNX Runtime, and torch is not even imported.
+    A metamodel with an ONNX export runs on ONNX Runtime, and torch is not imported.
+
+    Raises:
+        ProxyError: The base cannot be loaded.
     """
     folder = Path(base_folder(base))
     if is_metamodel(folder) and (folder / _ONNX).is_file():
         config = json.loads((folder / "config.json").read_text("utf-8"))
-        words = ZeroShotEncoder(
+        encoder = ZeroShotEncoder(
             OnnxSession(folder / _ONNX), Tokenizer.read(folder), HeadGenerator.read(folder / _WEIGHTS)
         )
-        return words, max_tokens(config)
+        return encoder, max_tokens(config)
     model = load_model(base)
-    words = ZeroShotEncoder(TorchSession(model), load_tokenizer(base), HeadGenerator.of(model))
-    return words, max_tokens(model.encoder.config.to_dict())
+    encoder = ZeroShotEncoder(TorchSession(model), load_tokenizer(base), HeadGenerator.of(model))
+    return encoder, max_tokens(model.encoder.config.to_dict())
 
 
-def fill(model: Any, folder: Path) -> None:
-    """Set a model's weights to those in a folder. Raises ``ProxyError`` where they are broken or do not fit."""
+def load_weights(model: Any, folder: Path) -> None:
+    """Load the weights in a folder into a model.
+
+    Raises:
+        ProxyError: They are broken, or do not fit the model.
+    """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -74,7 +84,7 @@ def fill(model: Any, folder: Path) -> None:
     except (OSError, RuntimeError, SafetensorError) as error:
         raise ProxyError(
             f"the weights at {folder} are broken ({str(error).splitlines()[0][:160]}); train again"
-        ) from None
+        ) from error
     if unexpected or any("position_ids" not in name for name in missing):
         raise ProxyError(f"the weights at {folder} do not fit its config.json; train again")
 
@@ -82,7 +92,11 @@ def fill(model: Any, folder: Path) -> None:
 def save_metamodel(model: Any, tokenizer: Tokenizer, folder: Path, card: dict[str, Any]) -> None:
     """Write a metamodel: float16 safetensors, an ONNX graph that reads them, config, tokenizer, and ``recipe.json``.
 
-    ``card`` says how it was made.
+    Args:
+        model: A :class:`QueryHeadModel`.
+        tokenizer: Its tokenizer.
+        folder: The folder to write to.
+        card: The content of ``recipe.json``: how the metamodel was trained.
     """
     import torch
     from safetensors.torch import save_file

@@ -1,4 +1,4 @@
-"""The weights of a network: in memory, in a folder, or those of a base; each form is loaded when it is first used."""
+"""Source of a network's weights: memory, a folder, or a base; each form is loaded on first use."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any
 
 from langchain_falconer.model.artifact import FILES
 from langchain_falconer.model.encoder import MODEL_INIT_LOCK, empty_encoder
-from langchain_falconer.model.metamodel import fill, load_model
+from langchain_falconer.model.metamodel import load_model, load_weights
 from langchain_falconer.model.query_heads import HeadGenerator
 
 
 @dataclass(frozen=True)
 class NetworkSource:
-    """Exactly one of the three says where the weights are.
+    """The place of a network's weights: exactly one of the three is set.
 
     Attributes:
         loaded: A :class:`QueryHeadModel` in memory.
@@ -39,7 +39,7 @@ class NetworkSource:
 
         with MODEL_INIT_LOCK:
             module = QueryHeadModel(empty_encoder(str(self.folder)))
-            fill(module, self.folder)
+            load_weights(module, self.folder)
             return module.eval()
 
     @property
@@ -52,12 +52,12 @@ class NetworkSource:
 
     @property
     def tensors(self) -> dict[str, Any]:
-        """The weights by name, read from the disk where they are: transformers is not needed for them."""
+        """The weights by name; those in a folder are read without transformers."""
         from safetensors.torch import load_file
 
         return load_file(self.folder / FILES["weights"]) if self.folder else self.module.state_dict()
 
     @cached_property
     def head_generator(self) -> HeadGenerator:
-        """What makes query heads from the words of a question."""
+        """The generator of query heads from the words of a question."""
         return HeadGenerator.read(self.folder / FILES["weights"]) if self.folder else HeadGenerator.of(self.module)

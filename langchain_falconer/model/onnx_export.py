@@ -1,4 +1,4 @@
-"""Export through Optimum, with parity checked: an exported proxy that disagrees with its original is refused."""
+"""ONNX export through Optimum, with a parity check: an export that differs from its original is rejected."""
 
 from __future__ import annotations
 
@@ -27,7 +27,13 @@ OUTPUTS = ("span_scores", "label_scores")
 def export_onnx(model: Any, path: Path, weights: HeadWeights) -> float:
     """Write ``model`` to ``path`` as ONNX, heads as inputs, so that one file serves any number of steps.
 
-    Returns the largest difference of any score against torch (ONNX Runtime, fp32).
+    Args:
+        model: A :class:`QueryHeadModel`.
+        path: The file to write.
+        weights: Query heads for the parity check.
+
+    Returns:
+        The largest difference of any score against torch (ONNX Runtime, fp32).
 
     Raises:
         ProxyError: Optimum cannot export this architecture, or the difference is over :data:`PARITY`.
@@ -51,7 +57,7 @@ def export_onnx(model: Any, path: Path, weights: HeadWeights) -> float:
 def export_sharing(model: Any, path: Path, weights: Path) -> None:
     """Write ``model`` as an ONNX graph whose large weights stay in the float16 safetensors file beside it.
 
-    One copy of the weights serves torch and ONNX Runtime, which turns them to float32 as it loads them.
+    One copy of the weights serves torch and ONNX Runtime, which converts them to float32 on loading.
 
     Raises:
         ProxyError: Optimum cannot export this architecture.
@@ -68,10 +74,10 @@ def export_sharing(model: Any, path: Path, weights: Path) -> None:
     onnx.save(graph, path)
 
 
-def quantize(path: Path, to: Path) -> None:
-    """Write an exported model with int8 weights, a scale a channel, through Optimum (activations as they come).
+def quantize(path: Path, target: Path) -> None:
+    """Write an exported model with int8 weights, one scale per channel, through Optimum (dynamic activations).
 
-    One scale a tensor would lose accuracy. Query heads are inputs of the graph, and stay float32.
+    One scale per tensor would lose accuracy. Query heads are inputs of the graph, and stay float32.
 
     Raises:
         ProxyError: ONNX Runtime cannot quantise this architecture.
@@ -79,50 +85,50 @@ def quantize(path: Path, to: Path) -> None:
     from optimum.onnxruntime import ORTQuantizer
     from optimum.onnxruntime.configuration import AutoQuantizationConfig
 
-    with tempfile.TemporaryDirectory(dir=to.parent) as folder:
+    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         try:
             with _quiet():
-                how = AutoQuantizationConfig.avx512_vnni(is_static=False, per_channel=True)
-                ORTQuantizer(path).quantize(how, folder, file_suffix=None)
+                config = AutoQuantizationConfig.avx512_vnni(is_static=False, per_channel=True)
+                ORTQuantizer(path).quantize(config, folder, file_suffix=None)
         except (RuntimeError, ValueError, KeyError) as error:
             raise ProxyError(
                 f"the proxy cannot be quantised ({str(error).splitlines()[0][:160]}); run it with backend='onnx'"
             ) from error
-        (Path(folder) / path.name).replace(to)
+        (Path(folder) / path.name).replace(target)
 
 
 def _share(graph: Any, weights: Path) -> None:
-    """Turn each large initializer that stands in ``weights`` (as it is, or transposed) into a reference to it."""
+    """Replace each large initializer that ``weights`` contains (as it is, or transposed) by a reference."""
     from onnx import TensorProto, helper, numpy_helper
     from safetensors.numpy import load_file
 
-    kept = load_file(weights)
-    places = _places(weights)
+    stored = load_file(weights)
+    locations = _locations(weights)
     nodes = []
     for index, initializer in enumerate(graph.initializer):
         array = numpy_helper.to_array(initializer)
-        found = _same(array, kept) if array.size >= _LARGE and array.dtype == np.float32 else None
-        if found is None:
+        match = _matching(array, stored) if array.size >= _LARGE and array.dtype == np.float32 else None
+        if match is None:
             continue
-        name, turned = found
-        shared = TensorProto(name=f"{initializer.name}.half", data_type=TensorProto.FLOAT16, dims=kept[name].shape)
+        name, is_transposed = match
+        shared = TensorProto(name=f"{initializer.name}.half", data_type=TensorProto.FLOAT16, dims=stored[name].shape)
         shared.data_location = TensorProto.EXTERNAL
-        offset, length = places[name]
+        offset, length = locations[name]
         for key, value in (("location", weights.name), ("offset", str(offset)), ("length", str(length))):
             shared.external_data.add(key=key, value=value)
-        full = f"{initializer.name}.full" if turned else initializer.name
+        full = f"{initializer.name}.full" if is_transposed else initializer.name
         nodes.append(helper.make_node("Cast", [shared.name], [full], to=TensorProto.FLOAT))
-        if turned:
+        if is_transposed:
             nodes.append(helper.make_node("Transpose", [full], [initializer.name], perm=[1, 0]))
         graph.initializer[index].CopyFrom(shared)
     for node in reversed(nodes):
         graph.node.insert(0, node)
 
 
-def _same(array: np.ndarray, kept: Mapping[str, np.ndarray]) -> tuple[str, bool] | None:
-    """The weight that an initializer holds, and whether it holds it transposed."""
+def _matching(array: np.ndarray, stored: Mapping[str, np.ndarray]) -> tuple[str, bool] | None:
+    """Return the name of the weight equal to an initializer, and whether it is transposed."""
     half = array.astype(np.float16)
-    for name, weight in kept.items():
+    for name, weight in stored.items():
         if weight.shape == half.shape and np.array_equal(weight, half):
             return name, False
         if weight.ndim == 2 and weight.T.shape == half.shape and np.array_equal(weight.T, half):
@@ -130,8 +136,8 @@ def _same(array: np.ndarray, kept: Mapping[str, np.ndarray]) -> tuple[str, bool]
     return None
 
 
-def _places(weights: Path) -> dict[str, tuple[int, int]]:
-    """Offset and length in bytes of each tensor of a safetensors file."""
+def _locations(weights: Path) -> dict[str, tuple[int, int]]:
+    """Return the offset and length in bytes of each tensor of a safetensors file."""
     with weights.open("rb") as file:
         size = int.from_bytes(file.read(8), "little")
         header = json.loads(file.read(size))
@@ -148,7 +154,7 @@ def _export(model: Any, path: Path) -> None:
     from optimum.utils.input_generators import DummyInputGenerator
 
     class HeadInputs(DummyInputGenerator):  # type: ignore[misc]
-        """Head weights and biases of a made-up plan, for tracing."""
+        """Random weights and biases of query heads, for tracing."""
 
         SUPPORTED_INPUT_NAMES = INPUTS[2:]
 
@@ -187,7 +193,7 @@ def _export(model: Any, path: Path) -> None:
 
 
 def _named_outputs(model: Any) -> Any:
-    """The model as Optimum wants it: with a config, and answering by name."""
+    """Wrap the model as Optimum needs it: with a config, and outputs by name."""
     import torch
 
     class Named(torch.nn.Module):
@@ -228,7 +234,7 @@ def _difference(model: Any, path: Path, weights: HeadWeights) -> float:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Tracing warns at length about shapes that we do keep dynamic."""
+    """Silence the warnings of tracing, which concern shapes that stay dynamic."""
     loggers = [logging.getLogger(name) for name in ("optimum", "torch.onnx")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

@@ -1,4 +1,4 @@
-"""Inference: from texts to the answers of a plan, through passages, windows, scores and decoding."""
+"""Prediction: passages, windows, scores and decoding turn texts into the answers of a plan."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from langchain_falconer.corpus import overlapping, split_passages
-from langchain_falconer.model.cuckoo import ask_one_by_one
+from langchain_falconer.model.cuckoo import prompted_scorer
 from langchain_falconer.model.decoding import Calibration, ScoredPassage, Scores, decide, merge
 from langchain_falconer.model.head_index import HeadIndex
 from langchain_falconer.model.marking import Marked
@@ -24,7 +24,7 @@ _OVERLAP = 8  # passages of a long text overlap by this part of their length
 
 @dataclass(frozen=True)
 class InputLimits:
-    """How texts are cut.
+    """Limits by which texts are split.
 
     Attributes:
         passage_chars: Characters of a passage.
@@ -40,15 +40,15 @@ class InputLimits:
 class Predictor:
     """Answers the steps of a plan with one session.
 
-    May be used from several threads, which then take turns at the network: one computes, others prepare.
+    May be used from several threads: they share one executor for the network, and tokenise and decode meanwhile.
 
     Args:
         plan: The steps.
         tokenizer: Reads the texts.
         heads: Query heads of the steps.
         session: Computes the scores.
-        calibration: What makes scores probabilities.
-        limits: How texts are cut.
+        calibration: Turns scores into probabilities and decisions.
+        limits: Limits by which texts are split.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class Predictor:
         answers = _decide_all(index, scorer, texts, passages, self.calibration.thresholds)
         if len(self._scorers) > 1:
             if apply_conditions and not self._waits_for_spans:
-                answers = [resolve(self.plan, a) for a in answers]  # spans that do not count are not asked about
+                answers = [resolve(self.plan, a) for a in answers]  # steps about spans that are not answers are skipped
             places = [[_Passage(text, part) for part in parts] for text, parts in zip(texts, passages, strict=True)]
             answers = self._answer_about_spans(answers, places)
         return [resolve(self.plan, a) for a in answers] if apply_conditions else answers
@@ -90,7 +90,7 @@ class Predictor:
         return _decide_all(index, scorer, texts, list(map(self._passages, texts)), self.calibration.thresholds)
 
     def answer_new(self, step: LabelStep | SpanStep, texts: Sequence[str], heads: HeadWeights) -> list[Answers]:
-        """Answer a step that the plan lacks, with query heads made for it; its scores are not calibrated."""
+        """Answer a step that the plan lacks, with query heads for it; its scores are not calibrated."""
         index = HeadIndex.of([step])
         scorer = self._make_scorer(index, heads, Calibration())
         return _decide_all(index, scorer, texts, list(map(self._passages, texts)), {})
@@ -116,7 +116,7 @@ class Predictor:
 
     @cached_property
     def _scorers(self) -> dict[str | None, tuple[HeadIndex, ScoreFn]]:
-        """A scorer for the steps about the text (key None), and one for each span step that others are ``of``."""
+        """Scorers by group of steps: those about the text (key None), and those about the spans of a step (its id)."""
         groups = {None: self.plan.top_level} | {s.id: c for s in self.plan.steps if (c := self.plan.children(s.id))}
         return {key: self._scorer(steps, self.calibration) for key, steps in groups.items()}
 
@@ -136,15 +136,15 @@ class Predictor:
             return Scorer(windows, self._tokenizer.pad_id, index, heads, calibration, self.session, self._executor)
 
         if self._limits.is_prompted:
-            return ask_one_by_one(self._tokenizer, self._limits.max_tokens, index, heads, scorer)
+            return prompted_scorer(self._tokenizer, self._limits.max_tokens, index, heads, scorer)
         return scorer(self._windows, index, heads)
 
     # ---- passages and spans
 
     def _passages(self, text: str) -> list[tuple[int, int]]:
-        """Where the passages of a text lie; they overlap, so that what straddles a cut is seen whole."""
+        """Split a text into overlapping passages (start, end), so that one of them contains a span at a cut."""
         size = self._limits.passage_chars
-        return overlapping(text, split_passages(text, size), size // _OVERLAP) or [(0, 0)]  # nothing but blanks
+        return overlapping(text, split_passages(text, size), size // _OVERLAP) or [(0, 0)]  # the text is blank
 
     @cached_property
     def _waits_for_spans(self) -> bool:
@@ -157,14 +157,16 @@ class Predictor:
         for step in self.plan.top_level:
             if step.id in self._scorers:
                 parents = [(i, span) for i, own in enumerate(spans) for span in own.get(step.id, ())]
-                answered = iter(self._about(step.id, [(_passage_of(places[i], span), span) for i, span in parents]))
+                answered = iter(
+                    self._answer_steps_of(step.id, [(_passage_of(places[i], span), span) for i, span in parents])
+                )
                 for own in spans:
                     if step.id in own:
                         own[step.id] = tuple(next(answered) for _ in own[step.id])
         return [replace(a, spans=own) for a, own in zip(answers, spans, strict=True)]
 
-    def _about(self, parent: str, spans: list[tuple[_Passage, Span]]) -> list[Span]:
-        """Each span with the answers of the steps ``of`` ``parent`` about it, nested as deep as the plan goes."""
+    def _answer_steps_of(self, parent: str, spans: list[tuple[_Passage, Span]]) -> list[Span]:
+        """Answer the steps ``of`` ``parent`` about each span, and those about the spans in it, recursively."""
         if parent not in self._scorers or not spans:
             return [span for _, span in spans]
         index, scorer = self._scorers[parent]
@@ -173,13 +175,13 @@ class Predictor:
         for (passage, span), mark, scores in zip(spans, marked, scorer([m.marked for m in marked]), strict=True):
             own = _unmarked(scores, mark, passage.start)
             answers = decide(index.steps, own, passage.document, self.calibration.thresholds)
-            inner = {k: tuple(self._about(k, [(passage, s) for s in v])) for k, v in answers.spans.items()}
+            inner = {k: tuple(self._answer_steps_of(k, [(passage, s) for s in v])) for k, v in answers.spans.items()}
             answered.append(replace(span, labels=answers.labels, spans=inner))
         return answered
 
 
 class _Passage:
-    """A passage and the document that it lies in."""
+    """A passage of a document."""
 
     __slots__ = ("document", "end", "start")
 
@@ -199,19 +201,19 @@ def _decide_all(
     passages: Sequence[Sequence[tuple[int, int]]],
     thresholds: Mapping[str, float],
 ) -> list[Answers]:
-    """The answers about each text, its passages scored in common batches and merged."""
+    """Answer each text: the passages of all texts are scored in common batches, then merged by text."""
     scores = iter(scorer([text[a:b] for text, parts in zip(texts, passages, strict=True) for a, b in parts]))
     merged = [merge([ScoredPassage(part[0], next(scores), part) for part in parts], index) for parts in passages]
     return [decide(index.steps, one, text, thresholds) for one, text in zip(merged, texts, strict=True)]
 
 
 def _passage_of(passages: list[_Passage], span: Span) -> _Passage:
-    """The first passage that holds the span: passages overlap, and their ends rise as their begins do."""
+    """Return the first passage that contains the span; passages are sorted by start and by end."""
     return passages[bisect.bisect_left(passages, span.end, key=lambda passage: passage.end)]
 
 
 def _unmarked(scores: Scores, mark: Marked, offset: int) -> Scores:
-    """Scores of a marked passage with spans in offsets of the document; a span of nothing but markers is dropped."""
+    """Convert the spans of a marked passage to offsets of the document; a span of markers only is dropped."""
     spans = {}
     for step_id, scored in scores.spans.items():
         moved = [(mark.unmap(a), mark.unmap(b), p) for a, b, p in scored]

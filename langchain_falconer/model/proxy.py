@@ -16,11 +16,11 @@ import numpy as np
 from langchain_falconer.errors import PlanError, ProxyError
 from langchain_falconer.files import write_whole
 from langchain_falconer.model.artifact import FILES, FORMAT, read_manifest, replacing_folder
-from langchain_falconer.model.cuckoo import PROMPT, cuckoo_head, cuckoo_tokenizer, is_cuckoo, repeated
+from langchain_falconer.model.cuckoo import PROMPT, cuckoo_head, cuckoo_tokenizer, is_cuckoo, repeat_head
 from langchain_falconer.model.decoding import Calibration
 from langchain_falconer.model.encoder import MODEL_INIT_LOCK, max_tokens
 from langchain_falconer.model.head_index import HeadIndex
-from langchain_falconer.model.metamodel import load_model, load_words
+from langchain_falconer.model.metamodel import load_model, load_zero_shot_encoder
 from langchain_falconer.model.network_source import NetworkSource
 from langchain_falconer.model.predictor import InputLimits, Predictor
 from langchain_falconer.model.query_heads import ZeroShotEncoder
@@ -37,18 +37,18 @@ PASSAGE_CHARS = 1200
 class Proxy:
     """A small encoder trained to answer a plan.
 
-    Made by :func:`train_proxy`, :meth:`load` or :meth:`zero_shot`. One folder holds it: ``manifest.json`` (plan,
+    Returned by :func:`train_proxy`, :meth:`load` or :meth:`zero_shot`. One folder holds it: ``manifest.json`` (plan,
     fingerprints, base, data hash, seed, metrics, versions), ``model.safetensors``, ``heads.safetensors`` (query heads),
     ``model.onnx`` and the tokenizer.
 
     Args:
-        manifest: What is known of the proxy, as JSON data.
+        manifest: Facts about the proxy as JSON data.
         tokenizer: Reads the texts.
         heads: Query heads of the plan's steps.
         network: The weights.
-        memory: Heads of plans that the same network learnt earlier.
+        memory: Heads of plans that the same network learned earlier.
         path: The folder that it was saved to or loaded from.
-        session: What computes; by default ONNX Runtime where the proxy was exported, else torch.
+        session: Computes the network; by default ONNX Runtime where the proxy was exported, else torch.
     """
 
     def __init__(
@@ -78,9 +78,9 @@ class Proxy:
 
     @property
     def fingerprint(self) -> str:
-        """Identity of its answers: plan, heads as trained, calibration, and how texts are cut (16 hex digits)."""
-        cut = [self.manifest["passage_chars"], self.manifest["max_tokens"]]
-        facts = [self.plan.fingerprint, self._calibration.to_dict(), *cut]
+        """Digest of what determines the answers: plan, heads, calibration, limits of texts (16 hex digits)."""
+        limits = [self.manifest["passage_chars"], self.manifest["max_tokens"]]
+        facts = [self.plan.fingerprint, self._calibration.to_dict(), *limits]
         digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
         for array in self.heads.arrays().values():
             digest.update(array.tobytes())
@@ -91,9 +91,16 @@ class Proxy:
     def get_label(
         self, texts: Sequence[str], instruction: str, labels: Sequence[str | LabelOption] | None = None
     ) -> list[Label]:
-        """Return the label of each text. A question that the proxy was trained on gets the trained answer.
+        """Return the label of each text.
 
-        Any other is answered zero-shot from its words: a start, to be trusted only once it is measured.
+        A question that the proxy was trained on gets the trained answer. Any other question is answered zero-shot from
+        its words; measure such answers before you rely on them.
+
+        Args:
+            texts: The texts, of any length.
+            instruction: The question.
+            labels: Names of the labels, or labels with descriptions, one of which is chosen; ``None`` (default) for
+                yes/no.
         """
         step = LabelStep.model_validate(
             {"id": "label", "instruction": instruction, "labels": list(labels) if labels is not None else None}
@@ -101,7 +108,12 @@ class Proxy:
         return [answers.labels["label"] for answers in self.answer_step(texts, step)]
 
     def get_span(self, texts: Sequence[str], instruction: str) -> list[list[Span]]:
-        """Return every fitting span of each text, at exact offsets; see :meth:`get_label` on new questions."""
+        """Return every fitting span of each text, at exact offsets; see :meth:`get_label` on new questions.
+
+        Args:
+            texts: The texts, of any length.
+            instruction: What to extract.
+        """
         step = SpanStep(id="span", instruction=instruction)
         return [list(answers.spans["span"]) for answers in self.answer_step(texts, step)]
 
@@ -141,18 +153,18 @@ class Proxy:
 
     @cached_property
     def predictor(self) -> Predictor:
-        """What answers, with the session and calibration of now."""
+        """The predictor with the current session and calibration."""
         manifest = self.manifest
         limits = InputLimits(
             int(manifest["passage_chars"]), int(manifest["max_tokens"]), manifest.get("prompt") == PROMPT
         )
         return Predictor(self.plan, self.tokenizer, self.heads, self.session, self._calibration, limits)
 
-    # ---- what computes
+    # ---- sessions
 
     @property
     def session(self) -> Session:
-        """What computes: the session that was set, else ONNX Runtime where the proxy was exported, else torch."""
+        """The session that was set, else ONNX Runtime where the proxy was exported, else torch."""
         if self._session is None:
             exported = self.path / FILES["onnx"] if self.path else None
             self._session = OnnxSession(exported) if exported and exported.is_file() else self.torch_session()
@@ -164,11 +176,20 @@ class Proxy:
         self.__dict__.pop("predictor", None)
 
     def torch_session(self, *, bf16: bool = False, device: str = "cpu") -> TorchSession:
-        """Make a torch session: in float32, the original that every faster backend is measured against."""
+        """Make a torch session; the default one, in float32 on the CPU, is the reference for every faster backend.
+
+        Args:
+            bf16: Compute in bfloat16 on the CPU. Default ``False``.
+            device: ``cpu`` (default) or a CUDA device, which computes in bfloat16.
+        """
         return TorchSession(self.network.module, bf16=bf16, device=device)
 
     def bf16_session(self, threads: int | None = None) -> Session:
-        """Make a torch session on the CPU in bfloat16, by default on all cores of this process."""
+        """Make a torch session on the CPU in bfloat16.
+
+        Args:
+            threads: Number of cores; ``None`` (default) for all CPUs of this process.
+        """
         from langchain_falconer.model.bf16_bert import BertSession
 
         if not BertSession.fits(self.network.config):
@@ -252,21 +273,26 @@ class Proxy:
     def zero_shot(cls, plan: Plan, *, base: str = DEFAULT_BASE, passage_chars: int = PASSAGE_CHARS) -> Proxy:
         """Make a proxy that answers a plan from the words of its questions alone; nothing is trained.
 
-        How good that is, only annotations can tell: measure it before you trust it. A Cuckoo checkpoint (arXiv
-        2502.11275), by folder or hub name, is asked each question in a pass of its own.
+        Its accuracy is unknown until it is measured on annotations. A Cuckoo checkpoint (arXiv 2502.11275), by folder
+        or hub name, takes one encoder pass per question.
+
+        Args:
+            plan: The plan.
+            base: Metamodel or encoder, by folder or hub name. Default ``falconer-small``.
+            passage_chars: Length of the passages into which texts are split, in characters. Default 1,200.
 
         Raises:
             ProxyError: The base cannot be loaded, or is a Cuckoo checkpoint and the plan has label steps.
         """
         if is_cuckoo(base):
-            heads = repeated(cuckoo_head(base), HeadIndex.of(plan))
+            heads = repeat_head(cuckoo_head(base), HeadIndex.of(plan))
             module = load_model(base)
             manifest = new_manifest(plan, base, passage_chars, max_tokens(module.encoder.config.to_dict()))
             return cls({**manifest, "prompt": PROMPT}, cuckoo_tokenizer(base), heads, NetworkSource(loaded=module))
-        words, limit = load_words(base)
+        encoder, limit = load_zero_shot_encoder(base)
         manifest = new_manifest(plan, base, passage_chars, limit)
-        heads = words.heads(HeadIndex.of(plan))
-        return cls(manifest, words.tokenizer, heads, NetworkSource(base=base), session=words.session)
+        heads = encoder.heads(HeadIndex.of(plan))
+        return cls(manifest, encoder.tokenizer, heads, NetworkSource(base=base), session=encoder.session)
 
     @classmethod
     def load(cls, path: str | Path) -> Proxy:
@@ -345,27 +371,27 @@ class Proxy:
         return Calibration.read(self.manifest.get("calibration"))
 
     def _new_heads(self, step: LabelStep | SpanStep) -> HeadWeights:
-        """Query heads for a question that the proxy does not know."""
+        """Generate query heads for a question that the proxy was not trained on."""
         index = HeadIndex.of([step])
         if self.manifest.get("prompt") == PROMPT:
-            return repeated(self.heads, index)
+            return repeat_head(self.heads, index)
         return ZeroShotEncoder(self.session, self.tokenizer, self.network.head_generator).heads(index)
 
 
 def _same_question(plan: Plan, step: LabelStep | SpanStep) -> LabelStep | SpanStep | None:
-    """The step of a plan that asks the very same question."""
+    """Return the step of a plan with exactly the same question."""
     return next((own for own in plan.steps if own.fingerprint == step.fingerprint), None)
 
 
 def _check_heads(plan: Plan, heads: HeadWeights) -> None:
-    """Raise ``ValueError`` where the parts of a folder are not of one proxy."""
+    """Raise ``ValueError`` where the heads do not fit the plan."""
     index = HeadIndex.of(plan)
     if (len(heads.span_bias), len(heads.label_bias)) != (3 * len(index.span_texts), len(index.label_texts)):
         raise ValueError("its query heads are not those of its plan")
 
 
 def confidence_of(answers: Answers) -> float:
-    """Return the confidence in the answers about a text, in [0, 1]: the least certain one's, absent spans included."""
+    """Return the confidence in the answers about a text, in [0, 1]: that of the least certain one, no-span included."""
     return min([1.0, *_all_scores(answers), *answers.none_prob.values()])
 
 
@@ -378,22 +404,26 @@ def _all_scores(answers: Answers | Span) -> list[float]:
 
 
 class Embedder:
-    """Sentence vectors from an untrained base: what sampling and the registry measure nearness with."""
+    """Sentence vectors of a base, for the similarity of texts in sampling and of questions in the registry.
+
+    Args:
+        base: A metamodel or encoder.
+    """
 
     def __init__(self, base: str = DEFAULT_BASE) -> None:
         self.base = base
 
     @cached_property
-    def _words(self) -> ZeroShotEncoder:
-        return load_words(self.base)[0]
+    def _encoder(self) -> ZeroShotEncoder:
+        return load_zero_shot_encoder(self.base)[0]
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
-        """Unit vectors (n, d), float32."""
-        return self._words.embed(texts)
+        """Return unit vectors (n, d), float32."""
+        return self._encoder.embed(texts)
 
 
 def new_manifest(plan: Plan, base: str, passage_chars: int, limit: int) -> dict[str, Any]:
-    """What is true of a proxy before any training."""
+    """Return the manifest of a proxy before training."""
     return {
         "format": FORMAT,
         "plan": plan.to_dict(),

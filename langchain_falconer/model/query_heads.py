@@ -1,4 +1,4 @@
-"""From the words of questions to heads, without torch: what answers a question that nothing was trained for."""
+"""Query heads generated from the words of questions, without torch: answers to questions without any training."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _MAPS = tuple(
 
 
 class HeadGenerator:
-    """The two small networks of a :class:`QueryHeadModel` that make heads, in numpy.
+    """The two small networks of a :class:`QueryHeadModel` that generate query heads, in numpy.
 
     Args:
-        arrays: Their weights, by the names that the model has for them.
+        arrays: Their weights, by their names in the model.
     """
 
     def __init__(self, arrays: Mapping[str, np.ndarray]) -> None:
@@ -31,7 +31,7 @@ class HeadGenerator:
 
     @classmethod
     def read(cls, file: Path) -> HeadGenerator:
-        """The maps in a safetensors file; nothing else of it is read."""
+        """Read the two networks from a safetensors file, and no other weights of it."""
         from safetensors import safe_open
 
         with safe_open(file, "np") as weights:
@@ -39,20 +39,20 @@ class HeadGenerator:
 
     @classmethod
     def of(cls, model: Any) -> HeadGenerator:
-        """The maps of a torch model, as they are now."""
+        """Copy the two networks of a torch model."""
         state = model.state_dict()
         return cls({name: state[name].detach().float().numpy() for name in _MAPS})
 
-    def __call__(self, spans: np.ndarray, options: np.ndarray, asked: np.ndarray) -> HeadWeights:
-        """Make query heads from unit vectors.
+    def __call__(self, spans: np.ndarray, options: np.ndarray, questions: np.ndarray) -> HeadWeights:
+        """Generate query heads from unit vectors.
 
         Args:
             spans: Vectors of span questions (S, d).
             options: Vectors of label options (L, d).
-            asked: Vectors of the questions that the options answer (L, d).
+            questions: Vectors of the questions that the options answer (L, d).
         """
-        span = self._through("span", spans).reshape(-1, self.width + 1)
-        label = self._through("label", np.concatenate([options, asked], -1))
+        span = self._map("span", spans).reshape(-1, self.width + 1)
+        label = self._map("label", np.concatenate([options, questions], -1))
         return HeadWeights(
             np.ascontiguousarray(span[:, :-1]),
             np.ascontiguousarray(span[:, -1]),
@@ -60,7 +60,7 @@ class HeadGenerator:
             np.ascontiguousarray(label[:, -1]),
         )
 
-    def _through(self, name: str, vectors: np.ndarray) -> np.ndarray:
+    def _map(self, name: str, vectors: np.ndarray) -> np.ndarray:
         from scipy.special import erf
 
         first, first_bias, last, last_bias = (
@@ -68,24 +68,30 @@ class HeadGenerator:
         )
         hidden = vectors * np.float32(np.sqrt(self.width)) @ first.T + first_bias
         gelu = (0.5 * hidden * (1 + erf(hidden / np.sqrt(2.0)))).astype(np.float32)
-        made: np.ndarray = gelu @ last.T + last_bias
-        return made
+        mapped: np.ndarray = gelu @ last.T + last_bias
+        return mapped
 
 
 @dataclass(frozen=True)
 class ZeroShotEncoder:
-    """Reads words: into sentence vectors, and questions into heads."""
+    """Embeds texts as sentence vectors, and questions as query heads.
+
+    Attributes:
+        session: Computes the network.
+        tokenizer: Reads the words.
+        generator: Generates query heads from sentence vectors.
+    """
 
     session: Session
     tokenizer: Tokenizer
-    maps: HeadGenerator
+    generator: HeadGenerator
 
     def embed(self, texts: Sequence[str]) -> np.ndarray:
-        """Unit sentence vectors (n, d), float32; of a long text only the first 256 tokens count.
+        """Return unit sentence vectors (n, d), float32; of a long text only the first 256 tokens count.
 
-        They are read off as the scores of d label heads, each a unit vector.
+        They are computed as the scores of d label heads, each a unit vector.
         """
-        width = self.maps.width
+        width = self.generator.width
         rows = np.zeros((len(texts), width), np.float32)
         units = HeadWeights(
             np.zeros((0, width), np.float32),
@@ -103,16 +109,16 @@ class ZeroShotEncoder:
         return rows
 
     def vectors(self, index: HeadIndex) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The words of an index embedded: span questions, options, and the question of each option."""
-        words = (index.span_texts, index.label_texts, index.asked_texts)
+        """Embed the words of an index: span questions (S, d), options (L, d) and the question of each option (L, d)."""
+        words = (index.span_texts, index.label_texts, index.question_texts)
         unique = list(dict.fromkeys(text for texts in words for text in texts))
         vectors = dict(zip(unique, self.embed(unique), strict=True))
-        spans, options, asked = (
-            np.stack([vectors[t] for t in texts]) if texts else np.zeros((0, self.maps.width), np.float32)
+        spans, options, questions = (
+            np.stack([vectors[t] for t in texts]) if texts else np.zeros((0, self.generator.width), np.float32)
             for texts in words
         )
-        return spans, options, asked
+        return spans, options, questions
 
     def heads(self, index: HeadIndex) -> HeadWeights:
-        """Query heads made from words alone, nothing learned for them yet."""
-        return self.maps(*self.vectors(index))
+        """Generate the query heads of an index from its words alone, without training."""
+        return self.generator(*self.vectors(index))

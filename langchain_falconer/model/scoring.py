@@ -1,4 +1,4 @@
-"""Texts to scores: windows, length-sorted batches, one encoder pass, decoding."""
+"""Scoring of texts: windows, length-sorted batches, one encoder pass, decoding."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from langchain_falconer.model.head_index import HeadIndex
 from langchain_falconer.model.sessions import HeadWeights, Session
 from langchain_falconer.model.tokenization import Window, pad
 
-TOKENS_A_BATCH = 1024
-_CHARS_AT_ONCE = 2**19
+TOKENS_PER_BATCH = 1024
+_MAX_CHARS_IN_MEMORY = 2**19
 WindowFn = Callable[[Sequence[str]], list[Window]]
 """Cuts texts into windows, in order of text and position."""
 ScoreFn = Callable[[Sequence[str]], list[Scores]]
@@ -21,9 +21,18 @@ ScoreFn = Callable[[Sequence[str]], list[Scores]]
 
 
 class Scorer:
-    """Answers every step of an index about texts, each text encoded once.
+    """Scores texts for every step of an index, each text encoded once.
 
-    It may be called from several threads: ``executor`` computes, they tokenise and decode.
+    May be called from several threads: ``executor`` computes, the callers tokenise and decode.
+
+    Args:
+        windows: Cuts texts into windows.
+        pad_id: Token id that fills up batches.
+        index: The steps and the rows of their heads.
+        weights: The query heads.
+        calibration: Turns scores into probabilities.
+        session: Computes the network.
+        executor: Runs the session.
     """
 
     def __init__(
@@ -45,37 +54,37 @@ class Scorer:
         self._executor = executor
 
     def __call__(self, texts: Sequence[str]) -> list[Scores]:
-        """The scores of each text. The same list of texts always makes the same batches, so the same scores.
+        """Score texts. The same list of texts makes the same batches, and so the same scores.
 
-        However many or long the texts, only so many windows are held at once.
+        Memory is bounded: texts are scored in groups of limited length.
         """
-        return [scores for group in text_groups(texts, _CHARS_AT_ONCE) for scores in self._of_group(group)]
+        return [scores for group in text_groups(texts, _MAX_CHARS_IN_MEMORY) for scores in self._score_group(group)]
 
-    def _of_group(self, texts: Sequence[str]) -> list[Scores]:
+    def _score_group(self, texts: Sequence[str]) -> list[Scores]:
         windows = self._windows(texts)
         scores: list[Scores | None] = [None] * len(windows)
         batches = list(_batches(windows))
-        cut = [[windows[i] for i in batch] for batch in batches]
-        for batch, own, (spans, labels) in zip(batches, cut, self._executor.map(self._computed, cut), strict=True):
+        inputs = [[windows[i] for i in batch] for batch in batches]
+        outputs = self._executor.map(self._compute, inputs)
+        for batch, own, (spans, labels) in zip(batches, inputs, outputs, strict=True):
             for i, new in zip(batch, read_scores(self._index, self._calibration, own, spans, labels), strict=True):
                 scores[i] = new
         parts: list[list[ScoredPassage]] = [[] for _ in texts]
         for window, one in zip(windows, scores, strict=True):
             assert one is not None
-            parts[window.text].append(
-                ScoredPassage(0, one, window.seen)
-            )  # windows carry offsets of the whole text already
+            # Offset 0: windows have offsets of the whole text already.
+            parts[window.text].append(ScoredPassage(0, one, window.extent))
         return [merge(p, self._index) for p in parts]
 
-    def _computed(self, batch: Sequence[Window]) -> tuple[np.ndarray, np.ndarray]:
+    def _compute(self, batch: Sequence[Window]) -> tuple[np.ndarray, np.ndarray]:
         return self.session.run(*pad(batch, self._pad_id), self._weights)
 
 
-def text_groups(texts: Sequence[str], most: int) -> Iterator[Sequence[str]]:
-    """``texts`` in groups, in order, of at most ``most`` characters each; a longer text is a group of its own."""
+def text_groups(texts: Sequence[str], max_chars: int) -> Iterator[Sequence[str]]:
+    """Split ``texts`` into groups, in order, of at most ``max_chars`` characters; a longer text is its own group."""
     at = size = 0
     for i, text in enumerate(texts):
-        if i > at and size + len(text) > most:
+        if i > at and size + len(text) > max_chars:
             yield texts[at:i]
             at, size = i, 0
         size += len(text)
@@ -84,10 +93,10 @@ def text_groups(texts: Sequence[str], most: int) -> Iterator[Sequence[str]]:
 
 
 def _batches(windows: Sequence[Window]) -> Iterator[list[int]]:
-    """Indices of windows of like length, at most :data:`TOKENS_A_BATCH` padded tokens a batch, longest first."""
+    """Group windows of similar length, by index, into batches of at most :data:`TOKENS_PER_BATCH` padded tokens."""
     order = sorted(range(len(windows)), key=lambda i: (-len(windows[i].ids), i))
     at = 0
     while at < len(order):
-        size = max(1, TOKENS_A_BATCH // len(windows[order[at]].ids))
+        size = max(1, TOKENS_PER_BATCH // len(windows[order[at]].ids))
         yield order[at : at + size]
         at += size

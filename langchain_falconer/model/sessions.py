@@ -1,4 +1,4 @@
-"""What runs the network: one interface, numpy in and out, whatever computes behind it."""
+"""Inference sessions: one interface, numpy in and out, for torch and ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -15,12 +15,19 @@ import numpy as np
 from langchain_falconer.errors import ProxyError
 
 LABEL_SCALE = 16.0
-"""By what the network multiplies the product of a text and a label head."""
+"""Logit scale of label scores: factor on the product of the text vector and a label head."""
 
 
 @dataclass(frozen=True)
 class HeadWeights:
-    """The heads of a plan as arrays: (3S, d), (3S), (L, d), (L), all float32."""
+    """The query heads of a plan as float32 arrays.
+
+    Attributes:
+        span_weight: (3S, d), the rows outside, begin and inside of each span head.
+        span_bias: (3S,).
+        label_weight: (L, d).
+        label_bias: (L,).
+    """
 
     span_weight: np.ndarray
     span_bias: np.ndarray
@@ -28,11 +35,11 @@ class HeadWeights:
     label_bias: np.ndarray
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """The arrays by name."""
+        """Return the arrays by name."""
         return dict(vars(self))
 
     def take(self, span_rows: Sequence[int], label_rows: Sequence[int]) -> HeadWeights:
-        """Only these heads, in this order."""
+        """Select these heads, in this order."""
         tokens = [3 * row + state for row in span_rows for state in range(3)]
         labels = list(label_rows)
         return HeadWeights(
@@ -40,51 +47,61 @@ class HeadWeights:
         )
 
     def mean(self, other: HeadWeights) -> HeadWeights:
-        """Halfway between these heads and others of the same plan."""
-        theirs = other.arrays()
-        return HeadWeights(**{name: (mine + theirs[name]) / 2 for name, mine in self.arrays().items()})
+        """Average these heads with others of the same plan."""
+        others = other.arrays()
+        return HeadWeights(**{name: (array + others[name]) / 2 for name, array in self.arrays().items()})
 
 
 class Session(Protocol):
-    """Computes token scores (B, T, 3S) and label scores (B, L), float32, for a batch of token ids."""
+    """Computes token scores (B, T, 3S) and label scores (B, L), float32, for a batch of token ids.
+
+    Attributes:
+        name: Name of the backend.
+        n_parallel: Batches computed at once, each on one core; with 1, a batch uses all cores.
+    """
 
     name: str
     n_parallel: int
-    """How many batches it computes at once, each on one core; with 1, a batch takes all of them."""
 
     def run(self, ids: np.ndarray, mask: np.ndarray, weights: HeadWeights) -> tuple[np.ndarray, np.ndarray]:
-        """The scores of every head; ``ids`` and ``mask`` are (B, T) int64."""
+        """Return the scores of every head; ``ids`` and ``mask`` are (B, T) int64."""
         ...
 
 
 def cores() -> int:
-    """The CPUs that this process may use (containers and affinity counted), not those of the machine."""
+    """Count the CPUs that this process may use (within its container and affinity), not those of the machine."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def make_executor(n_parallel: int) -> ThreadPoolExecutor:
-    """The threads that a session computes in, whoever asks: the batches of all wait their turn."""
+    """Make the executor that a session computes in; it is shared by all callers, whose batches queue."""
     if n_parallel == 1:
         return ThreadPoolExecutor(1, "falconer-core")
     import torch
 
     started, threads = Barrier(n_parallel + 1), torch.get_num_threads()
 
-    def alone() -> None:
-        torch.get_num_threads()  # a thread takes over the common number when it first looks
+    def use_one_core() -> None:
+        torch.get_num_threads()  # the first call copies the global number to this thread
         torch.set_num_threads(1)
         started.wait()
 
-    pool = ThreadPoolExecutor(n_parallel, "falconer-core", alone)
+    pool = ThreadPoolExecutor(n_parallel, "falconer-core", use_one_core)
     for _ in range(n_parallel):
         pool.submit(int)
     started.wait()
-    torch.set_num_threads(threads)  # what threads to come take was changed too
+    torch.set_num_threads(threads)  # set_num_threads changed the global number as well
     return pool
 
 
 class TorchSession:
-    """torch on the CPU in float32 or bfloat16, or on a CUDA device in bfloat16."""
+    """torch on the CPU in float32 or bfloat16, or on a CUDA device in bfloat16.
+
+    Args:
+        model: A :class:`QueryHeadModel`.
+        bf16: Compute in bfloat16 on the CPU.
+        device: ``cpu``, or a device of torch.
+    """
 
     n_parallel = 1
 
@@ -97,7 +114,7 @@ class TorchSession:
         original = device == "cpu" and not bf16
         self._dtype = torch.float32 if original else torch.bfloat16
         self._device = device
-        # Others are copies: the float32 original stays what they are measured against.
+        # Other sessions use copies: the float32 original stays the reference for them.
         self._model = model.eval() if original else copy.deepcopy(model).to(device, self._dtype).eval()
         self.name = "torch" if original else "torch-bf16" if device == "cpu" else device
 
@@ -112,7 +129,16 @@ class TorchSession:
 
 
 class OnnxSession:
-    """ONNX Runtime on the CPU, threads from the CPU set (it ignores OMP_NUM_THREADS and containers)."""
+    """ONNX Runtime on the CPU. By itself it ignores OMP_NUM_THREADS and containers, so threads are set here.
+
+    Args:
+        path: The ONNX file.
+        name: Name of the backend.
+        threads: Threads of a batch; by default the CPUs of this process.
+
+    Raises:
+        ProxyError: ONNX Runtime cannot load the file.
+    """
 
     n_parallel = 1
 
@@ -124,7 +150,7 @@ class OnnxSession:
         options.intra_op_num_threads = threads or cores()
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        # Threads that spin while they wait starve everything else on the machine, and gain nothing on these batches.
+        # Spinning threads take CPU time from other processes, and gain nothing on these batches.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

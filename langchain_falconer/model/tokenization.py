@@ -1,4 +1,4 @@
-"""Texts to token windows: ids for the encoder, character offsets and word starts for the decoder."""
+"""Tokenization of texts into windows: ids for the encoder, character offsets and word starts for the decoder."""
 
 from __future__ import annotations
 
@@ -18,7 +18,12 @@ _FILE = "tokenizer.json"
 class Window:
     """One pass of the encoder over (a part of) a text.
 
-    ``words`` are the token positions that start a word, ``starts`` and ``ends`` the words' character offsets.
+    Attributes:
+        text: Position of the text in its batch.
+        ids: Token ids, special tokens included.
+        words: Token positions that start a word, (W,).
+        starts: Character offsets at which the words start, (W,).
+        ends: Character offsets at which the words end, (W,).
     """
 
     text: int
@@ -28,25 +33,32 @@ class Window:
     ends: np.ndarray
 
     @property
-    def seen(self) -> tuple[int, int]:
-        """The stretch of the text from its first word to its last."""
+    def extent(self) -> tuple[int, int]:
+        """Start and end of the words in the text."""
         return (int(self.starts[0]), int(self.ends[-1])) if len(self.words) else (0, 0)
 
 
 class Tokenizer:
-    """Text to token ids with character offsets: a fast tokenizer, and the id that fills up batches.
+    """A fast tokenizer with character offsets, stored as ``tokenizer.json`` and read without transformers.
 
-    It is kept as ``tokenizer.json`` alone and read without transformers.
+    Attributes:
+        backend: A tokenizer of the ``tokenizers`` library.
+        pad_id: Token id that fills up batches.
     """
 
     def __init__(self, backend: Any, pad_id: int) -> None:
         self.backend = backend
         self.pad_id = pad_id
-        self._turn = threading.Lock()
+        self._lock = threading.Lock()
 
     @classmethod
     def read(cls, folder: Path) -> Tokenizer:
-        """The tokenizer that :meth:`save` left in a folder. Raises ``ValueError`` or ``OSError`` if it is none."""
+        """Read the tokenizer that :meth:`save` wrote.
+
+        Raises:
+            OSError: There is no such file.
+            ValueError: The file is broken.
+        """
         import tokenizers
 
         # From bytes: tokenizers raises bare Exceptions, which would hide a missing file.
@@ -58,8 +70,8 @@ class Tokenizer:
         return cls(backend, int((backend.padding or {}).get("pad_id", 0)))
 
     def encode(self, texts: Sequence[str], max_tokens: int, overlap: int) -> list[Any]:
-        """Encodings of at most ``max_tokens``, each with the rest of its text in overflowing ones; from any thread."""
-        with self._turn:  # the lengths are set on the tokenizer, which others share who want theirs
+        """Encode texts, the tokens beyond ``max_tokens`` as overflowing encodings; thread-safe."""
+        with self._lock:  # lengths are state of the tokenizer, which is shared
             self.backend.no_padding()
             self.backend.enable_truncation(max_tokens, stride=overlap)
             encodings: list[Any] = self.backend.encode_batch(list(texts))
@@ -74,10 +86,14 @@ class Tokenizer:
 
 
 class WindowSplitter:
-    """Cuts texts into windows that the encoder can see whole: nothing is ever truncated.
+    """Splits texts into windows that fit one encoder pass: nothing is truncated.
 
-    A text longer than ``max_tokens`` is read in several windows that overlap by 64 tokens; a word that a cut goes
-    through belongs to the window that sees it whole.
+    A text longer than ``max_tokens`` becomes several windows that overlap by 64 tokens; a word at a cut belongs to the
+    window that contains all of it.
+
+    Args:
+        tokenizer: The tokenizer.
+        max_tokens: Tokens of a window, special ones included.
     """
 
     def __init__(self, tokenizer: Tokenizer, max_tokens: int) -> None:
@@ -86,25 +102,25 @@ class WindowSplitter:
         self._overlap = min(_OVERLAP, max_tokens // 4)
 
     def __call__(self, texts: Sequence[str]) -> list[Window]:
-        """The windows of every text, in order of text and position."""
+        """Return the windows of every text, in order of text and position."""
         windows: list[Window] = []
         for i, encoding in enumerate(self._tokenizer.encode(texts, self._max_tokens, self._overlap)):
             parts = [_window(i, texts[i], part) for part in (encoding, *encoding.overflowing)]
-            windows += parts if len(parts) == 1 else self._of_whole_words(texts[i], parts)
+            windows += parts if len(parts) == 1 else self._whole_words(texts[i], parts)
         return windows
 
-    def _of_whole_words(self, text: str, windows: list[Window]) -> list[Window]:
-        """The windows without the pieces of words at their cuts, where the neighbour sees the word whole."""
+    def _whole_words(self, text: str, windows: list[Window]) -> list[Window]:
+        """Drop the pieces of words at the cuts where the neighbouring window contains the whole word."""
         last = len(windows) - 1
         return [self._trimmed(text, w, after=i > 0, before=i < last) for i, w in enumerate(windows)]
 
     def _trimmed(self, text: str, window: Window, *, after: bool, before: bool) -> Window:
         words, starts, ends = window.words, window.starts, window.ends
         first, end = 0, len(words)
-        if after and end > 1 and words[1] <= self._overlap and joined(text, int(starts[0])):
+        if after and end > 1 and words[1] <= self._overlap and is_inside_word(text, int(starts[0])):
             first = 1
         near_end = end - first > 1 and words[-1] >= len(window.ids) - self._overlap
-        if before and near_end and joined(text, int(ends[-1])):
+        if before and near_end and is_inside_word(text, int(ends[-1])):
             end -= 1
         return Window(window.text, window.ids, words[first:end], starts[first:end], ends[first:end])
 
@@ -116,14 +132,14 @@ def _window(index: int, text: str, encoding: Any) -> Window:
     previous = -1
     for position, (start, end) in enumerate(encoding.offsets):
         if end <= start:
-            continue  # a special token, or one that stands for no character
+            continue  # a special token, or one without characters
         while start < end and text[start].isspace():
             start += 1  # sentencepiece counts the space before a word as its own
         if start == end:
             continue
         if words and start < previous:
             ends[-1] = max(ends[-1], end)  # bytes of one character spread over several tokens
-        elif words and start == previous and joined(text, start):
+        elif words and start == previous and is_inside_word(text, start):
             ends[-1] = end
         else:
             words.append(position)
@@ -133,8 +149,8 @@ def _window(index: int, text: str, encoding: Any) -> Window:
     return Window(index, encoding.ids, np.array(words, np.int64), np.array(starts, np.int64), np.array(ends, np.int64))
 
 
-def joined(text: str, at: int) -> bool:
-    """Whether a word goes on across position ``at``: letters and digits join, except in scripts without spaces."""
+def is_inside_word(text: str, at: int) -> bool:
+    """Return whether a word spans position ``at``: letters and digits join, except in scripts without spaces."""
     if not 0 < at < len(text):
         return False
     left, right = text[at - 1], text[at]
@@ -150,7 +166,7 @@ def _spaceless(char: str) -> bool:
 
 
 def pad(windows: Sequence[Window], pad_id: int) -> tuple[np.ndarray, np.ndarray]:
-    """``input_ids`` and ``attention_mask`` of a batch, (B, T) int64."""
+    """Pad windows to a batch of ``input_ids`` and ``attention_mask``, (B, T) int64."""
     width = max(len(w.ids) for w in windows)
     ids = np.full((len(windows), width), pad_id, np.int64)
     mask = np.zeros((len(windows), width), np.int64)

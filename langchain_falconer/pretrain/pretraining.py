@@ -165,7 +165,7 @@ class TensorReader:
 def _task_loss(model: Any, reader: TensorReader, task: Task, span_weight: float) -> Any:
     index, items = task.index, reader.items(task.examples)
     with autocast():
-        spans, labels = model.scorer(index, reader.texts)(*reader.tensors(items))
+        spans, labels = model(*reader.tensors(items), *model.heads(index, reader.texts))
     return loss_of(spans.float(), labels.float(), index, items, span_weight=span_weight)
 
 

@@ -1,4 +1,4 @@
-"""The trained proxies that a home holds: listed, matched to plans, moved to other machines and back."""
+"""Registry of trained proxies: listing, matching to plans, export and import."""
 
 from langchain_falconer.registry.catalog import Registry
 from langchain_falconer.registry.entry import Entry

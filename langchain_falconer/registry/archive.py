@@ -1,4 +1,4 @@
-"""Proxies on their way to other machines and back: as a folder, or as one zip file."""
+"""Export and import of proxies, as a folder or a zip file."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from langchain_falconer.model.artifact import PARTS, is_proxy, replacing_folder
 from langchain_falconer.model.proxy import Proxy
 
 MAX_ZIP_BYTES = 2 << 30
-"""The most that a zip may hold, unpacked."""
+"""Maximum size of the content of a zip file, unpacked."""
 
 
 def export_proxy(folder: Path, target: Path) -> None:
     """Copy the proxy in ``folder`` to ``target``: a folder, or a zip file if the name ends in ``.zip``.
 
     Raises:
-        ProxyError: there is something at ``target`` that is no proxy, it cannot be written, or the proxy is too large
-            for a zip.
+        ProxyError: There is something at ``target`` that is not a proxy, it cannot be written, or the proxy is too
+            large for a zip.
     """
     parts = [part for part in sorted(folder.iterdir()) if part.name in PARTS]
     if target.suffix.lower() == ".zip":
@@ -34,10 +34,10 @@ def export_proxy(folder: Path, target: Path) -> None:
 
 
 def import_proxy(source: Path, target: Path) -> None:
-    """Copy the proxy in a folder or zip file to ``target``, which is there only once the copy has answered.
+    """Copy the proxy in a folder or zip file to ``target``, which appears only after the copy has answered a test.
 
     Raises:
-        ProxyError: ``source`` is no proxy that loads, or a zip that holds anything but the files of one.
+        ProxyError: ``source`` is not a proxy that loads, or a zip with other files than those of a proxy.
     """
     if not source.exists():
         raise ProxyError(f"there is no {source}; name a folder or zip that 'falconer proxies export' wrote")
@@ -48,16 +48,16 @@ def import_proxy(source: Path, target: Path) -> None:
             _unzip(source, copy)
         try:
             proxy = Proxy.load(copy)
-            proxy.run(["a text"])
+            proxy.run(["one text"])
             proxy.set_session(proxy.torch_session())
-            proxy.run(["a text"])
+            proxy.run(["one text"])
         except ProxyError as error:
-            raise ProxyError(str(error).replace(str(copy), str(source))) from None
+            raise ProxyError(str(error).replace(str(copy), str(source))) from error
 
 
 def _zip(parts: list[Path], target: Path) -> None:
     if target.exists() and not _is_zipped_proxy(target):
-        raise ProxyError(f"{target} exists and is no proxy; choose another path")
+        raise ProxyError(f"{target} exists and is not a proxy; choose another path")
     if sum(part.stat().st_size for part in parts) > MAX_ZIP_BYTES:
         raise ProxyError("the proxy is larger than the 2 GiB that are imported from a zip; export it to a folder")
     try:
@@ -66,7 +66,7 @@ def _zip(parts: list[Path], target: Path) -> None:
             for part in parts:
                 packed.write(part, part.name)
     except OSError as error:
-        raise ProxyError(f"{target} cannot be written ({error.strerror or error}); choose another place") from None
+        raise ProxyError(f"{target} cannot be written ({error.strerror or error}); choose another path") from error
 
 
 def _is_zipped_proxy(path: Path) -> bool:
@@ -85,7 +85,7 @@ def _copy(source: Path, folder: Path) -> None:
 
 
 def _unzip(source: Path, folder: Path) -> None:
-    """Unpack file by file under names that we know: no path in a zip is ever followed."""
+    """Unpack file by file under known names: no path in a zip is followed."""
     try:
         with zipfile.ZipFile(source) as packed:
             _check(packed.infolist(), source)
@@ -93,7 +93,7 @@ def _unzip(source: Path, folder: Path) -> None:
                 with packed.open(info) as part, (folder / info.filename).open("xb") as out:
                     shutil.copyfileobj(part, out)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-        raise ProxyError(f"{source} is no zip file that can be read ({error}); export the proxy again") from None
+        raise ProxyError(f"{source} is not a readable zip file ({error}); export the proxy again") from error
 
 
 def _check(infos: list[zipfile.ZipInfo], source: Path) -> None:
@@ -103,10 +103,10 @@ def _check(infos: list[zipfile.ZipInfo], source: Path) -> None:
     if len({info.filename for info in infos}) < len(infos):
         raise ProxyError(f"{source} holds a file twice; export the proxy again")
     if sum(info.file_size for info in infos) > MAX_ZIP_BYTES:
-        raise ProxyError(f"{source} unpacks to more than 2 GiB; import so large a proxy from a folder")
+        raise ProxyError(f"{source} unpacks to more than 2 GiB; import a proxy of this size from a folder")
 
 
 def _foreign(name: str, source: Path) -> ProxyError:
     return ProxyError(
-        f"{name!r} in {source} is no file of a proxy; import a folder or zip that 'falconer proxies export' wrote"
+        f"{name!r} in {source} is not a file of a proxy; import a folder or zip that 'falconer proxies export' wrote"
     )

@@ -1,4 +1,4 @@
-"""The proxies that a home holds."""
+"""Catalog of the proxies in a folder."""
 
 from __future__ import annotations
 
@@ -17,82 +17,109 @@ from langchain_falconer.registry.archive import export_proxy, import_proxy
 from langchain_falconer.registry.entry import Entry, read_entry
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,100}")
-_MOST_NAMES = 12
+_MAX_NAMES = 12
 
 
 @dataclass(frozen=True)
 class Registry:
-    """Proxies by name, each in its own folder under ``folder``."""
+    """Proxies by name.
+
+    Attributes:
+        folder: The folder that has one subfolder per proxy.
+    """
 
     folder: Path
 
     def path(self, name: str) -> Path:
-        """Where the proxy of this name lies, or would. Raises ``ProxyError`` for what is no plain name."""
+        """Return the folder of a proxy, existing or not.
+
+        Raises:
+            ProxyError: The name has other characters than a proxy name may have.
+        """
         if not _NAME.fullmatch(name):
-            raise ProxyError(f"'{name}' is no proxy name; use letters, digits, '.', '_' and '-'")
+            raise ProxyError(f"'{name}' is not a proxy name; use letters, digits, '.', '_' and '-'")
         return self.folder / name
 
     def entries(self) -> list[Entry]:
-        """All proxies, the newest first, broken ones too."""
-        found = [p for p in self.folder.glob("*") if _NAME.fullmatch(p.name) and p.is_dir()]
-        return sorted(map(read_entry, found), key=lambda e: (-e.created.timestamp(), e.name))
+        """Return all proxies, the newest first, broken ones included."""
+        folders = [p for p in self.folder.glob("*") if _NAME.fullmatch(p.name) and p.is_dir()]
+        return sorted(map(read_entry, folders), key=lambda e: (-e.created.timestamp(), e.name))
 
     def entry(self, name: str) -> Entry:
-        """The proxy of this name. Raises ``ProxyError`` if there is none (naming those there are) or it is broken."""
-        entry = read_entry(self._there(name))
+        """Return the entry of a proxy.
+
+        Raises:
+            ProxyError: There is none of this name (the message lists the existing ones), or it is broken.
+        """
+        entry = read_entry(self._existing(name))
         if entry.broken:
             raise ProxyError(f"the proxy '{name}' is broken ({entry.broken}); delete it and train or import it again")
         return entry
 
     def load(self, name: str) -> Proxy:
-        """The proxy of this name, to be asked. Raises ``ProxyError`` as :meth:`entry` does."""
+        """Load a proxy.
+
+        Raises:
+            ProxyError: As :meth:`entry` does.
+        """
         return Proxy.load(self.entry(name).path)
 
     def most_similar(
-        self, plan: Plan, embed: Callable[[Sequence[str]], np.ndarray], *, least_cosine: float = 0.5
+        self, plan: Plan, embed: Callable[[Sequence[str]], np.ndarray], *, min_cosine: float = 0.5
     ) -> list[Entry]:
-        """The proxies whose questions are near a plan's in meaning, the nearest first; broken ones are left out.
+        """Return the unbroken proxies whose questions are similar to those of a plan, the most similar first.
 
-        ``embed`` turns texts into unit vectors (n, d), float32.
+        Args:
+            plan: The plan.
+            embed: Turns texts into unit vectors (n, d), float32.
+            min_cosine: Minimum cosine similarity of the questions.
         """
         import faiss
 
-        there = [(entry, entry.plan) for entry in self.entries() if entry.plan]
-        if not there:
+        candidates = [(entry, entry.plan) for entry in self.entries() if entry.plan]
+        if not candidates:
             return []
-        vectors = embed([_asked(plan), *(_asked(other) for _, other in there)])
+        vectors = embed([_questions(plan), *(_questions(other) for _, other in candidates)])
         index = faiss.IndexFlatIP(vectors.shape[1])
         index.add(vectors[1:])
-        cosines, found = index.search(vectors[:1], len(there))
-        return [there[i][0] for i, cosine in zip(found[0], cosines[0], strict=True) if cosine >= least_cosine]
+        cosines, rows = index.search(vectors[:1], len(candidates))
+        return [candidates[i][0] for i, cosine in zip(rows[0], cosines[0], strict=True) if cosine >= min_cosine]
 
     def check(self, *names: str) -> None:
-        """Raises ``ProxyError`` unless there is a proxy, broken or not, of each of these names."""
+        """Check that each of these proxies exists, broken or not.
+
+        Raises:
+            ProxyError: One does not exist.
+        """
         for name in names:
-            self._there(name)
+            self._existing(name)
 
     def delete(self, *names: str) -> None:
-        """Remove proxies for good, broken ones too; none of them if one of the names is unknown (``ProxyError``)."""
-        folders = {self._there(name) for name in names}
+        """Delete proxies, broken ones included.
+
+        Raises:
+            ProxyError: One of the names is unknown, and none is deleted; or a folder cannot be deleted.
+        """
+        folders = {self._existing(name) for name in names}
         try:
             for folder in folders:
                 shutil.rmtree(folder)
         except OSError as error:
-            raise ProxyError(f"{folder} cannot be deleted ({error.strerror}); delete it by hand") from None
+            raise ProxyError(f"{folder} cannot be deleted ({error.strerror}); delete it by hand") from error
 
     def export_to(self, name: str, path: Path) -> None:
-        """Copy a proxy to a folder, or to a zip file if ``path`` ends in ``.zip``, to be imported elsewhere.
+        """Copy a proxy to a folder, or to a zip file if ``path`` ends in ``.zip``; an older proxy there is replaced.
 
-        A proxy that is there already is replaced. Raises ``ProxyError`` if it is something else, or cannot be written.
+        Raises:
+            ProxyError: There is something else at ``path``, or it cannot be written.
         """
         export_proxy(self.entry(name).path, path)
 
     def import_from(self, path: Path, name: str | None = None) -> Entry:
-        """Take in a proxy from a folder or zip file, under its own name or ``name``, once it is seen to answer.
+        """Import a proxy from a folder or zip file, under its own name or ``name``, after a test that it answers.
 
         Raises:
-            ProxyError: it is no proxy that loads, a zip that holds anything else or more than 2 GiB, or the name is
-                taken.
+            ProxyError: It is not a proxy that loads, a zip with other files or more than 2 GiB, or the name is taken.
         """
         name = name or (path.absolute().name if path.is_dir() else path.stem)
         target = self.path(name)
@@ -101,18 +128,18 @@ class Registry:
         import_proxy(path, target)
         return self.entry(name)
 
-    def _there(self, name: str) -> Path:
+    def _existing(self, name: str) -> Path:
         path = self.path(name)
         if not path.is_dir():
             raise ProxyError(f"there is no proxy '{name}' in {self.folder}; there is {_listed(self.entries())}")
         return path
 
 
-def _asked(plan: Plan) -> str:
+def _questions(plan: Plan) -> str:
     return " ".join([plan.instruction, *(step.instruction for step in plan.steps)])
 
 
 def _listed(entries: list[Entry]) -> str:
     names = [entry.name for entry in entries]
-    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
-    return (", ".join(names[:_MOST_NAMES]) or "none yet") + more
+    more = f" and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else ""
+    return (", ".join(names[:_MAX_NAMES]) or "none yet") + more

@@ -1,4 +1,4 @@
-"""A proxy as its manifest tells of it."""
+"""Entries of the registry, read from the manifests of proxies."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from langchain_falconer.plan import LabelStep, Plan, SpanStep
 
 @dataclass(frozen=True)
 class Entry:
-    """A proxy as its manifest tells of it; none of its weights is read.
+    """A proxy as described by its manifest; weights are not read.
 
     Attributes:
-        name: what the registry knows it by.
-        path: its folder.
-        created: when its weights were written here (UTC).
-        size: bytes on disk.
-        plan: what it answers; None only if it is broken.
-        quality: its agreement with the annotator on held-out texts; None if it was not measured.
-        manifest: all that the manifest says; empty if it is broken.
-        broken: why it cannot be used; None if it can.
+        name: Name in the registry.
+        path: Folder.
+        created: Time at which the weights were written here (UTC).
+        size: Bytes on disk.
+        plan: Plan that the proxy answers; None only if it is broken.
+        quality: Agreement with the annotator on held-out texts; None if it was not measured.
+        manifest: Content of the manifest; empty if the proxy is broken.
+        broken: Reason why the proxy cannot be used; None if it can.
     """
 
     name: str
@@ -46,20 +46,20 @@ class Entry:
         return self.plan.steps if self.plan else ()
 
     def trained_on(self, texts: Iterable[str]) -> bool:
-        """Whether it was trained on any of these texts, and cannot be judged by them."""
-        known = set(self.manifest.get("seen", ()))
-        return any(text_id(text) in known for text in texts)
+        """Return whether the proxy was trained on any of these texts, and so must not be evaluated on them."""
+        trained = set(self.manifest.get("seen", ()))
+        return any(text_id(text) in trained for text in texts)
 
     def to_dict(self) -> dict[str, Any]:
-        """The entry as JSON data: the manifest's plan, base, data, quality and step fingerprints, null where broken."""
+        """Return the entry as JSON data: plan, base, data, quality and step fingerprints, null where broken."""
         facts = {"name": self.name, "path": str(self.path), "created": self.created.isoformat(timespec="seconds")}
-        told = {key: self.manifest.get(key) for key in ("plan", "base", "data", "quality")}
+        described = {key: self.manifest.get(key) for key in ("plan", "base", "data", "quality")}
         fingerprints = {step.id: step.fingerprint for step in self.steps}
-        return {**facts, "size": self.size, "broken": self.broken, **told, "step_fingerprints": fingerprints}
+        return {**facts, "size": self.size, "broken": self.broken, **described, "step_fingerprints": fingerprints}
 
 
 def read_entry(folder: Path) -> Entry:
-    """The proxy in a folder, or why it is broken."""
+    """Read the entry of the proxy in a folder; a broken proxy has the reason in ``broken``."""
     facts = (folder.name, folder, _created(folder), _size(folder))
     try:
         manifest = read_manifest(folder)
@@ -73,7 +73,7 @@ def read_entry(folder: Path) -> Entry:
 
 def _created(folder: Path) -> datetime:
     try:
-        written = (folder / FILES["heads"]).stat()  # never written again, as the manifest is
+        written = (folder / FILES["heads"]).stat()  # unlike the manifest, never written again
     except OSError:
         written = folder.stat()
     return datetime.fromtimestamp(written.st_mtime, timezone.utc)
@@ -81,7 +81,7 @@ def _created(folder: Path) -> datetime:
 
 def _size(folder: Path) -> int:
     size = 0
-    with suppress(OSError):  # no right to look, or a partial file that has just got its name
+    with suppress(OSError):  # no permission, or a partial file that was just renamed
         for file in folder.iterdir():
             size += file.stat().st_size
     return size

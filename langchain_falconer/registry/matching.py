@@ -1,4 +1,4 @@
-"""Which proxies of a home answer a plan: trained on its very questions, or on near ones."""
+"""Matching of proxies to a plan: trained on exactly its questions, or on similar ones."""
 
 from __future__ import annotations
 
@@ -12,12 +12,18 @@ from langchain_falconer.plan import LabelStep, Plan, SpanStep
 from langchain_falconer.registry.entry import Entry
 
 Embed = Callable[[Sequence[str]], np.ndarray]
-_MOST_NEAR = 3
+_MAX_SIMILAR = 3
 
 
 @dataclass(frozen=True)
 class ModelMatch:
-    """A proxy that answers each step of a plan by one of its own: ``steps`` maps the plan's ids to the proxy's."""
+    """A proxy that can answer a plan.
+
+    Attributes:
+        entry: The proxy.
+        steps: The id of the proxy's step that answers, by the id of each step of the plan.
+        cosine: Similarity of the least similar pair of questions; 1 where all are the same.
+    """
 
     entry: Entry
     steps: Mapping[str, str]
@@ -25,77 +31,85 @@ class ModelMatch:
 
     @property
     def annotator(self) -> str | None:
-        """Whose answers its quality is measured by; None if that is not known."""
-        told: str | None = self.entry.manifest.get("annotator")
-        return told
+        """The annotator against whose answers the quality was measured; None if it is unknown."""
+        annotator: str | None = self.entry.manifest.get("annotator")
+        return annotator
 
     @property
     def quality(self) -> Quality | None:
-        """What was measured of these steps when the proxy was trained; the agreement of part of them is the worst."""
-        told = self.entry.quality
-        if told is None or any(own not in told.steps for own in self.steps.values()):
+        """The quality of these steps measured after training; for a part of the steps, the agreement is the lowest."""
+        measured = self.entry.quality
+        if measured is None or any(own not in measured.steps for own in self.steps.values()):
             return None
-        steps = {step: told.steps[own] for step, own in self.steps.items()}
-        whole = set(self.steps.values()) == set(told.steps)
-        worst = min((s.agreement for s in steps.values()), key=lambda a: a.value)
-        return Quality(steps=steps, agreement=told.agreement if whole else worst)
+        steps = {step: measured.steps[own] for step, own in self.steps.items()}
+        has_all = set(self.steps.values()) == set(measured.steps)
+        lowest = min((s.agreement for s in steps.values()), key=lambda a: a.value)
+        return Quality(steps=steps, agreement=measured.agreement if has_all else lowest)
 
 
 def exact_matches(entries: Iterable[Entry], plan: Plan) -> list[ModelMatch]:
-    """The proxies that were trained on exactly the questions of a plan, the best measured first."""
-    found = []
+    """Return the proxies trained on exactly the questions of a plan, the one with the best agreement first."""
+    matches = []
     for entry in entries:
         own = {step.fingerprint: step.id for step in entry.steps}
         steps = {step.id: own[step.fingerprint] for step in plan.steps if step.fingerprint in own}
         if len(steps) == len(plan.steps) and entry.plan and _same_shape(plan, entry.plan, steps):
-            found.append(ModelMatch(entry, steps))
-    return sorted(found, key=_measured, reverse=True)
+            matches.append(ModelMatch(entry, steps))
+    return sorted(matches, key=_agreement, reverse=True)
 
 
-def similar_matches(entries: Iterable[Entry], plan: Plan, embed: Embed, least_cosine: float) -> list[ModelMatch]:
-    """The proxies whose questions are near those of a plan, one for one and of the same kind; the nearest first."""
-    there = [entry for entry in entries if entry.plan]
-    steps = [step for entry in there for step in entry.steps]
+def similar_matches(entries: Iterable[Entry], plan: Plan, embed: Embed, min_cosine: float) -> list[ModelMatch]:
+    """Return at most three proxies with a similar question of the same kind for each step, the most similar first.
+
+    Args:
+        entries: The proxies.
+        plan: The plan.
+        embed: Turns texts into unit vectors (n, d), float32.
+        min_cosine: Minimum cosine similarity of each pair of questions.
+    """
+    usable = [entry for entry in entries if entry.plan]
+    steps = [step for entry in usable for step in entry.steps]
     if not steps:
         return []
     vectors = embed([step.instruction for step in (*plan.steps, *steps)])
     cosines = vectors[: len(plan.steps)] @ vectors[len(plan.steps) :].T
-    found, at = [], 0
-    for entry in there:
-        own = cosines[:, at : at + len(entry.steps)]
-        at += len(entry.steps)
-        match = _nearest(plan, entry, own, least_cosine)
+    matches: list[ModelMatch] = []
+    start = 0
+    for entry in usable:
+        own = cosines[:, start : start + len(entry.steps)]
+        start += len(entry.steps)
+        match = _most_similar(plan, entry, own, min_cosine)
         if match:
-            found.append(match)
-    return sorted(found, key=lambda c: -c.cosine)[:_MOST_NEAR]
+            matches.append(match)
+    return sorted(matches, key=lambda match: -match.cosine)[:_MAX_SIMILAR]
 
 
-def _nearest(plan: Plan, entry: Entry, cosines: np.ndarray, least: float) -> ModelMatch | None:
+def _most_similar(plan: Plan, entry: Entry, cosines: np.ndarray, min_cosine: float) -> ModelMatch | None:
     steps: dict[str, str] = {}
-    worst = 1.0
+    lowest = 1.0
     for step, row in zip(plan.steps, cosines, strict=True):
-        fit = [(float(row[i]), other.id) for i, other in enumerate(entry.steps) if _alike(step, other)]
-        best, own = max(fit, default=(-1.0, ""))
-        if best < least:
+        options = [(float(row[i]), other.id) for i, other in enumerate(entry.steps) if _same_kind(step, other)]
+        best, own = max(options, default=(-1.0, ""))
+        if best < min_cosine:
             return None
         steps[step.id] = own
-        worst = min(worst, best)
+        lowest = min(lowest, best)
     assert entry.plan is not None
-    return ModelMatch(entry, steps, worst) if _same_shape(plan, entry.plan, steps) else None
+    return ModelMatch(entry, steps, lowest) if _same_shape(plan, entry.plan, steps) else None
 
 
-def _alike(one: LabelStep | SpanStep, other: LabelStep | SpanStep) -> bool:
-    """Whether answers to one can stand for answers to the other."""
+def _same_kind(one: LabelStep | SpanStep, other: LabelStep | SpanStep) -> bool:
+    """Return whether two steps have the same kind of answers, with the same label names."""
     if isinstance(one, SpanStep) or isinstance(other, SpanStep):
         return isinstance(one, SpanStep) and isinstance(other, SpanStep)
     return one.kind == other.kind and set(one.names) == set(other.names)
 
 
 def _same_shape(plan: Plan, own: Plan, steps: Mapping[str, str]) -> bool:
-    """Whether steps about spans are asked of the spans that the proxy asks them of."""
+    """Return whether the steps about spans are about the spans of matching steps."""
     return all(own[steps[s.id]].of == (steps[s.of] if s.of else None) for s in plan.steps)
 
 
-def _measured(match: ModelMatch) -> float:
+def _agreement(match: ModelMatch) -> float:
     quality = match.quality
     return quality.agreement.value if quality else -1.0

@@ -17,29 +17,29 @@ from langchain_falconer.plan import LabelStep, Plan, SpanStep
 from langchain_falconer.records import LabelValue
 from langchain_falconer.settings import Metric
 
-# Priors of scores before any annotation. Trained proxies are overconfident: fitted to the test rows of seven datasets,
+# Priors of the parameters. Trained proxies are overconfident: fitted to the test rows of seven datasets,
 # from 80 annotations each, temperatures were 1.6 to 7, slopes 0.14 to 0.26, shifts -0.1 to -1.6.
 _TRAINED_TEMPERATURE = 3.0
 _TRAINED_SCALE = (0.3, -0.7)
-_SPREAD, _OWN_SPREAD = 0.3, 0.2  # of the log slope of a plan's span steps, and of one step around what they share
+_SPREAD, _OWN_SPREAD = 0.3, 0.2  # of the log slope: shared by the span steps of a plan, and of a step around it
 
 
 def calibrate(proxy: Proxy, annotations: Sequence[Annotation], metrics: Mapping[str, Metric] | None = None) -> None:
     """Make the scores of a proxy probabilities, and choose its thresholds; both are written to its manifest.
 
     Label steps get a temperature (Guo et al., 2017), span steps the slope and shift of a logistic curve (Platt, 1999)
-    through the scores of right and wrong spans: one curve through those of all span steps, from which each step departs
-    as far as its own spans allow. Decisions stay as they are but for multi-label ties.
+    fitted to the scores of right and wrong spans: one curve for all span steps is the prior of the curve of each step.
+    Decisions stay the same, except for multi-label ties and steps with a threshold.
 
     Args:
         proxy: The proxy.
-        annotations: Annotations that training did not see; long ones count passage by passage.
+        annotations: Annotations that were not trained on; long texts are scored passage by passage.
         metrics: The objective of a step's threshold, by the id of a yes/no or multi-label step (one threshold for all
-            options). The result is in the manifest as ``operating_points``; where no threshold serves the metric there
-            is none, and one half decides.
+            options). The result is in the manifest as ``operating_points``; where no threshold reaches the metric, none
+            is set and 0.5 decides.
 
     Raises:
-        SettingsError: A metric is of a step that has no threshold.
+        SettingsError: A metric is set for a step without a threshold.
     """
     metrics, plan = metrics or {}, proxy.plan
     check_metrics(plan, metrics)
@@ -64,7 +64,7 @@ def calibrate(proxy: Proxy, annotations: Sequence[Annotation], metrics: Mapping[
 
 
 def _is_trained(proxy: Proxy) -> bool:
-    """Whether its scores come of training, not of the base."""
+    """Return whether the scores are those of a trained network, not of the base."""
     training = proxy.manifest.get("training")
     return training is not None and not training.get("is_base")
 
@@ -80,18 +80,18 @@ def _temperature(step: LabelStep, probabilities: np.ndarray, values: Sequence[La
 def _scales(
     plan: Plan, scored: Sequence[tuple[Example, Scores]], around: tuple[float, float]
 ) -> dict[str, tuple[float, float]]:
-    """Slope and shift of each span step; those of a step with few spans are close to what all span steps share."""
-    found = {
+    """Fit the slope and shift of each span step; with few spans they stay close to those of all span steps."""
+    scores = {
         step.id: [
             (p, (a, b) in e.spans[step.id]) for e, s in scored if step.id in e.spans for a, b, p in s.spans[step.id]
         ]
         for step in plan.steps
         if isinstance(step, SpanStep)
     }
-    shared = fit_scale(*_columns([one for mine in found.values() for one in mine]), around=around, spread=_SPREAD)
-    if len(found) == 1:
-        return dict.fromkeys(found, shared)
-    return {name: fit_scale(*_columns(mine), around=shared, spread=_OWN_SPREAD) for name, mine in found.items()}
+    shared = fit_scale(*_columns([pair for own in scores.values() for pair in own]), around=around, spread=_SPREAD)
+    if len(scores) == 1:
+        return dict.fromkeys(scores, shared)
+    return {name: fit_scale(*_columns(own), around=shared, spread=_OWN_SPREAD) for name, own in scores.items()}
 
 
 def _columns(scored: Sequence[tuple[float, bool]]) -> tuple[list[float], list[bool]]:
@@ -99,23 +99,27 @@ def _columns(scored: Sequence[tuple[float, bool]]) -> tuple[list[float], list[bo
 
 
 def _truths(step: LabelStep, values: Sequence[LabelValue]) -> np.ndarray:
-    """Whether yes is right of each value and option, (n, options)."""
+    """Return the truth of each option for each value, boolean (n, options)."""
     if step.kind == "yes_no":
         return np.array([[bool(v)] for v in values])
     return np.array([[name in cast(tuple[str, ...], v) for name in step.names] for v in values])
 
 
 def _softened(probabilities: np.ndarray, temperature: float) -> np.ndarray:
-    """Probabilities of yes at a temperature, as they are told later."""
+    """Apply a temperature to probabilities of yes."""
     yes, no = (p ** (1.0 / temperature) for p in (probabilities, 1.0 - probabilities))
     softened: np.ndarray = yes / (yes + no)
     return softened
 
 
 def check_metrics(plan: Plan, metrics: Mapping[str, Metric]) -> None:
-    """Raises ``SettingsError`` where a metric is of no step that says yes or no."""
-    able = [s.id for s in plan.steps if isinstance(s, LabelStep) and s.kind != "choice"]
+    """Check that metrics are set only for steps with a threshold: yes/no and multi-label ones.
+
+    Raises:
+        SettingsError: A metric is set for another step.
+    """
+    eligible = [s.id for s in plan.steps if isinstance(s, LabelStep) and s.kind != "choice"]
     for name in metrics:
-        if name not in able:
-            steps = f"those of this plan are {', '.join(map(repr, able))}" if able else "this plan has none"
-            raise SettingsError(f"step '{name}' has no threshold to choose; yes/no and any-of steps do: {steps}")
+        if name not in eligible:
+            steps = f"those of this plan are {', '.join(map(repr, eligible))}" if eligible else "this plan has none"
+            raise SettingsError(f"step '{name}' has no threshold; only yes/no and multi-label steps have one: {steps}")

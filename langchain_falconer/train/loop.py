@@ -39,13 +39,13 @@ class Feature:
 
 @dataclass(frozen=True)
 class TrainResult:
-    """How training went.
+    """The course of a training.
 
     After self-training, ``loss`` is of the second network, all else of both.
 
     Attributes:
         loss: Mean loss of each epoch.
-        seconds: How long it took.
+        seconds: Duration.
         steps: Optimiser steps.
         examples: Annotated examples.
         selected_after: The share of the steps after which the selected checkpoint was made, for each network.
@@ -67,7 +67,7 @@ class TrainResult:
             "selected_after": list(self.selected_after),
         }
 
-    def then(self, later: TrainResult) -> TrainResult:
+    def followed_by(self, later: TrainResult) -> TrainResult:
         """Return the result of this training followed by another."""
         return replace(
             later,
@@ -87,7 +87,7 @@ class Regularizer(Protocol):
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """What a network is trained on.
+    """A training set with the regularizers of its loss.
 
     Attributes:
         new: Features that every epoch holds.
@@ -244,11 +244,11 @@ def autocast() -> Iterator[None]:
     import torch
     from torch.nn.attention import SDPBackend, sdpa_kernel
 
-    with torch.autocast("cpu", torch.bfloat16, enabled=bf16_pays()), sdpa_kernel(SDPBackend.MATH):
+    with torch.autocast("cpu", torch.bfloat16, enabled=has_fast_bf16()), sdpa_kernel(SDPBackend.MATH):
         yield
 
 
-def bf16_pays() -> bool:
+def has_fast_bf16() -> bool:
     """Return whether this CPU multiplies bf16 in hardware."""
     import torch
 

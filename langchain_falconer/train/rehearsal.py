@@ -26,7 +26,13 @@ _DISTILLATION_WEIGHT = 0.3  # at 1 the new task scores a point less
 
 @dataclass(frozen=True)
 class PreviousTask:
-    """A plan learned earlier, with annotations to rehearse it, and texts whose answers are to stay as they are."""
+    """A plan learned earlier, and the data to rehearse it.
+
+    Attributes:
+        plan: The plan.
+        annotations: Annotations that are trained on again.
+        unlabelled: Texts on which the answers of the network are to stay the same. Default none.
+    """
 
     plan: Plan
     annotations: Sequence[Annotation]
@@ -46,7 +52,7 @@ class Previous:
     tasks: Sequence[PreviousTask] = ()
 
 
-def joined(plan: Plan, memory: Sequence[TaskHead]) -> HeadIndex:
+def joint_index(plan: Plan, memory: Sequence[TaskHead]) -> HeadIndex:
     """Return the index of a new plan, followed by those of all earlier tasks."""
     return HeadIndex.of([*plan.ordered, *(step for i, old in enumerate(memory) for step in _steps(old.plan, i))])
 
@@ -71,7 +77,7 @@ class DistillationLoss:
 
     Args:
         model: The teacher; it is not changed.
-        memory: The plans that it answers, with their heads, in the order of :func:`joined`.
+        memory: The plans that it answers, with their heads, in the order of :func:`joint_index`.
         after: The plan whose heads come before those in the network that is trained, if any.
     """
 
@@ -103,7 +109,7 @@ class DistillationLoss:
             if isinstance(step, LabelStep):
                 rows = self._index.label_rows[step.id]
                 new_scores, old_scores = now[1][:, rows], before[1][:, rows]
-                if step.kind != "choice":  # each option is a choice of its own: between itself and nothing
+                if step.kind != "choice":  # each option is a binary choice of its own
                     new_scores, old_scores = (
                         torch.stack([x, torch.zeros_like(x)], -1) for x in (new_scores, old_scores)
                     )
@@ -143,17 +149,17 @@ def _divergence(now: Tensor, before: Tensor) -> Tensor:
     return functional.kl_div(*pair, reduction="none", log_target=True).sum(-1)
 
 
-def restore_heads(memory: Sequence[TaskHead], index: HeadIndex, heads: Any, made: HeadWeights) -> None:
+def restore_heads(memory: Sequence[TaskHead], index: HeadIndex, heads: Any, generated: HeadWeights) -> None:
     """Set the corrections of earlier heads so that training starts from their learned weights, not from their words.
 
-    ``heads`` is the :class:`QueryHeads` of ``index``, ``made`` the weights that its words make.
+    ``heads`` is the :class:`QueryHeads` of ``index``, ``generated`` the weights generated from its words.
     """
     import torch
 
     for i, old in enumerate(memory):
         spans, labels = _rows(index, [s.id for s in _steps(old.plan, i)])
         tokens = [3 * row + state for row in spans for state in range(3)]
-        now = made.take(spans, labels)
+        now = generated.take(spans, labels)
         with torch.no_grad():
             for corrections, rows, name in (
                 (heads.span_shift, tokens, "span_weight"),
@@ -164,16 +170,16 @@ def restore_heads(memory: Sequence[TaskHead], index: HeadIndex, heads: Any, made
                 corrections[rows] = torch.from_numpy(getattr(old.weights, name) - getattr(now, name))
 
 
-def split(
+def split_heads(
     plan: Plan, memory: Sequence[TaskHead], index: HeadIndex, weights: HeadWeights
 ) -> tuple[HeadWeights, tuple[TaskHead, ...]]:
     """Return the heads of the new plan, and the earlier tasks with theirs."""
     own = weights.take(*_rows(index, [s.id for s in plan.ordered]))
-    kept = tuple(
+    retained = tuple(
         TaskHead(old.plan, weights.take(*_rows(index, [s.id for s in _steps(old.plan, i)])))
         for i, old in enumerate(memory)
     )
-    return own, kept
+    return own, retained
 
 
 def _steps(plan: Plan, index: int) -> list[Step]:

@@ -31,15 +31,15 @@ from langchain_falconer.plan import Plan
 from langchain_falconer.records import Answers
 from langchain_falconer.settings import DEFAULT_BASE, TrainSettings
 from langchain_falconer.train.checkpoint_selection import CheckpointSelector
-from langchain_falconer.train.loop import Feature, TrainingSet, TrainResult, bf16_pays, features_of, fit
+from langchain_falconer.train.loop import Feature, TrainingSet, TrainResult, features_of, fit, has_fast_bf16
 from langchain_falconer.train.rehearsal import (
     DistillationLoss,
     Previous,
     PreviousTask,
-    joined,
+    joint_index,
     rehearsal_examples,
     restore_heads,
-    split,
+    split_heads,
 )
 
 UNLABELLED = 1_000
@@ -57,22 +57,24 @@ def train_proxy(
     passage_chars: int = PASSAGE_CHARS,
     on_step: Callable[[int, int, float], None] | None = None,
 ) -> Proxy:
-    """Train a proxy for ``plan`` on annotations: same data, seed, machine and threads, same weights.
+    """Train a proxy for ``plan`` on annotations.
+
+    The same texts, annotations, seed, machine and number of threads give the same weights.
 
     Args:
         plan: The plan that the proxy is to answer.
-        annotations: The training set. A label's score, where it is less than 1, is the probability that it is right; a
-            text may come several times, with the answers of several annotators.
+        annotations: Annotations to train on. A label's score, where it is less than 1, is the probability that it is
+            right; a text may come several times, with the answers of several annotators.
         base: The metamodel or encoder that training starts from; or a proxy whose tasks are retained:
             :meth:`Proxy.recall` of the new proxy returns them.
         unlabelled: More texts of the corpus, for self-training (noisy student, Xie et al., arXiv 1911.04252): the
             trained network answers them, another is trained on these answers too, and the proxy is the mean of both.
-            It is more accurate, and takes more than twice as long.
+            It is more accurate, and takes more than twice as long. Default none.
         development: Annotations that are not trained on and select the checkpoint (see :class:`CheckpointSelector`);
-            fewer than 50 of them select nothing.
-        settings: Hyperparameters.
-        passage_chars: The length of passages, in characters, into which texts are split.
-        on_step: Called after each step as ``on_step(done, total, loss)``.
+            with fewer than 50 of them the last checkpoint is used. Default none.
+        settings: Hyperparameters; by default those of :class:`TrainSettings`.
+        passage_chars: Length of the passages into which texts are split, in characters. Default 1,200.
+        on_step: Called after each optimiser step as ``on_step(done, total, loss)``.
 
     Raises:
         ProxyError: There is nothing to train on, a step has no annotation, or the base cannot be loaded.
@@ -82,7 +84,7 @@ def train_proxy(
     _check_every_step(plan, examples)
     start = _WarmStart(plan, base, settings, passage_chars)
     dataset = start.training_set(examples)
-    texts = start.features(_unanswered(unlabelled, passage_chars))
+    texts = start.features(_unannotated(unlabelled, passage_chars))
     student_dataset = replace(dataset, resampled=(*dataset.resampled, texts))
     total = dataset.steps(settings) + (student_dataset.steps(settings) if texts else 0)
     report = _step_counter(on_step, total)
@@ -93,23 +95,24 @@ def train_proxy(
         trained = start.train(student_dataset, development, report).mean(trained)
     manifest = start.manifest | {
         "settings": settings.model_dump(),
-        "data": {
-            "annotations": len(annotations),
-            "examples": len(examples),
-            "unlabelled": len(unlabelled),
-            "sha256": _data_hash(examples, unlabelled),
-        },
-        "seen": _seen(annotations, start.previous_tasks),
+        "data": _data_facts(annotations, examples, unlabelled),
+        "seen": _trained_ids(annotations, start.previous_tasks),
         "training": trained.result.to_dict(),
         "memory": [old.plan.to_dict() for old in start.memory],
     }
-    own, *kept = trained.tasks
-    return Proxy(manifest, start.tokenizer, own.weights, NetworkSource(loaded=trained.model), memory=kept)
+    own, *retained = trained.tasks
+    return Proxy(manifest, start.tokenizer, own.weights, NetworkSource(loaded=trained.model), memory=retained)
 
 
 @dataclass(frozen=True)
 class _TrainedModel:
-    """A network, the plans that it answers with their heads (the new one first), and how it was trained."""
+    """A trained network.
+
+    Attributes:
+        model: The network.
+        tasks: The plans that it answers, with their heads; the new one first.
+        result: The course of its training.
+    """
 
     model: Any
     tasks: tuple[TaskHead, ...]
@@ -130,12 +133,12 @@ class _TrainedModel:
             TaskHead(own.plan, own.weights.mean(other.weights))
             for own, other in zip(self.tasks, teacher.tasks, strict=True)
         )
-        return _TrainedModel(self.model, tasks, teacher.result.then(self.result))
+        return _TrainedModel(self.model, tasks, teacher.result.followed_by(self.result))
 
 
 @dataclass(frozen=True)
 class _WarmStart:
-    """What training starts from: a base, or a proxy whose tasks are retained."""
+    """The start of a training: a base, or a proxy whose tasks are retained."""
 
     plan: Plan
     source: str | Previous
@@ -193,7 +196,7 @@ class _WarmStart:
     @property
     def is_pretrained(self) -> bool:
         """Whether the network was pretrained to follow questions, and its heads start from theirs."""
-        if self.proxy or self.settings.fresh_head or self.settings.layers is not None:
+        if self.proxy or self.settings.reset_head or self.settings.layers is not None:
             return False
         return is_metamodel(Path(base_folder(self.base)))
 
@@ -205,7 +208,7 @@ class _WarmStart:
         """Return the examples as a training set, with those of earlier tasks to rehearse."""
         rehearsed = rehearsal_examples(self.memory, self.previous_tasks, self.passage_chars)
         unlabelled = (text for task in self.previous_tasks for text in task.unlabelled)
-        pools = [self.features(rehearsed), self.features(_unanswered(unlabelled, self.passage_chars))]
+        pools = [self.features(rehearsed), self.features(_unannotated(unlabelled, self.passage_chars))]
         return TrainingSet(self.features(examples), pools, self.regularizers, is_pretrained=self.is_pretrained)
 
     def train(
@@ -213,16 +216,16 @@ class _WarmStart:
     ) -> _TrainedModel:
         """Train a copy of the network; development annotations select the checkpoint."""
         model = copy.deepcopy(self.model)
-        index = joined(self.plan, self.memory)
+        index = joint_index(self.plan, self.memory)
         with MODEL_INIT_LOCK:
             heads = self._initial_heads(model, index)
 
         def trained_heads() -> tuple[HeadWeights, tuple[TaskHead, ...]]:
-            return split(self.plan, self.memory, index, _weights_of(model, heads))
+            return split_heads(self.plan, self.memory, index, _weights_of(model, heads))
 
         def answers() -> list[Answers]:
             proxy = Proxy(self.manifest, self.tokenizer, trained_heads()[0], NetworkSource(loaded=model))
-            proxy.set_session(proxy.torch_session(bf16=bf16_pays()))
+            proxy.set_session(proxy.torch_session(bf16=has_fast_bf16()))
             return proxy.answers([a.text for a in development], apply_conditions=False)
 
         def after_step(loss: float) -> None:
@@ -232,8 +235,8 @@ class _WarmStart:
         selector = CheckpointSelector(self.plan, (model, heads), answers, development, dataset.steps(self.settings))
         result = fit(model, heads, index, dataset, self.tokenizer.pad_id, self.settings, after_step)
         result = replace(result, selected_after=(selector.restore(),))
-        own, kept = trained_heads()
-        return _TrainedModel(model, (TaskHead(self.plan, own), *kept), result)
+        own, retained = trained_heads()
+        return _TrainedModel(model, (TaskHead(self.plan, own), *retained), result)
 
     def _initial_heads(self, model: Any, index: HeadIndex) -> Any:
         """Return the heads that training starts from: new ones from their words, earlier ones as they were."""
@@ -243,7 +246,7 @@ class _WarmStart:
 
         generator = HeadGenerator.of(model)
         vectors = ZeroShotEncoder(TorchSession(model), self.tokenizer, generator).vectors(index)
-        spans, options, questions = (np.zeros_like(v) if self.settings.fresh_head else v for v in vectors)
+        spans, options, questions = (np.zeros_like(v) if self.settings.reset_head else v for v in vectors)
         heads = QueryHeads(*map(torch.from_numpy, (spans, options, questions)))
         restore_heads(self.memory, index, heads, generator(spans, options, questions))
         return heads
@@ -262,12 +265,12 @@ def _step_counter(on_step: Callable[[int, int, float], None] | None, total: int)
     return lambda loss: on_step(next(done), total, loss) if on_step else None
 
 
-def _unanswered(texts: Iterable[str], passage_chars: int) -> list[Example]:
+def _unannotated(texts: Iterable[str], passage_chars: int) -> list[Example]:
     """Return the passages of texts, without answers."""
     return [Example(text[start:end], {}, {}) for text in texts for start, end in split_passages(text, passage_chars)]
 
 
-def _seen(annotations: Sequence[Annotation], previous: Sequence[PreviousTask]) -> list[str]:
+def _trained_ids(annotations: Sequence[Annotation], previous: Sequence[PreviousTask]) -> list[str]:
     """Return the ids of the texts that were trained on: the proxy must not be evaluated on them."""
     return sorted({text_id(a.text) for a in (*annotations, *(a for task in previous for a in task.annotations))})
 
@@ -279,6 +282,18 @@ def _check_every_step(plan: Plan, examples: Sequence[Example]) -> None:
                 f"step '{step.id}' has no annotation to learn from; annotate more texts, "
                 "or texts for which its condition holds"
             )
+
+
+def _data_facts(
+    annotations: Sequence[Annotation], examples: Sequence[Example], unlabelled: Sequence[str]
+) -> dict[str, Any]:
+    """Return the size and digest of the training data, for the manifest."""
+    return {
+        "annotations": len(annotations),
+        "examples": len(examples),
+        "unlabelled": len(unlabelled),
+        "sha256": _data_hash(examples, unlabelled),
+    }
 
 
 def _data_hash(examples: Sequence[Example], unlabelled: Sequence[str]) -> str:
