@@ -20,7 +20,7 @@ from langchain_falconer.corpus import (
     materialize,
     stored_settings,
 )
-from langchain_falconer.errors import PlannerError, RunError, SettingsError
+from langchain_falconer.errors import AnnotationError, PlannerError, RunError, SettingsError
 from langchain_falconer.evaluate import Quality
 from langchain_falconer.execute import Guarantee, read_rows
 from langchain_falconer.graph import (
@@ -137,6 +137,7 @@ class Falconer:
     Raises:
         LLMError: The LLM cannot be set up.
         RunError: The home is not a folder.
+        SettingsError: ``settings`` is something else.
     """
 
     def __init__(
@@ -151,12 +152,18 @@ class Falconer:
         self.llm = LLM(llm, llm_settings or LLMSettings()) if llm is not None and not isinstance(llm, LLM) else llm
         self.annotations = annotations
         self.home = Home.at(home)
+        if not isinstance(settings, MineSettings | None):
+            raise SettingsError(
+                "settings is not a MineSettings; pass MineSettings(…), such as MineSettings(annotations=200)"
+            )
         self.settings = settings or MineSettings()
 
     # ---- mining
 
     def plan(self, instruction: str) -> Plan:
-        """Return the LLM's plan for an instruction: the one that :meth:`mine` and :meth:`ask` will run.
+        """Return the LLM's plan for an instruction: the one that :meth:`mine` will run.
+
+        :meth:`ask` runs it too, unless a proxy of the home was trained for the same instruction: then it runs its plan.
 
         Raises:
             PlannerError: There is no LLM, or it gave no valid plan.
@@ -176,7 +183,7 @@ class Falconer:
         output: str | Place | None = None,
         *,
         texts: Sequence[str] | None = None,
-        plan: Plan | None = None,
+        plan: Plan | Mapping[str, Any] | None = None,
         on_event: ProgressCallback | None = None,
         reviewer: Reviewer | None = None,
         recorded: str | None = None,
@@ -192,7 +199,7 @@ class Falconer:
                 list of LangChain ``Document`` or of mappings, a ``BaseLoader``, or a Hugging Face dataset.
             output: ``.jsonl``, ``.parquet`` or ``.duckdb``, a file or (not DuckDB) a URL; by default in the home.
             texts: The texts themselves, in place of ``corpus``.
-            plan: A plan; without one the LLM writes it.
+            plan: A plan, or its JSON data; without one the LLM writes it.
             on_event: Receives progress events.
             reviewer: Receives the plan before anything is annotated; without one the plan is approved.
             recorded: Without an LLM, the source in the annotation store whose recorded answers are used.
@@ -201,6 +208,7 @@ class Falconer:
             The rows and their summary.
 
         Raises:
+            PlanError: The plan is not valid.
             SettingsError: Nothing can annotate the texts, or settings contradict each other.
             CorpusError: The corpus cannot be read.
             LLMError: The LLM cannot be reached or gave no usable answers.
@@ -210,7 +218,7 @@ class Falconer:
         state = self._input(instruction, corpus, texts)
         state |= {
             "output": str(as_place(output).absolute()) if output else None,
-            "plan": plan.to_dict() if plan else None,
+            "plan": Plan.parse(plan).to_dict() if plan is not None else None,
             "ask": None,
         }
         state |= {"auto_approve": reviewer is None}
@@ -220,7 +228,7 @@ class Falconer:
 
     def ask(
         self,
-        question: str | Plan,
+        question: str | Plan | Mapping[str, Any],
         corpus: Any = None,
         *,
         texts: Sequence[str] | None = None,
@@ -236,7 +244,7 @@ class Falconer:
         one, as :meth:`mine` does. Of a stored corpus only new partitions are computed.
 
         Args:
-            question: What is wanted, in plain words, or a plan.
+            question: What is wanted, in plain words, or a plan (or its JSON data).
             corpus: What :meth:`mine` takes.
             texts: The texts themselves, in place of ``corpus``.
             quality: Agreement with the LLM that the answer must reach, in (0, 1): the lower end of the 95% interval,
@@ -254,6 +262,7 @@ class Falconer:
             RunError: No proxy answers the question and there is no LLM.
             FalconerError: As :meth:`mine` raises.
         """
+        question = question if isinstance(question, str) else Plan.parse(question)
         state = self._input(question.instruction if isinstance(question, Plan) else question, corpus, texts)
         state |= {"plan": question.to_dict() if isinstance(question, Plan) else None, "auto_approve": True}
         state |= {"ask": _ask_options(quality, trust, refresh).model_dump(mode="json")}
@@ -263,7 +272,7 @@ class Falconer:
 
     def estimate(
         self,
-        question: str | Plan,
+        question: str | Plan | Mapping[str, Any],
         corpus: Any = None,
         *,
         texts: Sequence[str] | None = None,
@@ -280,7 +289,10 @@ class Falconer:
             dataset = Dataset.of_stored(corpus)
         else:
             dataset = Dataset.of_files(self._places(corpus, texts), settings.corpus)
-        plan = question if isinstance(question, Plan) else self._trained_plan(question) or self.plan(question)
+        if isinstance(question, str):
+            plan = self._trained_plan(question) or self.plan(question)
+        else:
+            plan = Plan.parse(question)
         options = _ask_options(quality, trust, refresh=False)
         return Router(context, plan, dataset, options, self.annotations is not None).decide()
 
@@ -335,6 +347,10 @@ class Falconer:
         """
         if isinstance(annotations, str | Path):
             annotations = read_annotations(Path(annotations), plan)
+        elif not all(isinstance(one, Annotation) for one in annotations):
+            raise AnnotationError(
+                "annotations holds something else than Annotation objects; pass these, or a file (JSONL)"
+            )
         return train_proxy(
             plan,
             annotations,
@@ -412,9 +428,9 @@ class Falconer:
 
 
 def _ask_options(quality: float | None, trust: Trust | None, refresh: bool) -> AskOptions:
-    if quality is not None and not 0 < quality < 1:
+    if quality is not None and not (isinstance(quality, int | float) and 0 < quality < 1):
         raise SettingsError(
-            f"a quality of {quality:g} cannot be reached; request a share between 0 and 1, such as 0.9", field="quality"
+            f"a quality of {quality!r} cannot be reached; request a share between 0 and 1, such as 0.9", field="quality"
         )
     return AskOptions(quality=quality, trust=trust or Trust(), refresh=refresh)
 

@@ -108,7 +108,7 @@ class LLM:
 
     def __init__(self, model: str | BaseChatModel, settings: LLMSettings | None = None) -> None:
         self.settings = settings or LLMSettings()
-        self._model = _load(model, self.settings) if isinstance(model, str) else model
+        self._model = _load(model, self.settings) if isinstance(model, str) else _checked(model)
         self.name = _name(self._model)
         self._output_mode: OutputMode | None = None
         self._slots = threading.BoundedSemaphore(self.settings.max_concurrency)
@@ -269,6 +269,16 @@ def _list_price(name: str) -> tuple[float, float] | None:
     except LookupError:
         return None
     return float(prices[0]) * 1e6 / n, float(prices[1]) * 1e6 / n
+
+
+def _checked(model: BaseChatModel) -> BaseChatModel:
+    from langchain_core.language_models import BaseChatModel
+
+    if not isinstance(model, BaseChatModel):
+        raise LLMError(
+            f"an LLM is a LangChain chat model or a name such as 'openai:gpt-4.1-mini', not a {type(model).__name__}"
+        )
+    return model
 
 
 def _load(spec: str, settings: LLMSettings) -> BaseChatModel:

@@ -12,6 +12,7 @@ from laptops import INSTRUCTION, PLAN, STEPS, annotation_row, asked, reviews, te
 from loopback import ChatServer, llm_at
 
 from langchain_falconer import (
+    AnnotationError,
     AskOptions,
     BudgetError,
     Falconer,
@@ -21,7 +22,9 @@ from langchain_falconer import (
     MineSettings,
     Plan,
     PlanError,
+    PlannerError,
     RunSummary,
+    SettingsError,
     Span,
     Targets,
     Trust,
@@ -375,3 +378,50 @@ def test_a_summary_travels_as_json(server, settings, tmp_path):
     assert again == result.summary
     with pytest.raises(ValueError, match="frozen"):
         result.summary.cost.calls = 0
+
+
+# ---- two files of annotations in one home
+
+
+def test_each_file_of_annotations_is_kept_apart(settings, tmp_path):
+    class StoppedError(Exception):
+        pass
+
+    def stop_in_training(event):
+        if event["stage"] == "train":
+            raise StoppedError
+
+    texts = reviews(40)
+    rows = [annotation_row(text) for text in texts]
+    opposite = [{**row, "labels": {"positive": not row["labels"]["positive"]}, "spans": {"price": []}} for row in rows]
+    first, second = write_lines(tmp_path / "a.jsonl", rows), write_lines(tmp_path / "b.jsonl", opposite)
+    alone = Falconer(annotations=first, home=tmp_path / "alone", settings=settings)
+    expected = alone.mine(INSTRUCTION, texts=texts, plan=PLAN).proxy.manifest["data"]
+
+    stopped = Falconer(annotations=first, home=tmp_path / "home", settings=settings)
+    with pytest.raises(StoppedError):
+        stopped.mine(INSTRUCTION, texts=texts, plan=PLAN, on_event=stop_in_training)
+    Falconer(annotations=second, home=tmp_path / "home", settings=settings).mine(INSTRUCTION, texts=texts, plan=PLAN)
+    assert stopped.mine(INSTRUCTION, texts=texts, plan=PLAN).proxy.manifest["data"] == expected
+
+
+# ---- bad input
+
+
+def test_bad_input_raises_errors_of_falconer(settings, tmp_path):
+    falconer = Falconer(home=tmp_path, settings=settings)
+    with pytest.raises(PlanError):
+        falconer.mine("x", texts=["a"], plan={"instruction": "x", "steps": []})
+    with pytest.raises(PlanError):
+        falconer.ask({"steps": []}, texts=["a"])
+    with pytest.raises(SettingsError):
+        falconer.ask(PLAN, texts=["a"], quality="0.9")
+    with pytest.raises(SettingsError):
+        Falconer(home=tmp_path, settings={"annotations": 20})
+    with pytest.raises(LLMError):
+        Falconer(5, home=tmp_path)
+    with pytest.raises(AnnotationError):
+        falconer.train(PLAN, [{"text": "a"}])
+    for call in (lambda: falconer.plan("x"), lambda: falconer.ask("x", texts=["a"])):
+        with pytest.raises(PlannerError):
+            call()

@@ -179,7 +179,8 @@ class AnnotationView:
             for step_id, reason in part.failures.items():
                 failures.setdefault(step_id, reason)
         is_complete = not any(part.unanswered for part in target.walk())
-        return Annotation(text, target.answers(), self._source, failures, is_complete)
+        source = HUMAN if self._source.startswith(f"{HUMAN}:") else self._source
+        return Annotation(text, target.answers(), source, failures, is_complete)
 
 
 def _targets_of(plan: Plan, step: LabelStep | SpanStep, root: AnnotationTarget) -> list[AnnotationTarget]:

@@ -100,7 +100,7 @@ def delete_proxies(
     registry.check(*names)
     if not yes:
         if not sys.stdin.isatty():
-            raise SettingsError("nobody can be asked whether to delete; add --yes")
+            raise SettingsError("deleting needs a confirmation and this is not a terminal; add --yes")
         typer.confirm(f"Delete {', '.join(names)} for good?", abort=True, err=True)
     registry.delete(*names)
     if as_json:

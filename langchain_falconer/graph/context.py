@@ -120,6 +120,12 @@ class NodeContext:
             raise AnnotationError("nothing annotates the texts; name an LLM or a file of annotations")
         return self.recorded
 
+    def stored_source(self, state: FalconerInput) -> str:
+        """Return the source in the annotation store: each file of a person's annotations is one of its own."""
+        if file := state.get("annotations"):
+            return f"{HUMAN}:{file_digest(file)}"
+        return self.source(state)
+
     def targets(self, state: FalconerInput) -> Targets | None:
         """Return the targets: those of the settings, and the quality that a question asks for."""
         options = self.options(state)

@@ -43,7 +43,7 @@ class FalconerInput(TypedDict):
     ask: NotRequired[dict[str, Any] | None]
     """:class:`AskOptions`; with them the question goes to the cheapest strategy, without them a proxy is trained."""
     dataset: NotRequired[dict[str, Any] | None]
-    """Name and partitions of a stored corpus (``Source.to_dict``); without them the files are one partition."""
+    """Name and partitions of a stored corpus (``Dataset.to_dict``); without them the files are one partition."""
 
 
 class FalconerOutput(TypedDict):

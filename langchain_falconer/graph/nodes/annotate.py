@@ -28,7 +28,7 @@ def annotate(state: FalconerState, context: NodeContext) -> Update:
     facts = dict(state.get("annotation", {}))
     with context.timed(state, "annotate") as seconds, context.store() as store:
         if state.get("annotations") or context.llm is None:
-            known = stored_annotations(store, plan, texts, context.source(state))
+            known = stored_annotations(store, plan, texts, context.stored_source(state))
         else:
             known, facts = _annotated(store, plan, texts, state, context)
             if facts["stopped"]:

@@ -15,13 +15,13 @@ def evaluate(state: FalconerState, context: NodeContext) -> Update:
     plan, sample = context.plan(state), context.sample(state)
     proxy = Proxy.load(state["proxy"] or "")
     with context.timed(state, "evaluate") as seconds, context.store() as store:
-        source = context.source(state)
+        source = context.stored_source(state)
         test, development = (
             stored_annotations(store, plan, part, source) for part in (sample.test, sample.development)
         )
         quality = measured(plan, proxy, test)
         facts = quality.model_dump(mode="json") if quality else None
-        proxy.update_manifest(quality=facts, annotator=source)
+        proxy.update_manifest(quality=facts, annotator=context.source(state))
         chosen = measured(plan, proxy, development)
         needs_annotation = chosen is not None and _needs_annotation(state, context, chosen.agreement.value, sample)
         if needs_annotation:

@@ -20,7 +20,7 @@ _BACKEND_TEXTS = 256
 def execute(state: FalconerState, context: NodeContext) -> Update:
     """Run the proxy and write the rows."""
     plan, sample, folder = context.plan(state), context.sample(state), context.folder(state)
-    settings, source, targets = context.settings.run, context.source(state), context.targets(state)
+    settings, source, targets = context.settings.run, context.stored_source(state), context.targets(state)
     proxy = Proxy.load(state["proxy"] or "")
     with context.timed(state, "execute") as seconds, context.store() as store:
         known = stored_annotations(store, plan, [*sample.held_out, *sample.train], source)
@@ -69,7 +69,7 @@ def _complete(
     store: AnnotationStore,
 ) -> tuple[RunReport, Guarantee]:
     """The rows of a run with the LLM's answers where the proxy is not confident, and the guarantee for them."""
-    plan, source, is_over = context.plan(state), context.source(state), False
+    plan, source, is_over = context.plan(state), context.stored_source(state), False
     rows = context.certification_sample(state)
     annotated = {a.text: a for a in stored_annotations(store, plan, rows.values(), source)}
 

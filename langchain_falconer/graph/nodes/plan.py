@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from langchain_falconer.errors import PlanError, SettingsError
+from langchain_falconer.errors import PlannerError, SettingsError
 from langchain_falconer.execute import check_output, check_run
 from langchain_falconer.graph.context import NodeContext, Update
 from langchain_falconer.graph.plan_cache import cached_plan
@@ -44,7 +44,7 @@ def _written(state: FalconerState, context: NodeContext, run_id: str) -> Plan:
         if plan := next((plan for plan in trained if plan.instruction == state["instruction"]), None):
             return plan
     if context.llm is None:
-        raise PlanError("there is no LLM to write a plan; pass a plan (--plan FILE) or an LLM (--llm MODEL)")
+        raise PlannerError("there is no LLM to write a plan; pass a plan (--plan FILE) or an LLM (--llm MODEL)")
     with context.store() as store:
         return cached_plan(context.home, context.llm, state["instruction"], context.budget(store, run_id))
 

@@ -39,10 +39,10 @@ def _draw(state: FalconerState, context: NodeContext, plan: Plan) -> Sample:
     if file := state.get("annotations"):
         annotations = read_annotations(Path(file), plan)
         with context.store() as store:
-            store_annotations(store, plan, annotations)
+            store_annotations(store, plan, annotations, context.stored_source(state))
         return sample_annotated([a.text for a in annotations], passages, settings)
     if context.llm is None:
-        source = context.source(state)
+        source = context.stored_source(state)
         with context.store() as store:
             return sample_recorded(passages, lambda texts: has_answers(store, plan, texts, source), settings)
     return sample_for_llm(passages, plan, settings, Embedder(settings.base))
@@ -58,7 +58,7 @@ def _check_budget(state: FalconerState, context: NodeContext, targets: Targets, 
     plan, to_learn = context.plan(state), {*sample.held_out, *sample.train}
     with context.store() as store:
         learn, certify = (
-            has_answers(store, plan, list(texts), context.source(state)).count(False)
+            has_answers(store, plan, list(texts), context.stored_source(state)).count(False)
             for texts in (to_learn, {*rows.values()} - to_learn)
         )
         spent = store.spent(state["run_id"]).calls

@@ -37,7 +37,7 @@ def train(state: FalconerState, context: NodeContext) -> Update:
     plan, sample = context.plan(state), context.sample(state)
     messages = list(state.get("messages", []))
     with context.timed(state, "train") as seconds, context.store() as store:
-        source = context.source(state)
+        source = context.stored_source(state)
         annotated, development = (
             stored_annotations(store, plan, part, source) for part in (sample.train, sample.development)
         )
