@@ -14,11 +14,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from langchain_falconer.errors import AnnotationError
 from langchain_falconer.files import digest, replacing
 from langchain_falconer.llm import Usage
+
+if TYPE_CHECKING:
+    from filelock import FileLock
 
 Key = tuple[str, str]
 """Identity of a target: SHA-256 of its text, and ``"start-end"`` of the span (``""`` for the text as a whole)."""
@@ -83,7 +86,7 @@ class AnnotationStore:
             raise AnnotationError(
                 f"{self.path.parent} cannot be created ({error.strerror}); name another folder", path=self.path.parent
             ) from error
-        with self._translated_errors():
+        with self._translated_errors(), self._file_lock("open"):  # of two that turn WAL on at once, SQLite refuses one
             self._db = self._connect()
 
     def _connect(self) -> sqlite3.Connection:
@@ -119,21 +122,24 @@ class AnnotationStore:
         Locks are acquired in one order, so that jobs with common steps cannot deadlock. The operating system releases
         the locks of a killed process.
         """
+        names = sorted(digest(source, step) for step in steps)
+        with ExitStack() as locks:
+            for name in names:
+                locks.enter_context(self._file_lock(name))
+            yield
+
+    def _file_lock(self, name: str) -> FileLock:
         from filelock import FileLock
 
         folder = self.path.with_suffix(".locks")
         folder.mkdir(parents=True, exist_ok=True)
-        names = sorted(digest(source, step) for step in steps)
-        with ExitStack() as locks:
-            for name in names:
-                locks.enter_context(FileLock(folder / f"{name}.lock", thread_local=False))
-            yield
+        return FileLock(folder / f"{name}.lock", thread_local=False)
 
     @contextmanager
     def _translated_errors(self) -> Iterator[None]:
         try:
             yield
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             raise AnnotationError(
                 f"{self.path} cannot be used as annotation store ({error}); fix the cause, move the file away "
                 "or name another file",
