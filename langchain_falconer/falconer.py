@@ -338,7 +338,7 @@ class Falconer:
             plan: The questions.
             annotations: A file of annotations (JSONL), or annotations.
             unlabelled: Texts without annotations; self-training on them makes a better proxy in twice the time.
-            development: Annotations that are not learnt and select the checkpoint.
+            development: Annotations that are not trained on and select the checkpoint.
             on_step: Receives step, number of steps and loss.
 
         Raises:

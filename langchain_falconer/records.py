@@ -21,6 +21,9 @@ class FrozenModel(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
+    def __hash__(self) -> int:  # that of pydantic fails where a field is a mapping
+        return hash(self.model_dump_json())
+
 
 @dataclass(frozen=True, slots=True)
 class Label:

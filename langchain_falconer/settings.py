@@ -23,6 +23,9 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    def __hash__(self) -> int:  # that of pydantic fails where a field is a mapping
+        return hash(self.model_dump_json())
+
 
 class LLMSettings(Settings):
     """Settings of LLM calls.

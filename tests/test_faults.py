@@ -220,7 +220,9 @@ def test_settings_survive_a_round_trip():
         LLMSettings(usd_per_million_tokens=(1, 2)),
     ):
         assert type(settings).model_validate(settings.model_dump()) == settings
-        assert type(settings).model_validate_json(settings.model_dump_json()) == settings
+        copied = type(settings).model_validate_json(settings.model_dump_json())
+        assert copied == settings
+        assert hash(copied) == hash(settings)
     assert MineSettings().targets is None
     with pytest.raises(ValueError, match="without a share"):
         Targets(annotations=40)
@@ -376,6 +378,7 @@ def test_a_summary_travels_as_json(server, settings, tmp_path):
     result = Falconer(llm_at(server), home=tmp_path, settings=settings).mine("x", texts=reviews(60), plan=PLAN)
     again = RunSummary.model_validate_json(result.summary.model_dump_json())
     assert again == result.summary
+    assert hash(again) == hash(result.summary)
     with pytest.raises(ValueError, match="frozen"):
         result.summary.cost.calls = 0
 

@@ -19,7 +19,7 @@ WRONG = 0.3
 def noisy_labels_scores(trial: Trial) -> dict[str, Any]:
     """Human labels as they are, and with 30% of the labels wrong or of the spans missed; the test rows stay right.
 
-    Four fifths of the rows train, to the end or for as long as the last fifth, spoilt like them, has nothing against.
+    Four fifths of the rows train, to the end or for as long as the last fifth, noisy like them, has nothing against.
 
     Raises:
         CorpusError: the data is not there.
@@ -34,8 +34,8 @@ def noisy_labels_scores(trial: Trial) -> dict[str, Any]:
     }
     gains = [statistics.mean(m[i + 1] - m[i] for m in means.values()) for i in (0, 2)]
     return {
-        "title": f"{trial.rows} human labels, {WRONG:.0%} of them spoilt, {trial.seeds} seed(s)",
-        "columns": ["data set", "right, to the end", "right, early", "spoilt, to the end", "spoilt, early"],
+        "title": f"{trial.rows} human labels, {WRONG:.0%} of them noisy, {trial.seeds} seed(s)",
+        "columns": ["data set", "right, to the end", "right, early", "noisy, to the end", "noisy, early"],
         "rows": [[name, *(f"{value:.3f}" for value in values)] for name, values in means.items()],
         "verdict": f"stopping early: {gains[0]:+.3f} where labels are right, {gains[1]:+.3f} where they are not",
         "scores": scores_of,
@@ -44,7 +44,7 @@ def noisy_labels_scores(trial: Trial) -> dict[str, Any]:
 
 def _scores(draw: Draw, base: str) -> dict[str, float]:
     scores = {}
-    for how, rows in (("right", draw.annotations), ("spoilt", spoilt(draw.plan, draw.annotations, draw.seed))):
+    for how, rows in (("right", draw.annotations), ("noisy", noisy(draw.plan, draw.annotations, draw.seed))):
         train, held_out = split(rows)
         for until, development in (("end", []), ("early", held_out)):
             proxy = replace(draw, annotations=train).trained(base, development=development)
@@ -52,7 +52,7 @@ def _scores(draw: Draw, base: str) -> dict[str, float]:
     return scores
 
 
-def spoilt(plan: Plan, annotations: Sequence[Annotation], seed: int) -> list[Annotation]:
+def noisy(plan: Plan, annotations: Sequence[Annotation], seed: int) -> list[Annotation]:
     """The annotations with :data:`WRONG` of the labels turned into others, and as many spans left out."""
     rng = random.Random(seed)
 

@@ -34,7 +34,7 @@ class Accepted:
 
     @classmethod
     def parse(cls, instruction: str, steps: Sequence[Mapping[str, Any]]) -> Accepted:
-        """From the benchmark's file: a plan's steps with ``words`` (and ``not_words``) for instructions."""
+        """Read from the benchmark's file a plan's steps with ``words`` (and ``not_words``) for instructions."""
         bare = [{k: v for k, v in s.items() if k not in ("words", "not_words")} for s in steps]
         plan = Plan.parse({"instruction": instruction, "steps": [{**s, "instruction": s["id"]} for s in bare]})
         words, without = ({s["id"]: tuple(s.get(key, ())) for s in steps} for key in ("words", "not_words"))
@@ -143,13 +143,13 @@ def _plain(label: str) -> str:
 
 
 def _holds_word(text: str, alternatives: str) -> bool:
-    """Whether a word of the text starts with one of ``"a|b"``; words of up to three letters must match in full."""
+    """Return whether a word of the text starts with one of ``"a|b"``; up to three letters must match in full."""
     ends = {word: r"\b" if len(word) <= 3 else "" for word in alternatives.split("|")}
     return any(re.search(rf"\b{re.escape(word)}{end}", text, re.IGNORECASE) for word, end in ends.items())
 
 
 def _same_runs(names: Mapping[str, str], plan: Plan, expected: Plan) -> bool:
-    """Whether, for all answers that steps can give, the same steps are run in both plans."""
+    """Return whether, for all answers that steps can give, the same steps are run in both plans."""
     steps = expected.steps
     for values in product(*(_possible(step) for step in steps)):
         values_of = dict(zip([step.id for step in steps], values, strict=True))

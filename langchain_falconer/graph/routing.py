@@ -296,7 +296,7 @@ class Router:
         return [*candidates, _Candidate(self.costs.strategy("zero-shot", self.n_verify, _UNTRAINED), untrained)]
 
     def _doubt(self, candidate: _Candidate, known: list[Annotation], level: float) -> str | None:
-        """Why a proxy is not trusted by these answers of the LLM; None if it is."""
+        """Return why a proxy is not trusted by these answers of the LLM; None if it is."""
         reason = candidate.strategy.reason
         if candidate.match:
             known = [a for a in known if not candidate.match.entry.trained_on([a.text])]
@@ -354,7 +354,7 @@ def result_id(context: NodeContext, state: FalconerState, plan: Plan, dataset: D
 
 
 def reaches(quality: Quality, agreement: float) -> bool:
-    """Whether the lower end of the interval reaches an agreement, and no step of the plan is measured below it."""
+    """Return whether the lower end of the interval reaches an agreement, and no step is measured below it."""
     steps = (step.agreement.value for step in quality.steps.values())
     return quality.agreement.low >= agreement and min(steps) >= agreement
 

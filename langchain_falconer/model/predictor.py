@@ -148,7 +148,7 @@ class Predictor:
 
     @cached_property
     def _waits_for_spans(self) -> bool:
-        """Whether a step about the text depends on the answers about its spans."""
+        """Return whether a step about the text depends on the answers about its spans."""
         conditions = [step.where for step in self.plan.top_level if step.where]
         return any(self.plan[atom.step].of for where in conditions for atom in atoms(where))
 

@@ -28,7 +28,7 @@ def make(
     """Make the metamodel of a recipe in ``folder``; the same call again goes on from the last checkpoint.
 
     Args:
-        recipe: What it is made of.
+        recipe: Settings and sources of the metamodel.
         data: The folder of the data sets.
         folder: Where the metamodel goes; checkpoints lie in its ``checkpoints``.
         answers: What an LLM said about raw texts (:func:`distil`).
@@ -45,13 +45,13 @@ def make(
     if recipe.start:
         make(recipe.start, data, folder / "start", answers, on_progress)
         settings = settings.model_copy(update={"base": str(folder / "start")})
-    found = gathered(recipe, data, answers)
-    mixture = Mixture(found, recipe.mix)
+    sources = gathered(recipe, data, answers)
+    mixture = Mixture(sources, recipe.mix)
     model, tokenizer = pretrain(mixture.draw, raw_texts(data), settings, folder / "checkpoints", on_progress)
     card = {
         "recipe": recipe.model_dump(mode="json"),
         "answers_sha256": hashlib.sha256(answers.read_bytes()).hexdigest(),
-        "sources": {name: len(found[name]) for name in recipe.mix},
+        "sources": {name: len(sources[name]) for name in recipe.mix},
         "versions": {name: version(name) for name in ("torch", "transformers", "langchain-falconer")},
     }
     save_metamodel(model, tokenizer, folder, card)

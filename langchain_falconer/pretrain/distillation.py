@@ -74,11 +74,11 @@ class Survey:
     """The questions to an LLM about each text.
 
     Args:
-        key: What every kept row of this survey holds.
+        key: The key that every stored row of this survey has.
         system: The question.
         fields: The JSON schema of each part of an answer.
         examples: Texts and their answers.
-        row: Text and answer, as what is kept; nothing of the text but offsets may be in it.
+        row: Text and answer as a stored row; nothing of the text but offsets may be in it.
     """
 
     key: str
@@ -158,10 +158,10 @@ def _marks(text: str, data: Mapping[str, Any]) -> dict[str, Any]:
         kind = " ".join(re.findall(r"[a-z]+", item["t"].lower()))
         if 0 < len(kind.split()) <= 3 and kind not in _VAGUE and re.search(r"[A-Z0-9£$€]", item["q"]):
             quotes.setdefault(kind, []).append(item["q"])
-    found = {
+    marks = {
         kind: [[s.start, s.end] for s in ground(text, q).spans if s.end - s.start < 60] for kind, q in quotes.items()
     }
-    return {"marks": {kind: spans for kind, spans in found.items() if spans}}
+    return {"marks": {kind: spans for kind, spans in marks.items() if spans}}
 
 
 _VAGUE = frozenset(
@@ -233,10 +233,10 @@ def distil(
         LLMError: the LLM does not answer, or its first 20 answers cannot be used.
     """
     known = {row["text"] for row in _read(file) if survey.key in row} if file.is_file() else set()
-    asked = [t for t in dict.fromkeys(texts) if text_id(t) not in known]
+    new_texts = [t for t in dict.fromkeys(texts) if text_id(t) not in known]
     with ThreadPoolExecutor(concurrency) as pool:
         before = len(known)
-        for done, row in enumerate(pool.map(lambda t: survey.ask(llm, t), asked), 1):
+        for done, row in enumerate(pool.map(lambda t: survey.ask(llm, t), new_texts), 1):
             if row is None and done >= _TRIES and len(known) == before:
                 raise LLMError(f"{llm.name} gives no usable answers; choose another LLM")
             if row is not None:
@@ -253,11 +253,11 @@ def distilled(file: Path, texts: Iterable[str]) -> dict[str, Source]:
     by_id = {text_id(t): t for t in texts}
     rows = [(by_id[row["text"]], row) for row in _read(file) if row["text"] in by_id]
     labels = [(text, row) for text, row in rows if LABELS.key in row]
-    made: dict[str, Source] = {
+    sources: dict[str, Source] = {
         f"llm_{name}": LabelSource([(t, [row[name]]) for t, row in labels], classes, prompts, _ASK_IS[name])
         for name, (classes, prompts) in _ASPECTS.items()
     }
-    made["llm_topic"] = PairSource(
+    sources["llm_topic"] = PairSource(
         [(t, row["topic"]) for t, row in labels if row["topic"]], ("What is the text about?", "Topic", "Subject")
     )
     marked = [
@@ -265,8 +265,8 @@ def distilled(file: Path, texts: Iterable[str]) -> dict[str, Source]:
         for t, row in rows
         if row.get("marks")
     ]
-    made["llm_marks"] = OpenSource(marked)
-    return made
+    sources["llm_marks"] = OpenSource(marked)
+    return sources
 
 
 def _read(file: Path) -> Iterator[dict[str, Any]]:

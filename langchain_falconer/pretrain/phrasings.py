@@ -155,6 +155,6 @@ def human(name: str) -> str:
     return re.sub(r"[_\s]+", " ", name).strip()
 
 
-def asked(rng: random.Random, templates: tuple[str, ...], x: str, text: str = "text") -> str:
+def instruction_for(rng: random.Random, templates: tuple[str, ...], x: str, text: str = "text") -> str:
     """One wording of a question about ``x``."""
     return rng.choice(templates).format(x=x, text=text)

@@ -144,7 +144,7 @@ class TensorReader:
         self._pad_id = pad_id
 
     def items(self, examples: Sequence[Example]) -> list[Feature]:
-        """The first window of each example; what lies behind it is not learnt from."""
+        """Return the first window of each example; the rest of a long text is not used."""
         firsts: dict[int, Feature] = {}
         for window in self._windows([e.text for e in examples]):
             firsts.setdefault(window.text, Feature(window, examples[window.text]))
@@ -224,10 +224,10 @@ def _resume(folder: Path, model: Any, optimizer: Any) -> int:
     if not file.is_file():
         return 0
     with safe_open(file, "pt") as saved, torch.no_grad():
-        step, held = int(saved.metadata()["step"]), set(saved.keys())
+        step, keys = int(saved.metadata()["step"]), set(saved.keys())
         for name, p in _trained(model):
             p.copy_(saved.get_tensor(f"weight.{name}"))
             # A weight that no task has used yet (the pooler's never is) has no state.
-            state = {k: f"{k}.{name}" for k in ("step", "exp_avg", "exp_avg_sq") if f"{k}.{name}" in held}
+            state = {k: f"{k}.{name}" for k in ("step", "exp_avg", "exp_avg_sq") if f"{k}.{name}" in keys}
             optimizer.state[p] = {k: saved.get_tensor(key) for k, key in state.items()}
     return step

@@ -68,9 +68,9 @@ def sources(data: Path, holdout: Iterable[str] = (), only: Container[str] | None
     """
     if not (data / "mams" / "train.jsonl").is_file():
         raise CorpusError(f"there are no data sets in {data}; name their folder with --data")
-    kept = set(holdout)
-    made: dict[str, Callable[[], Source]] = {name: lambda n=name: _spans(data, n) for name in _KINDS}  # type: ignore[misc]
-    made |= {
+    excluded = set(holdout)
+    sources: dict[str, Callable[[], Source]] = {name: lambda n=name: _spans(data, n) for name in _KINDS}  # type: ignore[misc]
+    sources |= {
         "cuad": lambda: _contracts(data),
         "mams_polarity": lambda: _polarity(data),
         "mams_clauses": lambda: _clauses(data),
@@ -94,11 +94,11 @@ def sources(data: Path, holdout: Iterable[str] = (), only: Container[str] | None
         "opinions": _opinions,
         "requests": _requests,
     }
-    made |= {f"features_{section.split()[-1]}": lambda s=section: _features(s) for section in _reviews()}  # type: ignore[misc]
+    sources |= {f"features_{section.split()[-1]}": lambda s=section: _features(s) for section in _reviews()}  # type: ignore[misc]
     return {
         name: make()
-        for name, make in made.items()
-        if (only is None or name in only) and not any(name.startswith(k) for k in kept)
+        for name, make in sources.items()
+        if (only is None or name in only) and not any(name.startswith(k) for k in excluded)
     }
 
 
@@ -254,7 +254,7 @@ _ASK_WISH = ("Is the intent {x}?", "Does the user want: {x}?")
 
 def _intents(data: Path) -> LabelSource:
     rows = [(r["text"], [r["labels"]["intent"]]) for r in _rows(data, "clinc150")]
-    names = {n for _, held in rows for n in held} - {"out of scope"}
+    names = {n for _, labels in rows for n in labels} - {"out of scope"}
     classes = {n: _intent_words(human(n)) for n in names}
     ask = (*_ASK_WISH, "Does the user ask about {x}?", "Is this about {x}?")
     return LabelSource([r for r in rows if r[1][0] in classes], classes, _WISHES, ask, kind="request", most=24)
@@ -266,7 +266,7 @@ def _intent_words(name: str) -> tuple[str, ...]:
 
 def _domains(data: Path) -> LabelSource:
     rows = [(r["text"], [r["labels"]["domain"]]) for r in _rows(data, "clinc150")]
-    classes = {n: (human(n), f"a question about {human(n)}") for _, held in rows for n in held}
+    classes = {n: (human(n), f"a question about {human(n)}") for _, labels in rows for n in labels}
     return LabelSource(rows, classes, ("What is the request about?", "Which area does it belong to?"), kind="request")
 
 
@@ -397,9 +397,9 @@ def _feelings(data: Path) -> LabelSource:
     """Posts and comments with words of one feeling only."""
     rows = []
     for text in _posts(data):
-        held = [feeling for feeling, words in feelings().items() if words.search(text)]
-        if len(held) == 1 and len(text) < 280:
-            rows.append((text, held))
+        labels = [feeling for feeling, words in feelings().items() if words.search(text)]
+        if len(labels) == 1 and len(text) < 280:
+            rows.append((text, labels))
     prompts = ("Which emotion does the tweet express?", "What does the writer feel?", "Emotion", "Which feeling is it?")
     ask = ("Does the {text} express {x}?", "Is the writer full of {x}?", "Emotion: {x}", "Does the writer feel {x}?")
     return LabelSource(rows, EMOTIONS, prompts, ask, kind="tweet")
@@ -433,8 +433,8 @@ def _opinions() -> LabelSource:
     """Reviews by their sentiment."""
     rows = []
     for name in [*_reviews(), "opinion of a film"]:
-        made = filled(sections()[name], 6000 if name == "opinion of a film" else 300)
-        rows += [(row.text, [sign]) for sign, row in made]
+        sentences = filled(sections()[name], 6000 if name == "opinion of a film" else 300)
+        rows += [(row.text, [sign]) for sign, row in sentences]
     prompts = (
         "Is the review positive, negative or neutral?",
         "Is the movie review sentence positive or negative?",
@@ -507,6 +507,6 @@ def _repeat(text: str) -> tuple[str, str, list[tuple[int, int]]] | None:
     before = text[: words[second][1]]
     asked_by = before[words[max(0, second - 10)][1] :].strip()
     phrase = " ".join(w.lower() for w, _, _ in words[first : first + length])
-    found = [(m.start(), m.end()) for m in re.finditer(r"\b" + re.escape(phrase) + r"\b", before.lower())]
+    matches = [(m.start(), m.end()) for m in re.finditer(r"\b" + re.escape(phrase) + r"\b", before.lower())]
     same_length = len(before.lower()) == len(before)
-    return (before, asked_by, found) if found and same_length and asked_by else None
+    return (before, asked_by, matches) if matches and same_length and asked_by else None

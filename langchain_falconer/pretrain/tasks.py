@@ -10,7 +10,7 @@ from typing import Protocol
 
 from langchain_falconer.model import Example, HeadIndex
 from langchain_falconer.plan import LabelOption, LabelStep, SpanStep
-from langchain_falconer.pretrain.phrasings import ASK_IS, ASK_MENTION, ASK_SPAN, asked, words_of
+from langchain_falconer.pretrain.phrasings import ASK_IS, ASK_MENTION, ASK_SPAN, instruction_for, words_of
 from langchain_falconer.pretrain.pretraining import Task
 
 MAX_CHARS = 400
@@ -74,7 +74,7 @@ class SpanSource:
     def _worded(self, rng: random.Random, name: str) -> str:
         if name in self.instructions and rng.random() < 0.35:
             return self.instructions[name]
-        return asked(rng, ASK_SPAN, rng.choice(words_of(name)), self.kind)
+        return instruction_for(rng, ASK_SPAN, rng.choice(words_of(name)), self.kind)
 
     def _mentions(self, rng: random.Random, types: list[str], rows: list[MarkedText]) -> Task:
         if len(types) > 1 and rng.random() < 0.5:
@@ -90,7 +90,7 @@ class SpanSource:
                 return Task(HeadIndex.of([step]), [Example(r.text, f, {}) for r, f in zip(rows, found, strict=True)])
         named = {f"m{i}": name for i, name in enumerate(types[:4])}
         steps = [
-            LabelStep(id=i, instruction=asked(rng, ASK_MENTION, rng.choice(words_of(n)), self.kind))
+            LabelStep(id=i, instruction=instruction_for(rng, ASK_MENTION, rng.choice(words_of(n)), self.kind))
             for i, n in named.items()
         ]
         examples = [Example(r.text, {i: bool(r.spans.get(n)) for i, n in named.items()}, {}) for r in rows]
@@ -117,7 +117,7 @@ class OpenSource:
         rows = rng.sample(self.rows, min(size, len(self.rows)))
         types = sorted({name for row in rows for name in row.spans})
         named = {f"o{i}": name for i, name in enumerate(rng.sample(types, min(len(types), self.most)))}
-        steps = tuple(SpanStep(id=i, instruction=asked(rng, ASK_SPAN, name)) for i, name in named.items())
+        steps = tuple(SpanStep(id=i, instruction=instruction_for(rng, ASK_SPAN, name)) for i, name in named.items())
         examples = [
             Example(r.text, {}, {i: list(r.spans.get(n, ())) for i, n in named.items() if n in r.spans or _lacks(r, n)})
             for r in rows
@@ -160,8 +160,8 @@ class LabelSource:
 
     def __post_init__(self) -> None:
         self._of: dict[str, list[int]] = defaultdict(list)
-        for i, (_, held) in enumerate(self.rows):
-            for name in held:
+        for i, (_, labels) in enumerate(self.rows):
+            for name in labels:
                 self._of[name].append(i)
         self._names = sorted(set(self._of) & set(self.classes))
 
@@ -204,7 +204,7 @@ class LabelSource:
             return self._yes_no(rng, size)
         step = LabelStep(id="c", instruction=rng.choice(list(self.prompts)), labels=self._options(rng, words))
         rows = [self.rows[i] for i in self._rows(rng, list(words), size)]
-        gold = [next(words[h] for h in held if h in words) for _, held in rows]
+        gold = [next(words[h] for h in labels if h in words) for _, labels in rows]
         return Task(HeadIndex.of([step]), [Example(t, {"c": g}, {}) for (t, _), g in zip(rows, gold, strict=True)])
 
     def _yes_no(self, rng: random.Random, size: int) -> Task:
@@ -213,12 +213,14 @@ class LabelSource:
         rows = [self.rows[i] for i in (*near, *(rng.randrange(len(self.rows)) for _ in range(size - len(near))))]
         ids = {f"y{i}": name for i, name in enumerate(names)}
         steps = [LabelStep(id=i, instruction=self._question(rng, name)) for i, name in ids.items()]
-        return Task(HeadIndex.of(steps), [Example(t, {i: n in held for i, n in ids.items()}, {}) for t, held in rows])
+        return Task(
+            HeadIndex.of(steps), [Example(t, {i: n in labels for i, n in ids.items()}, {}) for t, labels in rows]
+        )
 
     def _question(self, rng: random.Random, name: str) -> str:
         if name in self.questions and rng.random() < 0.4:
             return self.questions[name]
-        return asked(rng, self.ask_is, rng.choice(list(self.classes[name])), self.kind)
+        return instruction_for(rng, self.ask_is, rng.choice(list(self.classes[name])), self.kind)
 
     def _multi(self, rng: random.Random, size: int) -> Task:
         words = self._some(rng, 3)
@@ -232,7 +234,7 @@ class LabelSource:
         )
         near = self._rows(rng, list(words), round(size * 0.75))
         rows = [self.rows[i] for i in (*near, *(rng.randrange(len(self.rows)) for _ in range(size - len(near))))]
-        gold = [tuple(w for n, w in words.items() if n in held) for _, held in rows]
+        gold = [tuple(w for n, w in words.items() if n in labels) for _, labels in rows]
         return Task(HeadIndex.of([step]), [Example(t, {"m": g}, {}) for (t, _), g in zip(rows, gold, strict=True)])
 
 

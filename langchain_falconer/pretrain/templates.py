@@ -71,41 +71,41 @@ class Section:
 @cache
 def sections() -> dict[str, Section]:
     """The sections of ``patterns.txt``; ``review of …`` and ``request to …`` have what all of their kind share too."""
-    found: dict[str, Section] = {}
+    by_name: dict[str, Section] = {}
     section = Section("")
     for line in _lines("patterns.txt"):
         if line.startswith("== "):
-            section = found[line[3:]] = Section(line[3:])
+            section = by_name[line[3:]] = Section(line[3:])
         elif line[:2] in ("> ", "+ ", "- ", "0 "):
             section.sentences.append((_SIGNS[line[0]], line[2:]))
         elif ": " in line:
             name, values = _listed(line)
             section.lists[name] = values
-    shared = {kind: found.pop(kind) for kind in ("review", "request")}
-    for name, one in found.items():
+    shared = {kind: by_name.pop(kind) for kind in ("review", "request")}
+    for name, one in by_name.items():
         if common := shared.get(name.split()[0]):
             one.lists |= common.lists
             one.sentences += common.sentences
-    return found
+    return by_name
 
 
 def filled(section: Section, count: int) -> list[tuple[str, MarkedText]]:
     """``count`` sentences of a section, each with its sign ("" where it has none); the same each time."""
     rng = random.Random(section.name)
     lists = _by_type() | section.lists
-    made = []
+    sentences = []
     for i in range(count):
         sign, pattern = section.sentences[i % len(section.sentences)]
-        made.append((sign, _filled(rng, pattern, lists)))
-    return made
+        sentences.append((sign, _filled(rng, pattern, lists)))
+    return sentences
 
 
 @cache
 def _by_type() -> dict[str, list[str]]:
-    found = defaultdict(list)
+    by_type = defaultdict(list)
     for name, kind in names().items():
-        found[kind].append(name)
-    return dict(found)
+        by_type[kind].append(name)
+    return dict(by_type)
 
 
 def _filled(rng: random.Random, pattern: str, lists: Mapping[str, Sequence[str]]) -> MarkedText:

@@ -151,7 +151,7 @@ def _pace(pace: dict[str, float | None], llm_seconds: float | None) -> Pace:
 def _quality_target(
     state: FalconerState, context: NodeContext, summary: RunSummary, decision: Decision
 ) -> QualityTarget | None:
-    """Whether the answer reaches the quality that was requested, and by what that is known; None if none was."""
+    """Return whether the answer reaches the quality that was requested, and by what that is known; None if none was."""
     options = context.options(state)
     if options is None or options.quality is None:
         return None
