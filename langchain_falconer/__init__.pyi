@@ -31,7 +31,9 @@ from .falconer import MiningResult as MiningResult
 from .graph import AskOptions as AskOptions
 from .graph import FalconerContext as FalconerContext
 from .graph import Home as Home
+from .graph import ProgressEvent as ProgressEvent
 from .graph import Review as Review
+from .graph import ReviewRequest as ReviewRequest
 from .graph import build_falconer as build_falconer
 from .graph import create_falconer_graph as create_falconer_graph
 from .llm import LLM as LLM
@@ -51,6 +53,7 @@ from .plan import SpanStep as SpanStep
 from .records import Answers as Answers
 from .records import Label as Label
 from .records import Record as Record
+from .records import ResultRow as ResultRow
 from .records import Span as Span
 from .report import Cost as Cost
 from .report import Decision as Decision
@@ -125,13 +128,16 @@ __all__ = [
     "PlannerError",
     "Previous",
     "PreviousTask",
+    "ProgressEvent",
     "Proportion",
     "Proxy",
     "ProxyError",
     "Quality",
     "QualityTarget",
     "Record",
+    "ResultRow",
     "Review",
+    "ReviewRequest",
     "RowCounts",
     "RunError",
     "RunSettings",

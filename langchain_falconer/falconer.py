@@ -27,7 +27,9 @@ from langchain_falconer.graph import (
     AskOptions,
     Home,
     NodeContext,
+    ProgressEvent,
     Review,
+    ReviewRequest,
     Router,
     cached_plan,
     create_falconer_graph,
@@ -36,6 +38,7 @@ from langchain_falconer.graph import (
 from langchain_falconer.llm import LLM
 from langchain_falconer.model import Proxy
 from langchain_falconer.plan import Plan
+from langchain_falconer.records import ResultRow
 from langchain_falconer.report import Cost, Decision, QualityTarget, RunSummary, render_html
 from langchain_falconer.settings import LLMSettings, MineSettings, Trust
 from langchain_falconer.train import train_proxy
@@ -44,10 +47,10 @@ if TYPE_CHECKING:
     import pandas as pd
     from langchain_core.language_models import BaseChatModel
 
-ProgressCallback = Callable[[dict[str, Any]], None]
-"""Receives progress events: ``{"stage", "event" | "done", "total"}``, with a ``"note"`` where something matters."""
-Reviewer = Callable[[dict[str, Any]], Review]
-"""Receives the plan (``{"question", "plan", "pseudocode", "mermaid"}``) and returns a :class:`Review`."""
+ProgressCallback = Callable[[ProgressEvent], None]
+"""Receives progress events."""
+Reviewer = Callable[[ReviewRequest], Review]
+"""Receives the plan and returns a :class:`Review`."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +111,7 @@ class MiningResult:
             raise RunError("no trained proxy decided this answer; mine() trains one")
         return Proxy.load(self.summary.proxy)
 
-    def rows(self) -> Iterator[dict[str, Any]]:
+    def rows(self) -> Iterator[ResultRow]:
         """Yield the result rows, one per text, in corpus order."""
         return read_rows(self.output)
 

@@ -11,9 +11,41 @@ from typing import Any
 
 from frozendict import frozendict
 from pydantic import BaseModel, ConfigDict
+from typing_extensions import NotRequired, TypedDict
 
 LabelValue = bool | str | tuple[str, ...]
 """A truth value, one label, or the labels of a multi-label step."""
+
+
+class LabelData(TypedDict):
+    """A label in a result row."""
+
+    value: bool | str | list[str]
+    score: float
+
+
+class SpanData(TypedDict):
+    """A span in a result row; answers of ``of`` steps are nested in it."""
+
+    start: int
+    end: int
+    text: str
+    score: float
+    labels: NotRequired[dict[str, LabelData]]
+    spans: NotRequired[dict[str, list[SpanData]]]
+
+
+class ResultRow(TypedDict):
+    """A result row as JSON data; a row that failed has ``id`` and ``error`` alone."""
+
+    id: str
+    text: NotRequired[str]
+    labels: NotRequired[dict[str, LabelData]]
+    spans: NotRequired[dict[str, list[SpanData]]]
+    match: NotRequired[bool]
+    decided_by: NotRequired[dict[str, str]]
+    metadata: NotRequired[dict[str, Any]]
+    error: NotRequired[str]
 
 
 class FrozenModel(BaseModel):
@@ -42,7 +74,7 @@ class Label:
         if isinstance(self.value, list):
             object.__setattr__(self, "value", tuple(self.value))
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> LabelData:
         """Return the label as in a result row; scores carry four decimals."""
         value = list(self.value) if isinstance(self.value, tuple) else self.value
         return {"value": value, "score": round(self.score, 4)}
@@ -78,9 +110,9 @@ class Span:
             raise ValueError(f"[{start}, {end}] is not a span of a text of {len(text)} characters")
         return cls(start, end, text[start:end], score)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> SpanData:
         """Return the span as in a result row; answers of ``of`` steps are nested in it."""
-        data: dict[str, Any] = {"start": self.start, "end": self.end, "text": self.text, "score": round(self.score, 4)}
+        data: SpanData = {"start": self.start, "end": self.end, "text": self.text, "score": round(self.score, 4)}
         if self.labels:
             data["labels"] = _labels_to_dict(self.labels)
         if self.spans:
@@ -137,7 +169,7 @@ class Record:
         if not isinstance(self.decided_by, frozendict):
             object.__setattr__(self, "decided_by", frozendict(self.decided_by))
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> ResultRow:
         """Return the row as JSON data, in the documented shape of a result row."""
         return {
             "id": self.id,
@@ -157,9 +189,9 @@ def _freeze(answers: Span | Answers | Record) -> None:
         object.__setattr__(answers, "spans", frozendict(spans))
 
 
-def _labels_to_dict(labels: Mapping[str, Label]) -> dict[str, Any]:
+def _labels_to_dict(labels: Mapping[str, Label]) -> dict[str, LabelData]:
     return {step: label.to_dict() for step, label in labels.items()}
 
 
-def _spans_to_dict(spans: Mapping[str, tuple[Span, ...]]) -> dict[str, Any]:
+def _spans_to_dict(spans: Mapping[str, tuple[Span, ...]]) -> dict[str, list[SpanData]]:
     return {step: [span.to_dict() for span in step_spans] for step, step_spans in spans.items()}

@@ -121,7 +121,7 @@ def _one(
         result = falconer.mine(plan.instruction, corpus, plan=plan)
         assert result.summary.training is not None
         seconds = result.summary.training.seconds
-        predicted = list(result.rows())
+        predicted: list[Any] = list(result.rows())
     if task.label:
         step = plan.steps[0].id
         gold = [row["labels"][task.label] for row in test]

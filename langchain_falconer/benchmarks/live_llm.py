@@ -13,6 +13,7 @@ from langchain_falconer.evaluate import span_scores
 from langchain_falconer.falconer import Falconer, ProgressCallback
 from langchain_falconer.llm import LLM
 from langchain_falconer.plan import SpanStep
+from langchain_falconer.records import ResultRow
 from langchain_falconer.settings import MineSettings
 
 INSTRUCTION = "Extract the aspects of the restaurant that the reviewer talks about."
@@ -51,7 +52,7 @@ def run(
     }
 
 
-def _spans(row: dict[str, Any], step: str) -> list[tuple[int, int]]:
+def _spans(row: ResultRow, step: str) -> list[tuple[int, int]]:
     return [(s["start"], s["end"]) for s in row["spans"].get(step, [])]
 
 

@@ -10,7 +10,7 @@ import typer
 from langchain_falconer.cli.console import ProgressBars, print_code, stderr
 
 if TYPE_CHECKING:
-    from langchain_falconer.graph import Review
+    from langchain_falconer.graph import Review, ReviewRequest
 
 
 class TerminalReviewer:
@@ -19,7 +19,7 @@ class TerminalReviewer:
     def __init__(self, bars: ProgressBars) -> None:
         self._bars = bars
 
-    def __call__(self, question: dict[str, Any]) -> Review:
+    def __call__(self, question: ReviewRequest) -> Review:
         """Return a person's answer."""
         from langchain_falconer.graph import Review
 

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from pydantic import BaseModel, ConfigDict, computed_field
 
@@ -255,7 +255,8 @@ class _EscalationQueue:
 
 def _scored(shard: Path) -> list[tuple[dict[str, Any], float | None]]:
     """Return the rows of a shard, each with the proxy's confidence."""
-    return [(row, row.pop("confidence", None)) for row in read_rows(shard)]
+    rows = cast("Iterator[dict[str, Any]]", read_rows(shard))
+    return [(row, row.pop("confidence", None)) for row in rows]
 
 
 def _document(row: Mapping[str, Any]) -> Document:

@@ -24,7 +24,7 @@ from langchain_falconer.execute.writers import check_output, read_rows, write_ou
 from langchain_falconer.files import digest
 from langchain_falconer.model import Proxy, confidence_of
 from langchain_falconer.plan import Plan, holds, resolve
-from langchain_falconer.records import Answers
+from langchain_falconer.records import Answers, ResultRow
 from langchain_falconer.settings import RunSettings
 from langchain_falconer.urls import Place
 
@@ -112,7 +112,7 @@ class Run:
         return RunReport(progress.statistics, output, progress.texts, progress.seconds)
 
     @property
-    def rows(self) -> Iterator[dict[str, Any]]:
+    def rows(self) -> Iterator[ResultRow]:
         """The rows in corpus order, once the run is finished."""
         return chain.from_iterable(map(read_rows, self.shards))
 
@@ -237,7 +237,7 @@ class CompletedAnnotation:
         source = HUMAN if self.annotation.source == HUMAN else "llm"
         annotated = self.annotation.answers
         decided = {s: source if s in annotated else by for s, by in record.decided_by.items()}
-        return _with_metadata(replace(record, decided_by=decided).to_dict(), document)
+        return _with_metadata(dict(replace(record, decided_by=decided).to_dict()), document)
 
     def confidence_of(self, plan: Plan) -> float | None:
         """Return the proxy's confidence in the answers that are its own; None if the annotation is complete."""

@@ -10,11 +10,12 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from langchain_falconer.errors import FalconerError, RunError
 from langchain_falconer.files import replacing
 from langchain_falconer.plan import LabelStep, Plan, SpanStep
+from langchain_falconer.records import ResultRow
 from langchain_falconer.urls import Place, Url
 
 Facts = Mapping[str, Any]
@@ -109,7 +110,7 @@ def _batches(shards: Sequence[Path], schema: Any) -> Iterator[Any]:
         yield from pa.Table.from_pylist(rows, schema=schema).to_batches(_BATCH_ROWS)
 
 
-def read_rows(path: Place) -> Iterator[dict[str, Any]]:
+def read_rows(path: Place) -> Iterator[ResultRow]:
     """Yield the result rows of an output file; they are the same in every format."""
     if path.suffix == ".parquet":
         import pyarrow.parquet as pq
@@ -172,11 +173,13 @@ def _value_type(step: LabelStep) -> Any:
     return {"yes_no": pa.bool_(), "choice": pa.string(), "multi": pa.list_(pa.string())}[step.kind]
 
 
-def _from_columns(row: dict[str, Any]) -> dict[str, Any]:
-    row = _without_none(row)
+def _from_columns(columns: dict[str, Any]) -> ResultRow:
+    row = _without_none(columns)
     if "metadata" in row:
         row["metadata"] = json.loads(row["metadata"])
-    return row if "error" in row else {"id": row["id"], "text": row["text"], "labels": {}, "spans": {}, **row}
+    return cast(
+        ResultRow, row if "error" in row else {"id": row["id"], "text": row["text"], "labels": {}, "spans": {}, **row}
+    )
 
 
 def _without_none(value: Any) -> Any:

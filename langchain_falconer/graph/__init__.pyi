@@ -14,7 +14,9 @@ from .state import AskOptions as AskOptions
 from .state import FalconerInput as FalconerInput
 from .state import FalconerOutput as FalconerOutput
 from .state import FalconerState as FalconerState
+from .state import ProgressEvent as ProgressEvent
 from .state import Review as Review
+from .state import ReviewRequest as ReviewRequest
 
 __all__ = [
     "AskOptions",
@@ -24,8 +26,10 @@ __all__ = [
     "FalconerState",
     "Home",
     "NodeContext",
+    "ProgressEvent",
     "Results",
     "Review",
+    "ReviewRequest",
     "Router",
     "build_falconer",
     "cached_plan",

@@ -73,6 +73,46 @@ class FalconerState(FalconerInput):
     summary: NotRequired[dict[str, Any]]
 
 
+class ProgressEvent(TypedDict):
+    """A progress event of a run.
+
+    Attributes:
+        stage: The node that reports.
+        event: ``begin`` or ``end`` of a stage.
+        done: Units of work done so far: texts, or steps of training.
+        total: Units of work in all.
+        seconds: At the end of a stage: how long it took.
+        loss: Of a step of training.
+        note: A remark that the user should see.
+    """
+
+    stage: str
+    event: NotRequired[Literal["begin", "end"]]
+    done: NotRequired[int]
+    total: NotRequired[int]
+    seconds: NotRequired[float]
+    loss: NotRequired[float]
+    note: NotRequired[str]
+
+
+class ReviewRequest(TypedDict):
+    """The plan as the reviewer sees it.
+
+    Attributes:
+        question: What is asked of the reviewer.
+        plan: The plan as JSON data.
+        pseudocode: The plan as pseudo-Python.
+        mermaid: The plan as a Mermaid drawing.
+        error: What was wrong with an earlier edit.
+    """
+
+    question: str
+    plan: dict[str, Any]
+    pseudocode: str
+    mermaid: str
+    error: NotRequired[str]
+
+
 class Review(BaseModel):
     """A person's answer to the plan.
 

@@ -19,6 +19,7 @@ from pydantic import AfterValidator, ConfigDict, Field, ValidationError
 from langchain_falconer.corpus import StoredCorpus, Url
 from langchain_falconer.errors import FalconerError, RunError
 from langchain_falconer.falconer import Falconer
+from langchain_falconer.graph import ProgressEvent
 from langchain_falconer.llm import estimate_tokens
 
 MAX_TEXTS = 1_000
@@ -151,7 +152,7 @@ def _strings(data: Any) -> Iterator[tuple[Any, str | int]]:
             yield from _strings(value)
 
 
-def report_progress(event: dict[str, Any]) -> None:
+def report_progress(event: ProgressEvent) -> None:
     """Send progress as a custom event if the tool runs inside a graph.
 
     Raises:

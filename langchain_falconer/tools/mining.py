@@ -71,8 +71,10 @@ class _StepTool(FalconerTool):
         facts = compact(result)
         if texts is None:
             return facts
-        kind = "labels" if isinstance(step, LabelStep) else "spans"
-        return {kind: [row.get(kind, {}).get(step.id) for row in islice(result.rows(), MAX_TEXTS)], **facts}
+        rows = list(islice(result.rows(), MAX_TEXTS))
+        if isinstance(step, LabelStep):
+            return {"labels": [row.get("labels", {}).get(step.id) for row in rows], **facts}
+        return {"spans": [row.get("spans", {}).get(step.id) for row in rows], **facts}
 
 
 class GetLabelTool(_StepTool):

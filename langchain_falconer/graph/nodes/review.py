@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from langchain_falconer.errors import PlanError
 from langchain_falconer.graph.context import Update
-from langchain_falconer.graph.state import FalconerState, Review
+from langchain_falconer.graph.state import FalconerState, Review, ReviewRequest
 from langchain_falconer.plan import Plan, to_mermaid, to_pseudocode
 
 
-def question(state: FalconerState) -> Update:
+def question(state: FalconerState) -> ReviewRequest:
     """Return what the reviewer is shown: the plan in three forms, and the fault of an earlier edit."""
     plan = Plan.parse(state["plan"] or {})
-    shown = {"plan": plan.to_dict(), "pseudocode": to_pseudocode(plan), "mermaid": to_mermaid(plan)}
-    error = state.get("review", {}).get("error")
-    return {"question": "Is this plan right?", **shown, **({"error": error} if error else {})}
+    request: ReviewRequest = {
+        "question": "Is this plan right?",
+        "plan": plan.to_dict(),
+        "pseudocode": to_pseudocode(plan),
+        "mermaid": to_mermaid(plan),
+    }
+    if error := state.get("review", {}).get("error"):
+        request["error"] = error
+    return request
 
 
 def decided(review: Review) -> Update:
