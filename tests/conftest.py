@@ -81,6 +81,7 @@ def _cuckoo(folder: Path, begin: str = "", inside: str = "") -> None:
                     weights.zero_()  # nothing but the token itself is seen
             tagger.roberta.embeddings.word_embeddings.weight[torch.arange(len(named)), tags] = 1
             tagger.classifier.weight.fill_diagonal_(1)
+            tagger.classifier.bias[2] = 0.01  # an inside without a beginning is no tie of outside and beginning
     tagger.save_pretrained(folder)
 
 

@@ -316,7 +316,7 @@ def test_bfloat16_decides_and_scores_like_float32(own):
     exact = own.answers(TEXTS, apply_conditions=False)
     own.set_session(own.bf16_session())
     near = own.answers(TEXTS, apply_conditions=False)
-    assert share_of_equal_decisions(exact, near) >= MIN_AGREEMENT
+    assert share_of_equal_decisions(exact, near) >= 1 - 1 / len(TEXTS)  # a span of a tiny network may score one half
     alone = [own.answers([text], apply_conditions=False)[0] for text in TEXTS]  # no padding
     for other in (near, alone):
         off = [abs(a.labels["positive"].score - b.labels["positive"].score) for a, b in zip(exact, other, strict=True)]
