@@ -19,6 +19,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+
+
+def first_line(error: BaseException, limit: int | None = 160) -> str:
+    """Return the first line of an error's message, at most ``limit`` characters of it."""
+    return next(iter(str(error).strip().splitlines()), "")[:limit]
+
+
+def first_fault(error: ValidationError) -> tuple[str, str]:
+    """Return the dotted name of the first field that pydantic refuses (empty for the whole), and why."""
+    fault = error.errors(include_url=False)[0]
+    return ".".join(map(str, fault["loc"])), fault["msg"].removeprefix("Value error, ")
 
 
 class FalconerError(Exception):

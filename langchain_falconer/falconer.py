@@ -265,9 +265,9 @@ class Falconer:
             RunError: No proxy answers the question and there is no LLM.
             FalconerError: As :meth:`mine` raises.
         """
-        question = question if isinstance(question, str) else Plan.parse(question)
-        state = self._input(question.instruction if isinstance(question, Plan) else question, corpus, texts)
-        state |= {"plan": question.to_dict() if isinstance(question, Plan) else None, "auto_approve": True}
+        plan = None if isinstance(question, str) else Plan.parse(question)
+        state = self._input(plan.instruction if plan else str(question), corpus, texts)
+        state |= {"plan": plan.to_dict() if plan else None, "auto_approve": True}
         state |= {"ask": _ask_options(quality, trust, refresh).model_dump(mode="json")}
         if isinstance(corpus, StoredCorpus):
             state["dataset"] = Dataset.of_stored(corpus).to_dict()
@@ -293,7 +293,7 @@ class Falconer:
         else:
             dataset = Dataset.of_files(self._places(corpus, texts), settings.corpus)
         if isinstance(question, str):
-            plan = self._trained_plan(question) or self.plan(question)
+            plan = self.home.registry.plan_for(question) or self.plan(question)
         else:
             plan = Plan.parse(question)
         options = _ask_options(quality, trust, refresh=False)
@@ -424,10 +424,6 @@ class Falconer:
         if isinstance(corpus, StoredCorpus):
             return self.settings.model_copy(update={"corpus": stored_settings()})
         return self.settings
-
-    def _trained_plan(self, question: str) -> Plan | None:
-        entries = self.home.registry.entries()
-        return next((entry.plan for entry in entries if entry.plan and entry.plan.instruction == question), None)
 
 
 def _ask_options(quality: float | None, trust: Trust | None, refresh: bool) -> AskOptions:

@@ -49,7 +49,10 @@ class ResultRow(TypedDict):
 
 
 class FrozenModel(BaseModel):
-    """Base of results that travel from a stage to report, JSON and agents; their JSON may hold computed fields."""
+    """Base of settings, and of results that travel from a stage to report, JSON and agents: frozen and hashable.
+
+    The JSON of results may hold computed fields, so that unknown ones are ignored.
+    """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 

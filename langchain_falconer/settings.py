@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
+
+from langchain_falconer.records import FrozenModel
 
 DEFAULT_BASE = "falconer-small"
 """The checkpoint that ships with the package."""
@@ -18,13 +20,10 @@ BackendName = Literal["auto", "onnx", "onnx-int8", "torch", "torch-bf16", "openv
 EngineName = Literal["local", "ray"]
 
 
-class Settings(BaseModel):
+class Settings(FrozenModel):
     """Base of all settings: frozen, without unknown fields."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    def __hash__(self) -> int:  # that of pydantic fails where a field is a mapping
-        return hash(self.model_dump_json())
+    model_config = ConfigDict(extra="forbid")
 
 
 class LLMSettings(Settings):

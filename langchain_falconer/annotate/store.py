@@ -80,8 +80,9 @@ class AnnotationStore:
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
         self._lock = threading.RLock()
+        self._locks = self.path.with_suffix(".locks")
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._locks.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise AnnotationError(
                 f"{self.path.parent} cannot be created ({error.strerror}); name another folder", path=self.path.parent
@@ -131,9 +132,7 @@ class AnnotationStore:
     def _file_lock(self, name: str) -> FileLock:
         from filelock import FileLock
 
-        folder = self.path.with_suffix(".locks")
-        folder.mkdir(parents=True, exist_ok=True)
-        return FileLock(folder / f"{name}.lock", thread_local=False)
+        return FileLock(self._locks / f"{name}.lock", thread_local=False)
 
     @contextmanager
     def _translated_errors(self) -> Iterator[None]:

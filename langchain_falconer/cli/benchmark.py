@@ -17,6 +17,7 @@ from langchain_falconer.cli.options import (
     Data,
     Home,
     LLMName,
+    Rows,
     Seeds,
     Sets,
     Timeout,
@@ -53,7 +54,7 @@ def planning(llm: LLMName = None, timeout: Timeout = 120, as_json: AsJson = Fals
 def labels(
     data: Data,
     seeds: Seeds = 1,
-    rows: Annotated[int, typer.Option("--rows", min=10, help="Human-labelled rows to train on.")] = 500,
+    rows: Rows = 500,
     as_json: AsJson = False,
 ) -> None:
     """Train on human labels of four public datasets, and score on their test rows."""
@@ -66,7 +67,7 @@ def labels(
 def guarantee(
     data: Data,
     seeds: Seeds = 3,
-    rows: Annotated[int, typer.Option("--rows", min=10, help="Human-labelled rows to train on.")] = 300,
+    rows: Rows = 300,
     certify: Annotated[int, typer.Option("--certify", min=1, help="Rows drawn to certify targets.")] = 300,
     as_json: AsJson = False,
 ) -> None:
@@ -162,7 +163,7 @@ def throughput(
 def proxy(
     data: Data,
     part: Annotated[Part, typer.Option("--part", help="What to measure.")] = Part.zero_shot,
-    rows: Annotated[int, typer.Option("--rows", help="Human labels to train on.", min=10)] = 100,
+    rows: Rows = 100,
     seeds: Seeds = 5,
     sets: Sets = "",
     base: Base = None,

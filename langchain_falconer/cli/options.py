@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from pydantic import ValidationError
 
-from langchain_falconer.errors import SettingsError
+from langchain_falconer.errors import SettingsError, first_fault
 from langchain_falconer.settings import DEFAULT_BASE, LLMSettings, MineSettings
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ AnnotationsFile = Annotated[
 ]
 Data = Annotated[Path, typer.Option("--data", help="Folder of the datasets.")]
 Sets = Annotated[str, typer.Option("--sets", help="Only these datasets, such as snips,sst.", show_default="all")]
+Rows = Annotated[int, typer.Option("--rows", min=10, help="Human-labelled rows to train on.")]
 Seeds = Annotated[int, typer.Option("--seeds", help="Number of seeds.", min=1)]
 Base = Annotated[
     str | None,
@@ -299,9 +300,8 @@ def make_llm(model: str, **fields: Any) -> LLM:
 
 def settings_error(error: ValidationError) -> SettingsError:
     """Return the first fault of settings in one sentence."""
-    fault = error.errors(include_url=False)[0]
-    field = ".".join(map(str, fault["loc"]))
-    return SettingsError(f"{field or 'settings'}: {fault['msg'].removeprefix('Value error, ')}", field=field or None)
+    field, reason = first_fault(error)
+    return SettingsError(f"{field or 'settings'}: {reason}", field=field or None)
 
 
 def read_file(path: Path) -> bytes:

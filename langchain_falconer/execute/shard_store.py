@@ -11,7 +11,7 @@ from typing import Any
 
 from langchain_falconer.corpus import BadRow, Document
 from langchain_falconer.execute.statistics import RowStatistics
-from langchain_falconer.files import write_whole
+from langchain_falconer.files import write_json, write_whole
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class ShardStore:
         return self._shard(index).with_suffix(".json")
 
     def _write_manifest(self, manifest: Mapping[str, Any]) -> None:
-        write_whole(self.folder / "manifest.json", json.dumps(manifest, ensure_ascii=False, indent=1) + "\n")
+        write_json(self.folder / "manifest.json", manifest)
 
 
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from langchain_falconer.annotate import HUMAN, AnnotationStore, Budget
+from langchain_falconer.annotate import HUMAN, Annotation, AnnotationStore, Budget, stored_annotations
 from langchain_falconer.annotate.splits import Sample, sample_certification_rows
 from langchain_falconer.corpus import Corpus, Dataset, Place, as_place, open_corpus_files
 from langchain_falconer.errors import AnnotationError, CorpusError, RunError
@@ -69,11 +69,9 @@ class NodeContext:
             options.model_dump(exclude={"refresh"}) if options else None,
         )
 
-    @contextmanager
-    def locked(self, job_id: str) -> Iterator[None]:
-        """Hold the lock of a job: another process, or thread, that works on it waits, and finds what was done."""
-        with FileLock(self.home.lock_file(job_id), thread_local=False):
-            yield
+    def locked(self, job_id: str) -> FileLock:
+        """Return the lock of a job: another process, or thread, that works on it waits, and finds what was done."""
+        return FileLock(self.home.lock_file(job_id), thread_local=False)
 
     def folder(self, state: FalconerState) -> Path:
         """Return the folder of a job, by plan: an edited plan starts with a sample of its own."""
@@ -120,11 +118,13 @@ class NodeContext:
             raise AnnotationError("nothing annotates the texts; name an LLM or a file of annotations")
         return self.recorded
 
-    def stored_source(self, state: FalconerInput) -> str:
-        """Return the source in the annotation store: each file of a person's annotations is one of its own."""
-        if file := state.get("annotations"):
-            return f"{HUMAN}:{file_digest(file)}"
-        return self.source(state)
+    def stored_source(self, state: FalconerState) -> str:
+        """Return the source in the annotation store; a person's answers belong to a run, whose id tells files apart."""
+        return f"{HUMAN}:{state['run_id']}" if state.get("annotations") else self.source(state)
+
+    def annotations(self, store: AnnotationStore, state: FalconerState, texts: Iterable[str]) -> list[Annotation]:
+        """Read the annotations of texts that count in this run; see :func:`stored_annotations`."""
+        return stored_annotations(store, self.plan(state), texts, self.stored_source(state))
 
     def targets(self, state: FalconerInput) -> Targets | None:
         """Return the targets: those of the settings, and the quality that a question asks for."""
@@ -171,11 +171,9 @@ class NodeContext:
             raise AnnotationError("nothing annotates the texts; name an LLM")
         return Budget(store, run_id, self.settings.budget, self.llm.price() is not None)
 
-    @contextmanager
-    def store(self) -> Iterator[AnnotationStore]:
-        """Open the annotation store."""
-        with self.home.store() as store:
-            yield store
+    def store(self) -> AnnotationStore:
+        """Open the annotation store; close it after use."""
+        return self.home.store()
 
     @contextmanager
     def timed(self, state: FalconerState, stage: str) -> Iterator[dict[str, float]]:

@@ -24,6 +24,7 @@ from langchain_falconer.registry import Entry, ModelMatch, exact_matches, simila
 from langchain_falconer.report import Decision, Strategy, StrategyName
 
 _EXACT = "trained on these very questions"
+_HUMAN = "trains on a person's annotations, and runs the proxy"
 _UNTRAINED = "answers from the words of the questions alone"
 _LEVEL = 0.95
 _ONE_SIDED = 0.975  # confidence of the lower end of a 95% interval
@@ -165,8 +166,7 @@ class Router:
         if accepted:
             strategies.append(self.costs.strategy("registry", 0, _EXACT, accepted.entry.name))
         if self.is_human:
-            reason = "trains on a person's annotations, and runs the proxy"
-            return [*strategies, self.costs.strategy("train", 0, reason)]
+            return [*strategies, self.costs.strategy("train", 0, _HUMAN)]
         if self.context.llm is None:
             return strategies
         if self.stats.passages > self.n_verify:
@@ -231,7 +231,7 @@ class Router:
         if accepted := self._accepted(matches):
             return self._registry_route(accepted)
         if self.is_human:
-            return Route(self.costs.strategy("train", 0, "trains on a person's annotations, and runs the proxy"))
+            return Route(self.costs.strategy("train", 0, _HUMAN))
         if self.context.llm is None:
             if matches:
                 return self._registry_route(matches[0])
@@ -254,15 +254,13 @@ class Router:
         return Route(strategy, self._load(match), quality, match.annotator)
 
     def _llm_route(self, state: FalconerState, llm: LLM) -> Route:
-        settings = self.context.settings
         texts = list(dict.fromkeys(row.text for row in self.dataset.open() if isinstance(row, Document)))
         known = self._ask(texts, state, llm, all_or_error=True)
         unanswered = len(texts) - sum(a.is_complete for a in known)
         reason = f"{self.stats.passages} texts, and training would ask about {self.n_training}"
         strategy = self.costs.strategy("llm", self.stats.passages, reason)
-        proxy = Proxy.zero_shot(self.plan, base=settings.base, passage_chars=settings.passage_chars)
         share = 1 - unanswered / max(1, len(texts))
-        return Route(strategy, proxy, None, llm.name, tuple(known), unanswered, share)
+        return Route(strategy, self._untrained(), None, llm.name, tuple(known), unanswered, share)
 
     def _verified(self, matches: Sequence[ModelMatch], state: FalconerState, llm: LLM) -> _Candidate | None:
         """The proxy that agrees best with the LLM on a few texts, if it agrees well enough."""
@@ -284,13 +282,12 @@ class Router:
         return best
 
     def _candidates(self, matches: Sequence[ModelMatch]) -> list[_Candidate]:
-        settings = self.context.settings
         candidates = [
             _Candidate(self.costs.strategy(name, self.n_verify, reason, match.entry.name), self._load(match), match)
             for name, reason, match in self._similar(matches)
         ]
         try:
-            untrained = Proxy.zero_shot(self.plan, base=settings.base, passage_chars=settings.passage_chars)
+            untrained = self._untrained()
         except ProxyError:
             return candidates
         return [*candidates, _Candidate(self.costs.strategy("zero-shot", self.n_verify, _UNTRAINED), untrained)]
@@ -332,6 +329,10 @@ class Router:
             why = f" ({report.error})" if report.error else ""
             self.messages.append(f"the LLM left {missing} of {len(set(texts))} texts without an answer{why}")
         return known
+
+    def _untrained(self) -> Proxy:
+        settings = self.context.settings
+        return Proxy.zero_shot(self.plan, base=settings.base, passage_chars=settings.passage_chars)
 
     def _load(self, match: ModelMatch) -> Proxy:
         proxy = Proxy.load(match.entry.path)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from langchain_falconer.errors import ProxyError
+from langchain_falconer.errors import ProxyError, first_line
 from langchain_falconer.model.decoding import Scores
 from langchain_falconer.model.encoder import MODEL_INIT_LOCK, base_folder, is_metamodel, load_tokenizer
 from langchain_falconer.model.head_index import HeadIndex
@@ -74,7 +74,7 @@ def cuckoo_head(base: str) -> HeadWeights:
         with safe_open(cached_file(base, "model.safetensors"), "pt") as weights:
             head = [weights.get_tensor(f"classifier.{part}") for part in ("weight", "bias")]
     except (OSError, SafetensorError) as error:
-        reason = str(error).splitlines()[0][:160]
+        reason = first_line(error)
         raise ProxyError(f"no classifier can be read from '{base}' ({reason}); choose another checkpoint") from error
     weight, bias = (tensor.float().numpy()[_HEAD_ORDER] for tensor in head)
     return HeadWeights(weight, bias, np.zeros((0, weight.shape[1]), np.float32), np.zeros(0, np.float32))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import threading
 from collections.abc import Callable, Mapping
@@ -10,7 +9,8 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from langchain_falconer.errors import ProxyError
+from langchain_falconer.errors import ProxyError, first_line
+from langchain_falconer.files import file_digest
 from langchain_falconer.model.tokenization import Tokenizer
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def _plain_folder() -> str:
         )
     folder = Path(next(iter(spec.submodule_search_locations))) / "model"
     weights = folder / "model.safetensors"
-    digest = hashlib.sha256(weights.read_bytes()).hexdigest() if weights.is_file() else "missing"
+    digest = file_digest(weights) or "missing"
     if digest != _WEIGHTS_SHA256:
         raise ProxyError(f"{weights} is not the published {PLAIN_BASE} (sha256 {digest[:12]}…); reinstall {_PACKAGE}")
     return str(folder)
@@ -67,7 +67,7 @@ def load_tokenizer(base: str) -> Tokenizer:
         try:
             return Tokenizer.read(Path(folder))
         except (OSError, ValueError) as error:
-            raise ProxyError(f"no tokenizer can be loaded from '{folder}': {_first_line(error)}") from None
+            raise ProxyError(f"no tokenizer can be loaded from '{folder}': {first_line(error, 200)}") from None
     with MODEL_INIT_LOCK:
         from transformers import AutoTokenizer
 
@@ -75,8 +75,8 @@ def load_tokenizer(base: str) -> Tokenizer:
         tokenizer = AutoTokenizer.from_pretrained(folder, use_fast=True, trust_remote_code=False)
     except Exception as error:  # tokenizers raises bare ones
         raise ProxyError(
-            f"no tokenizer can be loaded from '{folder}' ({_first_line(error)}); choose a base with a tokenizer.json, "
-            "or, where it has a SentencePiece file, run: pip install sentencepiece"
+            f"no tokenizer can be loaded from '{folder}' ({first_line(error, 200)}); choose a base with a "
+            "tokenizer.json, or, where it has a SentencePiece file, run: pip install sentencepiece"
         ) from None
     if not tokenizer.is_fast:
         raise ProxyError(f"the tokenizer of '{folder}' gives no character offsets; choose a base with a fast tokenizer")
@@ -95,7 +95,7 @@ def load_encoder(folder: str, layers: int | None = None) -> nn.Module:
     try:
         encoder = _with_attention(load)
     except (OSError, ValueError) as error:
-        raise ProxyError(f"no encoder can be loaded from '{folder}': {_first_line(error)}") from None
+        raise ProxyError(f"no encoder can be loaded from '{folder}': {first_line(error, 200)}") from None
     if layers is not None:
         keep_layers(encoder, layers, folder)
     return encoder
@@ -128,7 +128,7 @@ def empty_encoder(folder: str) -> nn.Module:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         encoder = _with_attention(partial(AutoModel.from_config, config))
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ProxyError(f"the config.json of '{folder}' describes no encoder: {_first_line(error)}") from None
+        raise ProxyError(f"the config.json of '{folder}' describes no encoder: {first_line(error, 200)}") from None
     return encoder
 
 
@@ -158,7 +158,3 @@ def max_tokens(config: Mapping[str, Any]) -> int:
     positions = config.get("max_position_embeddings", 512)
     offset = 2 if config.get("model_type") in ("roberta", "xlm-roberta", "camembert") else 0
     return int(min(512, positions - offset))
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0][:200]

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from langchain_falconer.errors import ProxyError
+from langchain_falconer.errors import ProxyError, first_line
 from langchain_falconer.model.encoder import (
     MODEL_INIT_LOCK,
     base_folder,
@@ -82,9 +82,7 @@ def load_weights(model: Any, folder: Path) -> None:
     try:
         missing, unexpected = model.load_state_dict(load_file(folder / _WEIGHTS), strict=False)
     except (OSError, RuntimeError, SafetensorError) as error:
-        raise ProxyError(
-            f"the weights at {folder} are broken ({str(error).splitlines()[0][:160]}); train again"
-        ) from error
+        raise ProxyError(f"the weights at {folder} are broken ({first_line(error)}); train again") from error
     if unexpected or any("position_ids" not in name for name in missing):
         raise ProxyError(f"the weights at {folder} do not fit its config.json; train again")
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from langchain_falconer.errors import ProxyError
+from langchain_falconer.errors import ProxyError, first_line
 from langchain_falconer.model.sessions import HeadWeights
 
 PARITY = 1e-3
@@ -43,7 +43,7 @@ def export_onnx(model: Any, path: Path, weights: HeadWeights) -> float:
             _export(model, path)
     except (KeyError, RuntimeError, ValueError, NotImplementedError) as error:
         raise ProxyError(
-            f"Optimum could not export the proxy ({str(error).splitlines()[0][:160]}); run it with backend='torch'"
+            f"Optimum could not export the proxy ({first_line(error)}); run it with backend='torch'"
         ) from error
     difference = _difference(model, path, weights)
     if not difference <= PARITY:
@@ -68,7 +68,7 @@ def export_sharing(model: Any, path: Path, weights: Path) -> None:
         with _quiet():
             _export(model, path)
     except (KeyError, RuntimeError, ValueError, NotImplementedError) as error:
-        raise ProxyError(f"Optimum could not export the metamodel ({str(error).splitlines()[0][:160]})") from error
+        raise ProxyError(f"Optimum could not export the metamodel ({first_line(error)})") from error
     graph = onnx.load(path)
     _share(graph.graph, weights)
     onnx.save(graph, path)
@@ -92,7 +92,7 @@ def quantize(path: Path, target: Path) -> None:
                 ORTQuantizer(path).quantize(config, folder, file_suffix=None)
         except (RuntimeError, ValueError, KeyError) as error:
             raise ProxyError(
-                f"the proxy cannot be quantised ({str(error).splitlines()[0][:160]}); run it with backend='onnx'"
+                f"the proxy cannot be quantised ({first_line(error)}); run it with backend='onnx'"
             ) from error
         (Path(folder) / path.name).replace(target)
 

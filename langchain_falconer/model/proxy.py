@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from langchain_falconer.errors import PlanError, ProxyError
+from langchain_falconer.errors import PlanError, ProxyError, first_line
 from langchain_falconer.files import write_whole
 from langchain_falconer.model.artifact import FILES, FORMAT, read_manifest, replacing_folder
 from langchain_falconer.model.cuckoo import PROMPT, cuckoo_head, cuckoo_tokenizer, is_cuckoo, repeat_head
@@ -317,7 +317,7 @@ class Proxy:
             _check_heads(proxy.plan, heads)
         except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError, PlanError) as error:
             raise ProxyError(
-                f"the proxy at {folder} is broken ({str(error).splitlines()[0][:160]}); train it again", path=folder
+                f"the proxy at {folder} is broken ({first_line(error)}); train it again", path=folder
             ) from error
         return proxy
 

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from langchain_falconer.errors import ProxyError
+from langchain_falconer.errors import ProxyError, first_line
 
 LABEL_SCALE = 16.0
 """Logit scale of label scores: factor on the product of the text vector and a label head."""
@@ -155,9 +155,7 @@ class OnnxSession:
         try:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime raises bare pybind errors
-            raise ProxyError(
-                f"ONNX Runtime cannot load {path}: {str(error).splitlines()[0][:160]}; train or export again"
-            ) from None
+            raise ProxyError(f"ONNX Runtime cannot load {path}: {first_line(error)}; train or export again") from None
 
     def run(self, ids: np.ndarray, mask: np.ndarray, weights: HeadWeights) -> tuple[np.ndarray, np.ndarray]:
         """See :class:`Session`."""

@@ -56,6 +56,10 @@ class Registry:
             raise ProxyError(f"the proxy '{name}' is broken ({entry.broken}); delete it and train or import it again")
         return entry
 
+    def plan_for(self, instruction: str) -> Plan | None:
+        """Return the plan of the newest proxy that was trained for an instruction; None if there is none."""
+        return next((e.plan for e in self.entries() if e.plan and e.plan.instruction == instruction), None)
+
     def load(self, name: str) -> Proxy:
         """Load a proxy.
 

@@ -17,7 +17,7 @@ from langchain_core.tools import BaseTool, ToolException
 from pydantic import AfterValidator, ConfigDict, Field, ValidationError
 
 from langchain_falconer.corpus import StoredCorpus, Url
-from langchain_falconer.errors import FalconerError, RunError
+from langchain_falconer.errors import FalconerError, RunError, first_fault
 from langchain_falconer.falconer import Falconer
 from langchain_falconer.graph import ProgressEvent
 from langchain_falconer.llm import estimate_tokens
@@ -190,7 +190,6 @@ def explain(error: Exception) -> str:
     """Return the first fault of invalid arguments in one sentence."""
     if not isinstance(error, ValidationError):
         return " ".join(f"the arguments do not fit: {error}".split())
-    fault = error.errors(include_url=False)[0]
-    field = ".".join(map(str, fault["loc"]))[:_MAX_REASON_CHARS]
-    message = " ".join(str(fault["msg"]).removeprefix("Value error, ").split())
-    return f"argument {field}: {message}" if field else message
+    field, reason = first_fault(error)
+    message = " ".join(reason.split())
+    return f"argument {field[:_MAX_REASON_CHARS]}: {message}" if field else message

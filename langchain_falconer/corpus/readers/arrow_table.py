@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from langchain_falconer.corpus.columns import ColumnLayout, Row, find_layout
 from langchain_falconer.corpus.readers.reading import FileReader, translate_errors
-from langchain_falconer.errors import CorpusError
+from langchain_falconer.errors import CorpusError, first_line
 from langchain_falconer.settings import CorpusSettings
 
 BATCH_ROWS = 256
@@ -56,9 +56,9 @@ class ArrowReader(FileReader):
             with translate_errors(self.path):
                 yield
         except (pa.ArrowException, UnicodeDecodeError) as error:
-            first_line = str(error).partition("\n")[0]
             raise CorpusError(
-                f"{self.path} is not valid {self.format} ({first_line}); write it again", path=str(self.path)
+                f"{self.path} is not valid {self.format} ({first_line(error, None)}); write it again",
+                path=str(self.path),
             ) from error
 
     @abstractmethod

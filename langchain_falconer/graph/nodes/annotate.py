@@ -28,7 +28,7 @@ def annotate(state: FalconerState, context: NodeContext) -> Update:
     facts = dict(state.get("annotation", {}))
     with context.timed(state, "annotate") as seconds, context.store() as store:
         if state.get("annotations") or context.llm is None:
-            known = stored_annotations(store, plan, texts, context.stored_source(state))
+            known = context.annotations(store, state, texts)
         else:
             known, facts = _annotated(store, plan, texts, state, context)
             if facts["stopped"]:
@@ -45,7 +45,7 @@ def _annotated(
     store: AnnotationStore, plan: Plan, texts: list[str], state: FalconerState, context: NodeContext
 ) -> tuple[list[Annotation], dict[str, Any]]:
     report = ask_llm(store, plan, texts, state, context, show=True)
-    known = stored_annotations(store, plan, texts, context.source(state))
+    known = context.annotations(store, state, texts)
     if len(known) < min(MIN_ANNOTATIONS, len(texts)):
         raise _too_few(len(known), len(texts), report.error)
     rejected, error = report.rejected_quotes, report.error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from langchain_falconer.annotate import stored_annotations
 from langchain_falconer.annotate.splits import Sample, next_round
 from langchain_falconer.graph.context import NodeContext, Update
 from langchain_falconer.graph.nodes.train import measured
@@ -15,10 +14,7 @@ def evaluate(state: FalconerState, context: NodeContext) -> Update:
     plan, sample = context.plan(state), context.sample(state)
     proxy = Proxy.load(state["proxy"] or "")
     with context.timed(state, "evaluate") as seconds, context.store() as store:
-        source = context.stored_source(state)
-        test, development = (
-            stored_annotations(store, plan, part, source) for part in (sample.test, sample.development)
-        )
+        test, development = (context.annotations(store, state, part) for part in (sample.test, sample.development))
         quality = measured(plan, proxy, test)
         facts = quality.model_dump(mode="json") if quality else None
         proxy.update_manifest(quality=facts, annotator=context.source(state))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from langchain_falconer.annotate import Annotation, AnnotationStore, stored_annotations
+from langchain_falconer.annotate import Annotation, AnnotationStore
 from langchain_falconer.corpus import Place
 from langchain_falconer.execute import Cascade, Guarantee, Run, RunReport, choose_backend
 from langchain_falconer.files import read_json, write_json
@@ -19,12 +19,12 @@ _BACKEND_TEXTS = 256
 
 def execute(state: FalconerState, context: NodeContext) -> Update:
     """Run the proxy and write the rows."""
-    plan, sample, folder = context.plan(state), context.sample(state), context.folder(state)
-    settings, source, targets = context.settings.run, context.stored_source(state), context.targets(state)
+    sample, folder = context.sample(state), context.folder(state)
+    settings, targets = context.settings.run, context.targets(state)
     proxy = Proxy.load(state["proxy"] or "")
     with context.timed(state, "execute") as seconds, context.store() as store:
-        known = stored_annotations(store, plan, [*sample.held_out, *sample.train], source)
-        development = stored_annotations(store, plan, sample.development, source)
+        known = context.annotations(store, state, [*sample.held_out, *sample.train])
+        development = context.annotations(store, state, sample.development)
         texts = (sample.pool + sample.held_out + sample.train)[:_BACKEND_TEXTS]
         backend = choose_backend(proxy, texts, settings.backend, development)
         run = Run(proxy, context.corpus(state), folder / "shards", settings, known, scored=targets is not None)
@@ -69,15 +69,15 @@ def _complete(
     store: AnnotationStore,
 ) -> tuple[RunReport, Guarantee]:
     """The rows of a run with the LLM's answers where the proxy is not confident, and the guarantee for them."""
-    plan, source, is_over = context.plan(state), context.stored_source(state), False
+    plan, is_over = context.plan(state), False
     rows = context.certification_sample(state)
-    annotated = {a.text: a for a in stored_annotations(store, plan, rows.values(), source)}
+    annotated = {a.text: a for a in context.annotations(store, state, rows.values())}
 
     def ask(texts: list[str], limit: int) -> list[Annotation]:
         nonlocal is_over
         if limit and not is_over:
             is_over = ask_llm(store, plan, texts[:limit], state, context).error is not None
-        return stored_annotations(store, plan, texts, source)
+        return context.annotations(store, state, texts)
 
     drawn = {position: annotated.get(text) for position, text in rows.items()}
     cascade = Cascade(run, targets, drawn, context.folder(state) / "completed")

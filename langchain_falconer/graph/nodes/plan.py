@@ -38,11 +38,8 @@ def plan(state: FalconerState, context: NodeContext) -> Update:
 
 
 def _written(state: FalconerState, context: NodeContext, run_id: str) -> Plan:
-    if context.options(state) is not None:
-        entries = context.home.registry.entries()
-        trained = (entry.plan for entry in entries if entry.plan)
-        if plan := next((plan for plan in trained if plan.instruction == state["instruction"]), None):
-            return plan
+    if context.options(state) is not None and (plan := context.home.registry.plan_for(state["instruction"])):
+        return plan
     if context.llm is None:
         raise PlannerError("there is no LLM to write a plan; pass a plan (--plan FILE) or an LLM (--llm MODEL)")
     with context.store() as store:

@@ -102,7 +102,8 @@ def _summary(
         stopped=annotation.get("stopped"),
         **{part: sample.get(part, 0) for part in ("train", "development", "test")},
     )
-    training, quality = state.get("training") or None, state.get("quality")
+    quality = state.get("quality")
+    training = TrainingSummary.model_validate(state["training"]) if state.get("training") else None
     guarantee, backend = execution.get("guarantee"), execution.get("backend")
     return RunSummary(
         run_id=state["run_id"],
@@ -115,7 +116,7 @@ def _summary(
         cost=_cost(state, context),
         pace=_pace(execution["pace"], annotation.get("llm_seconds_per_text")),
         rows=rows or RowCounts.model_validate(execution["rows"]),
-        training=TrainingSummary.model_validate(training) if training else None,
+        training=training,
         backend=BackendChoice.model_validate(backend) if backend else None,
         output=output or execution["output"],
         proxy=state.get("proxy"),
@@ -171,11 +172,11 @@ def _quality_target(
     return QualityTarget(quality=required, met=met, reason=reason)
 
 
-def _threshold_messages(training: dict[str, object] | None, context: NodeContext) -> list[str]:
-    if not training:
+def _threshold_messages(training: TrainingSummary | None, context: NodeContext) -> list[str]:
+    if training is None:
         return []
     messages = []
-    for step, point in TrainingSummary.model_validate(training).operating_points.items():
+    for step, point in training.operating_points.items():
         metric = context.settings.metrics[step]
         if point is None:
             messages.append(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from langchain_falconer.annotate import Annotation, stored_annotations
+from langchain_falconer.annotate import Annotation
 from langchain_falconer.annotate.class_balance import rare_label_warnings
 from langchain_falconer.errors import ProxyError
 from langchain_falconer.evaluate import Quality, evaluate_plan
@@ -37,10 +37,8 @@ def train(state: FalconerState, context: NodeContext) -> Update:
     plan, sample = context.plan(state), context.sample(state)
     messages = list(state.get("messages", []))
     with context.timed(state, "train") as seconds, context.store() as store:
-        source = context.stored_source(state)
-        annotated, development = (
-            stored_annotations(store, plan, part, source) for part in (sample.train, sample.development)
-        )
+        annotated = context.annotations(store, state, sample.train)
+        development = context.annotations(store, state, sample.development)
         unseen = [*sample.held_out, *context.certification_sample(state).values()]
         data = _TrainingSet(plan, annotated, development, sample.pool[: context.settings.unlabelled], unseen)
         path = context.home.registry.path(_name(data, context))
