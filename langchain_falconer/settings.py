@@ -17,6 +17,7 @@ DEFAULT_BASE = "falconer-small"
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 BackendName = Literal["auto", "onnx", "onnx-int8", "torch", "torch-bf16", "openvino", "cuda"]
+DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 EngineName = Literal["local", "ray"]
 
 
