@@ -26,6 +26,7 @@ from .evaluate import StepQuality as StepQuality
 from .execute import BackendChoice as BackendChoice
 from .execute import Guarantee as Guarantee
 from .execute import RowCounts as RowCounts
+from .falconer import CorpusLike as CorpusLike
 from .falconer import Falconer as Falconer
 from .falconer import MiningResult as MiningResult
 from .graph import AskOptions as AskOptions
@@ -47,9 +48,12 @@ from .plan import In as In
 from .plan import LabelOption as LabelOption
 from .plan import LabelStep as LabelStep
 from .plan import Not as Not
+from .plan import OptionData as OptionData
 from .plan import Plan as Plan
+from .plan import PlanData as PlanData
 from .plan import Planner as Planner
 from .plan import SpanStep as SpanStep
+from .plan import StepData as StepData
 from .records import Answers as Answers
 from .records import Label as Label
 from .records import Record as Record
@@ -96,6 +100,7 @@ __all__ = [
     "BudgetSettings",
     "Certificate",
     "CorpusError",
+    "CorpusLike",
     "CorpusRetriever",
     "CorpusSettings",
     "Cost",
@@ -121,7 +126,9 @@ __all__ = [
     "MineSettings",
     "MiningResult",
     "Not",
+    "OptionData",
     "Plan",
+    "PlanData",
     "PlanError",
     "PlanIssue",
     "Planner",
@@ -145,6 +152,7 @@ __all__ = [
     "SettingsError",
     "Span",
     "SpanStep",
+    "StepData",
     "StepQuality",
     "StoredCorpus",
     "Strategy",

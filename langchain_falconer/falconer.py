@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from langchain_core.document_loaders import BaseLoader
+from langchain_core.documents import Document
 
 from langchain_falconer.annotate import Annotation, Budget, read_annotations
 from langchain_falconer.corpus import (
@@ -25,6 +28,7 @@ from langchain_falconer.evaluate import Quality
 from langchain_falconer.execute import Guarantee, read_rows
 from langchain_falconer.graph import (
     AskOptions,
+    FalconerInput,
     Home,
     NodeContext,
     ProgressEvent,
@@ -38,7 +42,7 @@ from langchain_falconer.graph import (
 from langchain_falconer.llm import LLM
 from langchain_falconer.model import Proxy
 from langchain_falconer.plan import Plan
-from langchain_falconer.records import ResultRow
+from langchain_falconer.records import JsonObject, ResultRow
 from langchain_falconer.report import Cost, Decision, QualityTarget, RunSummary, render_html
 from langchain_falconer.settings import LLMSettings, MineSettings, Trust
 from langchain_falconer.train import train_proxy
@@ -47,6 +51,19 @@ if TYPE_CHECKING:
     import pandas as pd
     from langchain_core.language_models import BaseChatModel
 
+CorpusLike = (
+    str
+    | Path
+    | Url
+    | Sequence[str | Path | Url]
+    | StoredCorpus
+    | Iterable[Document]
+    | Iterable[Mapping[str, object]]
+    | BaseLoader
+)
+"""What can be mined: a ``str``, ``Path`` or :class:`Url` is a file or folder, a list of them files, read one after the
+other; a :class:`StoredCorpus` is one that a home holds; LangChain documents, mappings (a Hugging Face dataset among
+them) and loaders hold texts. Strings are never texts: those are passed as ``texts=[…]``."""
 ProgressCallback = Callable[[ProgressEvent], None]
 """Receives progress events."""
 Reviewer = Callable[[ReviewRequest], Review]
@@ -182,11 +199,11 @@ class Falconer:
     def mine(
         self,
         instruction: str,
-        corpus: Any = None,
+        corpus: CorpusLike | None = None,
         output: str | Place | None = None,
         *,
         texts: Sequence[str] | None = None,
-        plan: Plan | Mapping[str, Any] | None = None,
+        plan: Plan | Mapping[str, object] | None = None,
         on_event: ProgressCallback | None = None,
         reviewer: Reviewer | None = None,
         recorded: str | None = None,
@@ -218,21 +235,17 @@ class Falconer:
             BudgetError: The budget leaves too little to train on.
             RunError: The plan was rejected, or the output cannot be written.
         """
-        state = self._input(instruction, corpus, texts)
-        state |= {
-            "output": str(as_place(output).absolute()) if output else None,
-            "plan": Plan.parse(plan).to_dict() if plan is not None else None,
-            "ask": None,
-        }
-        state |= {"auto_approve": reviewer is None}
+        state = self._input(instruction, corpus, texts, plan)
+        state["output"] = str(as_place(output).absolute()) if output else None
+        state["auto_approve"] = reviewer is None
         return self._run(state, corpus, output=output, on_event=on_event, reviewer=reviewer, recorded=recorded)
 
     # ---- asking
 
     def ask(
         self,
-        question: str | Plan | Mapping[str, Any],
-        corpus: Any = None,
+        question: str | Plan | Mapping[str, object],
+        corpus: CorpusLike | None = None,
         *,
         texts: Sequence[str] | None = None,
         quality: float | None = None,
@@ -266,17 +279,16 @@ class Falconer:
             FalconerError: As :meth:`mine` raises.
         """
         plan = None if isinstance(question, str) else Plan.parse(question)
-        state = self._input(plan.instruction if plan else str(question), corpus, texts)
-        state |= {"plan": plan.to_dict() if plan else None, "auto_approve": True}
-        state |= {"ask": _ask_options(quality, trust, refresh).model_dump(mode="json")}
+        state = self._input(plan.instruction if plan else str(question), corpus, texts, plan)
+        state["ask"] = _ask_options(quality, trust, refresh).model_dump(mode="json")
         if isinstance(corpus, StoredCorpus):
             state["dataset"] = Dataset.of_stored(corpus).to_dict()
         return self._run(state, corpus, on_event=on_event)
 
     def estimate(
         self,
-        question: str | Plan | Mapping[str, Any],
-        corpus: Any = None,
+        question: str | Plan | Mapping[str, object],
+        corpus: CorpusLike | None = None,
         *,
         texts: Sequence[str] | None = None,
         quality: float | None = None,
@@ -301,7 +313,9 @@ class Falconer:
 
     # ---- the workspace
 
-    def add_documents(self, name: str, documents: Any = None, *, texts: Sequence[str] | None = None) -> IngestReport:
+    def add_documents(
+        self, name: str, documents: CorpusLike | None = None, *, texts: Sequence[str] | None = None
+    ) -> IngestReport:
         """Add documents to a corpus of this home, which is made if there is none of this name.
 
         Args:
@@ -369,8 +383,8 @@ class Falconer:
 
     def _run(
         self,
-        state: dict[str, Any],
-        corpus: Any,
+        state: FalconerInput,
+        corpus: CorpusLike | None,
         *,
         output: str | Place | None = None,
         on_event: ProgressCallback | None = None,
@@ -392,7 +406,7 @@ class Falconer:
                 checkpointer=SqliteSaver(connection),
             )
             context = NodeContext(self.home, self.llm, settings, recorded, addresses=addresses)
-            job = context.job_id(state)  # type: ignore[arg-type]
+            job = context.job_id(state)
             with context.locked(f"{job}-thread"):  # the checkpoints of a thread are for one at a time
                 summary = _stream(graph, {"configurable": {"thread_id": job}}, state, on_event, reviewer)
         finally:
@@ -401,17 +415,25 @@ class Falconer:
             raise RunError(f"the plan was rejected ({summary['rejected']}); word it differently, or pass a plan")
         return MiningResult(RunSummary.model_validate(summary), addresses)
 
-    def _input(self, instruction: str, corpus: Any, texts: Sequence[str] | None) -> dict[str, Any]:
-        annotations = Path(self.annotations).absolute() if self.annotations else None
+    def _input(
+        self,
+        instruction: str,
+        corpus: CorpusLike | None,
+        texts: Sequence[str] | None,
+        plan: Plan | Mapping[str, object] | None,
+    ) -> FalconerInput:
         return {
             "instruction": instruction,
-            "corpus": [str(one) for one in self._places(corpus, texts)],
-            "annotations": str(annotations) if annotations else None,
-            "dataset": None,
+            "corpus": [str(place) for place in self._places(corpus, texts)],
             "output": None,
+            "plan": Plan.parse(plan).to_dict() if plan is not None else None,
+            "annotations": str(Path(self.annotations).absolute()) if self.annotations else None,
+            "auto_approve": True,
+            "ask": None,
+            "dataset": None,
         }
 
-    def _places(self, corpus: Any, texts: Sequence[str] | None) -> list[Place]:
+    def _places(self, corpus: CorpusLike | None, texts: Sequence[str] | None) -> list[Place]:
         """The files of a corpus; what comes as objects is written to the home."""
         source = _one_of(corpus, texts, "corpus")
         if isinstance(source, StoredCorpus):
@@ -420,7 +442,7 @@ class Falconer:
             return [place.absolute() for place in places]
         return [materialize(source, self.home.corpora, self.settings.corpus, is_text=texts is not None)]
 
-    def _settings_for(self, corpus: Any) -> MineSettings:
+    def _settings_for(self, corpus: object) -> MineSettings:
         if isinstance(corpus, StoredCorpus):
             return self.settings.model_copy(update={"corpus": stored_settings()})
         return self.settings
@@ -434,7 +456,7 @@ def _ask_options(quality: float | None, trust: Trust | None, refresh: bool) -> A
     return AskOptions(quality=quality, trust=trust or Trust(), refresh=refresh)
 
 
-def _one_of(source: Any, texts: Sequence[str] | None, name: str) -> Any:
+def _one_of(source: CorpusLike | None, texts: Sequence[str] | None, name: str) -> Any:
     if (source is None) == (texts is None):
         raise SettingsError(f"pass either {name} (files or documents) or texts", field=name)
     if isinstance(texts, str):
@@ -442,7 +464,7 @@ def _one_of(source: Any, texts: Sequence[str] | None, name: str) -> Any:
     return source if texts is None else list(texts)
 
 
-def _addresses(corpus: Any, output: Any) -> dict[str, str]:
+def _addresses(corpus: CorpusLike | None, output: str | Place | None) -> dict[str, str]:
     """The whole addresses of URLs by what is shown of them; they travel beside the state, never in it."""
     places = [*(files_of(corpus) or ()), *([as_place(output)] if output else [])]
     return {str(place): place.address for place in places if isinstance(place, Url)}
@@ -450,33 +472,27 @@ def _addresses(corpus: Any, output: Any) -> dict[str, str]:
 
 def _stream(
     graph: Any,
-    config: Mapping[str, Any],
-    state: dict[str, Any],
+    config: Mapping[str, object],
+    state: FalconerInput,
     on_event: ProgressCallback | None,
     reviewer: Reviewer | None,
-) -> dict[str, Any]:
+) -> JsonObject:
     """Run a graph to its end, with the reviewer's answers to its interrupts; returns the summary."""
     from langgraph.types import Command
 
-    entry: Any = None if _is_resumable(graph, config, state) else state
+    snapshot = graph.get_state(config)
+    # The checkpoint of the same job is resumed if it was stopped. Every node finds what it has already done in the
+    # home, so that starting anew pays nothing twice either.
+    is_same = all(snapshot.values.get(key) == state.get(key) for key in ("output", "auto_approve", "corpus"))
+    entry: Any = None if snapshot.next and not snapshot.interrupts and is_same else state
     while True:
         for mode, event in graph.stream(entry, config, stream_mode=["custom", "updates"], durability="sync"):
             if mode == "custom" and on_event:
                 on_event(event)
         snapshot = graph.get_state(config)
         if not snapshot.interrupts:
-            summary: dict[str, Any] = snapshot.values["summary"]
+            summary: JsonObject = snapshot.values["summary"]
             return summary
         if reviewer is None:
             raise RunError("the plan waits for a review; pass a reviewer")
         entry = Command(resume=reviewer(snapshot.interrupts[0].value).model_dump())
-
-
-def _is_resumable(graph: Any, config: Mapping[str, Any], state: Mapping[str, Any]) -> bool:
-    """Whether there is a checkpoint of the same job that was stopped.
-
-    Every node finds what it has already done in the home, so starting anew pays nothing twice either.
-    """
-    snapshot = graph.get_state(config)
-    was_stopped = bool(snapshot.next) and not snapshot.interrupts
-    return was_stopped and all(snapshot.values.get(key) == state[key] for key in ("output", "auto_approve", "corpus"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,7 @@ class GGUFChatModel(BaseChatModel):
         return ChatResult(generations=[ChatGeneration(message=message)])
 
     def with_structured_output(  # type: ignore[override]
-        self, schema: dict[str, Any], *, method: str = "json_schema", include_raw: bool = False, **kwargs: Any
+        self, schema: Mapping[str, object], *, method: str = "json_schema", include_raw: bool = False, **kwargs: Any
     ) -> Runnable[Any, Any]:
         """Return a runnable whose replies fit a JSON schema by llama.cpp's grammar, the only supported ``method``."""
         if method != "json_schema" or not include_raw:

@@ -7,7 +7,7 @@ import json
 import random
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from pydantic import SecretStr, ValidationError
 
 from langchain_falconer.errors import FalconerError, LLMError
+from langchain_falconer.records import JsonObject
 from langchain_falconer.settings import LLMSettings
 from langchain_falconer.tracing import llm_call
 
@@ -78,7 +79,7 @@ class Reply:
         error: Reason why ``data`` is ``None``, for a repair round.
     """
 
-    data: dict[str, Any] | None
+    data: JsonObject | None
     text: str
     usage: Usage
     error: str | None = None
@@ -122,7 +123,9 @@ class LLM:
             return (0.0, 0.0)
         return _list_price(self.name)
 
-    def complete(self, messages: list[tuple[str, str]], schema: dict[str, Any], meter: Meter | None = None) -> Reply:
+    def complete(
+        self, messages: list[tuple[str, str]], schema: Mapping[str, object], meter: Meter | None = None
+    ) -> Reply:
         """Request one JSON object.
 
         Structured output is requested as JSON schema, then as a tool call, then as JSON in plain text; the first mode
@@ -168,7 +171,7 @@ class LLM:
         self,
         mode: OutputMode,
         messages: list[tuple[str, str]],
-        schema: dict[str, Any],
+        schema: Mapping[str, object],
         meter: Meter | None,
         spent: list[Usage],
     ) -> Reply:
@@ -200,7 +203,11 @@ class LLM:
                 meter.settle(estimated, spent[n_before])
 
     def _call(
-        self, call: Callable[[Any], AIMessage], prompt: list[tuple[str, str]], schema: dict[str, Any], estimated: Usage
+        self,
+        call: Callable[[Any], AIMessage],
+        prompt: list[tuple[str, str]],
+        schema: Mapping[str, object],
+        estimated: Usage,
     ) -> Reply:
         try:
             with llm_call(self.name) as report:
@@ -349,19 +356,19 @@ def _rate_limit(requests_per_second: float | None) -> Callable[[], object]:
     return InMemoryRateLimiter(requests_per_second=requests_per_second, check_every_n_seconds=interval).acquire
 
 
-def _caller(model: BaseChatModel, mode: OutputMode, schema: dict[str, Any]) -> Callable[[Any], AIMessage]:
+def _caller(model: BaseChatModel, mode: OutputMode, schema: Mapping[str, object]) -> Callable[[Any], AIMessage]:
     """Return a function from messages to the LLM's message; it raises the model's error in an unsupported mode."""
     if mode == "text":
         return model.invoke
     options: dict[str, Any] = {"method": mode, "include_raw": True}
     if mode == "json_schema" and "strict" in inspect.signature(model.with_structured_output).parameters:
         options["strict"] = True
-    structured = model.with_structured_output(schema, **options)
+    structured = model.with_structured_output(dict(schema), **options)
     # Only the raw message is used, not LangChain's `parsed`: its parser completes JSON that was cut off.
     return lambda prompt: structured.invoke(prompt)["raw"]  # type: ignore[index]
 
 
-def _with_schema(messages: list[tuple[str, str]], schema: dict[str, Any]) -> list[tuple[str, str]]:
+def _with_schema(messages: list[tuple[str, str]], schema: Mapping[str, object]) -> list[tuple[str, str]]:
     shape = json.dumps(schema, ensure_ascii=False)
     request = f"Answer with one JSON object and nothing else. It fits this JSON schema: {shape}"
     if messages and messages[0][0] == "system":
@@ -401,7 +408,7 @@ def _unfinished_reply(error: Exception) -> tuple[str, tuple[int, int] | None, st
     return text, usage, _CUT_OFF if _has_class_name(error, "LengthFinishReasonError") else _FILTERED
 
 
-def _parse_reply(text: str, schema: dict[str, Any]) -> tuple[dict[str, Any] | None, str | None]:
+def _parse_reply(text: str, schema: Mapping[str, object]) -> tuple[JsonObject | None, str | None]:
     """Return the JSON object in a reply if it fits the schema, else the reason."""
     from jsonschema import Draft202012Validator
     from jsonschema.exceptions import best_match
@@ -416,7 +423,7 @@ def _parse_reply(text: str, schema: dict[str, Any]) -> tuple[dict[str, Any] | No
     return None, f"{field + ': ' if field else ''}{fault.message[:300]}"
 
 
-def _json_object(text: str) -> dict[str, Any] | None:
+def _json_object(text: str) -> JsonObject | None:
     """Parse the reply itself, a fenced block in it, or the text from its first to its last brace.
 
     LangChain's ``parse_json_markdown`` completes JSON that was cut off, which would pass for a whole answer.

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from frozendict import frozendict
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, JsonValue
 from typing_extensions import NotRequired, TypedDict
 
+JsonObject = dict[str, JsonValue]
+"""A JSON object of any shape; one whose shape is fixed has a class or a ``TypedDict`` of its own."""
 LabelValue = bool | str | tuple[str, ...]
 """A truth value, one label, or the labels of a multi-label step."""
 
@@ -44,7 +45,7 @@ class ResultRow(TypedDict):
     spans: NotRequired[dict[str, list[SpanData]]]
     match: NotRequired[bool]
     decided_by: NotRequired[dict[str, str]]
-    metadata: NotRequired[dict[str, Any]]
+    metadata: NotRequired[JsonObject]
     error: NotRequired[str]
 
 

@@ -20,7 +20,7 @@ def with_texts() -> bool:
 
 
 @contextmanager
-def span(name: str) -> Iterator[dict[str, Any]]:
+def span(name: str) -> Iterator[dict[str, object]]:
     """Open a span in the traces of the caller.
 
     Yields a dictionary; its items become the outputs of the span.
@@ -31,7 +31,7 @@ def span(name: str) -> Iterator[dict[str, Any]]:
     from langchain_core.runnables.config import ensure_config, get_callback_manager_for_config
 
     run = get_callback_manager_for_config(ensure_config()).on_chain_start(None, {}, name=name)
-    outputs: dict[str, Any] = {}
+    outputs: dict[str, object] = {}
     try:
         yield outputs
     except BaseException as error:

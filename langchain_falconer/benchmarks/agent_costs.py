@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from langchain_falconer.annotate import Annotator, Budget, stored_annotations
 from langchain_falconer.benchmarks.human_labels import meta_of, plan_of, rows_of
@@ -220,7 +220,7 @@ def _read(counting: Counting, question: str, texts: Sequence[str]) -> dict[str, 
     began = time.monotonic()
     reply = counting.llm.complete([("system", _READER), ("user", prompt)], _COUNT)
     reply_data = {
-        "count": max(0, reply.data["count"]) if reply.data else 0,
+        "count": max(0, cast("int", reply.data["count"])) if reply.data else 0,
         "seconds": time.monotonic() - began,
         "input_tokens": reply.usage.input_tokens,
         "output_tokens": reply.usage.output_tokens,

@@ -22,11 +22,10 @@ def demo(
 
     Without an LLM, plan and annotations are a recording of a real LLM's; training and the run are live.
     """
-    from langchain_falconer.demo import Recording, bbc_articles
+    from langchain_falconer.demo import Recording
 
     recording = Recording.shipped()
     model = make_llm(llm, timeout_s=timeout) if llm else None
-    falconer, options = recording.prepare(model, home)
     if model is None:
         stderr.print(
             f"[yellow]No --llm named:[/yellow] the plan and {recording.texts} annotated passages are a recording of "
@@ -37,7 +36,6 @@ def demo(
             "To have your own LLM plan and annotate: falconer demo --llm openai:gpt-4.1-mini",
             markup=False,
         )
-    articles = bbc_articles(falconer.home.corpora)
     with progress_bars() as bars:
-        result = falconer.mine(recording.instruction, articles, output, on_event=bars, **options)
+        result = recording.mine(output, model, home=home, on_event=bars)
     print_result(result, output.with_suffix(".html"), as_json=as_json)

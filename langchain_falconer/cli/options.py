@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
@@ -127,7 +128,7 @@ class BudgetOptions:
     ] = None
     max_usd: Annotated[float | None, _budget("--max-usd", help="USD at most.", min=0, show_default="no limit")] = None
 
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> Mapping[str, object]:
         """Return the fields of ``BudgetSettings``."""
         return {"max_calls": self.max_llm_calls, "max_tokens": self.max_tokens, "max_usd": self.max_usd}
 
@@ -180,7 +181,7 @@ class TargetOptions:
         _targets("--escalate", help="Share of the texts that may go to the LLM for the targets.", show_default="0.1"),
     ] = None
 
-    def settings(self) -> dict[str, Any] | None:
+    def settings(self) -> Mapping[str, object] | None:
         """Return the fields of ``Targets`` that were passed; None where none was."""
         fields = {
             "agreement": self.target_agreement,
@@ -211,7 +212,7 @@ class InputOptions:
         BadRows.fail
     )
 
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> Mapping[str, object]:
         """Return the fields of ``CorpusSettings``."""
         return {"text_column": self.text_column, "id_column": self.id_column, "on_bad_row": self.bad_rows.value}
 
@@ -270,7 +271,7 @@ class RunOptions:
         bool, _run("--retry-failed", help="Compute rows with an error again, and keep all others.")
     ] = False
 
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> Mapping[str, object]:
         """Return the fields of ``RunSettings``."""
         return {
             "backend": self.backend,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -11,6 +11,7 @@ from langchain_falconer.cli.console import ProgressBars, print_code, stderr
 
 if TYPE_CHECKING:
     from langchain_falconer.graph import Review, ReviewRequest
+    from langchain_falconer.plan import PlanData
 
 
 class TerminalReviewer:
@@ -36,7 +37,7 @@ class TerminalReviewer:
             return Review(action="approve")
 
 
-def _edited(plan: dict[str, Any]) -> Review:
+def _edited(plan: PlanData) -> Review:
     """A review with the plan as a person left it in an editor; without a saved text the plan is approved as it is."""
     import click
 

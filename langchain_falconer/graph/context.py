@@ -22,10 +22,10 @@ from langchain_falconer.llm import LLM
 from langchain_falconer.plan import Plan
 from langchain_falconer.settings import MineSettings, Targets
 
-Emit = Callable[[dict[str, Any]], None]
+Emit = Callable[[Mapping[str, object]], None]
 """Receives progress events; the graph adds the name of the stage."""
-Update = dict[str, Any]
-"""The update of the state that a node returns."""
+Update = Mapping[str, object]
+"""The fields of :class:`FalconerState` that a node returns."""
 
 
 @dataclass(frozen=True)

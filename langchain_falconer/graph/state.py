@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import NotRequired, TypedDict  # typing's own breaks LangGraph's schemas below Python 3.12
 
+from langchain_falconer.plan import PlanData
+from langchain_falconer.records import JsonObject
 from langchain_falconer.settings import Trust
 
 
@@ -34,43 +37,88 @@ class FalconerInput(TypedDict):
     """Paths or URLs of files or folders, read one after the other."""
     output: NotRequired[str | None]
     """File or URL of the rows (.jsonl, .parquet or .duckdb)."""
-    plan: NotRequired[dict[str, Any] | None]
+    plan: NotRequired[PlanData | None]
     """A plan; without one the LLM writes it."""
     annotations: NotRequired[str | None]
     """A file of a person's annotations (JSONL); with them no LLM is asked about texts."""
     auto_approve: NotRequired[bool]
     """Skip the review of the plan."""
-    ask: NotRequired[dict[str, Any] | None]
+    ask: NotRequired[JsonObject | None]
     """:class:`AskOptions`; with them the question goes to the cheapest strategy, without them a proxy is trained."""
-    dataset: NotRequired[dict[str, Any] | None]
+    dataset: NotRequired[Mapping[str, object] | None]
     """Name and partitions of a stored corpus (``Dataset.to_dict``); without them the files are one partition."""
 
 
 class FalconerOutput(TypedDict):
     """The output of a run."""
 
-    plan: dict[str, Any]
-    summary: dict[str, Any]
+    plan: PlanData
+    summary: JsonObject
     """A :class:`RunSummary` as JSON data; ``{"run_id", "rejected"}`` where the plan was rejected."""
+
+
+class ReviewState(TypedDict, total=False):
+    """The reviewer's decision; after an invalid edit ``again``, with its fault."""
+
+    action: Literal["approve", "reject", "again"]
+    reason: str | None
+    error: str
+
+
+class RoutingState(TypedDict, total=False):
+    """The strategy for a question, and the node that follows."""
+
+    next: Literal["sample", "report", "end"]
+    result: str
+    decision: JsonObject
+    annotator: str | None
+    unanswered: int
+    answered_share: float
+    tokens_for_every_text: int
+    documents: int
+
+
+class AnnotationState(TypedDict, total=False):
+    """Counts of the annotation, and the reason why it ended early."""
+
+    source: str
+    answered: int
+    failed: int
+    tokens: int
+    rejected_quotes: int
+    stopped: str | None
+    llm_seconds_per_text: float | None
+
+
+class ExecutionState(TypedDict, total=False):
+    """The rows, and what computed them: of a run output and guarantee, of a question what decided the rows."""
+
+    rows: JsonObject
+    output: str
+    backend: JsonObject | None
+    pace: dict[str, float | None]
+    guarantee: JsonObject | None
+    computed: int
+    decided_by: str
 
 
 class FalconerState(FalconerInput):
     """The state between the nodes."""
 
     run_id: NotRequired[str]
-    review: NotRequired[dict[str, Any]]
-    routing: NotRequired[dict[str, Any]]
-    sample: NotRequired[dict[str, Any]]
+    review: NotRequired[ReviewState]
+    routing: NotRequired[RoutingState]
+    sample: NotRequired[dict[str, int]]
     round: NotRequired[int]
     needs_annotation: NotRequired[bool]
-    annotation: NotRequired[dict[str, Any]]
+    annotation: NotRequired[AnnotationState]
     proxy: NotRequired[str | None]
-    training: NotRequired[dict[str, Any]]
-    quality: NotRequired[dict[str, Any] | None]
-    execution: NotRequired[dict[str, Any]]
+    training: NotRequired[JsonObject]
+    quality: NotRequired[JsonObject | None]
+    execution: NotRequired[ExecutionState]
     seconds: NotRequired[dict[str, float]]
     messages: NotRequired[list[str]]
-    summary: NotRequired[dict[str, Any]]
+    summary: NotRequired[JsonObject]
 
 
 class ProgressEvent(TypedDict):
@@ -107,7 +155,7 @@ class ReviewRequest(TypedDict):
     """
 
     question: str
-    plan: dict[str, Any]
+    plan: PlanData
     pseudocode: str
     mermaid: str
     error: NotRequired[str]
@@ -125,5 +173,5 @@ class Review(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     action: Literal["approve", "edit", "reject"]
-    plan: dict[str, Any] | None = None
+    plan: JsonObject | None = None
     reason: str | None = None

@@ -4,7 +4,7 @@ from langchain_falconer.plan.conditions import All, Any_, Condition, Equals, Exi
 from langchain_falconer.plan.planner import Planner
 from langchain_falconer.plan.rendering import condition_text, to_mermaid, to_pseudocode
 from langchain_falconer.plan.resolution import holds, matches, resolve
-from langchain_falconer.plan.schema import LabelOption, LabelStep, Plan, SpanStep, Step
+from langchain_falconer.plan.schema import LabelOption, LabelStep, OptionData, Plan, PlanData, SpanStep, Step, StepData
 
 __all__ = [
     "All",
@@ -16,10 +16,13 @@ __all__ = [
     "LabelOption",
     "LabelStep",
     "Not",
+    "OptionData",
     "Plan",
+    "PlanData",
     "Planner",
     "SpanStep",
     "Step",
+    "StepData",
     "atoms",
     "condition_text",
     "holds",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 
@@ -97,7 +98,7 @@ def _plan(texts: str, filters: list[tuple[str, str, str, str]], wanted: list[str
     return {"texts": texts, "filters": filter_drafts, "wanted": wanted, "steps": list(steps)}
 
 
-EXAMPLES: tuple[tuple[str, dict[str, Any]], ...] = (
+EXAMPLES: tuple[tuple[str, Mapping[str, object]], ...] = (
     (
         "Say whether the caller is angry.",
         _plan("calls", [_ALL], ["true or false: caller is angry"], _step("angry", "yes_no", "Is the caller angry?")),

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 from pydantic import (
     BaseModel,
@@ -22,9 +22,11 @@ from pydantic import (
     model_serializer,
     model_validator,
 )
+from typing_extensions import NotRequired, TypedDict
 
 from langchain_falconer.errors import PlanError, PlanIssue
 from langchain_falconer.plan.conditions import Atom, Condition, Exists, In, atoms, depth
+from langchain_falconer.records import JsonObject
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -175,6 +177,32 @@ Step = Annotated[
 ]
 
 
+class OptionData(TypedDict):
+    """A label with its description, as JSON data."""
+
+    name: str
+    description: str
+
+
+class StepData(TypedDict):
+    """A step as JSON data, without defaults."""
+
+    id: str
+    op: Literal["get_label", "get_span"]
+    instruction: str
+    labels: NotRequired[list[str | OptionData]]
+    multi_label: NotRequired[bool]
+    where: NotRequired[JsonObject]
+    of: NotRequired[str]
+
+
+class PlanData(TypedDict):
+    """A plan as JSON data, without defaults."""
+
+    instruction: str
+    steps: list[StepData]
+
+
 class Plan(_Part):
     """A pipeline of ``get_label`` and ``get_span`` steps over one text; the steps form a DAG.
 
@@ -189,7 +217,7 @@ class Plan(_Part):
     steps: Annotated[tuple[Step, ...], Field(min_length=1, max_length=MAX_STEPS)]
 
     @classmethod
-    def parse(cls, data: str | bytes | Mapping[str, Any] | Plan) -> Plan:
+    def parse(cls, data: str | bytes | Mapping[str, object] | Plan) -> Plan:
         """Read a plan from JSON text or a mapping.
 
         Raises:
@@ -211,7 +239,7 @@ class Plan(_Part):
         except RecursionError as error:
             raise PlanError("the plan nests conditions too deeply; flatten its where") from error
 
-    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Plan:
+    def model_copy(self, *, update: Mapping[str, object] | None = None, deep: bool = False) -> Plan:
         """Return a validated copy, so that nothing derived from the old steps remains."""
         fields = {name: getattr(self, name) for name in type(self).model_fields}  # without cached properties
         return type(self).model_validate({**fields, **(update or {})})
@@ -297,9 +325,9 @@ class Plan(_Part):
                 return step
         raise KeyError(step_id)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> PlanData:
         """Return the plan as JSON data, without defaults."""
-        return self.model_dump(mode="json", by_alias=True)
+        return cast("PlanData", self.model_dump(mode="json", by_alias=True))
 
     def to_json(self) -> str:
         """Return the plan as indented JSON."""

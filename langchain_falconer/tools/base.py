@@ -6,21 +6,21 @@ import asyncio
 import json
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping, MutableMapping, MutableSequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool, ToolException
-from pydantic import AfterValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from langchain_falconer.corpus import StoredCorpus, Url
 from langchain_falconer.errors import FalconerError, RunError, first_fault
 from langchain_falconer.falconer import Falconer
 from langchain_falconer.graph import ProgressEvent
 from langchain_falconer.llm import estimate_tokens
+from langchain_falconer.records import JsonObject
 
 MAX_TEXTS = 1_000
 """Maximum number of texts or documents per call."""
@@ -30,17 +30,12 @@ _MAX_REASON_CHARS = 200
 _MIN_CUT_CHARS = 40
 _DATA_KEYS = ("sources", "counts")
 """Dictionaries whose keys are data rather than field names."""
-Result = tuple[str, dict[str, Any]]
+Result = tuple[str, JsonObject]
 """The content of a tool message, and its artifact."""
 _log = logging.getLogger(__name__)
 _cancelled: ContextVar[threading.Event | None] = ContextVar("falconer_cancelled", default=None)
 
-
-def _replace_surrogates(text: str) -> str:
-    return text.encode("utf-8", "replace").decode()
-
-
-Text = Annotated[str, AfterValidator(_replace_surrogates)]
+Text = Annotated[str, AfterValidator(lambda text: text.encode("utf-8", "replace").decode())]
 """A string that UTF-8 can encode: an LLM may write a lone surrogate."""
 
 
@@ -55,18 +50,30 @@ class FalconerTool(BaseTool):
     response_format: Literal["content", "content_and_artifact"] = "content_and_artifact"
     handle_tool_error: bool | str | Callable[[ToolException], str] | None = True
     handle_validation_error: Any = Field(default=lambda error: explain(error))
+    args_schema: type[BaseModel]
     falconer: Falconer = Field(exclude=True, repr=False)
     corpora: Mapping[str, Path | Url] = Field(default_factory=dict)
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
-    def answer(self, *args: Any, **arguments: Any) -> dict[str, Any]:
-        """Return the full answer to a call as JSON data, before it is cut to :data:`MAX_TOKENS`."""
+    def answer(self, request: Any) -> Mapping[str, object]:
+        """Return the full answer to a call (an instance of ``args_schema``), before it is cut to :data:`MAX_TOKENS`."""
         raise NotImplementedError
 
     def _run(self, *, config: RunnableConfig = None, **arguments: Any) -> Result:  # type: ignore[assignment]
-        with _translate_errors():
-            data = fit_tokens(self.answer(**arguments))
+        """Answer a call; every error becomes a ``ToolException`` whose message an agent may read."""
+        try:
+            data = fit_tokens(self.answer(self.args_schema.model_validate(arguments)))
+        except ToolException:
+            raise
+        except ValidationError as error:
+            raise ToolException(explain(error)) from error
+        except FalconerError as error:
+            raise ToolException(" ".join(str(error).split())) from error
+        except Exception as error:
+            _log.exception("a tool failed")
+            reason = " ".join(str(error).split())[:_MAX_REASON_CHARS]
+            raise ToolException(f"the tool failed ({type(error).__name__}: {reason}); try other arguments") from error
         return json.dumps(data, ensure_ascii=False), data
 
     async def _arun(self, *, config: RunnableConfig = None, **arguments: Any) -> Result:  # type: ignore[assignment]
@@ -93,63 +100,51 @@ class FalconerTool(BaseTool):
         return stored[name]
 
 
-def fit_tokens(data: dict[str, Any], limit: int = MAX_TOKENS) -> dict[str, Any]:
+def fit_tokens(data: Mapping[str, object], limit: int = MAX_TOKENS) -> JsonObject:
     """Return JSON data whose longest lists and strings are cut until it takes at most ``limit`` tokens.
 
     Data that was cut holds ``"shortened": true``.
     """
-    data = json.loads(json.dumps(data, ensure_ascii=False))
-    while _count_tokens(data) > limit:
-        data["shortened"] = True
-        if not _shorten(data):
+    fitting: JsonObject = json.loads(json.dumps(data, ensure_ascii=False))
+    while _count_tokens(fitting) > limit:
+        fitting["shortened"] = True
+        if not _shorten(fitting):
             break
-    return data
+    return fitting
 
 
 def _count_tokens(data: Any) -> int:
     return estimate_tokens(json.dumps(data, ensure_ascii=False))
 
 
-def _shorten(data: dict[str, Any]) -> bool:
+def _shorten(data: JsonObject) -> bool:
     """Cut the largest list or dictionary of values by a tenth, or else the longest string by half."""
-    collections = [pair for pair in _collections(data) if len(pair[0]) > 1]
+    values = [(parent, key, parent[key]) for parent, key in _walk(data)]
+    collections = [
+        value
+        for _, key, value in values
+        if (isinstance(value, list) or (isinstance(value, dict) and key in _DATA_KEYS)) and len(value) > 1
+    ]
     if collections:
-        largest, _ = max(collections, key=lambda pair: pair[1])
+        largest = max(collections, key=_count_tokens)
         for _ in range(max(1, len(largest) // 10)):
-            largest.popitem() if isinstance(largest, MutableMapping) else largest.pop()
+            largest.popitem() if isinstance(largest, dict) else largest.pop()
         return True
-    strings = list(_strings(data))
-    if not strings:
+    strings = [entry for entry in values if isinstance(entry[2], str)]
+    longest = max(strings, key=lambda entry: len(entry[2]), default=None)
+    if longest is None or len(longest[2]) < _MIN_CUT_CHARS:
         return False
-    parent, key = max(strings, key=lambda pair: len(pair[0][pair[1]]))
-    text = parent[key]
-    if len(text) < _MIN_CUT_CHARS:
-        return False
+    parent, key, text = longest
     parent[key] = f"{text[: len(text) // 2]}…"
     return True
 
 
-def _collections(data: Any) -> Iterator[tuple[MutableMapping[str, Any] | MutableSequence[Any], int]]:
-    """Yield lists, and dictionaries whose keys are data, each with its size in tokens."""
-    if isinstance(data, dict):
-        for key, value in data.items():
-            if isinstance(value, dict) and key in _DATA_KEYS:
-                yield value, _count_tokens(value)
-            yield from _collections(value)
-    elif isinstance(data, list):
-        yield data, _count_tokens(data)
-        for value in data:
-            yield from _collections(value)
-
-
-def _strings(data: Any) -> Iterator[tuple[Any, str | int]]:
-    """Yield the parent and the key or index of each string."""
-    items = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ()
-    for key, value in items:
-        if isinstance(value, str):
-            yield data, key
-        else:
-            yield from _strings(value)
+def _walk(data: Any) -> Iterator[tuple[Any, Any]]:
+    """Yield every value inside JSON data as its parent and its key or index."""
+    keys = data if isinstance(data, dict) else range(len(data)) if isinstance(data, list) else ()
+    for key in keys:
+        yield data, key
+        yield from _walk(data[key])
 
 
 def report_progress(event: ProgressEvent) -> None:
@@ -167,23 +162,6 @@ def report_progress(event: ProgressEvent) -> None:
     except (RuntimeError, KeyError):
         return
     writer({"falconer": event})
-
-
-@contextmanager
-def _translate_errors() -> Iterator[None]:
-    """Translate exceptions into a ``ToolException`` whose message an agent may read."""
-    try:
-        yield
-    except ToolException:
-        raise
-    except ValidationError as error:
-        raise ToolException(explain(error)) from error
-    except FalconerError as error:
-        raise ToolException(" ".join(str(error).split())) from error
-    except Exception as error:
-        _log.exception("a tool failed")
-        reason = " ".join(str(error).split())[:_MAX_REASON_CHARS]
-        raise ToolException(f"the tool failed ({type(error).__name__}: {reason}); try other arguments") from error
 
 
 def explain(error: Exception) -> str:

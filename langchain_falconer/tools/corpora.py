@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from langchain_core.documents import Document
 from langchain_core.tools import ToolException
@@ -27,7 +26,7 @@ class ListCorporaTool(FalconerTool):
     )
     args_schema: type[BaseModel] = ListCorporaInput
 
-    def answer(self, **_: Any) -> dict[str, Any]:
+    def answer(self, request: ListCorporaInput) -> Mapping[str, object]:
         """Return the name of each corpus, with its file or its counts."""
         files = [{"name": name, "file": path.name} for name, path in sorted(self.corpora.items())]
         stored = [corpus.to_dict() for corpus in self.falconer.list_corpora() if corpus.name not in self.corpora]
@@ -72,25 +71,24 @@ class AddDocumentsTool(FalconerTool):
     args_schema: type[BaseModel] = AddDocumentsInput
     files_folder: Path | None = None
 
-    def answer(
-        self, corpus: str, documents: list[DocumentInput] | None = None, files: list[str] | None = None, **_: Any
-    ) -> dict[str, Any]:
+    def answer(self, request: AddDocumentsInput) -> Mapping[str, object]:
         """Add documents and files, and return how many were added and how many the corpus holds.
 
         Raises:
             ToolException: There is nothing to add, the corpus is read-only, or a file is not allowed.
         """
+        corpus = request.corpus
         if corpus in self.corpora:
             raise ToolException(f"'{corpus}' consists of files, which are read-only; choose another corpus name")
-        if not documents and not files:
+        if not request.documents and not request.files:
             raise ToolException("there is nothing to add; give documents, each with a text")
-        paths = [self._resolve(name) for name in files or []]
-        reports = []
-        if documents:
-            reports.append(self.falconer.add_documents(corpus, [_document(one) for one in documents]))
-        if paths:
-            reports.append(self.falconer.add_documents(corpus, paths))
-        facts = reports[-1].to_dict()
+        documents = [
+            Document(one.text, metadata={k: v for k, v in one.model_dump(exclude={"text"}).items() if v})
+            for one in request.documents
+        ]
+        paths = [self._resolve(name) for name in request.files]
+        reports = [self.falconer.add_documents(corpus, source) for source in (documents, paths) if source]
+        facts = dict(reports[-1].to_dict())
         for key in ("added", "duplicates", "unreadable"):
             facts[key] = sum(getattr(report, key) for report in reports)
         if facts["documents"]:
@@ -111,9 +109,3 @@ class AddDocumentsTool(FalconerTool):
             files = sorted(str(p.relative_to(root)) for p in root.rglob("*") if p.is_file())[:20]
             raise ToolException(f"there is no file '{name[:80]}' to add; choose from: {', '.join(files) or 'none'}")
         return path
-
-
-def _document(data: DocumentInput | Mapping[str, Any]) -> Document:
-    document = DocumentInput.model_validate(data)
-    metadata = {k: v for k, v in document.model_dump(exclude={"text"}).items() if v}
-    return Document(document.text, metadata=metadata)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice
-from typing import Any
 
 from langchain_core.tools import ToolException
 from pydantic import BaseModel, Field
@@ -12,12 +11,10 @@ from pydantic import BaseModel, Field
 from langchain_falconer.execute import RowCounts
 from langchain_falconer.falconer import MiningResult
 from langchain_falconer.plan import LabelStep, Plan, SpanStep
-from langchain_falconer.report import Cost, Findings, RunSummary, ValueCount
+from langchain_falconer.report import Findings, RunSummary, ValueCount
 from langchain_falconer.tools.base import MAX_TEXTS, FalconerTool, Text, report_progress
 
 _TOP_SOURCES = 3
-_TEXTS = "A few texts to ask about; leave out to ask about a corpus."
-_CORPUS = "The name of the corpus to ask about, as list_corpora gives it; leave out if you give texts."
 
 
 class MineCorpusInput(BaseModel):
@@ -35,49 +32,37 @@ class MineCorpusInput(BaseModel):
     )
 
 
-class GetLabelInput(BaseModel):
-    """Arguments of ``get_label``."""
-
-    instruction: Text = Field(
-        description="The question to answer about each text, e.g. 'Is this a complaint?'", min_length=1
-    )
-    texts: list[Text] | None = Field(default=None, description=_TEXTS, min_length=1, max_length=MAX_TEXTS)
-    corpus: Text | None = Field(default=None, description=_CORPUS)
-    labels: list[Text] | None = Field(
-        default=None, description="The labels to choose from; leave out for a yes/no question."
-    )
-    multi_label: bool = Field(default=False, description="Whether several labels may apply to one text.")
-
-
 class GetSpanInput(BaseModel):
     """Arguments of ``get_span``."""
 
     instruction: Text = Field(
         description="What to extract from each text, e.g. 'Extract the company names'.", min_length=1
     )
-    texts: list[Text] | None = Field(default=None, description=_TEXTS, min_length=1, max_length=MAX_TEXTS)
-    corpus: Text | None = Field(default=None, description=_CORPUS)
+    texts: list[Text] | None = Field(
+        default=None,
+        description="A few texts to ask about; leave out to ask about a corpus.",
+        min_length=1,
+        max_length=MAX_TEXTS,
+    )
+    corpus: Text | None = Field(
+        default=None,
+        description="The name of the corpus to ask about, as list_corpora gives it; leave out if you give texts.",
+    )
 
 
-class _StepTool(FalconerTool):
-    """A tool whose plan has one step, for texts or a corpus."""
+class GetLabelInput(GetSpanInput):
+    """Arguments of ``get_label``."""
 
-    def _run_step(self, step: LabelStep | SpanStep, texts: list[str] | None, corpus: str | None) -> dict[str, Any]:
-        if (texts is None) == (corpus is None):
-            raise ToolException("give either texts or the name of a corpus, not both and not neither")
-        plan = Plan(instruction=step.instruction, steps=(step,))
-        source = self.find_corpus(corpus) if corpus is not None else None
-        result = self.falconer.ask(plan, source, texts=texts, on_event=report_progress)
-        facts = compact(result)
-        if texts is None:
-            return facts
-        rows = list(islice(result.rows(), MAX_TEXTS))
-        if isinstance(step, LabelStep):
-            return {"labels": [row.get("labels", {}).get(step.id) for row in rows], **facts}
-        return {"spans": [row.get("spans", {}).get(step.id) for row in rows], **facts}
+    instruction: Text = Field(
+        description="The question to answer about each text, e.g. 'Is this a complaint?'", min_length=1
+    )
+    labels: list[Text] | None = Field(
+        default=None, description="The labels to choose from; leave out for a yes/no question."
+    )
+    multi_label: bool = Field(default=False, description="Whether several labels may apply to one text.")
 
 
-class GetLabelTool(_StepTool):
+class GetLabelTool(FalconerTool):
     """Answer a question about each text: yes/no, one label, or several."""
 
     name: str = "get_label"
@@ -88,21 +73,13 @@ class GetLabelTool(_StepTool):
     )
     args_schema: type[BaseModel] = GetLabelInput
 
-    def answer(
-        self,
-        instruction: str,
-        texts: list[str] | None = None,
-        corpus: str | None = None,
-        labels: list[str] | None = None,
-        multi_label: bool = False,
-        **_: Any,
-    ) -> dict[str, Any]:
+    def answer(self, request: GetLabelInput) -> Mapping[str, object]:
         """Return the label of each text, or counts over a corpus, with examples, quality, cost and a result id."""
-        step = {"id": "label", "instruction": instruction, "labels": labels, "multi_label": multi_label}
-        return self._run_step(LabelStep.model_validate(step), texts, corpus)
+        step = {"id": "label", **request.model_dump(exclude={"texts", "corpus"})}
+        return _run_step(self, LabelStep.model_validate(step), request)
 
 
-class GetSpanTool(_StepTool):
+class GetSpanTool(FalconerTool):
     """Extract every matching piece of each text, verbatim, with offsets."""
 
     name: str = "get_span"
@@ -113,11 +90,9 @@ class GetSpanTool(_StepTool):
     )
     args_schema: type[BaseModel] = GetSpanInput
 
-    def answer(
-        self, instruction: str, texts: list[str] | None = None, corpus: str | None = None, **_: Any
-    ) -> dict[str, Any]:
+    def answer(self, request: GetSpanInput) -> Mapping[str, object]:
         """Return the spans of each text, or counts over a corpus, with examples, quality, cost and a result id."""
-        return self._run_step(SpanStep(id="span", instruction=instruction), texts, corpus)
+        return _run_step(self, SpanStep(id="span", instruction=request.instruction), request)
 
 
 class MineCorpusTool(FalconerTool):
@@ -131,16 +106,31 @@ class MineCorpusTool(FalconerTool):
     )
     args_schema: type[BaseModel] = MineCorpusInput
 
-    def answer(self, instruction: str, corpus: str, quality: float | None = None, **_: Any) -> dict[str, Any]:
+    def answer(self, request: MineCorpusInput) -> Mapping[str, object]:
         """Plan the instruction, run it over the corpus, and return counts, quality, cost and a result id."""
-        return compact(
-            self.falconer.ask(instruction, self.find_corpus(corpus), quality=quality, on_event=report_progress)
-        )
+        corpus = self.find_corpus(request.corpus)
+        result = self.falconer.ask(request.instruction, corpus, quality=request.quality, on_event=report_progress)
+        return compact(result)
 
 
-def compact(result: MiningResult) -> dict[str, Any]:
+def _run_step(tool: FalconerTool, step: LabelStep | SpanStep, request: GetSpanInput) -> Mapping[str, object]:
+    """Run a plan of one step over texts or a corpus."""
+    if (request.texts is None) == (request.corpus is None):
+        raise ToolException("give either texts or the name of a corpus, not both and not neither")
+    plan = Plan(instruction=step.instruction, steps=(step,))
+    corpus = tool.find_corpus(request.corpus) if request.corpus is not None else None
+    result = tool.falconer.ask(plan, corpus, texts=request.texts, on_event=report_progress)
+    if request.texts is None:
+        return compact(result)
+    rows = list(islice(result.rows(), MAX_TEXTS))
+    if isinstance(step, LabelStep):
+        return {"labels": [row.get("labels", {}).get(step.id) for row in rows], **compact(result)}
+    return {"spans": [row.get("spans", {}).get(step.id) for row in rows], **compact(result)}
+
+
+def compact(result: MiningResult) -> Mapping[str, object]:
     """Return a result as brief JSON data: counts, top values with sources, quotes, quality, cost and decision."""
-    summary = result.summary
+    summary, cost = result.summary, result.cost
     findings = summary.findings or Findings(top={}, examples=())
     target = {"target": summary.target.model_dump(mode="json")} if summary.target else {}
     return {
@@ -152,29 +142,34 @@ def compact(result: MiningResult) -> dict[str, Any]:
         "examples": [example.model_dump(exclude_defaults=True) for example in findings.examples],
         "quality": _quality(summary),
         **target,
-        "cost": _cost(summary.cost),
+        "cost": {
+            "llm_calls": cost.calls,
+            "tokens": cost.tokens,
+            "usd": cost.usd,
+            "tokens_for_every_text": cost.tokens_for_every_text,
+        },
         "decision": _decision(summary),
         "messages": list(summary.messages),
         "next": f"read_results(result='{summary.result}', ...) pages, filters and counts the rows; cite rows by id",
     }
 
 
-def _step(step: LabelStep | SpanStep, rows: RowCounts, top: Sequence[ValueCount]) -> dict[str, Any]:
-    question = {"question": step.instruction[:200]}
+def _step(step: LabelStep | SpanStep, rows: RowCounts, top: Sequence[ValueCount]) -> Mapping[str, object]:
+    question = step.instruction[:200]
     if isinstance(step, LabelStep):
         sources = {value.value: value.sources for value in top[:_TOP_SOURCES] if value.sources}
-        return {**question, "counts": rows.labels.get(step.id, {})} | ({"sources": sources} if sources else {})
-    counts = rows.spans.get(step.id)
-    values = [value.model_dump(exclude_defaults=True) for value in top]
+        counts = {"question": question, "counts": rows.labels.get(step.id, {})}
+        return {**counts, "sources": sources} if sources else counts
+    spans = rows.spans.get(step.id)
     return {
-        **question,
-        "texts_with": counts.texts if counts else 0,
-        "spans": counts.spans if counts else 0,
-        "top": values,
+        "question": question,
+        "texts_with": spans.texts if spans else 0,
+        "spans": spans.spans if spans else 0,
+        "top": [value.model_dump(exclude_defaults=True) for value in top],
     }
 
 
-def _quality(summary: RunSummary) -> dict[str, Any] | str:
+def _quality(summary: RunSummary) -> Mapping[str, object] | str:
     if summary.quality is None:
         if summary.decision is None or summary.decision.chosen.name != "llm":
             return "not measured"
@@ -187,16 +182,7 @@ def _quality(summary: RunSummary) -> dict[str, Any] | str:
     return {"agreement_with": summary.annotations.source or "its annotator", **ends, "texts": agreement.n}
 
 
-def _cost(cost: Cost) -> dict[str, Any]:
-    return {
-        "llm_calls": cost.calls,
-        "tokens": cost.tokens,
-        "usd": cost.usd,
-        "tokens_for_every_text": cost.tokens_for_every_text,
-    }
-
-
-def _decision(summary: RunSummary) -> dict[str, Any]:
+def _decision(summary: RunSummary) -> Mapping[str, object]:
     if summary.cached:
         return {"strategy": "answered before", "reason": "the same question about the same documents"}
     if summary.decision is None:

@@ -4,9 +4,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from langchain_falconer.tools.base import FalconerTool, Text
 
 _SOURCE = "coalesce(metadata->>'$.source', metadata->>'$.url', '')"
 _MAX_ROWS = 50
-Query = Callable[[str, list[Any]], list[tuple[Any, ...]]]
+Query = Callable[[str, Sequence[object]], list[tuple[Any, ...]]]
 """Run a query with bound values over the table ``rows``."""
 
 
@@ -54,72 +53,63 @@ class ReadResultsTool(FalconerTool):
     )
     args_schema: type[BaseModel] = ReadResultsInput
 
-    def answer(self, **arguments: Any) -> dict[str, Any]:
-        """Return one whole row, a page of rows, or counts; see :class:`ReadResultsInput` for the arguments.
+    def answer(self, request: ReadResultsInput) -> Mapping[str, object]:
+        """Return one whole row, a page of rows, or counts.
 
         Raises:
             ToolException: The result has no such row or step, or a step never gives the value.
         """
-        request = ReadResultsInput.model_validate(arguments)
         results = self.falconer.home.results
         plan = results.summary(request.result).plan
-        where = _filters(request, plan)
+        conditions = _conditions(request, plan)
+        where = " AND ".join(["true", *conditions])
+        values = [value for value in conditions.values() if value is not None]
         with _open_rows(results.rows(request.result)) as query:
             if request.row is not None:
                 return {"result": request.result, "row": _whole_row(query, request.row)}
-            total = query(f"SELECT count(*) FROM rows WHERE {where.sql}", where.values)[0][0]
-            header = {"result": request.result, "rows": total, "offset": request.offset}
+            header = {
+                "result": request.result,
+                "rows": query(f"SELECT count(*) FROM rows WHERE {where}", values)[0][0],
+                "offset": request.offset,
+            }
             if request.count_by is not None:
-                return {**header, **_counts(query, request, plan, where)}
-            page = _page(query, where, request)
-        next_page = {"next_offset": request.offset + len(page)} if request.offset + len(page) < total else {}
-        return {**header, "page": page, **next_page}
+                return header | _counts(query, request, plan, where, values)
+            order = f"WHERE {where} ORDER BY file_row_number LIMIT ? OFFSET ?"
+            rows = query(f"SELECT to_json(rows) FROM rows {order}", [*values, request.limit, request.offset])
+        page = [_brief_row(json.loads(data)) for (data,) in rows]
+        return {**header, "page": page, **_next_page(request, len(page), header["rows"])}
 
 
-@dataclass
-class _Where:
-    """The conditions of a query, and the values bound to them."""
-
-    conditions: list[str] = field(default_factory=lambda: ["true"])
-    values: list[Any] = field(default_factory=list)
-
-    def add(self, condition: str, *values: Any) -> None:
-        self.conditions.append(condition)
-        self.values += values
-
-    @property
-    def sql(self) -> str:
-        return " AND ".join(f"({condition})" for condition in self.conditions)
+def _next_page(request: ReadResultsInput, n: int, total: int) -> dict[str, int]:
+    return {"next_offset": request.offset + n} if request.offset + n < total else {}
 
 
-def _filters(request: ReadResultsInput, plan: Plan) -> _Where:
-    where = _Where()
+def _conditions(request: ReadResultsInput, plan: Plan) -> dict[str, bool | str | None]:
+    """Return the conditions of a query, each with the value to bind; None where it binds none."""
+    conditions: dict[str, bool | str | None] = {}
     if request.only_matches:
-        where.add("match")
+        conditions["match"] = None
     if request.contains:
-        where.add("contains(lower(text), lower(?))", request.contains)
+        conditions["contains(lower(text), lower(?))"] = request.contains
     if request.source:
-        where.add(f"contains(lower({_SOURCE}), lower(?))", request.source)
-    if request.step is None and request.value is not None:
-        raise ToolException(f"value needs a step; name one of: {_step_ids(plan)}")
+        conditions[f"contains(lower({_SOURCE}), lower(?))"] = request.source
     if request.step is not None:
-        _add_step(where, _step(plan, request.step), request.value)
-    return where
+        conditions |= [_step_condition(_step(plan, request.step), request.value)]
+    elif request.value is not None:
+        raise ToolException(f"value needs a step; name one of: {_step_ids(plan)}")
+    return conditions
 
 
-def _add_step(where: _Where, step: LabelStep | SpanStep, value: bool | str | None) -> None:
+def _step_condition(step: LabelStep | SpanStep, value: bool | str | None) -> tuple[str, bool | str | None]:
     column = _column(step)
     if isinstance(step, SpanStep):
         if value is None:
-            where.add(f"len({column}) > 0")
-        else:
-            where.add(f"list_contains([lower(one.text) for one in {column}], lower(?))", str(value))
-    elif value is None:
-        where.add(f"{column}.value IS NOT NULL")
-    elif step.kind == "multi":
-        where.add(f"list_contains({column}.value, ?)", _label(step, value))
-    else:
-        where.add(f"{column}.value = ?", _label(step, value))
+            return f"len({column}) > 0", None
+        return f"list_contains([lower(one.text) for one in {column}], lower(?))", str(value)
+    if value is None:
+        return f"{column}.value IS NOT NULL", None
+    condition = f"list_contains({column}.value, ?)" if step.kind == "multi" else f"{column}.value = ?"
+    return condition, _label(step, value)
 
 
 def _label(step: LabelStep, value: bool | str) -> bool | str:
@@ -154,44 +144,37 @@ def _column(step: LabelStep | SpanStep) -> str:
     return f'{"labels" if isinstance(step, LabelStep) else "spans"}."{name}"'
 
 
-def _counts(query: Query, request: ReadResultsInput, plan: Plan, where: _Where) -> dict[str, Any]:
-    values = _SOURCE if request.count_by == "source" else _values(_step_to_count(plan, str(request.count_by)))
-    table = f"SELECT {values} AS value FROM rows WHERE {where.sql}"
+def _counts(
+    query: Query, request: ReadResultsInput, plan: Plan, where: str, values: list[bool | str]
+) -> dict[str, object]:
+    counted = _SOURCE if request.count_by == "source" else _counted(plan, str(request.count_by))
+    table = f"SELECT {counted} AS value FROM rows WHERE {where}"
     counts = f"SELECT value, count(*) AS n FROM ({table}) WHERE value IS NOT NULL GROUP BY value"
     page = f"{counts} ORDER BY n DESC, value LIMIT ? OFFSET ?"
-    pairs = query(page, [*where.values, request.limit, request.offset])
-    distinct = query(f"SELECT count(*) FROM ({counts})", where.values)[0][0]
-    next_page = {"next_offset": request.offset + len(pairs)} if request.offset + len(pairs) < distinct else {}
+    pairs = query(page, [*values, request.limit, request.offset])
+    distinct = query(f"SELECT count(*) FROM ({counts})", values)[0][0]
     return {
         "count_by": request.count_by,
         "distinct": distinct,
         "values": [{"value": str(value)[:200], "count": n} for value, n in pairs],
-        **next_page,
+        **_next_page(request, len(pairs), distinct),
     }
 
 
-def _step_to_count(plan: Plan, name: str) -> LabelStep | SpanStep:
+def _counted(plan: Plan, name: str) -> str:
+    """Return the SQL of the values that a step gives a row."""
     try:
-        return _step(plan, name)
+        step = _step(plan, name)
     except ToolException as error:
-        raise ToolException(
-            f"rows cannot be counted by '{name[:80]}'; use 'source' or one of: {_step_ids(plan)}"
-        ) from error
-
-
-def _values(step: LabelStep | SpanStep) -> str:
+        message = f"rows cannot be counted by '{name[:80]}'; use 'source' or one of: {_step_ids(plan)}"
+        raise ToolException(message) from error
+    column = _column(step)
     if isinstance(step, SpanStep):
-        return f"unnest([one.text for one in {_column(step)}])"
-    return f"unnest({_column(step)}.value)" if step.kind == "multi" else f"{_column(step)}.value::VARCHAR"
+        return f"unnest([one.text for one in {column}])"
+    return f"unnest({column}.value)" if step.kind == "multi" else f"{column}.value::VARCHAR"
 
 
-def _page(query: Query, where: _Where, request: ReadResultsInput) -> list[dict[str, Any]]:
-    order = f"WHERE {where.sql} ORDER BY file_row_number LIMIT ? OFFSET ?"
-    rows = query(f"SELECT to_json(rows) FROM rows {order}", [*where.values, request.limit, request.offset])
-    return [_brief_row(json.loads(data)) for (data,) in rows]
-
-
-def _whole_row(query: Query, row_id: str) -> dict[str, Any]:
+def _whole_row(query: Query, row_id: str) -> Mapping[str, object]:
     rows = query("SELECT to_json(rows) FROM rows WHERE id = ?", [row_id])
     if not rows:
         raise ToolException(f"the result has no row '{row_id[:80]}'; use the id of an example or of a row in a page")
@@ -206,7 +189,7 @@ def _from_columns(row: dict[str, Any]) -> dict[str, Any]:
     return {**present, "metadata": json.loads(metadata) if isinstance(metadata, str) else metadata or {}}
 
 
-def _brief_row(row: dict[str, Any]) -> dict[str, Any]:
+def _brief_row(row: dict[str, Any]) -> Mapping[str, object]:
     data = _from_columns(row)
     if "error" in data:
         return {"id": data["id"], "error": str(data["error"])[:200]}
@@ -214,7 +197,7 @@ def _brief_row(row: dict[str, Any]) -> dict[str, Any]:
     return {**excerpt({**data, "spans": spans}).model_dump(exclude_defaults=True), **_answers(data)}
 
 
-def _answers(data: dict[str, Any]) -> dict[str, Any]:
+def _answers(data: dict[str, Any]) -> Mapping[str, object]:
     labels = {step: label["value"] for step, label in (data.get("labels") or {}).items() if label}
     spans = {step: [s["text"][:200] for s in spans] for step, spans in (data.get("spans") or {}).items() if spans}
     return {"id": data["id"]} | ({"labels": labels} if labels else {}) | ({"spans": spans} if spans else {})
@@ -233,7 +216,7 @@ def _open_rows(path: Path) -> Iterator[Query]:
         db.execute("SET enable_external_access = false")
         db.execute("SET lock_configuration = true")
 
-        def query(sql: str, values: list[Any]) -> list[tuple[Any, ...]]:
+        def query(sql: str, values: Sequence[object]) -> list[tuple[Any, ...]]:
             table = "WITH rows AS (SELECT * FROM read_parquet(?, file_row_number = true)) "
             rows: list[tuple[Any, ...]] = db.execute(table + sql, [str(path), *values]).fetchall()
             return rows

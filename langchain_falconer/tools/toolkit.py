@@ -57,14 +57,7 @@ class FalconerToolkit(BaseToolkit):
         files_folder: str | Path | None = None,
         **options: Any,
     ) -> None:
-        """Take a Falconer, or the arguments to create one (``llm``, ``home``, ``settings`` …).
-
-        Args:
-            falconer: The Falconer that answers.
-            corpora: Files that may be asked about by name, beside the corpora of the home's workspace.
-            files_folder: The only folder that an agent may add files from; None refuses files.
-            options: Arguments of :class:`Falconer`, used if ``falconer`` is None.
-        """
+        """Take a Falconer, or ``options``: the arguments to create one (``llm``, ``home``, ``settings`` …)."""
         paths = {name: as_place(path) for name, path in (corpora or {}).items()}
         folder = Path(files_folder) if files_folder is not None else None
         super().__init__(falconer=falconer or Falconer(**options), corpora=paths, files_folder=folder)

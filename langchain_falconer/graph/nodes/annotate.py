@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
-from langchain_falconer.annotate import Annotation, AnnotationReport, AnnotationStore, Annotator, stored_annotations
-from langchain_falconer.errors import AnnotationError, BudgetError, FalconerError, LLMError
+from langchain_falconer.annotate import AnnotationReport, AnnotationStore, Annotator, stored_annotations
+from langchain_falconer.errors import AnnotationError, BudgetError, LLMError
 from langchain_falconer.files import read_json, write_json
 from langchain_falconer.graph.context import NodeContext, Update
-from langchain_falconer.graph.state import FalconerState
+from langchain_falconer.graph.state import AnnotationState, FalconerState
 from langchain_falconer.plan import Plan
 
 MIN_ANNOTATIONS = 10
@@ -27,52 +26,41 @@ def annotate(state: FalconerState, context: NodeContext) -> Update:
     texts = [*sample.held_out, *sample.train]
     facts = dict(state.get("annotation", {}))
     with context.timed(state, "annotate") as seconds, context.store() as store:
-        if state.get("annotations") or context.llm is None:
-            known = context.annotations(store, state, texts)
-        else:
-            known, facts = _annotated(store, plan, texts, state, context)
+        if not state.get("annotations") and context.llm is not None:
+            facts |= _ask_about_sample(store, plan, texts, state, context)
             if facts["stopped"]:
                 messages.append(f"annotation ended early: {facts['stopped']}")
+        annotated = context.annotations(store, state, texts)
         spent = store.spent(state["run_id"], "annotate")
-    failed = sum(bool(a.failures) for a in known)
+    failed = sum(bool(a.failures) for a in annotated)
     if failed:
         messages.append(f"{failed} texts have a step that the LLM could not answer; the proxy decides them")
-    facts |= {"source": context.source(state), "answered": len(known), "failed": failed, "tokens": spent.tokens}
+    facts |= {"source": context.source(state), "answered": len(annotated), "failed": failed, "tokens": spent.tokens}
     return {"annotation": facts, "messages": messages, "seconds": seconds}
 
 
-def _annotated(
+def _ask_about_sample(
     store: AnnotationStore, plan: Plan, texts: list[str], state: FalconerState, context: NodeContext
-) -> tuple[list[Annotation], dict[str, Any]]:
+) -> AnnotationState:
+    """Ask about texts to learn from and, if there are enough answers, about those that certify the targets."""
     report = ask_llm(store, plan, texts, state, context, show=True)
-    known = context.annotations(store, state, texts)
-    if len(known) < min(MIN_ANNOTATIONS, len(texts)):
-        raise _too_few(len(known), len(texts), report.error)
     rejected, error = report.rejected_quotes, report.error
+    answered = len(context.annotations(store, state, texts))
+    if answered < min(MIN_ANNOTATIONS, len(texts)):
+        message = f"only {answered} of {len(texts)} texts are annotated, too few to train on: "
+        if isinstance(error, BudgetError):
+            raise BudgetError(f"{message}{error}", cap=error.cap, limit=error.limit, spent=error.spent) from error
+        if isinstance(error, LLMError):
+            raise LLMError(
+                f"{message}{error}", model=error.model, status=error.status, attempts=error.attempts
+            ) from error
+        raise LLMError(f"{message}the LLM gave no usable answers")
     if rows := list(context.certification_sample(state).values()):
         more = ask_llm(store, plan, rows, state, context, show=True)
         rejected, error = rejected + more.rejected_quotes, error or more.error
     pace = read_json(context.llm_pace_file(state))
     per_text = pace["seconds"] / pace["texts"] if pace else state.get("annotation", {}).get("llm_seconds_per_text")
-    facts = {"rejected_quotes": rejected, "stopped": str(error) if error else None, "llm_seconds_per_text": per_text}
-    return known, facts
-
-
-def _too_few(answered: int, texts: int, cause: FalconerError | None) -> FalconerError:
-    """An error of the same class with the same data, in terms of the job."""
-    message = f"only {answered} of {texts} texts are annotated, too few to train on: "
-    if isinstance(cause, BudgetError):
-        return chained(BudgetError(message + str(cause), cap=cause.cap, limit=cause.limit, spent=cause.spent), cause)
-    if isinstance(cause, LLMError):
-        error = LLMError(message + str(cause), model=cause.model, status=cause.status, attempts=cause.attempts)
-        return chained(error, cause)
-    return LLMError(message + "the LLM gave no usable answers")
-
-
-def chained(error: FalconerError, cause: BaseException) -> FalconerError:
-    """Return the error with its cause."""
-    error.__cause__ = cause
-    return error
+    return {"rejected_quotes": rejected, "stopped": str(error) if error else None, "llm_seconds_per_text": per_text}
 
 
 def ask_llm(

@@ -43,10 +43,8 @@ def route(state: FalconerState, context: NodeContext) -> Update:
             "documents": router.stats.documents,
             "next": "sample" if chosen.strategy.name == "train" else "report",
         }
-        update: Update = {"routing": routing, "messages": router.messages}
-        if chosen.strategy.name != "train":
-            update |= _run(chosen, router, context)
-    return {**update, "seconds": seconds}
+        rows = {} if chosen.strategy.name == "train" else _run(chosen, router, context)
+    return {"routing": routing, "messages": router.messages, **rows, "seconds": seconds}
 
 
 def _run(chosen: Route, router: Router, context: NodeContext) -> Update:
