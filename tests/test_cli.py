@@ -354,7 +354,6 @@ BAD_SETTINGS = {
     "nobody plans": ({"plan": None}, ["--plan", "--llm"], 1),
     "a plan that is not there": ({"plan": "nowhere.json"}, ["nowhere.json"], 2),
     "annotations that are not there": ({"annotations": "nowhere.jsonl"}, ["nowhere.jsonl"], 1),
-    "an unknown backend": ({"backend": "tpu"}, ["backend", "'onnx'"], 2),
     "a base that is none": ({"base": "no/where", "home": "fresh"}, ["no/where"], 1),
     "an LLM without provider": ({"llm": "://x"}, ["provider:model"], 1),
     "an LLM without key": ({"llm": "openai:gpt-4.1-mini", "annotations": None}, ["OPENAI_API_KEY"], 1),
@@ -448,7 +447,15 @@ def test_what_needs_an_llm_says_so(falconer, arguments):
 
 
 @pytest.mark.parametrize(
-    "arguments", [["mine"], ["mine", "x", "y", "-o", "z", "--annotate", "5"], ["fly"], ["mine", "--engine", "warp"]]
+    "arguments",
+    [
+        ["mine"],
+        ["mine", "x", "y", "-o", "z", "--annotate", "5"],
+        ["fly"],
+        ["mine", "--engine", "warp"],
+        ["mine", "--backend", "tpu"],
+        ["mine", "--bad-rows", "mend"],
+    ],
 )
 def test_wrong_usage_exits_with_2(falconer, arguments):
     outcome = falconer(*arguments)

@@ -24,6 +24,7 @@ from langchain_falconer.cli.options import (
     make_llm,
 )
 from langchain_falconer.errors import SettingsError
+from langchain_falconer.settings import DEFAULT_BASE
 
 if TYPE_CHECKING:
     from langchain_falconer.llm import LLM
@@ -166,14 +167,13 @@ def proxy(
     rows: Rows = 100,
     seeds: Seeds = 5,
     sets: Sets = "",
-    base: Base = None,
+    base: Base = DEFAULT_BASE,
     as_json: AsJson = False,
 ) -> None:
     """Measure proxies: zero-shot, from few human labels, task after task; what their scores are worth."""
     from langchain_falconer.benchmarks import Trial, continual, noisy_labels, proxy_quality
-    from langchain_falconer.settings import DEFAULT_BASE
 
-    trial = Trial(data, base or DEFAULT_BASE, rows, seeds, tuple(filter(None, sets.split(","))), print_score)
+    trial = Trial(data, base, rows, seeds, tuple(filter(None, sets.split(","))), print_score)
     measure = {
         Part.zero_shot: proxy_quality.zero_shot,
         Part.few: proxy_quality.few,

@@ -152,6 +152,14 @@ def print_score(name: str, seed: int, **scores: float) -> None:
     stderr.print(f"{name}, seed {seed}: {', '.join(f'{k} {v:.3f}' for k, v in scores.items())}")
 
 
-def print_json(data: Any) -> None:
+def print_outcome(data: Mapping[str, object], sentence: str, *, as_json: bool) -> None:
+    """Print what a command did, as one JSON object or one sentence."""
+    if as_json:
+        print_json(data)
+    else:
+        stdout.print(sentence, markup=False, highlight=False, soft_wrap=True)
+
+
+def print_json(data: Mapping[str, object]) -> None:
     """Print one JSON object on stdout."""
     sys.stdout.write(json.dumps(data, ensure_ascii=False, indent=2) + "\n")

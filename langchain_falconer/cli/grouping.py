@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import MISSING, fields, is_dataclass
 from inspect import Parameter, Signature, signature
 from typing import Any, get_type_hints
@@ -11,22 +11,16 @@ from typing import Any, get_type_hints
 def grouped(command: Callable[..., None]) -> Callable[..., None]:
     """Return a command for Typer in which each argument that is a dataclass is replaced by the options of its fields.
 
-    A field is annotated as a Typer option would be; its default is the option's.
+    A field is annotated as a Typer option would be, with the option's name; its default is the option's. A field may be
+    a group itself.
     """
     hints = get_type_hints(command, include_extras=True)
     parameters: list[Parameter] = []
-    groups: dict[str, type[Any]] = {}
     for name, parameter in signature(command).parameters.items():
-        kind = hints[name]
-        if is_dataclass(kind):
-            groups[name] = kind  # type: ignore[assignment]
-            parameters += _options(kind)  # type: ignore[arg-type]
-        else:
-            parameters.append(parameter.replace(annotation=kind, kind=Parameter.KEYWORD_ONLY))
+        parameters += _options(name, hints[name], parameter.default)
 
     def run(**values: Any) -> None:
-        arguments = {name: kind(**{f.name: values.pop(f.name) for f in fields(kind)}) for name, kind in groups.items()}
-        command(**values, **arguments)
+        command(**{name: _argument(name, hint, values) for name, hint in hints.items() if name != "return"})
 
     run.__name__, run.__doc__ = command.__name__, command.__doc__
     run.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
@@ -34,14 +28,19 @@ def grouped(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-def _options(kind: type[Any]) -> list[Parameter]:
-    hints = get_type_hints(kind, include_extras=True)
-    return [
-        Parameter(
-            field.name,
-            Parameter.KEYWORD_ONLY,
-            default=Parameter.empty if field.default is MISSING else field.default,
-            annotation=hints[field.name],
-        )
-        for field in fields(kind)
-    ]
+def _options(name: str, hint: Any, default: object) -> Iterator[Parameter]:
+    """Yield the parameter of an option, or those of the fields of a group, whose names start with the group's."""
+    if not is_dataclass(hint):
+        yield Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=hint)
+        return
+    hints = get_type_hints(hint, include_extras=True)
+    for field in fields(hint):
+        default = Parameter.empty if field.default is MISSING else field.default
+        yield from _options(f"{name}_{field.name}", hints[field.name], default)
+
+
+def _argument(name: str, hint: Any, values: dict[str, Any]) -> Any:
+    if not is_dataclass(hint):
+        return values[name]
+    hints = get_type_hints(hint, include_extras=True)
+    return hint(**{field.name: _argument(f"{name}_{field.name}", hints[field.name], values) for field in fields(hint)})  # type: ignore[operator]

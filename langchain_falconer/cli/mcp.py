@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -42,7 +43,7 @@ def mcp(
     missing = (path or name for name, path in named.items() if not path or not ("://" in path or Path(path).exists()))
     if (wrong := next(missing, None)) is not None:
         raise SettingsError(f"there is no file '{wrong}'; write --corpus NAME=PATH with a path that exists")
-    falconer = Falconer(llm.make(), home=home, settings=mine_settings(budget=budget.settings()))
+    falconer = Falconer(llm.make(), home=home, settings=mine_settings(budget=asdict(budget)))
     toolkit = FalconerToolkit(falconer, corpora=named, files_folder=files)
     server = create_mcp_server(toolkit, host=host, port=http or 8000)
     server.run("streamable-http" if http else "stdio")

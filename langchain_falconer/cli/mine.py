@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -13,7 +13,6 @@ from langchain_falconer.cli.console import print_result, progress_bars
 from langchain_falconer.cli.grouping import grouped
 from langchain_falconer.cli.options import (
     AnnotationOptions,
-    AnnotationsFile,
     AsJson,
     BudgetOptions,
     Corpora,
@@ -21,7 +20,6 @@ from langchain_falconer.cli.options import (
     InputOptions,
     LLMOptions,
     Output,
-    PlanFile,
     RunOptions,
     TargetOptions,
     TrainingOptions,
@@ -32,27 +30,31 @@ from langchain_falconer.cli.review import TerminalReviewer
 from langchain_falconer.errors import RunError
 from langchain_falconer.settings import MineSettings
 
-if TYPE_CHECKING:
-    from langchain_falconer.plan import Plan
-
 
 @dataclass(frozen=True)
-class SettingsOptions(AnnotationOptions, BudgetOptions, TargetOptions, InputOptions, TrainingOptions, RunOptions):
+class SettingsOptions:
     """Every option that is a setting."""
+
+    annotation: AnnotationOptions
+    budget: BudgetOptions
+    targets: TargetOptions
+    corpus: InputOptions
+    train: TrainingOptions
+    run: RunOptions
 
     def make(self) -> MineSettings:
         """Make the settings. Raises ``SettingsError`` where they contradict each other."""
         return mine_settings(
-            annotations=self.annotate,
-            targets=TargetOptions.settings(self),
-            seed=self.seed,
-            metrics=self.metrics(),
-            corpus=InputOptions.settings(self),
-            annotate={"texts_per_call": self.texts_per_call},
-            budget=BudgetOptions.settings(self),
-            train={"seed": self.seed, "layers": self.layers},
-            run=RunOptions.settings(self),
-            **({"base": self.base} if self.base else {}),
+            annotations=self.annotation.annotate,
+            targets={name: value for name, value in asdict(self.targets).items() if value is not None} or None,
+            seed=self.train.seed,
+            base=self.train.base,
+            metrics=self.train.metrics(),
+            corpus=asdict(self.corpus),
+            annotate={"texts_per_call": self.annotation.texts_per_call},
+            budget=asdict(self.budget),
+            train={"seed": self.train.seed, "layers": self.train.layers},
+            run=asdict(self.run),
         )
 
 
@@ -60,15 +62,13 @@ class SettingsOptions(AnnotationOptions, BudgetOptions, TargetOptions, InputOpti
 class SourceOptions:
     """Options for what is already there: a plan, annotations, and the home."""
 
-    plan_file: PlanFile = None
-    annotations: AnnotationsFile = None
+    plan: Annotated[
+        Path | None, typer.Option("--plan", help="A plan (JSON) to use instead of asking the LLM for one.")
+    ] = None
+    annotations: Annotated[
+        Path | None, typer.Option("--annotations", help="Your own labels (JSONL); no LLM is asked about texts.")
+    ] = None
     home: Home = None
-
-    def plan(self) -> Plan | None:
-        """Read the plan; None where no file is named."""
-        from langchain_falconer.plan import Plan
-
-        return Plan.parse(read_file(self.plan_file)) if self.plan_file else None
 
 
 @dataclass(frozen=True)
@@ -95,11 +95,12 @@ def mine(
     The same command again resumes where it was stopped; no LLM call is paid twice.
     """
     from langchain_falconer.falconer import Falconer
+    from langchain_falconer.plan import Plan
 
     if result.report is not None and not result.report.absolute().parent.is_dir():
         raise RunError(f"the folder of the report '{result.report}' does not exist; create it first")
     falconer = Falconer(llm.make(), annotations=sources.annotations, home=sources.home, settings=options.make())
-    plan = sources.plan()
+    plan = Plan.parse(read_file(sources.plan)) if sources.plan else None
     is_reviewed = plan is None and not result.yes and sys.stdin.isatty()
     with progress_bars() as bars:
         reviewer = TerminalReviewer(bars) if is_reviewed else None

@@ -2,43 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import Enum
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from pydantic import ValidationError
 
 from langchain_falconer.errors import SettingsError, first_fault
-from langchain_falconer.settings import DEFAULT_BASE, LLMSettings, MineSettings
+from langchain_falconer.settings import DEFAULT_BASE, BackendName, EngineName, LLMSettings, MineSettings
 
 if TYPE_CHECKING:
     from langchain_falconer.llm import LLM
 
 _llm = partial(typer.Option, rich_help_panel="LLM")
-_budget = partial(typer.Option, rich_help_panel="Budget")
+_limit = partial(typer.Option, rich_help_panel="Budget", min=0, show_default="no limit")
 _targets = partial(typer.Option, rich_help_panel="Guarantees")
-_input = partial(typer.Option, rich_help_panel="Input")
+_share = partial(_targets, show_default="no guarantee")
+_input = partial(typer.Option, rich_help_panel="Input", show_default="detected by its name")
 _training = partial(typer.Option, rich_help_panel="Training")
 _run = partial(typer.Option, rich_help_panel="Run")
-
-
-class Engine(str, Enum):
-    """The engine that computes the shards of a run."""
-
-    local = "local"
-    ray = "ray"
-
-
-class BadRows(str, Enum):
-    """Treatment of rows that cannot be read."""
-
-    fail = "fail"
-    record = "record"
-
 
 Home = Annotated[
     Path | None,
@@ -55,36 +39,27 @@ Output = Annotated[
     str,
     typer.Option("--output", "-o", help="File or URL of the rows: .jsonl, .parquet or .duckdb (one table, rows)."),
 ]
-PlanFile = Annotated[
-    Path | None, typer.Option("--plan", help="A plan (JSON) to use instead of asking the LLM for one.")
-]
-AnnotationsFile = Annotated[
-    Path | None, typer.Option("--annotations", help="Your own labels (JSONL); no LLM is asked about texts.")
-]
+TextColumn = Annotated[str | None, _input("--text-column", help="Column that holds the text.")]
+Seed = Annotated[int, _training("--seed", help="Seed of sample and weights.")]
+Base = Annotated[str, _training("--base", help="Checkpoint to start from: a folder or hub name.")]
 Data = Annotated[Path, typer.Option("--data", help="Folder of the datasets.")]
 Sets = Annotated[str, typer.Option("--sets", help="Only these datasets, such as snips,sst.", show_default="all")]
 Rows = Annotated[int, typer.Option("--rows", min=10, help="Human-labelled rows to train on.")]
 Seeds = Annotated[int, typer.Option("--seeds", help="Number of seeds.", min=1)]
-Base = Annotated[
-    str | None,
-    typer.Option("--base", help="Checkpoint to start from: a folder or hub name.", show_default=DEFAULT_BASE),
-]
 LLMName = Annotated[
-    str | None, typer.Option("--llm", help="An LLM, such as openai:gpt-4.1-mini, or gguf:FILE for a local model.")
+    str | None, _llm("--llm", help="Plans and annotates, such as openai:gpt-4.1-mini, or gguf:FILE for a local model.")
 ]
-Timeout = Annotated[float, typer.Option("--timeout", help="Seconds that one LLM reply may take.")]
-Concurrency = Annotated[int, typer.Option("--concurrency", min=1, help="LLM calls in flight at once.")]
+Timeout = Annotated[float, _llm("--timeout", help="Seconds that one reply may take.")]
+Concurrency = Annotated[int, _llm("--concurrency", min=1, help="Calls in flight at once.")]
 
 
 @dataclass(frozen=True)
 class LLMOptions:
     """The LLM and how it is called."""
 
-    llm: Annotated[
-        str | None, _llm("--llm", help="Plans and annotates, such as openai:gpt-4.1-mini, or gguf:FILE.")
-    ] = None
-    timeout: Annotated[float, _llm("--timeout", help="Seconds that one reply may take.")] = 120
-    concurrency: Annotated[int, _llm("--concurrency", min=1, help="Calls in flight at once.")] = 4
+    llm: LLMName = None
+    timeout: Timeout = 120
+    concurrency: Concurrency = 4
     retries: Annotated[int, _llm("--retries", min=0, help="Attempts after the first, on transient failures.")] = 5
     rate: Annotated[float | None, _llm("--rate", help="Requests per second at most.", show_default="no limit")] = None
     price: Annotated[
@@ -118,62 +93,41 @@ class AnnotationOptions:
 
 @dataclass(frozen=True)
 class BudgetOptions:
-    """Limits on what the LLM may cost."""
+    """The fields of ``BudgetSettings``."""
 
-    max_llm_calls: Annotated[
-        int | None, _budget("--max-llm-calls", help="LLM calls at most.", min=0, show_default="no limit")
-    ] = None
-    max_tokens: Annotated[
-        int | None, _budget("--max-tokens", help="LLM tokens at most.", min=0, show_default="no limit")
-    ] = None
-    max_usd: Annotated[float | None, _budget("--max-usd", help="USD at most.", min=0, show_default="no limit")] = None
-
-    def settings(self) -> Mapping[str, object]:
-        """Return the fields of ``BudgetSettings``."""
-        return {"max_calls": self.max_llm_calls, "max_tokens": self.max_tokens, "max_usd": self.max_usd}
+    max_calls: Annotated[int | None, _limit("--max-llm-calls", help="LLM calls at most.")] = None
+    max_tokens: Annotated[int | None, _limit("--max-tokens", help="LLM tokens at most.")] = None
+    max_usd: Annotated[float | None, _limit("--max-usd", help="USD at most.")] = None
 
 
 @dataclass(frozen=True)
 class TargetOptions:
-    """Guarantees for the rows."""
+    """The fields of ``Targets``."""
 
-    target_agreement: Annotated[
+    agreement: Annotated[
         float | None,
-        _targets(
+        _share(
             "--target-agreement",
             help="Guarantee that this share of the texts has the LLM's answers; the LLM decides where the proxy is not "
             "confident.",
-            show_default="no guarantee",
         ),
     ] = None
-    target_recall: Annotated[
+    recall: Annotated[
         float | None,
-        _targets(
-            "--target-recall",
-            help="Guarantee that this share of the LLM's matches is found (a filter).",
-            show_default="no guarantee",
-        ),
+        _share("--target-recall", help="Guarantee that this share of the LLM's matches is found (a filter)."),
     ] = None
-    target_precision: Annotated[
+    precision: Annotated[
         float | None,
-        _targets(
-            "--target-precision",
-            help="Guarantee that this share of the matches is the LLM's (a filter).",
-            show_default="no guarantee",
-        ),
+        _share("--target-precision", help="Guarantee that this share of the matches is the LLM's (a filter)."),
     ] = None
-    target_spans: Annotated[
+    spans: Annotated[
         float | None,
-        _targets(
-            "--target-spans",
-            help="Guarantee that this share of the texts misses no span of the LLM's.",
-            show_default="no guarantee",
-        ),
+        _share("--target-spans", help="Guarantee that this share of the texts misses no span of the LLM's."),
     ] = None
     confidence: Annotated[
         float | None, _targets("--confidence", help="Confidence of all guarantees together.", show_default="0.95")
     ] = None
-    certify: Annotated[
+    annotations: Annotated[
         int | None, _targets("--certify", help="Texts annotated for the certificates alone.", min=1, show_default="300")
     ] = None
     escalate: Annotated[
@@ -181,50 +135,26 @@ class TargetOptions:
         _targets("--escalate", help="Share of the texts that may go to the LLM for the targets.", show_default="0.1"),
     ] = None
 
-    def settings(self) -> Mapping[str, object] | None:
-        """Return the fields of ``Targets`` that were passed; None where none was."""
-        fields = {
-            "agreement": self.target_agreement,
-            "recall": self.target_recall,
-            "precision": self.target_precision,
-            "spans": self.target_spans,
-            "confidence": self.confidence,
-            "annotations": self.certify,
-            "escalate": self.escalate,
-        }
-        return {name: value for name, value in fields.items() if value is not None} or None
-
 
 @dataclass(frozen=True)
 class InputOptions:
-    """Options for reading the corpus."""
+    """The fields of ``CorpusSettings``."""
 
-    text_column: Annotated[
-        str | None, _input("--text-column", help="Column that holds the text.", show_default="detected by its name")
-    ] = None
-    id_column: Annotated[
-        str | None,
-        _input(
-            "--id-column", help="Column that holds the id; '' numbers the rows.", show_default="detected by its name"
-        ),
-    ] = None
-    bad_rows: Annotated[BadRows, _input("--bad-rows", help="Stop at a row that cannot be read, or record it.")] = (
-        BadRows.fail
+    text_column: TextColumn = None
+    id_column: Annotated[str | None, _input("--id-column", help="Column that holds the id; '' numbers the rows.")] = (
+        None
     )
-
-    def settings(self) -> Mapping[str, object]:
-        """Return the fields of ``CorpusSettings``."""
-        return {"text_column": self.text_column, "id_column": self.id_column, "on_bad_row": self.bad_rows.value}
+    on_bad_row: Annotated[
+        Literal["fail", "record"],
+        _input("--bad-rows", help="Stop at a row that cannot be read, or record it.", show_default=True),
+    ] = "fail"
 
 
 @dataclass(frozen=True)
 class TrainingOptions:
     """Options for training."""
 
-    base: Annotated[
-        str | None,
-        _training("--base", help="Checkpoint to start from: a folder or hub name.", show_default=DEFAULT_BASE),
-    ] = None
+    base: Base = DEFAULT_BASE
     layers: Annotated[
         int | None,
         _training(
@@ -240,29 +170,26 @@ class TrainingOptions:
             show_default="one half",
         ),
     ] = None
-    seed: Annotated[int, _training("--seed", help="Seed of sample and weights.")] = 0
+    seed: Seed = 0
 
     def metrics(self) -> dict[str, str]:
         """Return the metrics by step id. Raises ``SettingsError`` where one names no step."""
         metrics = {}
         for option in self.metric or ():
-            step, equals, metric = option.partition("=")
-            if not (step and equals):
+            step, _, metrics[step] = option.partition("=")
+            if not (step and metrics[step]):
                 raise SettingsError(
                     f"--metric {option} names no step; write STEP=METRIC, e.g. --metric positive=recall:0.95"
                 )
-            metrics[step] = metric
         return metrics
 
 
 @dataclass(frozen=True)
 class RunOptions:
-    """Options for the run."""
+    """The fields of ``RunSettings``."""
 
-    backend: Annotated[str, _run("--backend", help="auto, onnx, onnx-int8, torch, torch-bf16, openvino or cuda.")] = (
-        "auto"
-    )
-    engine: Annotated[Engine, _run("--engine", help="Compute here, or on a Ray cluster (RAY_ADDRESS).")] = Engine.local
+    backend: Annotated[BackendName, _run("--backend", help="What computes; auto measures which is fastest.")] = "auto"
+    engine: Annotated[EngineName, _run("--engine", help="Compute here, or on a Ray cluster (RAY_ADDRESS).")] = "local"
     workers: Annotated[
         int | None,
         _run("--workers", min=1, help="Actors of the ray engine, one core each.", show_default="the cores of Ray"),
@@ -271,22 +198,13 @@ class RunOptions:
         bool, _run("--retry-failed", help="Compute rows with an error again, and keep all others.")
     ] = False
 
-    def settings(self) -> Mapping[str, object]:
-        """Return the fields of ``RunSettings``."""
-        return {
-            "backend": self.backend,
-            "engine": self.engine.value,
-            "workers": self.workers,
-            "retry_failed": self.retry_failed,
-        }
-
 
 def mine_settings(**fields: Any) -> MineSettings:
-    """Validate settings; a fault becomes a ``SettingsError`` that names the field."""
+    """Validate settings. Raises ``SettingsError`` that names the field."""
     try:
         return MineSettings.model_validate(fields)
     except ValidationError as error:
-        raise settings_error(error) from error
+        raise _settings_error(error) from error
 
 
 def make_llm(model: str, **fields: Any) -> LLM:
@@ -296,11 +214,10 @@ def make_llm(model: str, **fields: Any) -> LLM:
     try:
         return LLM(model, LLMSettings.model_validate(fields))
     except ValidationError as error:
-        raise settings_error(error) from error
+        raise _settings_error(error) from error
 
 
-def settings_error(error: ValidationError) -> SettingsError:
-    """Return the first fault of settings in one sentence."""
+def _settings_error(error: ValidationError) -> SettingsError:
     field, reason = first_fault(error)
     return SettingsError(f"{field or 'settings'}: {reason}", field=field or None)
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from langchain_falconer.cli.console import print_json, progress_bars, stdout
+from langchain_falconer.cli.console import print_outcome, progress_bars
 from langchain_falconer.cli.grouping import grouped
 from langchain_falconer.cli.options import (
     AsJson,
@@ -47,7 +48,7 @@ def predict(
     from langchain_falconer.model import Proxy
     from langchain_falconer.plan import Plan
 
-    settings = mine_settings(corpus=inputs.settings(), run=run.settings())
+    settings = mine_settings(corpus=asdict(inputs), run=asdict(run))
     check_run(settings.run)
     proxy = Proxy.zero_shot(Plan.parse(read_file(proxy_path))) if proxy_path.is_file() else Proxy.load(proxy_path)
     documents = open_corpus_files(list(corpus), settings.corpus)
@@ -58,14 +59,9 @@ def predict(
         job = Run(proxy, documents, HomeFolder.at(home).run_folder("predict"), settings.run)
         done = job(target, lambda n: bars({"stage": "execute", "done": n, "total": None}))
     counts = done.statistics.counts()
-    if as_json:
-        print_json(
-            {
-                "output": str(target),
-                "rows": counts.model_dump(mode="json"),
-                "texts_per_second": done.texts_per_second,
-                "backend": proxy.session.name,
-            }
-        )
-    else:
-        stdout.print(f"{counts.total:,} rows, {counts.matched:,} matched, in [bold]{target}[/bold]")
+    facts = {"texts_per_second": done.texts_per_second, "backend": proxy.session.name}
+    print_outcome(
+        {"output": str(target), "rows": counts.model_dump(mode="json"), **facts},
+        f"{counts.total:,} rows, {counts.matched:,} matched, in {target}",
+        as_json=as_json,
+    )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from langchain_falconer.cli.console import print_json, stdout
+from langchain_falconer.cli.console import print_json, print_outcome, stdout
 from langchain_falconer.cli.options import AsJson, Home
 from langchain_falconer.errors import SettingsError
 
@@ -65,10 +65,7 @@ def export_proxy(
 ) -> None:
     """Copy a proxy to a folder or a zip file, to move it to another machine."""
     _registry(home).export_to(name, path)
-    if as_json:
-        print_json({"name": name, "path": str(path)})
-    else:
-        stdout.print(f"{name} is in {path}", markup=False, highlight=False)
+    print_outcome({"name": name, "path": str(path)}, f"{name} is in {path}", as_json=as_json)
 
 
 @app.command("import")
@@ -82,10 +79,7 @@ def import_proxy(
 ) -> None:
     """Add a proxy from a folder or zip file, after a check that it answers."""
     entry = _registry(home).import_from(path, name)
-    if as_json:
-        print_json(entry.to_dict())
-    else:
-        stdout.print(f"{path} is now the proxy {entry.name}", markup=False, highlight=False)
+    print_outcome(entry.to_dict(), f"{path} is now the proxy {entry.name}", as_json=as_json)
 
 
 @app.command("delete")
@@ -103,10 +97,7 @@ def delete_proxies(
             raise SettingsError("deleting needs a confirmation and this is not a terminal; add --yes")
         typer.confirm(f"Delete {', '.join(names)} for good?", abort=True, err=True)
     registry.delete(*names)
-    if as_json:
-        print_json({"deleted": names})
-    else:
-        stdout.print(f"deleted {', '.join(names)}", markup=False, highlight=False)
+    print_outcome({"deleted": names}, f"deleted {', '.join(names)}", as_json=as_json)
 
 
 def _registry(home: Path | None) -> Registry:

@@ -11,7 +11,6 @@ from langchain_falconer.cli.console import ProgressBars, print_code, stderr
 
 if TYPE_CHECKING:
     from langchain_falconer.graph import Review, ReviewRequest
-    from langchain_falconer.plan import PlanData
 
 
 class TerminalReviewer:
@@ -22,6 +21,8 @@ class TerminalReviewer:
 
     def __call__(self, question: ReviewRequest) -> Review:
         """Return a person's answer."""
+        import click
+
         from langchain_falconer.graph import Review
 
         with self._bars.paused():
@@ -30,23 +31,14 @@ class TerminalReviewer:
                 stderr.print(f"That plan is not valid: {question['error']}", style="red", markup=False)
             prompt = "Is this plan right? [a]pprove, [e]dit, [r]eject"
             answer = typer.prompt(prompt, default="a", err=True).strip().lower()[:1]
-            if answer == "e":
-                return _edited(question["plan"])
             if answer == "r":
                 return Review(action="reject", reason="rejected at the terminal")
-            return Review(action="approve")
-
-
-def _edited(plan: PlanData) -> Review:
-    """A review with the plan as a person left it in an editor; without a saved text the plan is approved as it is."""
-    import click
-
-    from langchain_falconer.graph import Review
-
-    text = click.edit(json.dumps(plan, indent=2, ensure_ascii=False), extension=".json")
-    if not (text and text.strip()):
-        return Review(action="approve")
-    try:
-        return Review(action="edit", plan=json.loads(text))
-    except ValueError:
-        return Review(action="edit", plan={})
+            text = None
+            if answer == "e":
+                text = click.edit(json.dumps(question["plan"], indent=2, ensure_ascii=False), extension=".json")
+            if not (text and text.strip()):  # an editor that saved nothing leaves the plan as it is
+                return Review(action="approve")
+        try:
+            return Review(action="edit", plan=json.loads(text))
+        except ValueError:
+            return Review(action="edit", plan={})
