@@ -18,7 +18,7 @@ from deep_research import create_deep_research
 def main(archive: str, question: str, falconer: Falconer | None = None) -> dict[str, Any]:
     """Return the report, and the facts behind its numbers."""
     falconer = falconer or Falconer("openai:gpt-4.1-mini")
-    print(falconer.add_documents("archive", Path(archive)).to_dict())
+    print(falconer.add_documents("archive", Path(archive)).model_dump())
     graph = create_deep_research(falconer, archive="archive")
     output: dict[str, Any] = graph.invoke({"question": question})
     print(output["report"])

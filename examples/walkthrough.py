@@ -19,7 +19,7 @@ def main(falconer: Falconer | None = None) -> list[str]:
         Document("It broke at once, for $450.", metadata={"url": "https://shop.example/2"}),
         Document("I love this laptop. I paid $999.", metadata={"url": "https://copy.example"}),
     ]
-    print(falconer.add_documents("reviews", pages).to_dict())
+    print(falconer.add_documents("reviews", pages).model_dump())
 
     # A question is an instruction that an LLM plans, or a plan.
     plan = Plan(

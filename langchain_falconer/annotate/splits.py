@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from langchain_falconer.annotate.sampling import choose, most_uncertain
-from langchain_falconer.corpus import BadRow, Corpus, sample_uniform, split_passages
+from langchain_falconer.corpus import BadRow, Corpus, Passages, sample_uniform, split_passages
 from langchain_falconer.errors import AnnotationError, CorpusError
 from langchain_falconer.files import read_json, write_json
 from langchain_falconer.plan import Plan
@@ -64,33 +64,6 @@ class Sample:
         return {"documents": self.documents, "bad_rows": self.bad_rows, "passages": self.passages, **sizes}
 
 
-class Passages:
-    """The passages of a corpus, counted during iteration."""
-
-    def __init__(self, corpus: Corpus, max_chars: int, on_document: Callable[[int], None]) -> None:
-        self._corpus = corpus
-        self._max_chars = max_chars
-        self._on_document = on_document
-        self.documents = self.bad_rows = self.passages = 0
-
-    def __iter__(self) -> Iterator[str]:
-        for row in self._corpus:
-            self.documents += 1
-            if self.documents % _BATCH == 0:
-                self._on_document(self.documents)
-            if isinstance(row, BadRow):
-                self.bad_rows += 1
-                continue
-            for start, end in split_passages(row.text, self._max_chars):
-                self.passages += 1
-                yield row.text[start:end]
-
-    @property
-    def sizes(self) -> tuple[int, int, int]:
-        """Numbers of documents, bad rows and passages; valid after the iteration."""
-        return self.documents, self.bad_rows, self.passages
-
-
 def sample_for_llm(
     passages: Passages, plan: Plan, settings: MineSettings, embed: Callable[[Sequence[str]], np.ndarray]
 ) -> Sample:
@@ -116,11 +89,11 @@ def sample_for_llm(
     n_held_out = min(n_held_out, max(1, round(len(pool) * settings.held_out)))
     held_out, rest = pool[:n_held_out], pool[n_held_out:]
     if len(rest) <= n_train:
-        return Sample(*passages.sizes, rest, *_halves(held_out), [])
+        return _sample(passages, rest, held_out, [])
     instructions = embed([step.instruction for step in plan.top_level])
     chosen = set(choose(rest, n_train, settings.seed, vectors=embed(rest), instructions=instructions))
-    train = [text for i, text in enumerate(rest) if i in chosen]
-    return Sample(*passages.sizes, train, *_halves(held_out), [text for i, text in enumerate(rest) if i not in chosen])
+    train, others = _partition(rest, chosen)
+    return _sample(passages, train, held_out, others)
 
 
 def sample_certification_rows(corpus: Corpus, n: int, seed: int) -> dict[int, str]:
@@ -182,18 +155,23 @@ def _split(texts: Sequence[str], pool: list[str], passages: Passages, settings: 
         )
     shuffled = sample_uniform(texts, len(texts), settings.seed, key=str)
     n_held_out = min(len(shuffled) - 1, max(1, round(len(shuffled) * settings.held_out)))
-    return Sample(*passages.sizes, shuffled[n_held_out:], *_halves(shuffled[:n_held_out]), pool)
+    return _sample(passages, shuffled[n_held_out:], shuffled[:n_held_out], pool)
 
 
-def _halves(held_out: list[str]) -> tuple[list[str], list[str]]:
-    """Split held-out texts into development and test texts; a single one is a test text."""
-    n_development = len(held_out) // 2
-    return held_out[:n_development], held_out[n_development:]
+def _sample(passages: Passages, train: list[str], held_out: list[str], pool: list[str]) -> Sample:
+    """Return the sample, half of its held-out texts for development; a single one is a test text."""
+    half = len(held_out) // 2
+    sizes = (passages.documents, passages.bad_rows, passages.passages)
+    return Sample(*sizes, train, held_out[:half], held_out[half:], pool)
+
+
+def _partition(texts: Sequence[str], chosen: Container[int]) -> tuple[list[str], list[str]]:
+    """Return the texts at the chosen indices, and the others."""
+    numbered = list(enumerate(texts))
+    return [text for i, text in numbered if i in chosen], [text for i, text in numbered if i not in chosen]
 
 
 def next_round(sample: Sample, confidence: Sequence[float], n: int) -> Sample:
     """Move the ``n`` texts of the pool with the lowest confidence to the training texts."""
-    chosen = set(most_uncertain(confidence, n))
-    added = [text for i, text in enumerate(sample.pool) if i in chosen]
-    remaining = [text for i, text in enumerate(sample.pool) if i not in chosen]
-    return replace(sample, train=[*sample.train, *added], pool=remaining)
+    added, pool = _partition(sample.pool, set(most_uncertain(confidence, n)))
+    return replace(sample, train=[*sample.train, *added], pool=pool)

@@ -5,15 +5,14 @@ from __future__ import annotations
 import codecs
 import json
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from numbers import Real
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from langchain_falconer.corpus.documents import BadRow, Document
 from langchain_falconer.errors import CorpusError
 from langchain_falconer.settings import CorpusSettings
-from langchain_falconer.urls import Place
 
 PEEK = 20
 """Readable rows that are inspected for the columns of a source without a schema."""
@@ -35,7 +34,7 @@ class Row(NamedTuple):
 
     Attributes:
         number: Its number, from 0.
-        at: Its position, which ``RowReader.where`` describes.
+        at: Its position, which ``where`` of its reader describes.
         value: A mapping of columns, a bare text, or the reason why it cannot be read.
     """
 
@@ -62,34 +61,6 @@ class ColumnLayout:
         """Return those of ``columns`` that a document is made from."""
         names = (self.text, self.id, *METADATA_NAMES, "metadata")
         return [column for column in dict.fromkeys(names) if column in columns]  # type: ignore[misc]
-
-
-class RowReader(Protocol):
-    """A source of raw rows: a file, or an object in memory. Each call of ``rows`` starts at the first row."""
-
-    @property
-    def label(self) -> str:
-        """Name of the file in ids; empty for objects in memory."""
-
-    @property
-    def files(self) -> Iterable[Place]:
-        """The files that are read; none for objects in memory."""
-
-    @property
-    def replayable(self) -> bool:
-        """Whether the rows can be read more than once."""
-
-    def layout(self, settings: CorpusSettings) -> ColumnLayout:
-        """Return the columns of text and id."""
-        ...
-
-    def rows(self, layout: ColumnLayout) -> Iterator[Row]:
-        """Yield the raw rows in order."""
-        ...
-
-    def where(self, at: int) -> str:
-        """Describe the position of a row, for messages."""
-        ...
 
 
 def find_layout(name: str, columns: Mapping[str, bool], settings: CorpusSettings) -> ColumnLayout:
@@ -146,8 +117,8 @@ def _detect_text(columns: Mapping[str, bool], id_column: str | None) -> str | No
         for column, is_string in columns.items()
         if is_string and column != id_column and column.lower() not in excluded
     ]
-    if known := _first(TEXT_NAMES, strings):
-        return known
+    if usual := _first(TEXT_NAMES, strings):
+        return usual
     return strings[0] if len(strings) == 1 else _first(TEXT_NAMES, columns)
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import chain
 from typing import Any
 
-from langchain_falconer.corpus.documents import Document
-from langchain_falconer.corpus.passages import split_passages
+from typing_extensions import TypedDict
+
+from langchain_falconer.corpus.passages import Passages
 from langchain_falconer.corpus.reservoir import sample_uniform
 from langchain_falconer.corpus.streaming import Corpus, open_corpus_files
 from langchain_falconer.corpus.workspace import StoredCorpus, stored_settings
@@ -18,6 +18,20 @@ from langchain_falconer.settings import CorpusSettings
 from langchain_falconer.urls import Place, as_place
 
 _WHOLE_CHARS = 8_000
+
+
+class PartitionData(TypedDict):
+    """A partition as JSON data."""
+
+    paths: list[str]
+    digest: str
+
+
+class DatasetData(TypedDict):
+    """A dataset as JSON data."""
+
+    name: str
+    partitions: list[PartitionData]
 
 
 @dataclass(frozen=True)
@@ -66,9 +80,11 @@ class Dataset:
         partitions = (Partition(tuple(map(as_place, part["paths"])), part["digest"]) for part in data["partitions"])
         return cls(data["name"], tuple(partitions), settings)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> DatasetData:
         """Return name and partitions as JSON data."""
-        partitions = [{"paths": [str(path) for path in part.paths], "digest": part.digest} for part in self.partitions]
+        partitions: list[PartitionData] = [
+            {"paths": [str(path) for path in part.paths], "digest": part.digest} for part in self.partitions
+        ]
         return {"name": self.name, "partitions": partitions}
 
     @property
@@ -76,80 +92,35 @@ class Dataset:
         """A digest that changes with the documents (16 hexadecimal digits)."""
         return digest([part.digest for part in self.partitions])
 
-    @property
-    def paths(self) -> list[Place]:
-        """All files."""
-        return [path for part in self.partitions for path in part.paths]
-
     def open(self, partition: int | None = None) -> Corpus:
         """Open the documents of one partition, or all."""
-        paths = self.paths if partition is None else list(self.partitions[partition].paths)
-        return open_corpus_files(paths, self.settings)
-
-
-@dataclass
-class _Counts:
-    documents: int = 0
-    passages: int = 0
-    chars: int = 0
-    longest: int = 0
+        partitions = self.partitions if partition is None else [self.partitions[partition]]
+        return open_corpus_files([path for part in partitions for path in part.paths], self.settings)
 
 
 @dataclass(frozen=True)
 class CorpusStats:
-    """Statistics of a dataset from one pass: its size, and a uniform sample of its passages.
+    """Statistics of a dataset from one pass.
 
     Attributes:
-        dataset: The dataset.
-        passage_chars: Longer texts are split into passages of at most this many characters.
-        seed: Seed of the sample.
-        size: Size of the sample.
+        sample: Distinct passages, drawn uniformly; training evaluates on the same ones, so they are annotated once.
+        documents: Number of rows, unreadable ones included.
+        passages: Number of passages, each a text for the LLM.
+        chars: Mean length of a passage in characters.
+        is_short: Whether the LLM can read each document whole (at most 8,000 characters).
     """
 
-    dataset: Dataset
-    passage_chars: int
-    seed: int
-    size: int
+    sample: list[str]
+    documents: int
+    passages: int
+    chars: float
+    is_short: bool
 
-    @cached_property
-    def _scan(self) -> tuple[list[str], _Counts]:
-        counts = _Counts()
-
-        def passages() -> Iterator[str]:
-            for document in chain.from_iterable(self.dataset.open(i) for i in range(len(self.dataset.partitions))):
-                counts.documents += 1
-                if not isinstance(document, Document):
-                    continue
-                offsets = split_passages(document.text, self.passage_chars)
-                counts.longest = max(counts.longest, len(document.text))
-                for start, end in offsets:
-                    counts.passages += 1
-                    counts.chars += end - start
-                    yield document.text[start:end]
-
-        return sample_uniform(passages(), self.size, self.seed, key=str), counts
-
-    @property
-    def sample(self) -> list[str]:
-        """At most ``size`` distinct passages; training evaluates on the same ones, so they are annotated once."""
-        return self._scan[0]
-
-    @property
-    def documents(self) -> int:
-        """Number of rows, unreadable ones included."""
-        return self._scan[1].documents
-
-    @property
-    def passages(self) -> int:
-        """Number of passages, each a text for the LLM."""
-        return self._scan[1].passages
-
-    @property
-    def chars(self) -> float:
-        """Mean length of a passage in characters."""
-        return self._scan[1].chars / max(1, self.passages)
-
-    @property
-    def is_short(self) -> bool:
-        """Whether the LLM can read each document whole (at most 8,000 characters)."""
-        return self._scan[1].longest <= _WHOLE_CHARS
+    @classmethod
+    def of(cls, dataset: Dataset, passage_chars: int, seed: int, size: int) -> CorpusStats:
+        """Read a dataset once; longer texts are split at ``passage_chars``, and at most ``size`` passages drawn."""
+        rows = chain.from_iterable(map(dataset.open, range(len(dataset.partitions))))
+        passages = Passages(rows, passage_chars)
+        sample = sample_uniform(passages, size, seed, key=str)
+        mean_chars = passages.chars / max(1, passages.passages)
+        return cls(sample, passages.documents, passages.passages, mean_chars, passages.longest <= _WHOLE_CHARS)

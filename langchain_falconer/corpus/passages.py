@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
 
+from langchain_falconer.corpus.documents import BadRow, Document
 from langchain_falconer.errors import CorpusError
 
 _PAUSE = re.compile(r"\s+|(?<=[。！？])")  # CJK sentences end without a blank
 _SENTENCE_END = re.compile(r"[.!?…。！？]['\"”’»)\]]{0,3}$")
 _PARAGRAPH, _SENTENCE, _LINE, _WORD = range(4)
+_REPORT_EVERY = 500
 
 
 def split_passages(text: str, max_chars: int = 1200) -> list[tuple[int, int]]:
@@ -62,6 +64,48 @@ def overlapping(text: str, passages: Sequence[tuple[int, int]], reach: int) -> l
     """
     later = [(_extended_start(text, before, start, reach), end) for (before, _), (start, end) in pairwise(passages)]
     return [*passages[:1], *later]
+
+
+class Passages:
+    """The passages of a corpus, counted while they are iterated.
+
+    Args:
+        corpus: The documents and unreadable rows.
+        max_chars: Maximum length of a passage in characters.
+        on_document: Receives the number of rows, every 500 of them.
+
+    Attributes:
+        documents: Number of rows, unreadable ones included.
+        bad_rows: Number of unreadable rows.
+        passages: Number of passages.
+        chars: Total length of the passages in characters.
+        longest: Length of the longest document in characters.
+    """
+
+    def __init__(
+        self,
+        corpus: Iterable[Document | BadRow],
+        max_chars: int,
+        on_document: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        self._corpus = corpus
+        self._max_chars = max_chars
+        self._on_document = on_document
+        self.documents = self.bad_rows = self.passages = self.chars = self.longest = 0
+
+    def __iter__(self) -> Iterator[str]:
+        for row in self._corpus:
+            self.documents += 1
+            if self.documents % _REPORT_EVERY == 0:
+                self._on_document(self.documents)
+            if isinstance(row, BadRow):
+                self.bad_rows += 1
+                continue
+            self.longest = max(self.longest, len(row.text))
+            for start, end in split_passages(row.text, self._max_chars):
+                self.passages += 1
+                self.chars += end - start
+                yield row.text[start:end]
 
 
 def _extended_start(text: str, previous: int, start: int, reach: int) -> int:

@@ -12,9 +12,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from langchain_falconer.corpus.columns import RowReader, read_row, record_line, too_long
+from langchain_falconer.corpus.columns import read_row, record_line, too_long
 from langchain_falconer.corpus.documents import BadRow, Document
-from langchain_falconer.corpus.readers import find_readers, object_reader, translate_errors
+from langchain_falconer.corpus.readers import RowReader, find_readers, object_reader, translate_errors
 from langchain_falconer.corpus.unique_ids import UniqueIds
 from langchain_falconer.errors import CorpusError
 from langchain_falconer.settings import CorpusSettings
@@ -48,13 +48,13 @@ def files_of(source: Any) -> list[Place] | None:
     Raises:
         CorpusError: A list mixes paths with other things.
     """
-    if isinstance(source, str | Path | Url):
-        return [as_place(source)]
-    if not isinstance(source, list | tuple) or not any(isinstance(item, str | Path | Url) for item in source):
+    items = list(source) if isinstance(source, list | tuple) else [source]
+    are_paths = [isinstance(item, str | Path | Url) for item in items]
+    if not any(are_paths):
         return None
-    if not all(isinstance(item, str | Path | Url) for item in source):
+    if not all(are_paths):
         raise CorpusError("the list mixes paths with other things; pass paths only, documents only, or texts=[…]")
-    return [as_place(item) for item in source]
+    return [as_place(item) for item in items]
 
 
 def open_corpus_files(paths: Sequence[str | Place], settings: CorpusSettings = _DEFAULTS) -> Corpus:
@@ -74,10 +74,10 @@ def open_corpus_files(paths: Sequence[str | Place], settings: CorpusSettings = _
     if not paths:
         raise CorpusError("there are no files; name at least one file or folder")
     places = [as_place(path) for path in paths]
-    return Corpus(find_readers(places, settings.max_row_bytes), [_shown(place) for place in places], settings)
+    return Corpus(find_readers(places, settings.max_row_bytes), [_absolute(place) for place in places], settings)
 
 
-def _shown(place: Place) -> str:
+def _absolute(place: Place) -> str:
     return str(place) if isinstance(place, Url) else os.path.abspath(place.expanduser())  # noqa: PTH100 (links stay)
 
 
@@ -135,9 +135,13 @@ class Corpus:
             with translate_errors(file):
                 digest.update(json.dumps(_file_stamp(file)).encode())
         if not files:
-            for record, _, _ in self._records():
+            for record in self.records():
                 digest.update(record_line(record))
         return digest.hexdigest()[:16]
+
+    def records(self) -> Iterator[Document | BadRow]:
+        """Yield documents and bad rows without a check of ids, of bad rows or of emptiness."""
+        return (record for record, _, _ in self._records())
 
     def _records(self) -> Iterator[tuple[Document | BadRow, RowReader, int]]:
         limit = self.settings.max_row_bytes
@@ -165,9 +169,9 @@ class Corpus:
 def _file_stamp(file: Place) -> list[Any]:
     """Return path, size and time of a file. Raises ``OSError``."""
     if isinstance(file, Url):
-        return [*file.etag()]
+        return list(file.etag())
     stat = file.stat()
-    return [os.path.abspath(file), stat.st_size, stat.st_mtime_ns]  # noqa: PTH100
+    return [_absolute(file), stat.st_size, stat.st_mtime_ns]
 
 
 def _bad_row_error(bad: BadRow) -> CorpusError:
@@ -198,33 +202,26 @@ def materialize(source: Any, folder: Path, settings: CorpusSettings = _DEFAULTS,
 
     corpus = open_source(source, settings, once=True, is_text=is_text)
     digest = hashlib.blake2b(digest_size=16)
+    part: Path | None = None
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=folder, prefix=".", suffix=".part")
-    except OSError as error:
-        raise CorpusError(
-            f"{folder} cannot be written: {error.strerror}; choose another folder", path=folder
-        ) from error
-    part = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".", suffix=".part", delete=False) as file:
+            part = Path(file.name)
             for line in _lines(corpus, settings):
                 digest.update(line)
                 file.write(line)
             file.flush()
             os.fsync(file.fileno())
         target = folder / f"{digest.hexdigest()}.jsonl"
-        with FileLock(
-            folder / ".lock"
-        ):  # the first of several processes writes the file, so that its time never changes
+        with FileLock(folder / ".lock"):  # the first of several processes writes it, so that its time never changes
             if not target.exists():
                 part.replace(target)
     except OSError as error:
-        raise CorpusError(
-            f"{folder} cannot be written: {error.strerror}; free space or choose another folder", path=folder
-        ) from error
+        message = f"{folder} cannot be written: {error.strerror}; free space or choose another folder"
+        raise CorpusError(message, path=folder) from error
     finally:
-        part.unlink(missing_ok=True)
+        if part:
+            part.unlink(missing_ok=True)
     return target
 
 

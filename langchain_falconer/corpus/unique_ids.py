@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from types import TracebackType
 
 _IN_MEMORY = 200_000  # at about 60 bytes each
 
@@ -19,9 +18,7 @@ class UniqueIds:
     def __enter__(self) -> UniqueIds:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._db is not None:
             self._db.close()
 

@@ -11,17 +11,21 @@ import re
 import sqlite3
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from itertools import compress
 from pathlib import Path
 from typing import IO, Any
+
+from typing_extensions import TypedDict
 
 from langchain_falconer.corpus.columns import record_line
 from langchain_falconer.corpus.documents import BadRow, Document
 from langchain_falconer.corpus.streaming import files_of, open_corpus_files, open_source
 from langchain_falconer.errors import CorpusError
 from langchain_falconer.files import digest, replacing
+from langchain_falconer.records import FrozenModel
 from langchain_falconer.settings import CorpusSettings
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
@@ -49,6 +53,15 @@ class CorpusPart:
     path: Path
     documents: int
     digest: str
+
+
+class CorpusData(TypedDict):
+    """A stored corpus as JSON data; ``updated`` is a date (UTC)."""
+
+    name: str
+    documents: int
+    updated: str
+    sources: dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -85,14 +98,13 @@ class StoredCorpus:
     def __iter__(self) -> Iterator[Document | BadRow]:
         return iter(open_corpus_files(self.paths, stored_settings()))
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> CorpusData:
         """Return name, number of documents, date of the last addition and sources as JSON data."""
         day = time.strftime("%Y-%m-%d", time.gmtime(self.updated))
         return {"name": self.name, "documents": self.documents, "updated": day, "sources": self.sources}
 
 
-@dataclass(frozen=True)
-class IngestReport:
+class IngestReport(FrozenModel):
     """The result of adding documents to a corpus.
 
     Attributes:
@@ -110,10 +122,6 @@ class IngestReport:
     unreadable: int
     reasons: tuple[str, ...]
     documents: int
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the report as JSON data."""
-        return {**vars(self), "reasons": list(self.reasons)}
 
 
 def stored_settings() -> CorpusSettings:
@@ -155,16 +163,26 @@ class Workspace:
         """
         folder = self._folder(name)
         lenient = (settings or CorpusSettings()).model_copy(update={"on_bad_row": "record"})
-        with self._spool() as spooled:
-            incoming = _Incoming()
-            for line in incoming.lines(_documents(source, lenient, is_text)):
-                spooled.write(line)
-            if not incoming.total:
-                raise CorpusError("there are no documents to add; give at least one with a text")
-            added = self._append(folder, spooled, incoming) if incoming.ids else 0
-        total = self.corpus(name).documents if incoming.ids or _index(folder).is_file() else 0
-        duplicates = incoming.total - incoming.unreadable - added
-        return IngestReport(name, added, duplicates, incoming.unreadable, tuple(incoming.reasons), total)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            # A temporary file on the disk of the corpora, so that documents are written nowhere else.
+            with tempfile.TemporaryFile(dir=self.folder) as spool:
+                incoming = _Incoming()
+                spool.writelines(incoming.lines(_documents(source, lenient, is_text)))
+                if not incoming.total:
+                    raise CorpusError("there are no documents to add; give at least one with a text")
+                added = _append(folder, spool, incoming.sources) if incoming.sources else 0
+        except OSError as error:
+            message = f"{folder} cannot be written ({error.strerror}); free space or choose another folder"
+            raise CorpusError(message, path=folder) from error
+        return IngestReport(
+            corpus=name,
+            added=added,
+            duplicates=incoming.total - incoming.unreadable - added,
+            unreadable=incoming.unreadable,
+            reasons=tuple(incoming.reasons),
+            documents=self.corpus(name).documents if _index(folder).is_file() else 0,
+        )
 
     def corpora(self) -> list[StoredCorpus]:
         """Return all corpora, sorted by name."""
@@ -175,8 +193,8 @@ class Workspace:
         """Return the corpus of this name. Raises ``CorpusError``, which lists the corpora, if it does not exist."""
         folder = self._folder(name)
         if not _index(folder).is_file():
-            known = ", ".join(corpus.name for corpus in self.corpora()) or "(none)"
-            raise CorpusError(f"there is no corpus '{name}'; choose one of: {known}; or add documents to create it")
+            names = ", ".join(corpus.name for corpus in self.corpora()) or "(none)"
+            raise CorpusError(f"there is no corpus '{name}'; choose one of: {names}; or add documents to create it")
         with _opened(folder) as db:
             rows = db.execute("SELECT number, documents, digest, added_at FROM parts ORDER BY number").fetchall()
             top = "SELECT source, documents FROM sources ORDER BY documents DESC, source LIMIT ?"
@@ -193,85 +211,60 @@ class Workspace:
             )
         return self.folder / name
 
-    def _spool(self) -> IO[bytes]:
-        """Open a temporary file on the disk of the corpora, so that documents are written nowhere else."""
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            return tempfile.TemporaryFile(dir=self.folder)
-        except OSError as error:
-            raise _unwritable(self.folder, error) from error
 
-    def _append(self, folder: Path, spooled: Any, incoming: _Incoming) -> int:
-        """Write the documents whose texts are new as a part; return their number."""
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            with _opened(folder) as db, _writing(db):
-                insert = "INSERT OR IGNORE INTO texts VALUES (?)"
-                fresh = [db.execute(insert, (text_hash,)).rowcount == 1 for text_hash in incoming.ids]
-                if any(fresh):
-                    self._write_part(folder, db, spooled, incoming, fresh)
-                return sum(fresh)
-        except OSError as error:
-            raise _unwritable(folder, error) from error
-
-    @staticmethod
-    def _write_part(folder: Path, db: sqlite3.Connection, spooled: Any, incoming: _Incoming, fresh: list[bool]) -> None:
-        number = db.execute("SELECT COALESCE(MAX(number), 0) + 1 FROM parts").fetchone()[0]
-        part_hash = hashlib.sha256()
-        spooled.seek(0)
-        with replacing(_part(folder, number)) as partial, partial.open("wb") as file:
-            for line, is_new in zip(spooled, fresh, strict=True):
-                if is_new:
-                    part_hash.update(line)
-                    file.write(line)
-        row = (number, sum(fresh), part_hash.hexdigest()[:16], time.time())
-        db.execute("INSERT INTO parts VALUES (?, ?, ?, ?)", row)
-        db.executemany(
-            "INSERT INTO sources VALUES (?, 1) ON CONFLICT (source) DO UPDATE SET documents = documents + 1",
-            [(source,) for source, is_new in zip(incoming.sources, fresh, strict=True) if is_new and source],
-        )
-
-
-def _unwritable(folder: Path, error: OSError) -> CorpusError:
-    return CorpusError(
-        f"{folder} cannot be written ({error.strerror}); free space or choose another folder", path=folder
-    )
-
-
+@dataclass
 class _Incoming:
     """Documents to be added, without repeated texts.
 
     Attributes:
-        ids: Hashes of the distinct texts, in order.
-        sources: Their sources; empty where unknown.
+        sources: Source of each document by the hash of its text, in order; empty where unknown.
         total: Number of rows.
         unreadable: Number of rows that could not be read.
         reasons: Reasons and positions of the first five of these.
     """
 
-    def __init__(self) -> None:
-        self.ids: list[str] = []
-        self.sources: list[str] = []
-        self.total = self.unreadable = 0
-        self.reasons: list[str] = []
+    sources: dict[str, str] = field(default_factory=dict)
+    total: int = 0
+    unreadable: int = 0
+    reasons: list[str] = field(default_factory=list)
 
-    def lines(self, records: Iterator[Document | BadRow]) -> Iterator[bytes]:
+    def lines(self, records: Iterable[Document | BadRow]) -> Iterator[bytes]:
         """Yield the documents with distinct texts as lines of JSON."""
-        known: set[str] = set()
         for number, record in enumerate(records):
             self.total += 1
             if isinstance(record, BadRow):
                 self.unreadable += 1
                 if len(self.reasons) < _MAX_REASONS:
                     self.reasons.append(f"{record.where}: {record.reason}")
-                continue
-            text_hash = text_id(record.text)
-            if text_hash in known:
-                continue
-            known.add(text_hash)
-            self.ids.append(text_hash)
-            self.sources.append(str(record.metadata.get("source") or record.metadata.get("url") or "")[:200])
-            yield record_line(_with_id(record, text_hash, number))
+            elif (text_hash := text_id(record.text)) not in self.sources:
+                source = record.metadata.get("source") or record.metadata.get("url") or ""
+                self.sources[text_hash] = str(source)[:200]
+                yield record_line(_with_id(record, text_hash, number))
+
+
+def _append(folder: Path, lines: IO[bytes], sources: Mapping[str, str]) -> int:
+    """Write those documents whose texts the corpus lacks as a part; return their number."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with _opened(folder) as db, db:  # commits, or rolls back where an error occurs
+        db.execute("BEGIN IMMEDIATE")
+        insert = "INSERT OR IGNORE INTO texts VALUES (?)"
+        is_new = [db.execute(insert, (text_hash,)).rowcount == 1 for text_hash in sources]
+        if not any(is_new):
+            return 0
+        number = db.execute("SELECT COALESCE(MAX(number), 0) + 1 FROM parts").fetchone()[0]
+        part_hash = hashlib.sha256()
+        lines.seek(0)
+        with replacing(_part(folder, number)) as partial, partial.open("wb") as file:
+            for line in compress(lines, is_new):
+                part_hash.update(line)
+                file.write(line)
+        row = (number, sum(is_new), part_hash.hexdigest()[:16], time.time())
+        db.execute("INSERT INTO parts VALUES (?, ?, ?, ?)", row)
+        db.executemany(
+            "INSERT INTO sources VALUES (?, 1) ON CONFLICT (source) DO UPDATE SET documents = documents + 1",
+            [(source,) for source in compress(sources.values(), is_new) if source],
+        )
+        return sum(is_new)
 
 
 def _with_id(record: Document, text_hash: str, number: int) -> Document:
@@ -285,11 +278,10 @@ def _documents(source: Any, settings: CorpusSettings, is_text: bool) -> Iterator
     """Yield the documents of a source, without a check of ids; those of a file have its name as source."""
     files = None if is_text else files_of(source)
     if files is None:
-        for record, _, _ in open_source(source, settings, once=True, is_text=is_text)._records():
-            yield record
+        yield from open_source(source, settings, once=True, is_text=is_text).records()
         return
     for path in files:
-        for record, _, _ in open_corpus_files([path], settings)._records():
+        for record in open_corpus_files([path], settings).records():
             if isinstance(record, Document) and not record.metadata.get("source"):
                 yield replace(record, metadata={**record.metadata, "source": path.name})
             else:
@@ -314,15 +306,3 @@ def _opened(folder: Path) -> Iterator[sqlite3.Connection]:
         raise CorpusError(
             f"the corpus at {folder} cannot be used ({error}); fix the cause and try again", path=folder
         ) from error
-
-
-@contextmanager
-def _writing(db: sqlite3.Connection) -> Iterator[None]:
-    db.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        db.execute("COMMIT")
-    except BaseException:
-        if db.in_transaction:
-            db.execute("ROLLBACK")
-        raise

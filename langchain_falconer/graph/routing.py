@@ -115,7 +115,7 @@ class Router:
         """Sizes of the corpus, and a uniform sample of its texts."""
         settings = self.context.settings
         size = max(self.n_verify, min(settings.annotations, 500) + 1)
-        return CorpusStats(self.dataset, settings.passage_chars, settings.seed, size)
+        return CorpusStats.of(self.dataset, settings.passage_chars, settings.seed, size)
 
     @cached_property
     def costs(self) -> CostModel:

@@ -88,7 +88,7 @@ class AddDocumentsTool(FalconerTool):
         ]
         paths = [self._resolve(name) for name in request.files]
         reports = [self.falconer.add_documents(corpus, source) for source in (documents, paths) if source]
-        facts = dict(reports[-1].to_dict())
+        facts = reports[-1].model_dump(mode="json")
         for key in ("added", "duplicates", "unreadable"):
             facts[key] = sum(getattr(report, key) for report in reports)
         if facts["documents"]:

@@ -2,6 +2,9 @@
 
 from langchain_falconer.corpus.readers.discovery import find_readers
 from langchain_falconer.corpus.readers.objects import ObjectReader, object_reader
-from langchain_falconer.corpus.readers.reading import translate_errors
+from langchain_falconer.corpus.readers.reading import FileReader, translate_errors
 
-__all__ = ["ObjectReader", "find_readers", "object_reader", "translate_errors"]
+RowReader = FileReader | ObjectReader
+"""A source of raw rows."""
+
+__all__ = ["FileReader", "ObjectReader", "RowReader", "find_readers", "object_reader", "translate_errors"]

@@ -7,11 +7,10 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from langchain_falconer.corpus.columns import ColumnLayout, Row, RowError, decode, find_layout
-from langchain_falconer.corpus.readers.framing import CHUNK_BYTES, QuoteTracker
-from langchain_falconer.corpus.readers.reading import FileReader, open_file, translate_errors, value_or_error
+from langchain_falconer.corpus.columns import ColumnLayout, Row, RowError, decode
+from langchain_falconer.corpus.readers.framing import CHUNK_BYTES, QuoteTracker, read_records, value_or_error
+from langchain_falconer.corpus.readers.reading import FileReader, open_file, translate_errors
 from langchain_falconer.errors import CorpusError
-from langchain_falconer.settings import CorpusSettings
 
 
 class Delimited(FileReader):
@@ -21,28 +20,28 @@ class Delimited(FileReader):
     the whole process.
     """
 
-    def layout(self, settings: CorpusSettings) -> ColumnLayout:
-        """Return the columns of text and id."""
-        header = self._header(self._delimiter())
-        return find_layout(str(self.path), dict.fromkeys(header, True), settings)
+    format = "CSV"
 
     def rows(self, layout: ColumnLayout) -> Iterator[Row]:
-        """Yield the raw rows in order."""
+        """Yield the records below the header."""
         delimiter = self._delimiter()
         header = self._header(delimiter)
         positions = [(column, header.index(column)) for column in layout.wanted(header)]
-        field = _field_pattern(delimiter)
+        pattern = _field_pattern(delimiter)
 
         def cells(record: bytes) -> Mapping[str, Any]:
-            fields = _fields(decode(record), field)
+            fields = _fields(decode(record), pattern)
             if len(fields) != len(header):
                 raise RowError(f"it has {len(fields)} fields where the header has {len(header)}")
             return {column: fields[position] for column, position in positions}
 
-        records = self._records(QuoteTracker(delimiter))
+        records = read_records(self.path, self.limit, QuoteTracker(delimiter))
         next(records, None)
         for number, (line, record) in enumerate(records):
             yield Row(number, line, value_or_error(cells, record))
+
+    def _columns(self) -> Mapping[str, bool]:
+        return dict.fromkeys(self._header(self._delimiter()), True)
 
     def _delimiter(self) -> bytes:
         if ".tsv" in self.path.suffixes[-2:]:
@@ -52,26 +51,22 @@ class Delimited(FileReader):
         return max((b",", b";", b"\t"), key=unquoted.count)
 
     def _header(self, delimiter: bytes) -> list[str]:
-        shown = str(self.path)
-        _, record = next(self._records(QuoteTracker(delimiter)), (0, None))
+        path = str(self.path)
+        _, record = next(read_records(self.path, self.limit, QuoteTracker(delimiter)), (0, None))
         if record is None:
-            raise CorpusError(f"{shown} is empty; give a file with a header and at least one row", path=shown)
+            raise CorpusError(f"{path} is empty; give a file with a header and at least one row", path=path)
         try:
             if isinstance(record, RowError):
                 raise record
             header = [name.strip() for name in _fields(decode(record), _field_pattern(delimiter))]
         except RowError as error:
             raise CorpusError(
-                f"{shown} line 1: the header cannot be read: {error}; correct it", path=shown, row=1
+                f"{path} line 1: the header cannot be read: {error}; correct it", path=path, row=1
             ) from error
         duplicate = next((name for name, count in Counter(header).items() if name and count > 1), None)
         if duplicate:
-            raise CorpusError(
-                f"{shown} line 1: the header names '{duplicate}' twice; rename one of the two",
-                path=shown,
-                row=1,
-                column=duplicate,
-            )
+            message = f"{path} line 1: the header names '{duplicate}' twice; rename one of the two"
+            raise CorpusError(message, path=path, row=1, column=duplicate)
         return header
 
 

@@ -5,48 +5,30 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import cast
 
-from langchain_falconer.corpus.columns import RowReader
+from langchain_falconer.corpus.readers.arrow_tables import Parquet, SavedDataset
 from langchain_falconer.corpus.readers.delimited import Delimited
 from langchain_falconer.corpus.readers.json_lines import JsonLines
-from langchain_falconer.corpus.readers.parquet import Parquet
 from langchain_falconer.corpus.readers.plain_text import TextFiles
-from langchain_falconer.corpus.readers.reading import translate_errors
-from langchain_falconer.corpus.readers.saved_dataset import SavedDataset
+from langchain_falconer.corpus.readers.reading import FileReader, translate_errors
 from langchain_falconer.errors import CorpusError, FalconerError
 from langchain_falconer.urls import Place, Url
 
-_READERS: dict[str, type[JsonLines] | type[Delimited] | type[Parquet] | None] = {
+_READERS: dict[str, type[FileReader]] = {
     ".jsonl": JsonLines,
     ".ndjson": JsonLines,
     ".csv": Delimited,
     ".tsv": Delimited,
     ".parquet": Parquet,
-    ".txt": None,
-    ".md": None,
+    ".txt": TextFiles,
+    ".md": TextFiles,
 }
-_FORMATS = {JsonLines: "JSON Lines", Delimited: "CSV", Parquet: "Parquet", None: "plain text"}
+_SUPPORTED = ", ".join(_READERS).replace(", .md", " or .md; all but Parquet may be gzipped")
 
 
-@dataclass(frozen=True)
-class _DataFile:
-    """A file, or a folder of text files.
-
-    Attributes:
-        path: The file or folder.
-        short: Its label as long as no other file has the same.
-        names: Paths of the text files, relative to the folder; empty for a file.
-    """
-
-    path: Place
-    short: str
-    names: tuple[str, ...] = ()
-
-
-def find_readers(paths: Sequence[Place], limit: int) -> list[RowReader]:
+def find_readers(paths: Sequence[Place], limit: int) -> list[FileReader]:
     """Return the readers of files and of the files in folders, in order.
 
     Args:
@@ -56,132 +38,107 @@ def find_readers(paths: Sequence[Place], limit: int) -> list[RowReader]:
     Raises:
         CorpusError: A path does not exist or is named twice, a format is unknown, or a folder mixes formats.
     """
-    files = [file for path in paths for file in _discover(path)]
-    label_counts = Counter(file.short for file in files)
-    path_counts = Counter(file.path.resolve() for file in files)
+    readers = [reader for path in paths for reader in _discover(path, limit)]
+    path_counts = Counter(reader.path.resolve() for reader in readers)
     if duplicate := next((path for path, count in path_counts.items() if count > 1), None):
         raise CorpusError(f"{duplicate} is named twice; name it once", path=str(duplicate))
-    return [
-        _reader(file, file.short if label_counts[file.short] == 1 else file.path.as_posix(), limit) for file in files
-    ]
+    label_counts = Counter(reader.label for reader in readers)
+    return [r if label_counts[r.label] == 1 else replace(r, label=r.path.as_posix()) for r in readers]
 
 
-def _reader(file: _DataFile, label: str, limit: int) -> RowReader:
-    if file.names:
-        return TextFiles(file.path, file.names, limit)
-    if isinstance(file.path, Path) and file.path.is_dir():
-        return SavedDataset(file.path, label, limit)
-    name = file.path.name
-    reader = _READERS[cast(str, _suffix(name))]
+def _discover(place: Place, limit: int) -> list[FileReader]:
+    path = place if isinstance(place, Url) else place.expanduser()
+    if _is_dir(path):
+        return _folder_readers(path, limit)
+    reader = _reader_class(path.name)
     if reader is None:
-        return TextFiles(file.path.parent, (name,), limit, prefix=label.removesuffix(name))
-    return reader(file.path, label, limit)
+        raise CorpusError(f"{path} has an unsupported format; give {_SUPPORTED}", path=str(path))
+    return [reader(path, path.name, limit)]
 
 
-def _discover(place: Place) -> list[_DataFile]:
-    if isinstance(place, Url):
-        return _discover_url(place)
-    path = place.expanduser()
+def _is_dir(path: Place) -> bool:
+    """Return whether a path is a folder. Raises ``CorpusError`` if it is neither a folder nor a file."""
+    if isinstance(path, Url):
+        return _is_remote_dir(path)
     try:
         if path.is_dir():
-            return _discover_folder(path)
+            return True
         is_file = path.is_file()
     except (OSError, ValueError):
         is_file = False
     if not is_file:
-        shown = str(place) if len(str(place)) <= 120 else f"{str(place)[:120]}…"
-        raise CorpusError(
-            f"there is no regular file or folder '{shown}'; check the path (pass texts themselves as texts=[…])",
-            path=shown,
-        )
-    return _single_file(path)
+        shown = str(path) if len(str(path)) <= 120 else f"{str(path)[:120]}…"
+        hint = "check the path (pass texts themselves as texts=[…])"
+        raise CorpusError(f"there is no regular file or folder '{shown}'; {hint}", path=shown)
+    return False
 
 
-def _discover_url(url: Url) -> list[_DataFile]:
+def _is_remote_dir(url: Url) -> bool:
     try:
         url.check()
     except FalconerError as error:
         raise CorpusError(str(error), path=str(url)) from error
     with translate_errors(url):
-        if url.is_dir():
-            return _folder_files(url, sorted(name for name in url.walk() if _is_data(name)))
-        if not url.is_file():
-            raise CorpusError(
-                f"there is no file or folder {url}; check the address and your permissions", path=str(url)
-            )
-    return _single_file(url)
+        is_dir = url.is_dir()
+        if not is_dir and not url.is_file():
+            message = f"there is no file or folder {url}; check the address and your permissions"
+            raise CorpusError(message, path=str(url))
+    return is_dir
 
 
-def _discover_folder(folder: Path) -> list[_DataFile]:
-    if (folder / "dataset_dict.json").is_file():
-        splits = sorted(child.name for child in folder.iterdir() if (child / "state.json").is_file())
-        raise CorpusError(
-            f"{folder} holds a dataset in splits; give one of its folders: {', '.join(splits) or 'none'}", path=folder
-        )
-    if (folder / "dataset_info.json").is_file() and (folder / "state.json").is_file():
-        return [_DataFile(folder, folder.name)]
-    return _folder_files(folder, sorted(_names_below(folder)))
-
-
-def _single_file(path: Place) -> list[_DataFile]:
-    if _suffix(path.name) is None:
-        raise CorpusError(f"{path} has an unsupported format; give {_supported()}", path=str(path))
-    return [_DataFile(path, path.name)]
-
-
-def _folder_files(folder: Place, names: list[str]) -> list[_DataFile]:
-    """Return text files of a folder as one corpus, files of another format one by one."""
+def _folder_readers(folder: Place, limit: int) -> list[FileReader]:
+    """Return one reader of a saved dataset or of text files, else one per file."""
+    if isinstance(folder, Path):
+        if (folder / "dataset_dict.json").is_file():
+            splits = sorted(child.name for child in folder.iterdir() if (child / "state.json").is_file())
+            message = f"{folder} holds a dataset in splits; give one of its folders: {', '.join(splits) or 'none'}"
+            raise CorpusError(message, path=folder)
+        if (folder / "dataset_info.json").is_file() and (folder / "state.json").is_file():
+            return [SavedDataset(folder, folder.name, limit)]
+    names = sorted(name for name in _files_below(folder) if _is_data(name))
     if not names:
-        raise CorpusError(f"the folder {folder} holds no files to read; give {_supported()}", path=str(folder))
+        raise CorpusError(f"the folder {folder} holds no files to read; give {_SUPPORTED}", path=str(folder))
+    readers: list[FileReader] = []
     first_names: dict[str, str] = {}
     for name in names:
-        suffix = _suffix(name)
-        if suffix is None:
-            raise CorpusError(
-                f"{folder / name} has an unsupported format; move it away or name the files to read",
-                path=str(folder / name),
-            )
-        first_names.setdefault(_FORMATS[_READERS[suffix]], name)
+        reader = _reader_class(name)
+        if reader is None:
+            path = str(folder / name)
+            message = f"{path} has an unsupported format; move it away or name the files to read"
+            raise CorpusError(message, path=path)
+        readers.append(reader(folder / name, name, limit))
+        first_names.setdefault(reader.format, name)
     if len(first_names) > 1:
         formats = " and ".join(f"{file_format} ({name})" for file_format, name in first_names.items())
         raise CorpusError(f"the folder {folder} mixes {formats}; name the files of one format", path=str(folder))
-    if "plain text" in first_names:
-        return [_DataFile(folder, folder.name, tuple(names))]
-    return [_DataFile(folder / name, name) for name in names]
+    return [TextFiles(folder, folder.name, limit, names)] if TextFiles.format in first_names else readers
 
 
-def _names_below(folder: Path) -> Iterator[str]:
-    """Yield the data files below a folder, as paths relative to it."""
+def _files_below(folder: Place) -> Iterator[str]:
+    """Yield the files below a folder, as paths relative to it."""
+    if isinstance(folder, Url):
+        with translate_errors(folder):
+            yield from folder.walk()
+        return
 
     def fail(error: OSError) -> None:
-        raise CorpusError(
-            f"{error.filename} cannot be read: {error.strerror}; check the folder and its permissions",
-            path=error.filename,
-        ) from error
+        message = f"{error.filename} cannot be read: {error.strerror}; check the folder and its permissions"
+        raise CorpusError(message, path=error.filename) from error
 
     for root, folders, files in os.walk(folder, onerror=fail):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in files:
-            if _is_data(name):
-                yield (Path(root) / name).relative_to(folder).as_posix()
+        yield from ((Path(root) / name).relative_to(folder).as_posix() for name in files)
 
 
 def _is_data(path: str) -> bool:
     """Return whether a file below a folder is neither hidden nor a marker such as ``_SUCCESS`` of Spark."""
     *folders, name = path.split("/")
-    is_marker = name.startswith(".") or (name.startswith("_") and _suffix(name) is None)
+    is_marker = name.startswith(".") or (name.startswith("_") and _reader_class(name) is None)
     return not is_marker and not any(folder.startswith(".") for folder in folders)
 
 
-def _suffix(name: str) -> str | None:
-    """Return the suffix that tells the format of a file, without ``.gz``; None for an unsupported format."""
+def _reader_class(name: str) -> type[FileReader] | None:
+    """Return the reader of a file by its suffix, ``.gz`` aside; None for an unsupported format."""
     lower = name.lower()
-    if lower.endswith(".gz") and not lower.endswith(".parquet.gz"):
-        lower = lower.removesuffix(".gz")
-    suffix = Path(lower).suffix
-    return suffix if suffix in _READERS else None
-
-
-def _supported() -> str:
-    *suffixes, last = _READERS
-    return f"{', '.join(suffixes)} or {last}; all but Parquet may be gzipped"
+    suffix = Path(lower.removesuffix(".gz")).suffix
+    return None if lower.endswith(".parquet.gz") else _READERS.get(suffix)

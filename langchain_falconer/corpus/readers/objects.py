@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from itertools import chain, islice
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from langchain_falconer.corpus.columns import PEEK, ColumnLayout, Row, RowError, columns_of, find_layout, type_name
 from langchain_falconer.errors import CorpusError
 from langchain_falconer.settings import CorpusSettings
+from langchain_falconer.urls import Place
 
 
 @dataclass(frozen=True)
@@ -24,20 +24,19 @@ class ObjectReader:
             those columns.
         columns: Column names in order, and whether each holds strings.
         replayable: Whether the rows can be read more than once.
-        label: Name of the file in ids: empty.
-        files: The files that are read: none.
     """
+
+    label: ClassVar[str] = ""
+    files: ClassVar[tuple[Place, ...]] = ()
 
     name: str
     noun: str
     read: Callable[[list[str]], Iterable[Any]]
     columns: Mapping[str, bool]
     replayable: bool = True
-    label = ""
-    files: tuple[Path, ...] = ()
 
     def layout(self, settings: CorpusSettings) -> ColumnLayout:
-        """Return the columns of text and id."""
+        """Return the columns of text and id. Raises ``CorpusError`` if they cannot be determined."""
         if self.noun != "document":
             return find_layout(self.name, self.columns, settings)
         if settings.text_column:
@@ -48,20 +47,16 @@ class ObjectReader:
         id_key = None if settings.id_column == "" else settings.id_column or "id"
         return ColumnLayout("page_content", id_key, bool(settings.id_column))
 
-    def rows(self, layout: ColumnLayout) -> Iterator[Row]:
-        """Yield the raw rows in order."""
-        for number, item in enumerate(self._read(layout)):
-            yield Row(number, number, _value(item, layout))
-
     def where(self, at: int) -> str:
         """Describe the position of a row, for messages."""
         return f"{self.noun} {at}"
 
-    def _read(self, layout: ColumnLayout) -> Iterator[Any]:
+    def rows(self, layout: ColumnLayout) -> Iterator[Row]:
+        """Yield the raw rows in order, from the first one on."""
         number = 0
         try:
             for item in self.read(layout.wanted(self.columns)):
-                yield item
+                yield Row(number, number, _value(item, layout))
                 number += 1
         except Exception as error:
             reason = f"{type(error).__name__}: {str(error)[:300]}"

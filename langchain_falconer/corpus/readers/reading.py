@@ -1,46 +1,43 @@
-"""Shared parts of the file readers: opening, translation of errors, and the base class of a reader of one file."""
+"""What the readers of files share: opening, translation of errors, and their base class."""
 
 from __future__ import annotations
 
 import gzip
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import IO, Any, cast
+from typing import IO, ClassVar, cast
 
-from langchain_falconer.corpus.columns import RowError
-from langchain_falconer.corpus.readers.framing import QuoteTracker, split_records
+from langchain_falconer.corpus.columns import ColumnLayout, Row, RowError, find_layout
 from langchain_falconer.errors import CorpusError, FalconerError
+from langchain_falconer.settings import CorpusSettings
 from langchain_falconer.urls import Place, Url
 
 
 @contextmanager
 def translate_errors(path: Place) -> Iterator[None]:
     """Translate the errors of reading a file into ``CorpusError``."""
-    shown = str(path)
+    cause: Exception | None
     try:
         yield
+        return
     except EOFError as error:
-        raise CorpusError(
-            f"{path} is truncated: its gzip stream has no end; copy or download it again", path=shown
-        ) from error
+        reason, fix, cause = "is truncated: its gzip stream has no end", "copy or download it again", error
     except (gzip.BadGzipFile, zlib.error) as error:
-        raise CorpusError(
-            f"{path} is not valid gzip ({error}); compress it again or remove the suffix .gz", path=shown
-        ) from error
-    except OSError as error:
-        # The message of a remote file system may hold the address with its credentials.
-        reason = error.strerror or (type(error).__name__ if isinstance(path, Url) else error)
-        raise CorpusError(f"{path} cannot be read: {reason}; check the file and its permissions", path=shown) from (
-            None if isinstance(path, Url) else error
-        )
-    except Exception as error:
-        if isinstance(path, Url) and not isinstance(error, FalconerError | RowError | ValueError):
-            raise CorpusError(
-                f"{path} cannot be read: {type(error).__name__}; check it and try again", path=shown
-            ) from None
+        reason, fix, cause = f"is not valid gzip ({error})", "compress it again or remove the suffix .gz", error
+    except (FalconerError, RowError, ValueError):
         raise
+    except Exception as error:
+        is_remote = isinstance(path, Url)
+        if not (is_remote or isinstance(error, OSError)):
+            raise
+        # The message of a remote file system, and its cause, may hold the address with its credentials.
+        text = getattr(error, "strerror", None) or (type(error).__name__ if is_remote else error)
+        reason, fix = f"cannot be read: {text}", "check the file and its permissions"
+        cause = None if is_remote else error
+    raise CorpusError(f"{path} {reason}; {fix}", path=str(path)) from cause
 
 
 @contextmanager
@@ -54,46 +51,41 @@ def open_file(path: Place) -> Iterator[IO[bytes]]:
             yield stream
 
 
-def value_or_error(
-    parse: Callable[[bytes], Mapping[str, Any] | str], record: bytes | RowError
-) -> Mapping[str, Any] | str | RowError:
-    """Return the parsed record, or the reason why it cannot be parsed."""
-    if isinstance(record, RowError):
-        return record
-    try:
-        return parse(record)
-    except RowError as error:
-        return error
-
-
 @dataclass(frozen=True)
-class FileReader:
-    """The base of readers of one file.
+class FileReader(ABC):
+    """A reader of the raw rows of a file, or of a folder that is read as one.
 
     Attributes:
-        path: The file.
-        label: Name of the file in ids and messages.
+        path: The file or folder.
+        label: Its name in positions, and before the number of a row without an id.
         limit: Maximum size of a row in bytes.
+        format: Name of the format, for messages.
         replayable: Whether the rows can be read more than once: always.
     """
 
     path: Place
     label: str
     limit: int
-    replayable = True
+    format: ClassVar[str]
+    replayable: ClassVar[bool] = True
 
     @property
-    def files(self) -> tuple[Place, ...]:
+    def files(self) -> Sequence[Place]:
         """The files that are read."""
         return (self.path,)
+
+    def layout(self, settings: CorpusSettings) -> ColumnLayout:
+        """Return the columns of text and id."""
+        return find_layout(str(self.path), self._columns(), settings)
+
+    @abstractmethod
+    def rows(self, layout: ColumnLayout) -> Iterator[Row]:
+        """Yield the raw rows in order, from the first one on."""
 
     def where(self, at: int) -> str:
         """Describe the position of a row, for messages."""
         return f"{self.label} line {at}"
 
-    def _records(self, quotes: QuoteTracker | None = None) -> Iterator[tuple[int, bytes | RowError]]:
-        with translate_errors(self.path), open_file(self.path) as stream:
-            try:
-                yield from split_records(stream, self.limit, quotes)
-            except CorpusError as error:
-                raise CorpusError(f"{self.path}: {error}", path=str(self.path), row=error.row) from error
+    @abstractmethod
+    def _columns(self) -> Mapping[str, bool]:
+        """Return the column names in order, and whether each holds strings."""

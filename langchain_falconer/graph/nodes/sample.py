@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from langchain_falconer.annotate import has_answers, read_annotations, store_annotations
-from langchain_falconer.annotate.splits import Passages, Sample, sample_annotated, sample_for_llm, sample_recorded
+from langchain_falconer.annotate.splits import Sample, sample_annotated, sample_for_llm, sample_recorded
+from langchain_falconer.corpus import Passages
 from langchain_falconer.errors import SettingsError
 from langchain_falconer.execute import check_targets, required_annotations, target_hints
 from langchain_falconer.graph.context import NodeContext, Update
