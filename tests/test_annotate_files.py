@@ -106,7 +106,8 @@ def test_of_steps_inside_a_span_follow_the_same_rule_of_absence(read):
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ([], 'has no "text"'),
+        ([], "a list, neither a JSON object nor a string"),
+        ("text", 'has no "text"'),
         ({"labels": {}}, 'has no "text"'),
         ({"text": 3}, 'has no "text"'),
         ({"labels": []}, '"labels" is not an object'),
@@ -130,9 +131,9 @@ def test_of_steps_inside_a_span_follow_the_same_rule_of_absence(read):
         ({"spans": {"food": [[0, 21]]}}, "20 characters"),
         ({"spans": {"food": [[4, 9], [0, 5]]}}, r"spans \[0, 5\] and \[4, 9\] overlap"),
         ({"spans": {"food": [{"start": 9, "end": 14, "text": "sushi"}]}}, 'has "ushi " at'),
-        (b'{"text": "a"', "column 13 is not JSON"),
+        (b'{"text": "a"', "it is not JSON .* at column 13"),
         (b'{"text": "\xff"}', "is not UTF-8"),
-        (b"[" * 100_000, "is not JSON that can be read"),
+        (b"[" * 100_000, "it is JSON that cannot be read"),
     ],
 )
 def test_invalid_rows_are_refused_with_their_place(read, row, message):
@@ -155,7 +156,7 @@ def test_rows_of_one_text_are_merged_unless_they_disagree(read):
 
 
 def test_files_that_cannot_be_read(tmp_path):
-    with pytest.raises(AnnotationError, match=r"none\.jsonl cannot be read \(No such file"):
+    with pytest.raises(AnnotationError, match=r"none\.jsonl cannot be read: No such file"):
         read_annotations(tmp_path / "none.jsonl", PLAN)
     with pytest.raises(AnnotationError, match="cannot be read"):
         read_annotations(tmp_path, PLAN)
@@ -163,13 +164,13 @@ def test_files_that_cannot_be_read(tmp_path):
     with pytest.raises(AnnotationError, match="holds no annotations"):
         read_annotations(tmp_path / "empty.jsonl", PLAN)
     whole = gzip.compress(b'{"text": "a"}\n' * 1000)
-    for name, data in (
-        ("fake.jsonl.gz", b"plain"),
-        ("cut.jsonl.gz", whole[:30]),
-        ("bad.jsonl.gz", whole[:20] + b"\xff" * 20),
+    for name, data, fault in (
+        ("fake.jsonl.gz", b"plain", "is not valid gzip"),
+        ("cut.jsonl.gz", whole[:30], "is truncated"),
+        ("bad.jsonl.gz", whole[:20] + b"\xff" * 20, "is truncated"),
     ):
         (tmp_path / name).write_bytes(data)
-        with pytest.raises(AnnotationError, match=f"{name} cannot be read"):
+        with pytest.raises(AnnotationError, match=f"{name} {fault}"):
             read_annotations(tmp_path / name, PLAN)
 
 

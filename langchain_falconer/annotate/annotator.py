@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from langchain_falconer.annotate.budget import Budget
-from langchain_falconer.annotate.questions import Question, QuestionTarget, RejectedReply
-from langchain_falconer.annotate.store import AnnotationStore, Key, StoredAnswer, text_key
+from langchain_falconer.annotate.questions import Question, RejectedReply
+from langchain_falconer.annotate.store import AnnotationStore, Key, StoredAnswer
 from langchain_falconer.annotate.threads import map_as_completed
-from langchain_falconer.annotate.view import Annotation, AnnotationView, StepStatus
+from langchain_falconer.annotate.view import Annotation, AnnotationTarget, AnnotationView, StepStatus
 from langchain_falconer.errors import BudgetError, FalconerError, LLMError
 from langchain_falconer.llm import LLM, Meter, Usage
 from langchain_falconer.plan import LabelStep, Plan, SpanStep, atoms
@@ -111,7 +111,7 @@ class Annotator:
             if open_targets := tuple(status.targets[key] for key in batch if key in status.open):
                 yield Question(step, open_targets)
 
-    def _batches(self, step: LabelStep | SpanStep, targets: Mapping[Key, QuestionTarget]) -> Iterator[list[Key]]:
+    def _batches(self, step: LabelStep | SpanStep, targets: Mapping[Key, AnnotationTarget]) -> Iterator[list[Key]]:
         max_targets = self._settings.texts_per_call
         if isinstance(step, LabelStep) and step.names:
             max_targets = max(1, min(max_targets, _MAX_ENUM // len(step.names)))
@@ -188,17 +188,16 @@ class _Session:
 
     def _store_outcomes(
         self, question: Question, outcomes: Sequence[StoredAnswer | RejectedReply], *, is_last: bool
-    ) -> list[tuple[QuestionTarget, str]]:
+    ) -> list[tuple[AnnotationTarget, str]]:
         """Write answers and final failures to the store; return the targets to ask again, each with the reason."""
         answers: dict[Key, StoredAnswer] = {}
         failures: dict[Key, str] = {}
         retries = []
         for target, outcome in zip(question.targets, outcomes, strict=True):
-            key = text_key(target.text, target.at)
             if isinstance(outcome, StoredAnswer):
-                answers[key] = outcome
+                answers[target.key] = outcome
             elif is_last or outcome.final:
-                failures[key] = outcome.reason
+                failures[target.key] = outcome.reason
             else:
                 retries.append((target, outcome.reason))
         self._store.put(self._llm.name, question.step.fingerprint, answers, failures)

@@ -7,11 +7,11 @@ from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from langchain_falconer.corpus import is_joined
 from langchain_falconer.records import Span
 
 # Scripts without spaces between words: every position in them may be a word boundary.
 _UNSPACED = ("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR", "TIBETAN")
-_JOINER = "\u200d"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,13 +99,10 @@ def _find_all(text: str, needle: str) -> Iterator[int]:
 
 
 def _cuts_word(text: str, at: int) -> bool:
-    """Return whether a cut before ``text[at]`` divides a word, a composed character or a joined emoji."""
+    """Return whether a cut before ``text[at]`` divides a word or a composed character."""
     if not 0 < at < len(text):
         return False
-    left, right = text[at - 1], text[at]
-    if unicodedata.category(right)[0] == "M" or _JOINER in (left, right):
-        return True
-    return _in_word(left) and _in_word(right)
+    return is_joined(text, at) or (_in_word(text[at - 1]) and _in_word(text[at]))
 
 
 def _in_word(char: str) -> bool:

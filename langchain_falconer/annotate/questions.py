@@ -9,6 +9,7 @@ from typing import Any
 
 from langchain_falconer.annotate.grounding import ground
 from langchain_falconer.annotate.store import StoredAnswer
+from langchain_falconer.annotate.view import AnnotationTarget
 from langchain_falconer.plan import LabelStep, SpanStep
 
 _SYSTEM = """You annotate texts. A request holds a task and one JSON object: {items}. Do the task for each of them on \
@@ -42,19 +43,6 @@ _CONTEXT = 40
 
 
 @dataclass(frozen=True, slots=True)
-class QuestionTarget:
-    """A text, or a span of it, that a question is about.
-
-    Attributes:
-        text: The text.
-        at: Start and end of the span, in code points; ``None`` for the text as a whole.
-    """
-
-    text: str
-    at: tuple[int, int] | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class RejectedReply:
     """A reply without a usable answer about one target.
 
@@ -72,7 +60,7 @@ class Question:
     """A step asked about targets; the first has the key ``t1`` in the prompt and the reply, the second ``t2``, ..."""
 
     step: LabelStep | SpanStep
-    targets: tuple[QuestionTarget, ...]
+    targets: tuple[AnnotationTarget, ...]
 
     @property
     def keys(self) -> list[str]:
@@ -98,7 +86,7 @@ class Question:
             request += f"\n\nAn earlier reply could not be used ({feedback}). Reply again, exactly as asked."
         return [*messages, ("user", request)]
 
-    def _shown(self, target: QuestionTarget) -> Any:
+    def _shown(self, target: AnnotationTarget) -> Any:
         if target.at is None:
             return target.text
         start, end = target.at
@@ -113,8 +101,8 @@ class Question:
             shown["span_in_context"] = f"{before}⟦{span}⟧{after}"
         return shown
 
-    def schema(self) -> dict[str, Any]:
-        """A closed JSON schema with one required property a target; it depends on no text."""
+    def schema(self) -> dict[str, object]:
+        """Return a closed JSON schema with one required property a target; it depends on no text."""
         return {
             "title": "Answers",
             "description": "One answer for each text.",

@@ -9,14 +9,15 @@ import json
 import sqlite3
 import threading
 import time
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from langchain_falconer.errors import AnnotationError
+from langchain_falconer.corpus.columns import RowError
+from langchain_falconer.corpus.readers import JsonLines
+from langchain_falconer.errors import AnnotationError, CorpusError
 from langchain_falconer.files import digest, replacing
 from langchain_falconer.llm import Usage
 
@@ -43,6 +44,10 @@ CREATE TABLE IF NOT EXISTS ledger (
     input_tokens INTEGER NOT NULL, output_tokens INTEGER NOT NULL, usd REAL, seconds REAL, created_at REAL NOT NULL);
 CREATE INDEX IF NOT EXISTS ledger_run ON ledger (run);
 """
+_SUMS = """
+SELECT COALESCE(SUM(calls), 0), COALESCE(SUM(input_tokens), 0), COALESCE(SUM(output_tokens), 0),
+    CASE WHEN COUNT(*) = COUNT(usd) THEN SUM(usd) END, COALESCE(SUM(seconds), 0) FROM ledger WHERE """
+_MAX_LINE_BYTES = 2**30
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,48 +157,38 @@ class AnnotationStore:
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
-        with self._reading() as db:
+        with self._reading() as db, db:  # commits, or rolls back where an error occurs
             db.execute("BEGIN IMMEDIATE")
-            try:
-                yield db
-                db.execute("COMMIT")
-            except BaseException:
-                if db.in_transaction:
-                    db.execute("ROLLBACK")
-                raise
+            yield db
 
-    def _select_by_text(self, query: str, texts: Iterable[str], *parameters: Any) -> Iterator[tuple[Any, ...]]:
-        """Yield the rows of a query whose last parameter is a JSON list of text hashes, for any number of them."""
+    def _select(
+        self, columns: str, table: str, source: str, step: str, texts: Iterable[str]
+    ) -> Iterator[tuple[Any, ...]]:
+        """Yield the rows of a table about a step (fingerprint) and any number of texts (hashes)."""
+        query = (
+            f"SELECT {columns} FROM {table}"  # noqa: S608 (both are constants of this module)
+            " WHERE source = ? AND step = ? AND text IN (SELECT value FROM json_each(?))"
+        )
         hashes = list(dict.fromkeys(texts))
         for i in range(0, len(hashes), _BATCH):
             with self._reading() as db:
-                rows = db.execute(query, (*parameters, json.dumps(hashes[i : i + _BATCH]))).fetchall()
+                rows = db.execute(query, (source, step, json.dumps(hashes[i : i + _BATCH]))).fetchall()
             yield from rows
 
     def answers(self, source: str, step: str, texts: Iterable[str]) -> dict[Key, StoredAnswer]:
         """Return the answers of ``source`` to a step (fingerprint) about these texts (hashes) and their spans."""
-        query = (
-            "SELECT text, span, value, rejected FROM answers"
-            " WHERE source = ? AND step = ? AND text IN (SELECT value FROM json_each(?))"
-        )
-        return {
-            (text, span): StoredAnswer(json.loads(value), rejected)
-            for text, span, value, rejected in self._select_by_text(query, texts, source, step)
-        }
+        rows = self._select("text, span, value, rejected", "answers", source, step, texts)
+        return {(text, span): StoredAnswer(json.loads(value), rejected) for text, span, value, rejected in rows}
 
     def failures(self, source: str, step: str, texts: Iterable[str]) -> dict[Key, str]:
         """Return the reasons why ``source`` gave no answer at the last attempt, by the keys of :meth:`answers`."""
-        query = (
-            "SELECT text, span, reason FROM failures"
-            " WHERE source = ? AND step = ? AND text IN (SELECT value FROM json_each(?))"
-        )
-        return {(text, span): reason for text, span, reason in self._select_by_text(query, texts, source, step)}
+        rows = self._select("text, span, reason", "failures", source, step, texts)
+        return {(text, span): reason for text, span, reason in rows}
 
     def answered(self, source: str, steps: Iterable[str], texts: Iterable[str]) -> set[str]:
         """Return those of the texts (hashes) about which ``source`` answered at least one of these steps."""
-        query = "SELECT text FROM answers WHERE source = ? AND step = ? AND text IN (SELECT value FROM json_each(?))"
         hashes = list(texts)
-        return {text for step in steps for (text,) in self._select_by_text(query, hashes, source, step)}
+        return {text for step in steps for (text,) in self._select("text", "answers", source, step, hashes)}
 
     def put(
         self, source: str, step: str, answers: Mapping[Key, StoredAnswer], failures: Mapping[Key, str] | None = None
@@ -236,19 +231,10 @@ class AnnotationStore:
         """
         with self._writing() as db:
             check(self.spent(run))
-            row = (
-                run,
-                purpose,
-                source,
-                estimated.calls,
-                estimated.input_tokens,
-                estimated.output_tokens,
-                estimated.usd,
-            )
             cursor = db.execute(
                 "INSERT INTO ledger (run, purpose, source, calls, input_tokens, output_tokens, usd, created_at)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                (*row, time.time()),
+                (run, purpose, source, *astuple(estimated), time.time()),
             )
             assert cursor.lastrowid is not None
             return cursor.lastrowid
@@ -258,29 +244,24 @@ class AnnotationStore:
         with self._writing() as db:
             db.execute(
                 "UPDATE ledger SET calls = ?, input_tokens = ?, output_tokens = ?, usd = ?, seconds = ? WHERE id = ?",
-                (used.calls, used.input_tokens, used.output_tokens, used.usd, seconds, entry),
+                (*astuple(used), seconds, entry),
             )
 
     def spent(self, run: str, purpose: str | None = None) -> Usage:
         """Return the usage of a run in all its invocations; ``usd`` is ``None`` if a call had no price."""
-        query = (
-            "SELECT COALESCE(SUM(calls), 0), COALESCE(SUM(input_tokens), 0), COALESCE(SUM(output_tokens), 0),"
-            " CASE WHEN COUNT(*) = COUNT(usd) THEN SUM(usd) END"
-            " FROM ledger WHERE run = ? AND (? IS NULL OR purpose = ?)"
-        )
-        with self._reading() as db:
-            return Usage(*db.execute(query, (run, purpose, purpose)).fetchone())
+        return self._sums("run = ? AND (? IS NULL OR purpose = ?)", run, purpose, purpose)[0]
 
     def annotation_totals(self, source: str) -> tuple[Usage, float, int]:
         """Return total usage of an LLM for annotation, total seconds of its calls, and the number of its answers."""
-        query = (
-            "SELECT COALESCE(SUM(calls), 0), COALESCE(SUM(input_tokens), 0), COALESCE(SUM(output_tokens), 0),"
-            " COALESCE(SUM(seconds), 0) FROM ledger WHERE source = ? AND purpose = 'annotate' AND seconds IS NOT NULL"
-        )
+        usage, seconds = self._sums("source = ? AND purpose = 'annotate' AND seconds IS NOT NULL", source)
         with self._reading() as db:
-            *spent, seconds = db.execute(query, (source,)).fetchone()
-            answers = db.execute("SELECT COUNT(*) FROM answers WHERE source = ?", (source,)).fetchone()[0]
-        return Usage(*spent), seconds, answers
+            answers: int = db.execute("SELECT COUNT(*) FROM answers WHERE source = ?", (source,)).fetchone()[0]
+        return usage, seconds, answers
+
+    def _sums(self, condition: str, *parameters: str | None) -> tuple[Usage, float]:
+        with self._reading() as db:
+            *spent, seconds = db.execute(_SUMS + condition, parameters).fetchone()
+        return Usage(*spent), seconds
 
     def export_answers(self, path: Path, source: str | None = None) -> int:
         """Write the answers (of one source, or all) as JSON lines, gzipped if the name ends in ``.gz``.
@@ -349,36 +330,16 @@ def json_lines(path: Path) -> Iterator[tuple[int, Any]]:
     """Yield line number and value of each line in a (gzipped) file of JSON lines; blank lines are skipped.
 
     Raises:
-        AnnotationError: The file cannot be read, is not UTF-8, or a line is not JSON.
+        AnnotationError: The file cannot be read, or a line is not a JSON object.
     """
     try:
-        with Path(path).open("rb") as raw, _decompressed(raw, path) as file:
-            for row, line in enumerate(file, 1):
-                if line.strip():
-                    yield row, _parse_line(line, path, row)
-    except (OSError, EOFError, zlib.error) as error:  # gzip.BadGzipFile is an OSError
-        reason = getattr(error, "strerror", None) or str(error)
-        raise AnnotationError(f"{path} cannot be read ({reason}); name a file of JSON lines", path=path) from error
-
-
-def _decompressed(raw: IO[bytes], path: Path) -> IO[bytes] | gzip.GzipFile:
-    return gzip.GzipFile(fileobj=raw) if Path(path).suffix == ".gz" else raw
-
-
-def _parse_line(line: bytes, path: Path, row: int) -> Any:
-    try:
-        return json.loads(line.decode("utf-8-sig" if row == 1 else "utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise AnnotationError(f"{path}, line {row}{_fault(error)}", path=path, row=row) from error
-
-
-def _fault(error: Exception) -> str:
-    """Describe why a line could not be parsed, as the rest of a sentence."""
-    if isinstance(error, UnicodeDecodeError):
-        return f" is not UTF-8 (byte {error.start + 1}); save the file as UTF-8"
-    if isinstance(error, json.JSONDecodeError):
-        return f", column {error.colno} is not JSON ({error.msg}); write one object per line"
-    return " is not JSON that can be read; write one object per line"
+        for row in JsonLines(Path(path), str(path), _MAX_LINE_BYTES).rows():
+            if isinstance(row.value, RowError):
+                message = f"{path}, line {row.at}: {row.value}; write one JSON object per line"
+                raise AnnotationError(message, path=path, row=row.at)
+            yield row.at, row.value
+    except CorpusError as error:
+        raise AnnotationError(str(error), path=path, row=error.row) from error
 
 
 @contextmanager
@@ -394,15 +355,11 @@ def replacing_text(path: Path) -> Iterator[IO[str]]:
         with (
             replacing(path) as partial,
             partial.open("wb") as raw,
-            _compressed(raw, path) as packed,
+            # no name and no time in the header: equal answers give equal files
+            gzip.GzipFile("", "wb", fileobj=raw, mtime=0) if path.suffix == ".gz" else raw as packed,
             # a lone surrogate is written as \\udXXX, which is its escape in JSON too
             io.TextIOWrapper(packed, "utf-8", errors="backslashreplace", newline="\n") as file,
         ):
             yield file
     except OSError as error:
         raise AnnotationError(f"{path} cannot be written ({error.strerror}); name another file", path=path) from error
-
-
-def _compressed(raw: IO[bytes], path: Path) -> Any:
-    # no name and no time in the header: equal answers give equal files
-    return gzip.GzipFile("", "wb", fileobj=raw, mtime=0) if path.suffix == ".gz" else raw

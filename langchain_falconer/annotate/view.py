@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import chain
 
-from langchain_falconer.annotate.questions import QuestionTarget
 from langchain_falconer.annotate.store import AnnotationStore, Key, StoredAnswer, text_key
 from langchain_falconer.errors import AnnotationError
 from langchain_falconer.plan import LabelStep, Plan, SpanStep, atoms, holds
@@ -42,7 +42,8 @@ class AnnotationTarget:
     """A text, or a span of it for ``of`` steps, with its answers; filled step by step.
 
     Attributes:
-        question_target: The text or span as a question shows it.
+        text: The text.
+        at: Start and end of the span, in code points; ``None`` for the text as a whole.
         key: Key in the store.
         labels: Labels by step id.
         spans: Spans by step id.
@@ -51,25 +52,23 @@ class AnnotationTarget:
         rejected: Number of quotes that do not occur in the text.
     """
 
-    question_target: QuestionTarget
-    key: Key
+    text: str
+    at: tuple[int, int] | None = None
+    key: Key = field(init=False)
     labels: dict[str, Label] = field(default_factory=dict)
     spans: dict[str, tuple[AnnotationTarget, ...]] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
     unanswered: set[str] = field(default_factory=set)
     rejected: int = 0
 
-    @classmethod
-    def of(cls, text: str, at: tuple[int, int] | None = None) -> AnnotationTarget:
-        """Return the target for a text, or for its span at these offsets."""
-        return cls(QuestionTarget(text, at), text_key(text, at))
+    def __post_init__(self) -> None:
+        self.key = text_key(self.text, self.at)
 
     def walk(self) -> Iterator[AnnotationTarget]:
         """Yield this target and all spans inside it."""
         yield self
-        for spans in self.spans.values():
-            for span in spans:
-                yield from span.walk()
+        for span in chain.from_iterable(self.spans.values()):
+            yield from span.walk()
 
     def answers(self) -> Answers:
         """Return the answers so far."""
@@ -77,10 +76,9 @@ class AnnotationTarget:
 
     def span(self) -> Span:
         """Return this target as a span, with the answers about it."""
-        assert self.question_target.at is not None
-        start, end = self.question_target.at
+        assert self.at is not None
         answers = self.answers()
-        return Span(start, end, self.question_target.text[start:end], labels=answers.labels, spans=answers.spans)
+        return replace(Span.at(self.text, *self.at), labels=answers.labels, spans=answers.spans)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +91,7 @@ class StepStatus:
         failed: Number of open targets for which the source failed to answer.
     """
 
-    targets: dict[Key, QuestionTarget]
+    targets: dict[Key, AnnotationTarget]
     open: set[Key]
     failed: int
 
@@ -107,7 +105,7 @@ class AnnotationView:
 
     def __init__(self, store: AnnotationStore, plan: Plan, texts: Iterable[str], source: str) -> None:
         self.plan = plan
-        self.targets = {text: AnnotationTarget.of(text) for text in texts}
+        self.targets = {text: AnnotationTarget(text) for text in texts}
         self._store = store
         self._source = source
 
@@ -117,7 +115,7 @@ class AnnotationView:
         hashes = [target.key[0] for target, _ in applicable]
         answers = self._store.answers(self._source, step.fingerprint, hashes)
         failures = self._store.failures(self._source, step.fingerprint, hashes)
-        question_targets = {target.key: target.question_target for target, blockers in applicable if not blockers}
+        targets = {target.key: target for target, blockers in applicable if not blockers}
         for target, blockers in applicable:
             if answer := answers.get(target.key):
                 self._add_answer(step, target, answer)
@@ -127,8 +125,8 @@ class AnnotationView:
                 target.failures[step.id] = f"not asked, because '{failed}' failed"
             elif not blockers and target.key in failures:
                 target.failures[step.id] = failures[target.key]
-        unanswered = question_targets.keys() - answers.keys()
-        return StepStatus(question_targets, unanswered, failed=len(unanswered & failures.keys()))
+        unanswered = targets.keys() - answers.keys()
+        return StepStatus(targets, unanswered, failed=len(unanswered & failures.keys()))
 
     def _applicable(self, step: LabelStep | SpanStep) -> Iterator[tuple[AnnotationTarget, list[_Blocker]]]:
         """Yield the targets where the step's ``where`` holds, or is undecided because of these open answers."""
@@ -158,11 +156,10 @@ class AnnotationView:
         if step.id in target.labels or step.id in target.spans:
             return
         target.rejected += answer.rejected
-        text = target.question_target.text
         if isinstance(step, LabelStep) and can_answer(step, answer.value):
             target.labels[step.id] = Label(answer.value)
-        elif isinstance(step, SpanStep) and _are_spans(text, answer.value):
-            target.spans[step.id] = tuple(AnnotationTarget.of(text, (start, end)) for start, end in answer.value)
+        elif isinstance(step, SpanStep) and _are_spans(target.text, answer.value):
+            target.spans[step.id] = tuple(AnnotationTarget(target.text, (start, end)) for start, end in answer.value)
         else:
             raise AnnotationError(
                 f"{self._store.path} holds an answer that step '{step.id}' cannot give; "
@@ -173,14 +170,11 @@ class AnnotationView:
 
     def annotation(self, text: str) -> Annotation:
         """Return the annotation of a text as far as it has been read."""
-        target = self.targets[text]
-        failures: dict[str, str] = {}
-        for part in target.walk():
-            for step_id, reason in part.failures.items():
-                failures.setdefault(step_id, reason)
-        is_complete = not any(part.unanswered for part in target.walk())
+        parts = list(self.targets[text].walk())
+        failures = {step_id: reason for part in reversed(parts) for step_id, reason in part.failures.items()}
+        is_complete = not any(part.unanswered for part in parts)
         source = HUMAN if self._source.startswith(f"{HUMAN}:") else self._source
-        return Annotation(text, target.answers(), source, failures, is_complete)
+        return Annotation(text, parts[0].answers(), source, failures, is_complete)
 
 
 def _targets_of(plan: Plan, step: LabelStep | SpanStep, root: AnnotationTarget) -> list[AnnotationTarget]:
@@ -227,8 +221,7 @@ def stored_annotations(store: AnnotationStore, plan: Plan, texts: Iterable[str],
     view = AnnotationView(store, plan, texts, source)
     for step in plan.ordered:
         view.read(step)
-    annotations = map(view.annotation, texts)
-    return [a for a in annotations if a.answers.labels or a.answers.spans]
+    return [a for a in map(view.annotation, texts) if a.answers.labels or a.answers.spans]
 
 
 def has_answers(store: AnnotationStore, plan: Plan, texts: Sequence[str], source: str) -> list[bool]:

@@ -7,7 +7,7 @@ in it is executed, used as a path or followed as a link.
 from langchain_falconer.corpus.documents import BadRow, Document
 from langchain_falconer.corpus.index import diverse, near_duplicates, nearest
 from langchain_falconer.corpus.partitions import CorpusStats, Dataset, Partition
-from langchain_falconer.corpus.passages import Passages, overlapping, split_passages
+from langchain_falconer.corpus.passages import Passages, is_joined, overlapping, split_passages
 from langchain_falconer.corpus.reservoir import sample_uniform
 from langchain_falconer.corpus.streaming import Corpus, files_of, materialize, open_corpus, open_corpus_files
 from langchain_falconer.corpus.workspace import (
@@ -37,6 +37,7 @@ __all__ = [
     "as_place",
     "diverse",
     "files_of",
+    "is_joined",
     "materialize",
     "near_duplicates",
     "nearest",

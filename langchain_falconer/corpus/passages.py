@@ -115,13 +115,13 @@ def _extended_start(text: str, previous: int, start: int, reach: int) -> int:
     candidates = []
     for pause in _PAUSE.finditer(text, start - reach, start):
         offset = pause.end()
-        if offset < start and not _joined(text, offset):
+        if offset < start and not is_joined(text, offset):
             is_far = offset <= start - reach / 2
             is_sentence = is_far and _rank(text, pause.start(), pause.group()) in (_PARAGRAPH, _SENTENCE)
             candidates.append((not is_sentence, offset))
     if candidates:
         return min(candidates)[1]
-    return next((offset for offset in range(start - reach, start) if not _joined(text, offset)), start)
+    return next((offset for offset in range(start - reach, start) if not is_joined(text, offset)), start)
 
 
 def _cut(text: str, start: int, end: int, max_chars: int) -> int:
@@ -133,13 +133,13 @@ def _cut(text: str, start: int, end: int, max_chars: int) -> int:
     pauses = (
         (_rank(text, pause.start(), pause.group()), abs(pause.start() - ideal), pause.start())
         for pause in _PAUSE.finditer(text, low, high + 1)
-        if pause.start() <= high and not _joined(text, pause.end())
+        if pause.start() <= high and not is_joined(text, pause.end())
     )
     best = min(pauses, default=None)
     if best:
         return best[2]
     between = (*range(min(ideal, high), low - 1, -1), *range(ideal + 1, high + 1))
-    return next((offset for offset in between if not _joined(text, offset)), min(ideal, high))
+    return next((offset for offset in between if not is_joined(text, offset)), min(ideal, high))
 
 
 def _rank(text: str, offset: int, blanks: str) -> int:
@@ -151,8 +151,8 @@ def _rank(text: str, offset: int, blanks: str) -> int:
     return _LINE if "\n" in blanks else _WORD
 
 
-def _joined(text: str, offset: int) -> bool:
-    """Return whether the character at ``offset`` belongs to the one before it (an approximation of UAX 29)."""
+def is_joined(text: str, offset: int) -> bool:
+    """Return whether the character at ``offset`` belongs to the one before it: an approximation of UAX 29."""
     if not 0 < offset < len(text):
         return False
     before, current = text[offset - 1], text[offset]
