@@ -23,7 +23,6 @@ from langchain_falconer.evaluate import (
     operating_point,
     proportion,
     proportion_by_text,
-    reliability,
     score_by_text,
     span_scores,
 )
@@ -342,16 +341,12 @@ def test_temperature_refuses_bad_shapes():
         fit_temperature([[1.0, 2.0]], [2])
 
 
-def test_reliability_and_its_error():
+def test_the_calibration_error_is_the_mean_gap_of_the_bins():
     confidence, correct = [0.95, 0.95, 0.95, 1.0, 0.05], [1, 1, 1, 0, 0]
-    low, high = reliability(confidence, correct)
-    assert (low["low"], low["high"], low["n"], low["accuracy"]) == (0.0, 0.1, 1, 0.0)
-    assert (high["n"], high["accuracy"]) == (4, 0.75)
-    assert high["accuracy_low"] < 0.75 < high["accuracy_high"]
     assert expected_calibration_error(confidence, correct) == pytest.approx((4 * abs(0.75 - 0.9625) + 0.05) / 5)
     assert expected_calibration_error([], []) == 0.0
     with pytest.raises(ValueError, match="outside"):
-        reliability([1.2], [True])
+        expected_calibration_error([1.2], [True])
 
 
 _CANDIDATES = st.lists(st.tuples(st.sampled_from([0.0, 0.1, 0.3, 0.5, 0.7, 1.0]), st.booleans()), min_size=1)

@@ -1,12 +1,6 @@
 """Evaluation: metrics of agreement, intervals, calibration and guarantees (with numpy and scipy only)."""
 
-from langchain_falconer.evaluate.calibration import (
-    expected_calibration_error,
-    fit_scale,
-    fit_temperature,
-    logit,
-    reliability,
-)
+from langchain_falconer.evaluate.calibration import expected_calibration_error, fit_scale, fit_temperature, logit
 from langchain_falconer.evaluate.guarantees import Certificate, Population, can_certify, certify, min_texts_to_certify
 from langchain_falconer.evaluate.intervals import Proportion, proportion, proportion_by_text
 from langchain_falconer.evaluate.metrics import Confusion, F1Scores, LabelScores, label_scores, span_scores
@@ -35,7 +29,6 @@ __all__ = [
     "operating_point",
     "proportion",
     "proportion_by_text",
-    "reliability",
     "score_by_text",
     "span_scores",
 ]

@@ -1,11 +1,9 @@
-"""Calibration of scores: temperature and Platt scaling, calibration error, reliability diagrams."""
+"""Calibration of scores: temperature and Platt scaling, and the error that remains."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-
-from langchain_falconer.evaluate.intervals import proportion
 
 MIN_TARGETS = 10
 """Number of targets below which no temperature is fitted."""
@@ -65,7 +63,7 @@ def fit_scale(
         ``(a, b)`` with a > 0, so that the order of answers does not change.
 
     Raises:
-        ValueError: As for :func:`reliability`.
+        ValueError: The shapes differ, or a score lies outside [0, 1].
     """
     from scipy.optimize import minimize
     from scipy.special import log_expit
@@ -89,17 +87,16 @@ def logit(scores: ArrayLike) -> NDArray[np.float64]:
     return odds
 
 
-def reliability(confidence: ArrayLike, correct: ArrayLike, bins: int = 10) -> list[dict[str, float]]:
-    """Compute a reliability diagram: the accuracy of answers by their confidence.
+def expected_calibration_error(confidence: ArrayLike, correct: ArrayLike, bins: int = 10) -> float:
+    """Compute the mean gap between confidence and accuracy over bins of equal width (Naeini et al. 2015).
 
     Args:
         confidence: Score of each answer in [0, 1], shape (n,).
         correct: Whether each answer is correct, shape (n,).
-        bins: Number of bins of equal width.
+        bins: Number of bins.
 
     Returns:
-        For each bin that is not empty: its edges ``low`` and ``high``, ``n``, mean ``confidence``, ``accuracy``, and
-        the ends ``accuracy_low`` and ``accuracy_high`` of its exact 95% interval.
+        The error in [0, 1]; 0.0 without answers.
 
     Raises:
         ValueError: The shapes differ, a confidence lies outside [0, 1], or there is no bin.
@@ -108,36 +105,8 @@ def reliability(confidence: ArrayLike, correct: ArrayLike, bins: int = 10) -> li
     if bins < 1:
         raise ValueError(f"{bins} is not a number of bins; use at least 1")
     which = np.minimum((scores * bins).astype(int), bins - 1)
-    diagram = []
-    for b in np.unique(which):
-        in_bin = which == b
-        accuracy = proportion(int(right[in_bin].sum()), int(in_bin.sum()))
-        diagram.append(
-            {
-                "low": float(b / bins),
-                "high": float((b + 1) / bins),
-                "n": accuracy.n,
-                "confidence": float(scores[in_bin].mean()),
-                "accuracy": accuracy.value,
-                "accuracy_low": accuracy.low,
-                "accuracy_high": accuracy.high,
-            }
-        )
-    return diagram
-
-
-def expected_calibration_error(confidence: ArrayLike, correct: ArrayLike, bins: int = 10) -> float:
-    """Compute the mean gap between confidence and accuracy over bins of equal width (Naeini et al. 2015).
-
-    Returns:
-        The error in [0, 1]; 0.0 without answers.
-
-    Raises:
-        ValueError: As for :func:`reliability`.
-    """
-    diagram = reliability(confidence, correct, bins)
-    total = sum(b["n"] for b in diagram)
-    return sum(b["n"] * abs(b["accuracy"] - b["confidence"]) for b in diagram) / total if total else 0.0
+    gaps = np.abs(np.bincount(which, weights=scores - right))  # of a bin, times the number of its answers
+    return float(gaps.sum() / max(1, len(scores)))
 
 
 def validate_scores(scores: ArrayLike, correct: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:

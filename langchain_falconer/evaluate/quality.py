@@ -176,41 +176,29 @@ class _Measured(NamedTuple):
 
 
 def _measure(step: LabelStep | SpanStep, cases: list[_Case]) -> _Measured:
-    measure = _measure_labels if step.op == "get_label" else _measure_spans
-    return measure(step.id, cases, [case.text for case in cases])
-
-
-def _measure_labels(step_id: str, cases: list[_Case], texts: list[int]) -> _Measured:
-    gold = [case.gold.labels[step_id].value for case in cases]
-    predicted = [_label(case.predicted, step_id) for case in cases]
-    scores = label_scores(gold, predicted, texts)
-    quality = StepQuality(
-        op="get_label",
-        n=scores.accuracy.n,
-        decisions=len(cases),
-        metric="F1" if scores.micro else "accuracy",
-        score=scores.micro.f1 if scores.micro else scores.accuracy,
-        agreement=scores.accuracy,
-        details=scores,
-    )
-    same = [p is not None and label_classes(g) == label_classes(p) for g, p in zip(gold, predicted, strict=True)]
-    return _Measured(quality, same, texts)
-
-
-def _measure_spans(step_id: str, cases: list[_Case], texts: list[int]) -> _Measured:
-    gold = [_offsets(case.gold.spans[step_id]) for case in cases]
-    predicted = [_spans(case.predicted, step_id) for case in cases]
-    scores = span_scores(gold, [spans or [] for spans in predicted], texts)
-    same = [p is not None and set(g) == set(p) for g, p in zip(gold, predicted, strict=True)]
+    texts = [case.text for case in cases]
+    details: LabelScores | F1Scores
+    if step.op == "get_label":
+        gold = [case.gold.labels[step.id].value for case in cases]
+        labels = [_label(case.predicted, step.id) for case in cases]
+        details = label_scores(gold, labels, texts)
+        f1 = details.micro.f1 if details.micro else None
+        same = [p is not None and label_classes(g) == label_classes(p) for g, p in zip(gold, labels, strict=True)]
+    else:
+        gold_spans = [_offsets(case.gold.spans[step.id]) for case in cases]
+        spans = [_spans(case.predicted, step.id) for case in cases]
+        details = span_scores(gold_spans, [one or [] for one in spans], texts)
+        f1 = details.f1
+        same = [p is not None and set(g) == set(p) for g, p in zip(gold_spans, spans, strict=True)]
     agreement = share_by_text(same, texts)
     quality = StepQuality(
-        op="get_span",
+        op=step.op,
         n=agreement.n,
         decisions=len(cases),
-        metric="F1",
-        score=scores.f1,
+        metric="F1" if f1 else "accuracy",
+        score=f1 or agreement,
         agreement=agreement,
-        details=scores,
+        details=details,
     )
     return _Measured(quality, same, texts)
 

@@ -78,16 +78,13 @@ class Registry:
             embed: Turns texts into unit vectors (n, d), float32.
             min_cosine: Minimum cosine similarity of the questions.
         """
-        import faiss
-
         candidates = [(entry, entry.plan) for entry in self.entries() if entry.plan]
         if not candidates:
             return []
         vectors = embed([_questions(plan), *(_questions(other) for _, other in candidates)])
-        index = faiss.IndexFlatIP(vectors.shape[1])
-        index.add(vectors[1:])
-        cosines, rows = index.search(vectors[:1], len(candidates))
-        return [candidates[i][0] for i, cosine in zip(rows[0], cosines[0], strict=True) if cosine >= min_cosine]
+        cosines = vectors[1:] @ vectors[0]
+        nearest_first = np.argsort(-cosines, kind="stable")
+        return [candidates[i][0] for i in nearest_first if cosines[i] >= min_cosine]
 
     def check(self, *names: str) -> None:
         """Check that each of these proxies exists, broken or not.
