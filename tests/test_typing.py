@@ -10,9 +10,12 @@ import langchain_falconer
 
 ROOT = Path(langchain_falconer.__file__).parent
 COVERED = (
+    "annotate",
     "cli",
+    "corpus",
     "demo",
     "errors.py",
+    "evaluate",
     "falconer.py",
     "files.py",
     "gguf.py",
@@ -20,6 +23,8 @@ COVERED = (
     "llm.py",
     "plan",
     "records.py",
+    "registry",
+    "report",
     "settings.py",
     "tools",
     "tracing.py",

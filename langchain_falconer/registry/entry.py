@@ -50,7 +50,7 @@ class Entry:
         trained = set(self.manifest.get("seen", ()))
         return any(text_id(text) in trained for text in texts)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Return the entry as JSON data: plan, base, data, quality and step fingerprints, null where broken."""
         facts = {"name": self.name, "path": str(self.path), "created": self.created.isoformat(timespec="seconds")}
         described = {key: self.manifest.get(key) for key in ("plan", "base", "data", "quality")}
