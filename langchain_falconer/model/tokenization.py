@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from langchain_falconer.model.words import WordBoundaries
+
 _OVERLAP = 64
 _FILE = "tokenizer.json"
 
@@ -105,27 +107,28 @@ class WindowSplitter:
         """Return the windows of every text, in order of text and position."""
         windows: list[Window] = []
         for i, encoding in enumerate(self._tokenizer.encode(texts, self._max_tokens, self._overlap)):
-            parts = [_window(i, texts[i], part) for part in (encoding, *encoding.overflowing)]
-            windows += parts if len(parts) == 1 else self._whole_words(texts[i], parts)
+            boundaries = WordBoundaries(texts[i])
+            parts = [_window(i, texts[i], part, boundaries) for part in (encoding, *encoding.overflowing)]
+            windows += parts if len(parts) == 1 else self._whole_words(parts, boundaries)
         return windows
 
-    def _whole_words(self, text: str, windows: list[Window]) -> list[Window]:
+    def _whole_words(self, windows: list[Window], boundaries: WordBoundaries) -> list[Window]:
         """Drop the pieces of words at the cuts where the neighbouring window contains the whole word."""
         last = len(windows) - 1
-        return [self._trimmed(text, w, after=i > 0, before=i < last) for i, w in enumerate(windows)]
+        return [self._trimmed(w, boundaries, after=i > 0, before=i < last) for i, w in enumerate(windows)]
 
-    def _trimmed(self, text: str, window: Window, *, after: bool, before: bool) -> Window:
+    def _trimmed(self, window: Window, boundaries: WordBoundaries, *, after: bool, before: bool) -> Window:
         words, starts, ends = window.words, window.starts, window.ends
         first, end = 0, len(words)
-        if after and end > 1 and words[1] <= self._overlap and is_inside_word(text, int(starts[0])):
+        if after and end > 1 and words[1] <= self._overlap and boundaries.is_inside(int(starts[0])):
             first = 1
         near_end = end - first > 1 and words[-1] >= len(window.ids) - self._overlap
-        if before and near_end and is_inside_word(text, int(ends[-1])):
+        if before and near_end and boundaries.is_inside(int(ends[-1])):
             end -= 1
         return Window(window.text, window.ids, words[first:end], starts[first:end], ends[first:end])
 
 
-def _window(index: int, text: str, encoding: Any) -> Window:
+def _window(index: int, text: str, encoding: Any, boundaries: WordBoundaries) -> Window:
     words: list[int] = []
     starts: list[int] = []
     ends: list[int] = []
@@ -139,7 +142,7 @@ def _window(index: int, text: str, encoding: Any) -> Window:
             continue
         if words and start < previous:
             ends[-1] = max(ends[-1], end)  # bytes of one character spread over several tokens
-        elif words and start == previous and is_inside_word(text, start):
+        elif words and start == previous and boundaries.is_inside(start):
             ends[-1] = end
         else:
             words.append(position)
@@ -147,22 +150,6 @@ def _window(index: int, text: str, encoding: Any) -> Window:
             ends.append(end)
         previous = max(previous, end)
     return Window(index, encoding.ids, np.array(words, np.int64), np.array(starts, np.int64), np.array(ends, np.int64))
-
-
-def is_inside_word(text: str, at: int) -> bool:
-    """Return whether a word spans position ``at``: letters and digits join, except in scripts without spaces."""
-    if not 0 < at < len(text):
-        return False
-    left, right = text[at - 1], text[at]
-    return left.isalnum() and right.isalnum() and not (_spaceless(left) or _spaceless(right))
-
-
-def _spaceless(char: str) -> bool:
-    code = ord(char)
-    return code >= 0x0E00 and (
-        0x0E00 <= code <= 0x0EFF or 0x1000 <= code <= 0x109F or 0x1780 <= code <= 0x17FF
-        or 0x3040 <= code <= 0x30FF or 0x3400 <= code <= 0x9FFF or 0xF900 <= code <= 0xFAFF or code >= 0x20000
-    )  # fmt: skip
 
 
 def pad(windows: Sequence[Window], pad_id: int) -> tuple[np.ndarray, np.ndarray]:
