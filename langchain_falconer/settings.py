@@ -16,7 +16,7 @@ DEFAULT_BASE = "falconer-small"
 """The checkpoint that ships with the package."""
 
 Share = Annotated[float, Field(gt=0, lt=1)]
-BackendName = Literal["auto", "onnx", "onnx-int8", "torch", "torch-bf16", "openvino", "cuda"]
+BackendName = Literal["auto", "onnx", "onnx-int8", "torch", "torch-bf16", "openvino", "openvino-bf16"]
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 EngineName = Literal["local", "ray"]
 
@@ -210,6 +210,7 @@ class RunSettings(Settings):
         shard_texts: Texts per shard, fewer where they are long: the most work that a crash costs. Default 2,000.
         backend: What computes; ``"auto"`` (default) measures which installed one is fastest among those that decide
             like the float32 original.
+        device: ``"auto"`` (default) is a GPU where torch finds one, else the CPU; or ``"cpu"``, ``"cuda"``, ``"mps"``.
         retry_failed: Compute rows with an error again, and keep all others of a finished run. Default ``False``.
         engine: ``"local"`` (default), or ``"ray"`` for the actors of a Ray cluster; the rows are the same.
         workers: Actors of the ``ray`` engine, one core each; ``None`` (default) is one per core that Ray has.
@@ -217,6 +218,7 @@ class RunSettings(Settings):
 
     shard_texts: int = Field(default=2_000, ge=1)
     backend: BackendName = "auto"
+    device: DeviceName = "auto"
     retry_failed: bool = False
     engine: EngineName = "local"
     workers: int | None = Field(default=None, ge=1)

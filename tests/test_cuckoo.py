@@ -42,6 +42,7 @@ class Spy:
 
     name = "spy"
     n_parallel = 1
+    tokens_per_batch = 1024
 
     def __init__(self):
         self.seen = []

@@ -13,12 +13,13 @@ from laptops import PLAN, annotations, is_positive, reviews, write_corpus, write
 
 from langchain_falconer.annotate import Annotation
 from langchain_falconer.corpus import open_corpus, open_corpus_files
-from langchain_falconer.errors import CorpusError, ProxyError, RunError, SettingsError
+from langchain_falconer.errors import CorpusError, FalconerError, ProxyError, RunError, SettingsError
 from langchain_falconer.execute import (
     MIN_AGREEMENT,
     RowStatistics,
     Run,
     check_output,
+    check_run,
     choose_backend,
     read_rows,
     share_of_equal_decisions,
@@ -265,7 +266,7 @@ def test_a_backend_that_decides_alike_is_never_refused(own, name):
     choice = choose_backend(own, TEXTS, name)
     assert choice.name == own.session.name == name
     assert choice.agreement >= MIN_AGREEMENT
-    assert choice.candidates[0].refused is None
+    assert all(c.refused is None for c in choice.candidates)
 
 
 def test_auto_takes_the_fastest_that_agrees_and_remembers(own):
@@ -294,8 +295,9 @@ def test_a_proxy_without_an_export_runs_on_torch_or_is_exported(own):
 
 def test_a_backend_that_decides_otherwise_is_refused(own, monkeypatch):
     class Negated:
-        name = "onnx"
+        name = "torch-bf16"
         n_parallel = 1
+        tokens_per_batch = 1024
 
         def __init__(self, original):
             self.original = original
@@ -304,11 +306,9 @@ def test_a_backend_that_decides_otherwise_is_refused(own, monkeypatch):
             spans, labels = self.original.run(ids, mask, weights)
             return spans, -labels
 
-    from langchain_falconer.execute import backends
-
-    monkeypatch.setattr(backends, "OnnxSession", lambda *_: Negated(own.torch_session()))
-    with pytest.raises(ProxyError, match=r"onnx: only .*%.*backend='torch'"):
-        choose_backend(own, TEXTS, "onnx")
+    monkeypatch.setattr(own, "bf16_session", lambda _: Negated(own.torch_session()))
+    with pytest.raises(ProxyError, match=r"torch-bf16: only .*%.*backend='onnx'"):
+        choose_backend(own, TEXTS, "torch-bf16")
 
 
 def test_bfloat16_decides_and_scores_like_float32(own):
@@ -366,16 +366,28 @@ def test_a_missing_gpu_is_reported(proxy):
 
     if torch.cuda.is_available():
         pytest.skip("there is a GPU here")
-    with pytest.raises(SettingsError, match="no GPU here"):
-        choose_backend(proxy, TEXTS, "cuda")
+    for call in (
+        lambda: choose_backend(proxy, TEXTS, device="cuda"),
+        lambda: check_run(RunSettings(device="cuda")),
+        lambda: proxy.run(TEXTS, device="cuda"),
+    ):
+        with pytest.raises(FalconerError, match="no cuda device here; choose the device auto or cpu"):
+            call()
+    with pytest.raises(SettingsError, match="the backend onnx computes on the CPU"):
+        check_run(RunSettings(backend="onnx", device="cuda"))
+
+
+def test_the_same_on_a_device_that_is_named(own):
+    here = own.run(TEXTS)
+    assert own.run(TEXTS, device="cpu") == own.run(TEXTS, device="auto") == here
+    assert choose_backend(own, TEXTS, device="cpu").candidates[0].name == "onnx"
 
 
 def test_a_backend_that_answers_annotations_worse_is_refused(own, monkeypatch):
-    from langchain_falconer.execute import backends
-
     class Biased:
-        name = "onnx"
+        name = "torch-bf16"
         n_parallel = 1
+        tokens_per_batch = 1024
 
         def __init__(self, *_):
             self.original = own.torch_session()
@@ -385,16 +397,67 @@ def test_a_backend_that_answers_annotations_worse_is_refused(own, monkeypatch):
             return (spans, -labels) if len(ids) < len(known) * 2 else (spans, labels)
 
     known = annotations(TEXTS[:3])
-    monkeypatch.setattr(backends, "OnnxSession", Biased)
+    monkeypatch.setattr(own, "bf16_session", Biased)
     with pytest.raises(ProxyError, match="less than float32 against the annotations"):
-        choose_backend(own, TEXTS, "onnx", known)
+        choose_backend(own, TEXTS, "torch-bf16", known)
 
 
-def test_agreement_counts_decisions():
+def test_agreement_counts_decisions_one_by_one():
     yes, no = Answers({"a": Label(True)}, {"s": ()}), Answers({"a": Label(False)}, {"s": (Span(0, 1, "x"),)})
     assert share_of_equal_decisions([yes, no], [yes, no]) == 1
     assert share_of_equal_decisions([yes, no], [yes, yes]) == 0.5
     assert share_of_equal_decisions([], []) == 1
+    spans = [Span(i, i + 1, "x") for i in range(0, 30, 2)]
+    one, moved = (Answers(spans={"s": (*spans[:-1], last)}) for last in (spans[-1], Span(28, 30, "xx")))
+    assert share_of_equal_decisions([one], [moved]) == 14 / 15
+    assert share_of_equal_decisions([one], [Answers(spans={"s": tuple(spans[:-1])})]) == 14 / 15
+    assert share_of_equal_decisions([one], [Answers()]) == 0
+    few, many = (Answers({"a": Label(names)}) for names in (("x", "y"), ("x", "y", "z")))
+    assert share_of_equal_decisions([few], [many]) == 2 / 3
+    red, blue = (Answers(spans={"s": (Span(0, 1, "x", labels={"of": Label(c)}),)}) for c in ("red", "blue"))
+    assert share_of_equal_decisions([red], [blue]) == 0.5
+
+
+@pytest.fixture
+def untrained(tmp_path):
+    (tmp_path / "plan.json").write_text(json.dumps(PLAN.to_dict()))
+    return tmp_path / "plan.json"
+
+
+@pytest.mark.parametrize("backend", ["auto", "onnx"])
+def test_an_untrained_proxy_predicts_without_torch(untrained, tmp_path, backend):
+    write_corpus(tmp_path / "corpus.jsonl", TEXTS)
+    code = (
+        "import sys; from langchain_falconer.cli import main; sys.argv[0] = 'falconer'\n"
+        "try: main()\n"
+        "except SystemExit as end: assert not end.code, end.code\n"
+        "print(*({'torch', 'transformers', 'onnxruntime'} & sys.modules.keys()))"
+    )
+    command = [
+        sys.executable,
+        "-c",
+        code,
+        "predict",
+        untrained,
+        tmp_path / "corpus.jsonl",
+        "-o",
+        tmp_path / "out.jsonl",
+    ]
+    command += ["--home", tmp_path / "home", "--backend", backend]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "onnxruntime"
+    assert len(rows(tmp_path / "out.jsonl")) == len(TEXTS)
+    assert f"{len(TEXTS)}/?" not in done.stderr
+
+
+def test_what_is_measured_is_bounded_however_long_the_texts(own, monkeypatch):
+    read = []
+    answers = own.answers
+    monkeypatch.setattr(
+        own, "answers", lambda texts, **more: read.append(sum(map(len, texts))) or answers(texts, **more)
+    )
+    choose_backend(own, ["I love it, I paid $5. " * 5_000] * 50)
+    assert max(read) <= 40_000
 
 
 # ---- outputs

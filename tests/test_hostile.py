@@ -36,6 +36,7 @@ class Wild:
 
     name = "onnx"
     n_parallel = 1
+    tokens_per_batch = 1024
 
     def __init__(self):
         self.rng = np.random.default_rng(0)

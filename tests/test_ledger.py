@@ -29,6 +29,7 @@ class Counting:
     """A session that counts what it computes, and fails on some texts."""
 
     n_parallel = 1
+    tokens_per_batch = 1024
 
     def __init__(self, proxy, failing=()):
         self.name, self.original = proxy.session.name, proxy.session
@@ -47,6 +48,7 @@ class Blank:
     """A session that computes nothing."""
 
     n_parallel = 1
+    tokens_per_batch = 1024
 
     def __init__(self, proxy):
         self.name = proxy.session.name

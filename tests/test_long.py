@@ -29,6 +29,7 @@ class Spotter:
 
     name = "torch"
     n_parallel = 1
+    tokens_per_batch = 1024
 
     def __init__(self, tokenizer):
         begin, *inside = (tokenizer.backend.token_to_id(word) for word in ENTITY.split())

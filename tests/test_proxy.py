@@ -642,3 +642,27 @@ def test_saving_never_replaces_anything_but_a_proxy(proxy, tmp_path):
         proxy.save(tmp_path / "mine")
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+@pytest.mark.parametrize(
+    ("base", "reason"),
+    [
+        ("falconer-smal", "there is no base 'falconer-smal' here; did you mean falconer-small?"),
+        ("./no/such/folder", "there is no base './no/such/folder' here, nor on the hub; name a folder"),
+        ("somebody/encoder", "there is no base 'somebody/encoder' here, and the hub cannot be reached"),
+    ],
+)
+def test_a_base_that_is_not_there_is_an_error_at_once(base, reason, monkeypatch):
+    import huggingface_hub
+
+    asked = []
+
+    def unreachable(_, repo, timeout):
+        asked.append(timeout)
+        raise ConnectionError("no network")
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", unreachable)
+    with pytest.raises(ProxyError) as caught:
+        Proxy.zero_shot(PLAN, base=base)
+    assert str(caught.value).startswith(reason)
+    assert len(asked) == (base == "somebody/encoder")

@@ -11,7 +11,7 @@ import typer
 from pydantic import ValidationError
 
 from langchain_falconer.errors import SettingsError, first_fault
-from langchain_falconer.settings import DEFAULT_BASE, BackendName, EngineName, LLMSettings, MineSettings
+from langchain_falconer.settings import DEFAULT_BASE, BackendName, DeviceName, EngineName, LLMSettings, MineSettings
 
 if TYPE_CHECKING:
     from langchain_falconer.llm import LLM
@@ -188,7 +188,10 @@ class TrainingOptions:
 class RunOptions:
     """The fields of ``RunSettings``."""
 
-    backend: Annotated[BackendName, _run("--backend", help="What computes; auto measures which is fastest.")] = "auto"
+    backend: Annotated[
+        BackendName, DeviceName, _run("--backend", help="What computes; auto measures which is fastest.")
+    ] = "auto"
+    device: Annotated[DeviceName, _run("--device", help="Where; auto is a GPU where there is one.")] = "auto"
     engine: Annotated[EngineName, _run("--engine", help="Compute here, or on a Ray cluster (RAY_ADDRESS).")] = "local"
     workers: Annotated[
         int | None,

@@ -53,11 +53,12 @@ def predict(
     proxy = Proxy.zero_shot(Plan.parse(read_file(proxy_path))) if proxy_path.is_file() else Proxy.load(proxy_path)
     documents = open_corpus_files(list(corpus), settings.corpus)
     first = [d.text for d in islice(documents, _BACKEND_TEXTS) if isinstance(d, Document)]
-    choose_backend(proxy, first, settings.run.backend)
+    choose_backend(proxy, first, settings.run.backend, device=settings.run.device)
     target = as_place(output)
     with progress_bars() as bars:
         job = Run(proxy, documents, HomeFolder.at(home).run_folder("predict"), settings.run)
         done = job(target, lambda n: bars({"stage": "execute", "done": n, "total": None}))
+        bars({"stage": "execute", "event": "end"})
     counts = done.statistics.counts()
     facts = {"texts_per_second": done.texts_per_second, "backend": proxy.session.name}
     print_outcome(

@@ -6,33 +6,44 @@ import importlib.util
 import platform
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from itertools import islice
 from pathlib import Path
 from typing import get_args
 
 import numpy as np
 
 from langchain_falconer.annotate import Annotation
-from langchain_falconer.errors import AnnotationError, ProxyError, SettingsError
+from langchain_falconer.errors import AnnotationError, ProxyError, SettingsError, first_line
 from langchain_falconer.evaluate import evaluate_plan
 from langchain_falconer.files import digest
-from langchain_falconer.model import FILES, HeadWeights, OnnxSession, Proxy, Session, cores
-from langchain_falconer.records import Answers, FrozenModel
-from langchain_falconer.settings import BackendName, RunSettings
+from langchain_falconer.model import (
+    FILES,
+    HeadWeights,
+    OnnxSession,
+    Proxy,
+    Session,
+    cores,
+    cpu_flags,
+    may_have_gpu,
+    resolve_device,
+)
+from langchain_falconer.records import Answers, FrozenModel, Label, Span
+from langchain_falconer.settings import BackendName, DeviceName, RunSettings
 
 MIN_AGREEMENT = 0.99
-"""Minimum share of decisions that a backend must have in common with torch float32."""
+"""Minimum share of decisions that a backend must have in common with float32."""
 MAX_LOSS = 0.005
 """Maximum loss of a backend against annotations, as the mean over steps of F1 or accuracy."""
 BACKENDS = get_args(BackendName)[1:]
-NO_CUDA = "torch finds no GPU here (CUDA); choose another backend, or auto"
 NO_OPENVINO = "OpenVINO is not installed; run: pip install 'langchain-falconer[openvino]'"
 _NO_RAY = "Ray is not installed; run: pip install 'langchain-falconer[ray]', or choose the engine local"
-_SAMPLE_TEXTS = 192
-_REPEATS = 3
-_CACHE_VERSION = 3
+_FLOAT32 = ("onnx", "torch")  # an export was checked against torch when it was made
+_SAMPLE_TEXTS, _SAMPLE_CHARS, _CHARS_EACH = 192, 40_000, 2_400
+_REPEATS, _SECONDS = 3, 1.0
+_CACHE_VERSION = 4
 """Incremented when a backend changes, so that choices of earlier versions are measured again."""
 
 
@@ -42,7 +53,7 @@ class Candidate(FrozenModel):
     Attributes:
         name: Name of the backend.
         texts_per_second: Throughput; None where there was nothing to compare with, or the backend was refused.
-        agreement: Share of decisions in common with torch float32; None where it could not compute.
+        agreement: Share of decisions in common with float32; None where it could not compute.
         loss: Loss against annotations, as the mean over steps of F1 or accuracy; None without annotations.
         refused: Why the backend was refused; None if it was not.
     """
@@ -59,7 +70,7 @@ class BackendChoice(FrozenModel):
 
     Attributes:
         name: Name of the backend.
-        agreement: Share of decisions in common with torch float32.
+        agreement: Share of decisions in common with float32; None where nothing was measured.
         candidates: Every backend that was measured.
         machine: Hash of processor, cores and library versions that the choice holds for.
     """
@@ -71,78 +82,138 @@ class BackendChoice(FrozenModel):
 
 
 def check_run(settings: RunSettings) -> None:
-    """Check early that backend and engine are available. Raises ``SettingsError`` if one is not."""
+    """Check early that engine, backend and device are available. Raises ``SettingsError`` if one is not."""
     if settings.engine == "ray" and importlib.util.find_spec("ray") is None:
         raise SettingsError(_NO_RAY, field="run.engine")
-    check_backend(settings.backend)
+    check_backend(settings.backend, settings.device)
 
 
-def check_backend(name: str) -> None:
-    """Check early that a backend is available. Raises ``SettingsError`` if it is not."""
+def check_backend(name: str, device: str = "auto") -> None:
+    """Check early that a backend is available on a device. Raises ``SettingsError`` if it is not."""
     if name not in ("auto", *BACKENDS):
         raise SettingsError(f"there is no backend '{name}'; choose auto, {', '.join(BACKENDS)}", field="run.backend")
-    if name == "openvino" and importlib.util.find_spec("openvino") is None:
+    if name.startswith("openvino") and importlib.util.find_spec("openvino") is None:
         raise SettingsError(NO_OPENVINO, field="run.backend")
-    if name == "cuda" and not has_cuda():
-        raise SettingsError(NO_CUDA, field="run.backend")
+    if device in ("auto", "cpu"):
+        return
+    if name not in ("auto", "torch", "torch-bf16"):
+        raise SettingsError(
+            f"the backend {name} computes on the CPU; choose torch, torch-bf16 or auto with the device {device}",
+            field="run.backend",
+        )
+    try:
+        resolve_device(device)
+    except ProxyError as error:
+        raise SettingsError(str(error), field="run.device") from error
 
 
 def choose_backend(
-    proxy: Proxy, texts: Sequence[str], wanted: str = "auto", development: Sequence[Annotation] = ()
+    proxy: Proxy,
+    texts: Sequence[str],
+    wanted: str = "auto",
+    development: Sequence[Annotation] = (),
+    *,
+    device: DeviceName = "auto",
 ) -> BackendChoice:
-    """Set the session of ``proxy`` to the fastest backend that decides as torch float32 does on ``texts``.
+    """Set the session of ``proxy`` to the fastest backend that decides as float32 does on ``texts``.
 
-    A backend that raises, decides differently or loses against the annotations is refused. An earlier automatic choice
-    on this machine is read from the manifest. Timings are medians of three passes over at most 192 texts.
+    The float32 original is the exported graph on ONNX Runtime, which was checked against torch when it was made, else
+    torch on the CPU. A backend that raises, decides differently or loses against the annotations is refused. An earlier
+    automatic choice on this machine is read from the manifest. Timings are medians of up to three passes over at most
+    192 texts and 40,000 characters. An untrained proxy for fewer texts computes as it is: measuring would take longer.
 
     Args:
         proxy: The proxy; its session is replaced.
         texts: Texts of the corpus.
         wanted: One backend, which is refused too if it decides differently; or ``auto``.
-        development: Annotations that the backend must answer as well as torch float32.
+        development: Annotations that the backend must answer as well as float32.
+        device: ``auto`` is a GPU where there is one, except for backends of the CPU.
 
     Raises:
-        SettingsError: No such backend, or it is not available here.
-        ProxyError: No backend, or not the wanted one, decides like torch float32.
+        SettingsError: No such backend or device, or it is not available here.
+        ProxyError: No backend, or not the wanted one, decides like float32.
     """
-    check_backend(wanted)
+    check_backend(wanted, device)
+    original = "onnx" if proxy.exported else "torch"
+    if wanted == "auto" and proxy.path is None and device in ("auto", "cpu") and len(texts) < _SAMPLE_TEXTS:
+        return BackendChoice(name=original)
+    names = list(_candidates(proxy, original, wanted, _device(wanted, device)))
     cached = proxy.manifest.get("backend")
-    if cached and cached["machine"] == machine() and wanted in ("auto", cached["name"]):
+    if cached and cached["machine"] == machine() and (cached["name"] in names):
         proxy.set_session(make_session(proxy, cached["name"]))
         return BackendChoice.model_validate(cached)
-    names = _available(proxy) if wanted == "auto" else [wanted]
-    choice, session = _measure(proxy, names, texts[:_SAMPLE_TEXTS], development)
+    if len(names) == 1 and names[0] in _FLOAT32:
+        proxy.set_session(make_session(proxy, names[0]))
+        return BackendChoice(name=names[0], agreement=1.0, machine=machine())
+    choice, session = _measure(proxy, original, names, list(_sample(texts)), development)
     proxy.set_session(session)
     if wanted == "auto":
         proxy.update_manifest(backend=choice.model_dump(mode="json"))
     return choice
 
 
+def _device(wanted: str, device: str) -> str:
+    """Return the device that is computed on; torch is not imported where there can be no GPU."""
+    if device == "cpu" or wanted not in ("auto", "torch", "torch-bf16") or (device == "auto" and not may_have_gpu()):
+        return "cpu"
+    return resolve_device(device).type
+
+
+def _candidates(proxy: Proxy, original: str, wanted: str, device: str) -> Iterator[str]:
+    """Yield the backends to choose from; ``NAME:DEVICE`` is torch on a GPU."""
+    if device != "cpu":
+        yield from (f"{name}:{device}" for name in ("torch", "torch-bf16") if wanted in ("auto", name))
+        return
+    if wanted != "auto":
+        yield wanted
+        return
+    yield original
+    if proxy.exported:
+        if proxy.path:
+            yield "onnx-int8"
+        if importlib.util.find_spec("openvino"):
+            yield "openvino"
+            if _has_bf16():
+                yield "openvino-bf16"
+    if _has_bf16():
+        yield "torch-bf16"
+
+
+def _sample(texts: Iterable[str]) -> Iterator[str]:
+    """Yield the first texts, of long ones the beginning, up to the characters that are measured."""
+    left = _SAMPLE_CHARS
+    for text in islice(texts, _SAMPLE_TEXTS):
+        part = text[: min(_CHARS_EACH, left)]
+        left -= len(part)
+        if part or not text:
+            yield part
+
+
 def machine() -> str:
     """Return a digest of what a choice of backend depends on: processor, cores, library and cache versions."""
-    facts = [platform.machine(), platform.processor(), _cpu_flags(), str(cores()), str(_CACHE_VERSION)]
+    facts = [platform.machine(), platform.processor(), " ".join(cpu_flags()), str(cores()), str(_CACHE_VERSION)]
     facts += [f"{name} {_version(name)}" for name in ("torch", "onnxruntime", "openvino")]
     return digest(*facts)
 
 
 def _measure(
-    proxy: Proxy, names: Sequence[str], texts: Sequence[str], development: Sequence[Annotation]
+    proxy: Proxy, original: str, names: Sequence[str], texts: Sequence[str], development: Sequence[Annotation]
 ) -> tuple[BackendChoice, Session]:
-    original = proxy.torch_session()
-    proxy.set_session(original)
+    float32 = make_session(proxy, original)
+    proxy.set_session(float32)
     reference = _Reference(texts, development, proxy.answers(texts, apply_conditions=False), _score(proxy, development))
     measured: list[tuple[Candidate, Session]] = []
     for name in names:
         try:
-            session = original if name == "torch" else make_session(proxy, name)
+            session = float32 if name == original else make_session(proxy, name)
             measured.append((reference.measure(proxy, name, session, timed=len(names) > 1), session))
         except Exception as error:  # a private operator that changed, an export that does not load: try the next one
             reason = next(iter(str(error).splitlines()), "") or type(error).__name__
-            measured.append((Candidate(name=name, refused=f"it failed: {reason[:200]}"), original))
+            measured.append((Candidate(name=name, refused=f"it failed: {reason[:200]}"), float32))
     accepted = [(c, s) for c, s in measured if c.refused is None]
     if not accepted:
         reasons = "; ".join(f"{c.name}: {c.refused}" for c, _ in measured)
-        raise ProxyError(f"no backend decides like the original ({reasons}); use backend='torch'")
+        raise ProxyError(f"no backend decides like the original ({reasons}); use backend='{original}'")
     best, session = max(accepted, key=lambda pair: pair[0].texts_per_second or 0.0)
     candidates = tuple(c for c, _ in measured)
     return BackendChoice(name=best.name, agreement=best.agreement, candidates=candidates, machine=machine()), session
@@ -150,7 +221,7 @@ def _measure(
 
 @dataclass(frozen=True)
 class _Reference:
-    """The decisions of torch float32, and its score against annotations."""
+    """The decisions of float32, and its score against annotations."""
 
     texts: Sequence[str]
     development: Sequence[Annotation]
@@ -195,8 +266,8 @@ def _refusal(agreement: float, loss: float | None) -> str | None:
 
 
 def _throughput(work: Callable[[], object], texts: int) -> float:
-    seconds = []
-    for _ in range(_REPEATS):
+    seconds: list[float] = []
+    while len(seconds) < _REPEATS and sum(seconds) < _SECONDS:
         start = time.perf_counter()
         work()
         seconds.append(time.perf_counter() - start)
@@ -204,28 +275,33 @@ def _throughput(work: Callable[[], object], texts: int) -> float:
 
 
 def share_of_equal_decisions(one: Sequence[Answers], other: Sequence[Answers]) -> float:
-    """Return the share of (text, step) decisions that are equal: the same label, the same set of spans."""
-    same = total = 0
-    for a, b in zip(one, other, strict=True):
-        for step_id, label in a.labels.items():
-            total += 1
-            same += step_id in b.labels and label.value == b.labels[step_id].value
-        for step_id, spans in a.spans.items():
-            total += 1
-            same += {(s.start, s.end) for s in spans} == {(s.start, s.end) for s in b.spans.get(step_id, ())}
-    return same / total if total else 1.0
+    """Return the share of decisions that are equal.
+
+    A decision is a label (each member of a subset is one), a span, or that there is none; a span is equal at the same
+    offsets. One of fifteen spans that moves is one difference in fifteen. Answers about equal spans are compared too.
+    """
+    counts = [_equal_decisions(a, b) for a, b in zip(one, other, strict=True)]
+    total = sum(n for _, n in counts)
+    return sum(same for same, _ in counts) / total if total else 1.0
 
 
-def _available(proxy: Proxy) -> list[str]:
-    exported = proxy.path is not None and _onnx_file(proxy.path).is_file()
-    names = ["onnx", "onnx-int8"] if exported else ["torch"]
-    if has_cuda():
-        names.append("cuda")
-    if _has_bf16():
-        names.append("torch-bf16")
-        if exported and importlib.util.find_spec("openvino"):
-            names.append("openvino")
-    return names
+def _equal_decisions(one: Answers | Span, other: Answers | Span) -> tuple[int, int]:
+    """Return the number of equal decisions, and of all."""
+    pairs = [(_values(label), _values(other.labels.get(step_id))) for step_id, label in one.labels.items()]
+    inner: list[tuple[int, int]] = []
+    for step_id, spans in one.spans.items():
+        ours, theirs = ({(s.start, s.end): s for s in own} for own in (spans, other.spans.get(step_id, ())))
+        pairs.append((set(ours), set(theirs)))
+        inner += [_equal_decisions(ours[at], theirs[at]) for at in ours.keys() & theirs.keys()]
+    same = sum(len(a & b) if a or b else 1 for a, b in pairs) + sum(same for same, _ in inner)
+    return same, sum(max(1, len(a), len(b)) for a, b in pairs) + sum(n for _, n in inner)
+
+
+def _values(label: Label | None) -> set[object]:
+    """Return the decisions in a label; that of a step without an answer is like no other."""
+    if label is None:
+        return {None}
+    return set(label.value) if isinstance(label.value, tuple) else {label.value}
 
 
 def make_session(proxy: Proxy, name: str, threads: int | None = None) -> Session:
@@ -233,61 +309,60 @@ def make_session(proxy: Proxy, name: str, threads: int | None = None) -> Session
 
     Args:
         proxy: The proxy.
-        name: Name of the backend.
+        name: Name of the backend; ``torch:DEVICE`` and ``torch-bf16:DEVICE`` compute on a GPU.
         threads: Number of threads; None for all cores of this process. The thread count of torch belongs to the whole
             process and is not changed.
 
     Raises:
         ProxyError: The backend needs an export or a GPU that is missing.
     """
-    if name == "onnx":
-        return OnnxSession(_exported_file(proxy), name, threads)
-    if name == "onnx-int8":
-        return OnnxSession(_quantized_file(proxy), name, threads)
-    if name == "openvino":
-        return OpenVinoSession(_exported_file(proxy), threads)
-    if name == "cuda":
-        if not has_cuda():
-            raise ProxyError(NO_CUDA)
-        return proxy.torch_session(device="cuda")
-    return proxy.bf16_session(threads) if name == "torch-bf16" else proxy.torch_session()
-
-
-def _onnx_file(folder: Path) -> Path:
-    return folder / FILES["onnx"]
-
-
-def _exported_file(proxy: Proxy) -> Path:
-    if proxy.path is None:
-        raise ProxyError("ONNX needs a proxy that is saved and exported; save it first, or use backend='torch'")
-    file = _onnx_file(proxy.path)
-    if not file.is_file():
+    backend, _, device = name.partition(":")
+    if device:
+        return proxy.torch_session(bf16=backend == "torch-bf16", device=resolve_device(device).type)
+    if backend == "torch-bf16":
+        return proxy.bf16_session(threads)
+    if backend == "torch":
+        return proxy.torch_session()
+    if not proxy.exported:
         proxy.export()
-    return file
-
-
-def _quantized_file(proxy: Proxy) -> Path:
-    """Return the int8 model, quantised on first use."""
-    file = _exported_file(proxy).with_name(FILES["int8"])
+    assert proxy.exported
+    if backend == "onnx":
+        return OnnxSession(proxy.exported, name, threads)
+    if backend.startswith("openvino"):
+        return OpenVinoSession(proxy.exported, name, threads)
+    file = proxy.exported.with_name(FILES["int8"])
     if not file.is_file():
         proxy.quantize()
-    return file
+    return OnnxSession(file, name, threads)
 
 
 class OpenVinoSession:
-    """OpenVINO on the exported model, in bf16 where the processor multiplies it (extra ``openvino``)."""
+    """OpenVINO on the exported graph (extra ``openvino``), in float32 or bfloat16.
 
-    name = "openvino"
+    Args:
+        path: The ONNX file.
+        name: ``openvino`` for float32, ``openvino-bf16`` for bfloat16.
+        threads: Threads of a batch; by default the CPUs of this process.
+
+    Raises:
+        ProxyError: OpenVINO is not installed, or cannot read the file.
+    """
+
     n_parallel = 1
+    tokens_per_batch = OnnxSession.tokens_per_batch
 
-    def __init__(self, path: Path, threads: int | None = None) -> None:
+    def __init__(self, path: Path, name: str = "openvino", threads: int | None = None) -> None:
         try:
             import openvino
         except ImportError:
             raise ProxyError(NO_OPENVINO) from None
+        self.name = name
         hints = {"INFERENCE_NUM_THREADS": threads or cores(), "PERFORMANCE_HINT": "LATENCY"}
-        hints |= {"INFERENCE_PRECISION_HINT": "bf16" if _has_bf16() else "f32"}
-        self._model = openvino.Core().compile_model(str(path), "CPU", hints)
+        hints |= {"INFERENCE_PRECISION_HINT": "bf16" if name.endswith("bf16") else "f32"}
+        try:
+            self._model = openvino.Core().compile_model(str(path), "CPU", hints)
+        except RuntimeError as error:
+            raise ProxyError(f"OpenVINO cannot load {path}: {first_line(error)}; use backend='onnx'") from error
 
     def run(self, ids: np.ndarray, mask: np.ndarray, weights: HeadWeights) -> tuple[np.ndarray, np.ndarray]:
         """Compute scores; see :class:`langchain_falconer.model.Session`."""
@@ -295,23 +370,8 @@ class OpenVinoSession:
         return np.array(outputs["span_scores"]), np.array(outputs["label_scores"])
 
 
-def _cpu_flags() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return ""
-    return next((line for line in lines if line.startswith("flags")), "")
-
-
 def _has_bf16() -> bool:
-    return any(flag in _cpu_flags().split() for flag in ("amx_bf16", "avx512_bf16"))
-
-
-def has_cuda() -> bool:
-    """Return whether torch can compute on a GPU."""
-    import torch
-
-    return torch.cuda.is_available()
+    return not {"amx_bf16", "avx512_bf16"}.isdisjoint(cpu_flags())
 
 
 def _version(name: str) -> str:

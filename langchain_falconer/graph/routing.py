@@ -336,7 +336,8 @@ class Router:
 
     def _load(self, match: ModelMatch) -> Proxy:
         proxy = Proxy.load(match.entry.path)
-        choose_backend(proxy, self.stats.sample[:_BACKEND_TEXTS], self.context.settings.run.backend)
+        run = self.context.settings.run
+        choose_backend(proxy, self.stats.sample[:_BACKEND_TEXTS], run.backend, device=run.device)
         return proxy.with_plan(self.plan, match.steps)
 
 

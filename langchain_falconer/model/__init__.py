@@ -4,6 +4,7 @@
 """
 
 from langchain_falconer.model.artifact import FILES, check_destination
+from langchain_falconer.model.devices import may_have_gpu, resolve_device
 from langchain_falconer.model.encoder import PLAIN_BASE
 from langchain_falconer.model.examples import Example
 from langchain_falconer.model.head_index import HeadIndex
@@ -11,7 +12,7 @@ from langchain_falconer.model.marking import mark
 from langchain_falconer.model.metamodel import save_metamodel
 from langchain_falconer.model.proxy import PASSAGE_CHARS, Embedder, Proxy, confidence_of
 from langchain_falconer.model.scoring import text_groups
-from langchain_falconer.model.sessions import HeadWeights, OnnxSession, Session, TorchSession, cores
+from langchain_falconer.model.sessions import HeadWeights, OnnxSession, Session, TorchSession, cores, cpu_flags
 from langchain_falconer.model.tokenization import Tokenizer
 
 __all__ = [
@@ -30,7 +31,10 @@ __all__ = [
     "check_destination",
     "confidence_of",
     "cores",
+    "cpu_flags",
     "mark",
+    "may_have_gpu",
+    "resolve_device",
     "save_metamodel",
     "text_groups",
 ]

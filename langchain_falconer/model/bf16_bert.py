@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from langchain_falconer.model.sessions import LABEL_SCALE, HeadWeights, cores
+from langchain_falconer.model.sessions import LABEL_SCALE, TOKENS_PER_BATCH, HeadWeights, cores
 
 _PLAIN = {"model_type": "bert", "hidden_act": "gelu", "position_embedding_type": "absolute"}
 _PACKED_ROWS = 1024  # weights are packed for this number of rows; others work as well
@@ -33,6 +33,7 @@ class BertSession:
     """
 
     name = "torch-bf16"
+    tokens_per_batch = TOKENS_PER_BATCH
 
     def __init__(self, weights: Mapping[str, Tensor], config: Mapping[str, Any], threads: int | None = None) -> None:
         self.n_parallel = threads or cores()

@@ -71,7 +71,7 @@ def cuckoo_head(base: str) -> HeadWeights:
     from transformers.utils import cached_file
 
     try:
-        with safe_open(cached_file(base, "model.safetensors"), "pt") as weights:
+        with safe_open(cached_file(base_folder(base), "model.safetensors"), "pt") as weights:
             head = [weights.get_tensor(f"classifier.{part}") for part in ("weight", "bias")]
     except (OSError, SafetensorError) as error:
         reason = first_line(error)

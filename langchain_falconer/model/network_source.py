@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from langchain_falconer.model.artifact import FILES
-from langchain_falconer.model.encoder import MODEL_INIT_LOCK, empty_encoder
+from langchain_falconer.model.encoder import MODEL_INIT_LOCK, base_folder, empty_encoder, is_metamodel
 from langchain_falconer.model.metamodel import load_model, load_weights
 from langchain_falconer.model.query_heads import HeadGenerator
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -43,21 +47,35 @@ class NetworkSource:
             return module.eval()
 
     @property
-    def config(self) -> dict[str, Any]:
-        """The encoder's config.json."""
-        if self.folder is None:
-            config: dict[str, Any] = self.module.encoder.config.to_dict()
-            return config
-        return dict(json.loads((self.folder / FILES["config"]).read_text("utf-8")))
+    def exported(self) -> Path | None:
+        """The exported graph beside the weights; None if there is none."""
+        file = self._files / FILES["onnx"] if self._files else None
+        return file if file and file.is_file() else None
 
     @property
-    def tensors(self) -> dict[str, Any]:
+    def config(self) -> Mapping[str, object]:
+        """The encoder's config.json."""
+        if self._files is None:
+            config: Mapping[str, object] = self.module.encoder.config.to_dict()
+            return config
+        return dict(json.loads((self._files / FILES["config"]).read_text("utf-8")))
+
+    @property
+    def tensors(self) -> Mapping[str, Tensor]:
         """The weights by name; those in a folder are read without transformers."""
         from safetensors.torch import load_file
 
-        return load_file(self.folder / FILES["weights"]) if self.folder else self.module.state_dict()
+        return load_file(self._files / FILES["weights"]) if self._files else self.module.state_dict()
 
     @cached_property
     def head_generator(self) -> HeadGenerator:
         """The generator of query heads from the words of a question."""
-        return HeadGenerator.read(self.folder / FILES["weights"]) if self.folder else HeadGenerator.of(self.module)
+        return HeadGenerator.read(self._files / FILES["weights"]) if self._files else HeadGenerator.of(self.module)
+
+    @cached_property
+    def _files(self) -> Path | None:
+        """The folder of the weights: that of a proxy or a metamodel; None if they are elsewhere or in memory."""
+        if self.loaded is not None or self.folder:
+            return self.folder
+        folder = Path(base_folder(self.base or ""))
+        return folder if is_metamodel(folder) else None

@@ -18,6 +18,7 @@ from langchain_falconer.files import write_whole
 from langchain_falconer.model.artifact import FILES, FORMAT, read_manifest, replacing_folder
 from langchain_falconer.model.cuckoo import PROMPT, cuckoo_head, cuckoo_tokenizer, is_cuckoo, repeat_head
 from langchain_falconer.model.decoding import Calibration
+from langchain_falconer.model.devices import resolve_device
 from langchain_falconer.model.encoder import MODEL_INIT_LOCK, max_tokens
 from langchain_falconer.model.head_index import HeadIndex
 from langchain_falconer.model.metamodel import load_model, load_zero_shot_encoder
@@ -29,7 +30,7 @@ from langchain_falconer.model.task_heads import TaskHead, pack, unpack
 from langchain_falconer.model.tokenization import Tokenizer
 from langchain_falconer.plan import LabelOption, LabelStep, Plan, SpanStep, matches, resolve
 from langchain_falconer.records import Answers, Label, Record, Span
-from langchain_falconer.settings import DEFAULT_BASE
+from langchain_falconer.settings import DEFAULT_BASE, DeviceName
 
 PASSAGE_CHARS = 1200
 
@@ -117,8 +118,15 @@ class Proxy:
         step = SpanStep(id="span", instruction=instruction)
         return [list(answers.spans["span"]) for answers in self.answer_step(texts, step)]
 
-    def run(self, texts: Sequence[str]) -> list[Record]:
-        """Run the whole plan over texts; record ids are positions."""
+    def run(self, texts: Sequence[str], *, device: DeviceName | None = None) -> list[Record]:
+        """Run the whole plan over texts; record ids are positions.
+
+        Args:
+            texts: The texts, of any length.
+            device: Compute there from now on, see :meth:`to`; ``None`` (default) is where it computes already.
+        """
+        if device is not None:
+            self.to(device)
         return [
             self.record(str(i), text, answers)
             for i, (text, answers) in enumerate(zip(texts, self.answers(texts), strict=True))
@@ -163,11 +171,16 @@ class Proxy:
     # ---- sessions
 
     @property
+    def exported(self) -> Path | None:
+        """The exported graph of this proxy, or of the metamodel that it is; None if there is none."""
+        file = self.path / FILES["onnx"] if self.path else self.network.exported
+        return file if file and file.is_file() else None
+
+    @property
     def session(self) -> Session:
         """The session that was set, else ONNX Runtime where the proxy was exported, else torch."""
         if self._session is None:
-            exported = self.path / FILES["onnx"] if self.path else None
-            self._session = OnnxSession(exported) if exported and exported.is_file() else self.torch_session()
+            self._session = OnnxSession(self.exported) if self.exported else self.torch_session()
         return self._session
 
     def set_session(self, session: Session | None) -> None:
@@ -175,12 +188,26 @@ class Proxy:
         self._session = session
         self.__dict__.pop("predictor", None)
 
-    def torch_session(self, *, bf16: bool = False, device: str = "cpu") -> TorchSession:
-        """Make a torch session; the default one, in float32 on the CPU, is the reference for every faster backend.
+    def to(self, device: DeviceName) -> Proxy:
+        """Compute on this device from now on: on a GPU in bfloat16, on the CPU with the default session.
 
         Args:
-            bf16: Compute in bfloat16 on the CPU. Default ``False``.
-            device: ``cpu`` (default) or a CUDA device, which computes in bfloat16.
+            device: ``auto`` (a GPU where there is one), ``cpu``, ``cuda`` or ``mps``.
+
+        Raises:
+            ProxyError: There is no such device here.
+        """
+        kind = "cpu" if device == "cpu" else resolve_device(device).type
+        if not (self._session and self.session.name.endswith(f":{kind}")):
+            self.set_session(None if kind == "cpu" else self.torch_session(bf16=True, device=kind))
+        return self
+
+    def torch_session(self, *, bf16: bool = False, device: str = "cpu") -> TorchSession:
+        """Make a torch session.
+
+        Args:
+            bf16: Compute in bfloat16. Default ``False``: float32.
+            device: ``cpu`` (default), ``cuda`` or ``mps``.
         """
         return TorchSession(self.network.module, bf16=bf16, device=device)
 
@@ -235,7 +262,7 @@ class Proxy:
         from langchain_falconer.model.onnx_export import export_onnx
 
         if self.path is None:
-            raise ProxyError("a proxy is exported beside its saved weights; save it first")
+            raise ProxyError("a proxy is exported beside its saved weights; save it first, or use backend='torch'")
         partial = self.path / ".partial.onnx"
         try:
             with MODEL_INIT_LOCK:
@@ -257,7 +284,7 @@ class Proxy:
         from langchain_falconer.model.onnx_export import quantize
 
         if self.path is None or not (self.path / FILES["onnx"]).is_file():
-            raise ProxyError("only an exported proxy can be quantised; save and export it first")
+            raise ProxyError("only a saved and exported proxy can be quantised; save it, or use backend='onnx'")
         quantize(self.path / FILES["onnx"], self.path / FILES["int8"])
 
     def update_manifest(self, **facts: Any) -> None:

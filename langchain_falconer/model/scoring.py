@@ -12,7 +12,6 @@ from langchain_falconer.model.head_index import HeadIndex
 from langchain_falconer.model.sessions import HeadWeights, Session
 from langchain_falconer.model.tokenization import Window, pad
 
-TOKENS_PER_BATCH = 1024
 _MAX_CHARS_IN_MEMORY = 2**19
 WindowFn = Callable[[Sequence[str]], list[Window]]
 """Cuts texts into windows, in order of text and position."""
@@ -63,7 +62,7 @@ class Scorer:
     def _score_group(self, texts: Sequence[str]) -> list[Scores]:
         windows = self._windows(texts)
         scores: list[Scores | None] = [None] * len(windows)
-        batches = list(_batches(windows))
+        batches = list(_batches(windows, self.session.tokens_per_batch))
         inputs = [[windows[i] for i in batch] for batch in batches]
         outputs = self._executor.map(self._compute, inputs)
         for batch, own, (spans, labels) in zip(batches, inputs, outputs, strict=True):
@@ -92,11 +91,11 @@ def text_groups(texts: Sequence[str], max_chars: int) -> Iterator[Sequence[str]]
         yield texts[at:]
 
 
-def _batches(windows: Sequence[Window]) -> Iterator[list[int]]:
-    """Group windows of similar length, by index, into batches of at most :data:`TOKENS_PER_BATCH` padded tokens."""
+def _batches(windows: Sequence[Window], max_tokens: int) -> Iterator[list[int]]:
+    """Group windows of similar length, by index, into batches of at most ``max_tokens`` padded tokens."""
     order = sorted(range(len(windows)), key=lambda i: (-len(windows[i].ids), i))
     at = 0
     while at < len(order):
-        size = max(1, TOKENS_PER_BATCH // len(windows[order[at]].ids))
+        size = max(1, max_tokens // len(windows[order[at]].ids))
         yield order[at : at + size]
         at += size

@@ -14,6 +14,8 @@ import numpy as np
 
 from langchain_falconer.errors import ProxyError, first_line
 
+TOKENS_PER_BATCH = 1024
+_TOKENS_PER_GPU_BATCH = 2**15
 LABEL_SCALE = 16.0
 """Logit scale of label scores: factor on the product of the text vector and a label head."""
 
@@ -58,10 +60,12 @@ class Session(Protocol):
     Attributes:
         name: Name of the backend.
         n_parallel: Batches computed at once, each on one core; with 1, a batch uses all cores.
+        tokens_per_batch: Padded tokens that a batch holds at most.
     """
 
     name: str
     n_parallel: int
+    tokens_per_batch: int
 
     def run(self, ids: np.ndarray, mask: np.ndarray, weights: HeadWeights) -> tuple[np.ndarray, np.ndarray]:
         """Return the scores of every head; ``ids`` and ``mask`` are (B, T) int64."""
@@ -71,6 +75,15 @@ class Session(Protocol):
 def cores() -> int:
     """Count the CPUs that this process may use (within its container and affinity), not those of the machine."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def cpu_flags() -> list[str]:
+    """Return the processor's extensions as Linux names them; empty elsewhere."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return []
+    return next((line for line in lines if line.startswith("flags")), "").split()[2:]
 
 
 def make_executor(n_parallel: int) -> ThreadPoolExecutor:
@@ -95,12 +108,12 @@ def make_executor(n_parallel: int) -> ThreadPoolExecutor:
 
 
 class TorchSession:
-    """torch on the CPU in float32 or bfloat16, or on a CUDA device in bfloat16.
+    """torch in float32 or bfloat16, on any of its devices.
 
     Args:
         model: A :class:`QueryHeadModel`.
-        bf16: Compute in bfloat16 on the CPU.
-        device: ``cpu``, or a device of torch.
+        bf16: Compute in bfloat16.
+        device: Type of the device, see :func:`resolve_device`.
     """
 
     n_parallel = 1
@@ -111,12 +124,13 @@ class TorchSession:
         import torch
 
         self._torch = torch
-        original = device == "cpu" and not bf16
-        self._dtype = torch.float32 if original else torch.bfloat16
+        self._dtype = torch.bfloat16 if bf16 else torch.float32
         self._device = device
         # Other sessions use copies: the float32 original stays the reference for them.
+        original = device == "cpu" and not bf16
         self._model = model.eval() if original else copy.deepcopy(model).to(device, self._dtype).eval()
-        self.name = "torch" if original else "torch-bf16" if device == "cpu" else device
+        self.name = ("torch-bf16" if bf16 else "torch") + ("" if device == "cpu" else f":{device}")
+        self.tokens_per_batch = TOKENS_PER_BATCH if device == "cpu" else _TOKENS_PER_GPU_BATCH
 
     def run(self, ids: np.ndarray, mask: np.ndarray, weights: HeadWeights) -> tuple[np.ndarray, np.ndarray]:
         """See :class:`Session`."""
@@ -141,6 +155,7 @@ class OnnxSession:
     """
 
     n_parallel = 1
+    tokens_per_batch = TOKENS_PER_BATCH
 
     def __init__(self, path: Path, name: str = "onnx", threads: int | None = None) -> None:
         import onnxruntime
