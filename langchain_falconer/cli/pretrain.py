@@ -9,48 +9,60 @@ import typer
 
 from langchain_falconer.cli.console import print_json, progress_bars, stdout
 from langchain_falconer.cli.grouping import grouped
-from langchain_falconer.cli.options import AsJson, Data, LLMOptions
+from langchain_falconer.cli.options import AsJson
 from langchain_falconer.errors import SettingsError
 
 
 @grouped
 def pretrain(
-    data: Data,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the metamodel.")],
-    llm: LLMOptions,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the metamodel, or of the bundle.")],
+    data: Annotated[
+        list[Path] | None, typer.Option("--data", help="Folder of datasets; may be given several times.")
+    ] = None,
     recipe: Annotated[
-        Path | None, typer.Option("--recipe", help="Settings and mixture (JSON).", show_default="that of the release")
+        Path | None, typer.Option("--recipe", help="Settings and datasets (JSON).", show_default="that of the release")
     ] = None,
-    answers: Annotated[
-        Path | None,
-        typer.Option("--answers", help="An LLM's labels of raw texts.", show_default="those of the release"),
+    minutes: Annotated[
+        float | None, typer.Option("--minutes", help="Duration.", min=0.01, show_default="that of the recipe")
     ] = None,
-    n_texts: Annotated[
-        int, typer.Option("--ask", help="First have the LLM label, and mark, this many texts, into --answers.")
-    ] = 0,
+    device: Annotated[str, typer.Option("--device", help="cpu, cuda or mps.")] = "cpu",
+    bundle: Annotated[
+        bool, typer.Option("--bundle", help="Train nothing; write a folder that a GPU machine runs on its own.")
+    ] = False,
+    adopt: Annotated[
+        Path | None, typer.Option("--adopt", help="Train nothing; make the metamodel that this bundle trained.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Make a metamodel, the checkpoint that proxies start from.
 
     The same command again resumes from the last checkpoint.
     """
-    from langchain_falconer.pretrain import ANSWERS, LABELS, MARKS, SHIPPED, Recipe, askable, distil, make, markable
+    from langchain_falconer import pretrain as room
 
-    file = answers or ANSWERS
-    if n_texts and (llm.llm is None or answers is None):
-        raise SettingsError("--ask needs an LLM and a file for its answers; name them with --llm and --answers")
-    with progress_bars() as bars:
-        model = llm.make()
-        if n_texts and model is not None:
-            for survey, texts in ((LABELS, askable(data)[:n_texts]), (MARKS, markable(data)[:n_texts])):
-                distil(model, survey, texts, file, llm.concurrency, lambda n: bars({"stage": "distil", "done": n}))
-        card = make(
-            Recipe.read(recipe or SHIPPED),
-            data,
-            output,
-            file,
-            lambda p: bars({"stage": "pretrain", "done": p.step, "total": p.steps}),
+    if adopt:
+        card = room.adopt(adopt, output)
+    elif not data:
+        raise SettingsError(
+            "there is nothing to learn from; name folders of datasets with --data, or a bundle with --adopt"
         )
+    else:
+        chosen = room.Recipe.read(recipe or room.SHIPPED).lasting(minutes)
+        if bundle:
+            size = room.write_bundle(chosen, data, output)
+            if as_json:
+                print_json({"bundle": str(output), "bytes": size})
+            else:
+                stdout.print(f"the bundle in [bold]{output}[/bold] has {size / 2**20:.0f} MiB; there: python run.py")
+            return
+        with progress_bars() as bars:
+            card = room.make(
+                chosen,
+                data,
+                output,
+                device=device,
+                on_progress=lambda p: bars({"stage": "pretrain", "done": round(100 * p.share), "total": 100}),
+            )
     if as_json:
         print_json({"metamodel": str(output), **card})
     else:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from langchain_falconer.model.head_index import HeadIndex
 from langchain_falconer.model.sessions import LABEL_SCALE
+
+if TYPE_CHECKING:
+    from langchain_falconer.model.head_index import HeadIndex
 
 SPAN_STATES = 3  # outside, begin, inside
 

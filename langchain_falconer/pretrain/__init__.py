@@ -1,48 +1,41 @@
-"""The pretrain room: how the metamodel that ships with the package is made."""
+"""Pretraining of the metamodel: recipe, datasets, tasks, the training loop, bundles for GPU machines."""
 
-from langchain_falconer.pretrain.assembly import ANSWERS, gathered, make
-from langchain_falconer.pretrain.distillation import LABELS, MARKS, Survey, distil
-from langchain_falconer.pretrain.pretraining import PretrainProgress, PretrainSettings, Task, pretrain
-from langchain_falconer.pretrain.recipe import SHIPPED, Mixture, Recipe
-from langchain_falconer.pretrain.task_sources import askable, markable, raw_texts, sources
+from langchain_falconer.pretrain.assembly import adopt, make, write_bundle
+from langchain_falconer.pretrain.batches import Anchors, Mixture, Step, StepMaker
+from langchain_falconer.pretrain.datasets import WRITTEN, read_datasets, read_written
+from langchain_falconer.pretrain.pretraining import PretrainProgress, PretrainSettings, pretrain
+from langchain_falconer.pretrain.recipe import SHIPPED, Recipe
 from langchain_falconer.pretrain.tasks import (
+    LabelQuestion,
     LabelSource,
-    MarkedText,
-    NextTokensSource,
-    OpenSource,
-    PairSource,
+    QuestionSource,
     Source,
+    SpanQuestion,
     SpanSource,
+    Task,
 )
-from langchain_falconer.pretrain.templates import filled, named, sections
 
 __all__ = [
-    "ANSWERS",
-    "LABELS",
-    "MARKS",
     "SHIPPED",
+    "WRITTEN",
+    "Anchors",
+    "LabelQuestion",
     "LabelSource",
-    "MarkedText",
     "Mixture",
-    "NextTokensSource",
-    "OpenSource",
-    "PairSource",
     "PretrainProgress",
     "PretrainSettings",
+    "QuestionSource",
     "Recipe",
     "Source",
+    "SpanQuestion",
     "SpanSource",
-    "Survey",
+    "Step",
+    "StepMaker",
     "Task",
-    "askable",
-    "distil",
-    "filled",
-    "gathered",
+    "adopt",
     "make",
-    "markable",
-    "named",
     "pretrain",
-    "raw_texts",
-    "sections",
-    "sources",
+    "read_datasets",
+    "read_written",
+    "write_bundle",
 ]

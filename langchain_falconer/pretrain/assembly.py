@@ -1,67 +1,189 @@
-"""The making of a metamodel, from data sets and answers of an LLM to a folder."""
+"""The making of a metamodel from a recipe: here, or as a bundle on another machine."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable
+import json
+import lzma
+import os
+import shutil
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from langchain_falconer.model import save_metamodel
-from langchain_falconer.pretrain.distillation import distilled
-from langchain_falconer.pretrain.pretraining import PretrainProgress, pretrain
-from langchain_falconer.pretrain.recipe import Mixture, Recipe
-from langchain_falconer.pretrain.task_sources import askable, markable, raw_texts, sources
-from langchain_falconer.pretrain.tasks import Source
+import torch
+from pydantic import JsonValue
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 
-ANSWERS = Path(__file__).parent / "answers.jsonl.gz"
+import langchain_falconer
+from langchain_falconer.errors import ProxyError
+from langchain_falconer.model import save_metamodel
+from langchain_falconer.model.encoder import load_tokenizer
+from langchain_falconer.model.metamodel import load_model
+from langchain_falconer.model.network import QueryHeadModel
+from langchain_falconer.pretrain.batches import Mixture, StepMaker
+from langchain_falconer.pretrain.pretraining import PretrainProgress, pretrain
+from langchain_falconer.pretrain.recipe import Recipe
+from langchain_falconer.pretrain.tasks import fields_of
+
+RESULT = "result"
+"""The folder of a bundle in which its result lies."""
+MAX_BUNDLE_BYTES = 60 * 2**20
+_MODULES = (
+    "errors",
+    "files",
+    "model/encoder",
+    "model/network",
+    "model/sessions",
+    "model/tokenization",
+    "pretrain/batches",
+    "pretrain/pretraining",
+    "pretrain/tasks",
+    "pretrain/wordings",
+)
+"""What a bundle takes along; none of them needs more than torch, transformers, tokenizers, safetensors and numpy."""
 
 
 def make(
     recipe: Recipe,
-    data: Path,
+    data: Sequence[Path],
     folder: Path,
-    answers: Path = ANSWERS,
+    *,
+    device: str = "cpu",
     on_progress: Callable[[PretrainProgress], None] | None = None,
-) -> dict[str, Any]:
-    """Make the metamodel of a recipe in ``folder``; the same call again goes on from the last checkpoint.
+) -> dict[str, JsonValue]:
+    """Make the metamodel of a recipe in ``folder``; the same call again resumes from the last checkpoint.
 
     Args:
-        recipe: Settings and sources of the metamodel.
-        data: The folder of the data sets.
-        folder: Where the metamodel goes; checkpoints lie in its ``checkpoints``.
-        answers: What an LLM said about raw texts (:func:`distil`).
-        on_progress: Told every 20 steps.
+        recipe: The recipe.
+        data: Folders of datasets.
+        folder: Where the metamodel goes; its checkpoints lie in ``checkpoints``.
+        device: A device of torch.
+        on_progress: Called every 20 steps.
 
     Returns:
-        Its card: recipe, sizes of the sources, hash of the answers, versions.
+        Its card: recipe, sizes of the sources, duration, versions.
 
     Raises:
-        CorpusError: the data is not there.
-        SettingsError: the recipe names a source that there is not.
+        CorpusError: A dataset cannot be read.
+        ProxyError: The base cannot be loaded, or the weights are no longer numbers.
     """
-    settings = recipe.settings
-    if recipe.start:
-        make(recipe.start, data, folder / "start", answers, on_progress)
-        settings = settings.model_copy(update={"base": str(folder / "start")})
-    sources = gathered(recipe, data, answers)
-    mixture = Mixture(sources, recipe.mix)
-    model, tokenizer = pretrain(mixture.draw, raw_texts(data), settings, folder / "checkpoints", on_progress)
-    card = {
-        "recipe": recipe.model_dump(mode="json"),
-        "answers_sha256": hashlib.sha256(answers.read_bytes()).hexdigest(),
-        "sources": {name: len(sources[name]) for name in recipe.mix},
-        "versions": {name: version(name) for name in ("torch", "transformers", "langchain-falconer")},
-    }
-    save_metamodel(model, tokenizer, folder, card)
+    mixture = recipe.mixture(data)
+    model, maker = _start(recipe), _maker(recipe, mixture)
+    workers = 0 if device == "cpu" else max(1, (os.cpu_count() or 2) - 1)
+    ran = pretrain(
+        model, maker, recipe.settings, folder / "checkpoints", device=device, workers=workers, on_progress=on_progress
+    )
+    card = _card(recipe, mixture) | {"ran": dict(ran), "device": device}
+    save_metamodel(model, maker.tokenizer, folder, card)
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     return card
 
 
-def gathered(recipe: Recipe, data: Path, answers: Path = ANSWERS) -> dict[str, Source]:
-    """The sources that a recipe mixes, by name.
+def write_bundle(recipe: Recipe, data: Sequence[Path], folder: Path) -> int:
+    """Write all that a recipe needs to a folder which a machine with a GPU runs without network or this package.
+
+    ``python run.py --seconds 600`` there needs torch, transformers, tokenizers and safetensors alone; cut short, the
+    same command resumes. :func:`adopt` takes the result home.
+
+    Returns:
+        The size of the folder in bytes.
 
     Raises:
-        CorpusError: the data is not there.
+        CorpusError: A dataset cannot be read.
+        ProxyError: The base cannot be loaded, or the bundle would be larger than 60 MiB.
     """
-    return sources(data, recipe.holdout, recipe.mix) | distilled(answers, [*askable(data), *markable(data)])
+    mixture = recipe.mixture(data)
+    model, maker = _start(recipe), _maker(recipe, mixture)
+    folder.mkdir(parents=True, exist_ok=True)
+    _write_modules(folder)
+    model.encoder.config.save_pretrained(folder)
+    maker.tokenizer.save(folder)
+    save_file(_halves(model.state_dict()), folder / "model.safetensors")
+    save_file({"vectors": torch.from_numpy(maker.anchors.vectors)}, folder / "anchors.safetensors")
+    with lzma.open(folder / "sources.jsonl.xz", "wt", encoding="utf-8") as out:
+        print(json.dumps(list(maker.anchors.texts), ensure_ascii=False), file=out)
+        for name, source in sorted(mixture.sources.items()):
+            row = {"name": name, "weight": mixture.weights[name], "kind": type(source).__name__}
+            print(json.dumps(row | {"fields": fields_of(source)}, ensure_ascii=False), file=out)
+    (folder / "card.json").write_text(json.dumps(_card(recipe, mixture), indent=2) + "\n", "utf-8")
+    size = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
+    if size > MAX_BUNDLE_BYTES:
+        raise ProxyError(f"the bundle has {size / 2**20:.0f} MiB, more than 60; hold some datasets out", path=folder)
+    return size
+
+
+def adopt(bundle: Path, folder: Path) -> dict[str, JsonValue]:
+    """Make the metamodel in ``folder`` that a bundle trained.
+
+    Args:
+        bundle: The folder of the bundle, after it ran.
+        folder: Where the metamodel goes.
+
+    Returns:
+        Its card.
+
+    Raises:
+        ProxyError: The bundle has no result, or one that does not fit.
+    """
+    result = bundle / RESULT
+    try:
+        card = json.loads((bundle / "card.json").read_text("utf-8"))
+        ran = json.loads((result / "ran.json").read_text("utf-8"))
+        weights = load_file(result / "weights.safetensors")
+    except (OSError, ValueError, SafetensorError) as error:
+        raise ProxyError(f"{bundle} holds no result; run its run.py first", path=bundle) from error
+    model = load_model(str(bundle))
+    own = dict(model.named_parameters())
+    fits = all(name in own and own[name].shape == w.shape and bool(w.isfinite().all()) for name, w in weights.items())
+    if not fits or not weights:
+        raise ProxyError(f"the result in {result} does not fit its bundle; run its run.py again", path=result)
+    with torch.no_grad():
+        for name, weight in weights.items():
+            own[name].copy_(weight)
+    card |= ran
+    save_metamodel(model, load_tokenizer(str(bundle)), folder, card)
+    return dict(card)
+
+
+def _start(recipe: Recipe) -> QueryHeadModel:
+    torch.manual_seed(recipe.settings.seed)  # the weights that a bare encoder lacks are random
+    model: QueryHeadModel = load_model(recipe.base)
+    return model
+
+
+def _maker(recipe: Recipe, mixture: Mixture) -> StepMaker:
+    settings = recipe.settings
+    return StepMaker(
+        mixture,
+        recipe.anchor_texts(mixture),
+        load_tokenizer(recipe.base),
+        settings.seed,
+        settings.tasks,
+        settings.texts,
+        settings.max_tokens,
+    )
+
+
+def _card(recipe: Recipe, mixture: Mixture) -> dict[str, JsonValue]:
+    return {
+        "recipe": recipe.model_dump(mode="json"),
+        "sources": {name: len(source) for name, source in sorted(mixture.sources.items())},
+        "versions": {name: version(name) for name in ("torch", "transformers", "langchain-falconer")},
+    }
+
+
+def _halves(tensors: dict[str, Any]) -> dict[str, torch.Tensor]:
+    return {k: v.detach().to(torch.float16).contiguous() for k, v in tensors.items() if v.is_floating_point()}
+
+
+def _write_modules(folder: Path) -> None:
+    package = Path(langchain_falconer.__file__).parent
+    for name in _MODULES:
+        target = folder / "langchain_falconer" / f"{name}.py"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        (target.parent / "__init__.py").touch()
+        shutil.copyfile(package / f"{name}.py", target)
+    (folder / "langchain_falconer" / "__init__.py").touch()
+    shutil.copyfile(package / "pretrain" / "run_bundle.py", folder / "run.py")

@@ -1,233 +1,367 @@
-"""Pretraining the metamodel: one loop over small tasks of many kinds, heads made from words alone."""
+"""Pretraining of the metamodel: one loop over small tasks of many kinds, query heads made from words alone.
+
+A bundle takes this module to GPU machines: it needs torch, transformers, tokenizers, safetensors and numpy, no more.
+"""
 
 from __future__ import annotations
 
 import math
-import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
 
 from langchain_falconer.errors import ProxyError
-from langchain_falconer.model.encoder import load_tokenizer
-from langchain_falconer.model.examples import Example
-from langchain_falconer.model.head_index import HeadIndex
-from langchain_falconer.model.metamodel import load_model
-from langchain_falconer.model.tokenization import WindowSplitter, pad
-from langchain_falconer.train.loop import Feature, autocast, freeze_word_embeddings, loss_of
+from langchain_falconer.model.network import SPAN_STATES, QueryHeadModel, pooled
+from langchain_falconer.model.sessions import LABEL_SCALE
+from langchain_falconer.pretrain.batches import UNKNOWN, LabelBatch, Step, StepMaker, TaskBatch
 
 _CHECKPOINT = "checkpoint.safetensors"
-_KEEP_EVERY = 3
-
-
-class PretrainSettings(BaseModel):
-    """Settings of pretraining."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    base: str
-    seed: int = 0
-    steps: int = Field(ge=1)
-    texts: int = Field(default=24, ge=1)
-    """Texts of one task."""
-    tasks: int = Field(default=2, ge=1)
-    """Tasks of one step, each of a source of its own."""
-    learning_rate: float = Field(default=1e-4, gt=0)
-    head_factor: float = Field(default=5.0, gt=0)
-    """Learning rate of the head generator as a multiple of the encoder's."""
-    weight_decay: float = Field(default=0.01, ge=0)
-    warmup: float = Field(default=0.05, ge=0, lt=1)
-    keep: float = Field(default=2.0, ge=0)
-    """Weight of keeping the base's sentence vectors (mean of 1 - cosine), on every third step."""
-    span_weight: float = Field(default=3.0, gt=0)
-    """Weight of words inside spans relative to those outside."""
-    max_tokens: int = Field(default=96, ge=16)
-    checkpoint_every: int = Field(default=500, ge=1)
+_OPTIMIZER_STATE = ("step", "exp_avg", "exp_avg_sq")
+_REPORT_EVERY = 20
+_AVERAGE_EVERY = 10
+_CPU_TEXTS = 24  # texts of like length that a CPU encodes at once: padding costs as much as text
 
 
 @dataclass(frozen=True)
-class Task:
-    """One batch to learn from: steps, and texts that answer them."""
+class PretrainSettings:
+    """Settings of pretraining: its length is given in ``steps`` or in ``seconds``.
 
-    index: HeadIndex
-    examples: Sequence[Example]
+    Attributes:
+        seed: Seed of the tasks.
+        steps: Optimiser steps.
+        seconds: Duration in seconds, over all resumptions; the learning rate falls with it.
+        tasks: Tasks of one step, each of a source of its own.
+        texts: Texts of one task.
+        max_tokens: Tokens of a text that are read.
+        learning_rate: Peak learning rate of the encoder.
+        head_factor: Learning rate of the head generator as a multiple of the encoder's.
+        weight_decay: AdamW's.
+        warmup: Share of the duration in which the learning rate rises.
+        keep: Weight of keeping the plain encoder's sentence vectors (mean of 1 - cosine, on every third step).
+        span_weight: Weight of words inside spans relative to those outside.
+        start_share: Share of the start's weights in the result, which is the mean of both (model soups, Wortsman et
+            al., arXiv 2203.05482).
+        checkpoint_every: Steps between checkpoints.
+    """
+
+    seed: int = 0
+    steps: int | None = None
+    seconds: float | None = None
+    tasks: int = 6
+    texts: int = 20
+    max_tokens: int = 112
+    learning_rate: float = 1e-4
+    head_factor: float = 5.0
+    weight_decay: float = 0.01
+    warmup: float = 0.05
+    keep: float = 8.0
+    span_weight: float = 3.0
+    start_share: float = 0.0
+    checkpoint_every: int = 200
+
+    def __post_init__(self) -> None:
+        if (self.steps is None) == (self.seconds is None):
+            raise ValueError("give either steps or seconds")
+        sizes = (self.tasks, self.texts, self.checkpoint_every, self.steps or 1, self.seconds or 1, self.learning_rate)
+        if min(sizes) <= 0 or self.max_tokens < 16 or not 0 <= self.start_share < 1 or not 0 <= self.warmup < 1:
+            raise ValueError("a size, rate or share is out of its range")
 
 
 @dataclass(frozen=True)
 class PretrainProgress:
-    """Progress of pretraining: losses are means since the last report."""
+    """Progress of pretraining.
+
+    Attributes:
+        step: Steps done.
+        share: Share of the whole that is done.
+        seconds: Duration until now.
+        loss: Mean loss since the last report, by source.
+    """
 
     step: int
-    steps: int
-    loss: dict[str, float]
+    share: float
     seconds: float
+    loss: Mapping[str, float]
+
+
+@dataclass
+class _State:
+    step: int = 0
+    seconds: float = 0.0
+    texts: int = 0
+
+    def share(self, settings: PretrainSettings) -> float:
+        return self.step / settings.steps if settings.steps else self.seconds / (settings.seconds or 1.0)
 
 
 def pretrain(
-    draw: Callable[[random.Random, int], tuple[str, Task]],
-    texts: Sequence[str],
+    model: QueryHeadModel,
+    maker: StepMaker,
     settings: PretrainSettings,
     folder: Path,
+    *,
+    device: str = "cpu",
+    workers: int = 0,
     on_progress: Callable[[PretrainProgress], None] | None = None,
-) -> tuple[Any, Any]:
-    """Make a metamodel; a pretraining that was cut short goes on from its last checkpoint in ``folder``.
-
-    Step ``i`` draws from a generator seeded by ``seed`` and ``i`` alone, so that a resumed run sees the same tasks.
+) -> dict[str, float]:
+    """Pretrain a network in place; one that was cut short resumes from its last checkpoint in ``folder``.
 
     Args:
-        draw: Draws a task of about n texts, with the name of its source.
-        texts: Texts of any kind: on these the base's sentence vectors are kept.
-        settings: How.
-        folder: Where checkpoints lie.
-        on_progress: Told every 20 steps.
+        model: The network to start from.
+        maker: Makes its steps.
+        settings: How it learns.
+        folder: The folder of checkpoints.
+        device: A device of torch.
+        workers: Processes that make steps; 0 makes them between the steps.
+        on_progress: Called every 20 steps.
 
     Returns:
-        The trained model, in evaluation mode, and its tokenizer.
-    """
-    import torch
+        Steps, texts and seconds of the whole pretraining.
 
-    torch.manual_seed(settings.seed)
-    tokenizer = load_tokenizer(settings.base)
-    teacher = load_model(settings.base)
-    model = load_model(settings.base)
+    Raises:
+        ProxyError: The weights are no longer numbers.
+    """
+    start = {name: p.detach().clone() for name, p in model.named_parameters()}
+    model.encoder.get_input_embeddings().requires_grad_(False)  # type: ignore[operator] # rare words would drift
+    model.to(device).eval()  # no dropout: few texts come twice in the same task, and drawing it takes long
     optimizer = _optimizer(model, settings)
-    step = _resume(folder, model, optimizer)
-    reader = TensorReader(WindowSplitter(tokenizer, settings.max_tokens), tokenizer.pad_id)
-    seen: dict[str, list[float]] = {}
-    began = time.monotonic()
-    model.eval()  # no dropout: few texts come twice in the same task, and drawing it takes a third of the time
-    while step < settings.steps:
-        rng = random.Random(f"{settings.seed}-{step}")
-        parts = [
-            (name, _task_loss(model, reader, task, settings.span_weight))
-            for name, task in (draw(rng, settings.texts) for _ in range(settings.tasks))
-        ]
-        if settings.keep and step % _KEEP_EVERY == 0:
-            kept = _kept(model, teacher, reader, rng.sample(texts, min(len(texts), settings.texts)))
-            parts.append(("keep", settings.keep * kept))
-        _update(model, optimizer, sum(loss for _, loss in parts), _rate(step, settings))
-        step += 1
-        for name, loss in parts:
-            seen.setdefault(name, []).append(float(loss.detach()))
-        if step % 20 == 0 and on_progress:
-            means = {name: sum(losses) / len(losses) for name, losses in sorted(seen.items())}
-            on_progress(PretrainProgress(step, settings.steps, means, time.monotonic() - began))
-            seen = {}
-        if step % settings.checkpoint_every == 0 or step == settings.steps:
-            _save(folder, model, optimizer, step)
+    average = [p.detach().clone() for p in _trained(model).values()]
+    state = _resume(folder, model, optimizer, average)
+    losses: dict[str, list[float]] = defaultdict(list)
+    began = time.monotonic() - state.seconds
+    for step in _steps(maker, state.step, workers):
+        state.seconds = time.monotonic() - began
+        if state.share(settings) >= 1:
+            break
+        for name, loss in _learn(model, optimizer, step, settings, state.share(settings)).items():
+            losses[name].append(loss)
+        state.step += 1
+        state.texts += len(step.ids)
+        if state.step % _AVERAGE_EVERY == 0:
+            _average(average, model, state.step)
+        if state.step % _REPORT_EVERY == 0 and on_progress:
+            means = {name: float(np.mean(values)) for name, values in sorted(losses.items())}
+            on_progress(PretrainProgress(state.step, min(1.0, state.share(settings)), state.seconds, means))
+            losses.clear()
+        if state.step % settings.checkpoint_every == 0:
+            _save(folder, model, optimizer, average, state)
+    _finish(model, average, start, settings.start_share)
+    return {"steps": state.step, "texts": state.texts, "seconds": round(state.seconds, 1)}
+
+
+def _steps(maker: StepMaker, first: int, workers: int) -> Iterator[Step]:
+    if not workers:
+        while True:
+            yield maker.make(first)
+            first += 1
+    from torch.utils.data import DataLoader
+
+    class Steps(torch.utils.data.Dataset[Step]):
+        def __len__(self) -> int:
+            return 10**9
+
+        def __getitem__(self, i: int) -> Step:
+            return maker.make(i)
+
+    order = range(first, 10**9)
+    yield from DataLoader(
+        Steps(),
+        None,
+        sampler=order,
+        num_workers=workers,
+        prefetch_factor=4,
+        collate_fn=_same,
+        multiprocessing_context="fork",
+    )
+
+
+def _same(step: Any) -> Any:
+    return step
+
+
+def _learn(
+    model: QueryHeadModel, optimizer: torch.optim.Optimizer, step: Step, settings: PretrainSettings, share: float
+) -> dict[str, float]:
+    """Take one step; returns the loss by source."""
+    device = next(model.parameters()).device
+    losses: dict[str, Tensor] = {}
+    with autocast(device.type):
+        states = _encode(model, step.ids, step.mask)
+        word_states = _encode(model, step.word_ids, step.word_mask)
+        words = pooled(word_states.float(), _tensor(step.word_mask, device))
+        mask = _tensor(step.mask, device)
+        for i, task in enumerate(step.tasks):
+            loss = _task_loss(model, task, states, mask, words, settings.span_weight)
+            losses[f"{i} {task.source}"] = loss
+    if len(step.anchors):
+        n = len(step.anchors)
+        vectors = pooled(states[-n:].float(), mask[-n:])
+        drift = (1 - (vectors * _tensor(step.anchors, device).float()).sum(-1)).mean()
+        losses["keep"] = settings.keep * len(step.tasks) / 2 * drift
+    optimizer.zero_grad(set_to_none=True)
+    torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
+    torch.nn.utils.clip_grad_norm_(_trained(model).values(), float(len(step.tasks)))
+    for group in optimizer.param_groups:
+        group["lr"] = group["peak"] * _rate(share, settings.warmup)
+    optimizer.step()
+    return {name.split(" ")[-1]: loss.item() for name, loss in losses.items()}
+
+
+def _task_loss(
+    model: QueryHeadModel, task: TaskBatch, states: Tensor, mask: Tensor, words: Tensor, span_weight: float
+) -> Tensor:
+    own = slice(task.first, task.first + task.n_texts)
+    total = states.new_zeros((), dtype=torch.float32)
+    if task.span_words:
+        weight, bias = model.span_heads(words[list(task.span_words)])
+        scores = (states[own] @ weight.to(states.dtype).T + bias.to(states.dtype)).float()
+        scores = scores.reshape(*scores.shape[:2], -1, SPAN_STATES)
+        targets = _tensor(task.span_targets, states.device).long()
+        per_token = functional.cross_entropy(
+            scores.flatten(0, 2), targets.flatten(), ignore_index=UNKNOWN, reduction="none"
+        )
+        weighted = per_token * (1 + (span_weight - 1) * (targets.flatten() > 0))
+        total = total + weighted.sum() / (targets != UNKNOWN).any(-1).sum().clamp(min=1)
+    if task.labels:
+        vectors = pooled(states[own].float(), mask[own])
+        for question in task.labels:
+            total = total + _label_loss(model, question, vectors, words)
+    return total
+
+
+def _label_loss(model: QueryHeadModel, question: LabelBatch, vectors: Tensor, words: Tensor) -> Tensor:
+    options = words[list(question.options)]
+    asked = words[[question.question] * len(question.options)]
+    weight, bias = model.label_heads(options, asked)
+    scores = (LABEL_SCALE * (vectors[_tensor(question.rows, vectors.device)] @ weight.float().T) + bias).float()
+    targets = _tensor(question.targets, vectors.device)
+    if targets.dim() == 1:
+        return functional.cross_entropy(scores, targets)
+    return functional.binary_cross_entropy_with_logits(scores, targets, reduction="none").sum(1).mean()
+
+
+def _encode(model: QueryHeadModel, ids: np.ndarray, mask: np.ndarray) -> Tensor:
+    """Encode texts (N, T) to states (N, T, d), those of like length together where padding costs most: on a CPU."""
+    device = next(model.parameters()).device
+    lengths = mask.sum(1)
+    order = np.argsort(lengths, kind="stable")
+    size = _CPU_TEXTS if device.type == "cpu" else len(order)
+    states = []
+    for at in range(0, len(order), size):
+        rows = order[at : at + size]
+        width = int(lengths[rows].max())
+        part = model.encoder(
+            input_ids=_tensor(ids[rows, :width], device), attention_mask=_tensor(mask[rows, :width], device)
+        ).last_hidden_state
+        states.append(functional.pad(part, (0, 0, 0, ids.shape[1] - width)))
+    return torch.cat(states)[_tensor(np.argsort(order), device)]
+
+
+@contextmanager
+def autocast(device: str) -> Iterator[None]:
+    """Compute in bf16 where the device multiplies it in hardware; on a CPU with attention as plain matrix products.
+
+    The backward pass of torch's fused attention takes longer on a CPU than all the rest.
+    """
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    fast = device != "cpu" or torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+    with torch.autocast(device, torch.bfloat16, enabled=bool(fast)):
+        if device != "cpu":
+            yield
+            return
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+
+
+def _tensor(array: np.ndarray, device: torch.device) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(array)).to(device, non_blocking=True)
+
+
+def _trained(model: QueryHeadModel) -> dict[str, Tensor]:
+    return {name: p for name, p in model.named_parameters() if p.requires_grad}
+
+
+def _optimizer(model: QueryHeadModel, settings: PretrainSettings) -> torch.optim.Optimizer:
+    trained = _trained(model)
+    encoder = [p for name, p in trained.items() if name.startswith("encoder.")]
+    maps = [p for name, p in trained.items() if not name.startswith("encoder.")]
+    rate = settings.learning_rate
+    groups: list[dict[str, Any]] = [
+        {"params": encoder, "peak": rate},
+        {"params": maps, "peak": rate * settings.head_factor},
+    ]
+    return torch.optim.AdamW(groups, lr=rate, weight_decay=settings.weight_decay, fused=True)
+
+
+def _rate(share: float, warmup: float) -> float:
+    """Return the learning rate's share of its peak: a linear warm-up, then half a cosine."""
+    if share < warmup:
+        return max(share / warmup, 0.01)
+    return 0.5 * (1 + math.cos(math.pi * (share - warmup) / (1 - warmup)))
+
+
+@torch.no_grad()
+def _average(average: list[Tensor], model: QueryHeadModel, step: int) -> None:
+    """Move the running mean of the weights, which is better than the last ones, towards these."""
+    decay = min(0.99, step / (step + 100))
+    torch._foreach_lerp_(average, [p.detach() for p in _trained(model).values()], 1 - decay)
+
+
+@torch.no_grad()
+def _finish(model: QueryHeadModel, average: list[Tensor], start: Mapping[str, Tensor], start_share: float) -> None:
+    for (name, p), mean in zip(_trained(model).items(), average, strict=True):
+        p.copy_(mean.lerp(start[name].to(mean.device), start_share))
+    model.to("cpu")
     if not all(torch.isfinite(p).all() for p in model.parameters()):
         raise ProxyError("pretraining diverged (weights are not numbers); lower learning_rate and start again")
-    return model, tokenizer
 
 
-def _update(model: Any, optimizer: Any, loss: Any, rate: float) -> None:
-    """Take one step of the optimiser, at ``rate`` of each group's peak learning rate."""
-    import torch
-
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-    for group in optimizer.param_groups:
-        group["lr"] = group["peak"] * rate
-    optimizer.step()
-
-
-class TensorReader:
-    """Texts as padded tensors."""
-
-    def __init__(self, windows: WindowSplitter, pad_id: int) -> None:
-        self._windows = windows
-        self._pad_id = pad_id
-
-    def items(self, examples: Sequence[Example]) -> list[Feature]:
-        """Return the first window of each example; the rest of a long text is not used."""
-        firsts: dict[int, Feature] = {}
-        for window in self._windows([e.text for e in examples]):
-            firsts.setdefault(window.text, Feature(window, examples[window.text]))
-        return [firsts[i] for i in sorted(firsts)]
-
-    def tensors(self, items: Sequence[Feature]) -> tuple[Any, Any]:
-        """Return ids and attention mask (B, T) of windows."""
-        import torch
-
-        ids, mask = pad([item.window for item in items], self._pad_id)
-        return torch.from_numpy(ids), torch.from_numpy(mask)
-
-    def texts(self, texts: Sequence[str]) -> tuple[Any, Any]:
-        """Return ids and attention mask (B, T) of texts."""
-        return self.tensors(self.items([Example(t, {}, {}) for t in texts]))
-
-
-def _task_loss(model: Any, reader: TensorReader, task: Task, span_weight: float) -> Any:
-    index, items = task.index, reader.items(task.examples)
-    with autocast():
-        spans, labels = model(*reader.tensors(items), *model.heads(index, reader.texts))
-    return loss_of(spans.float(), labels.float(), index, items, span_weight=span_weight)
-
-
-def _kept(model: Any, teacher: Any, reader: TensorReader, texts: Sequence[str]) -> Any:
-    import torch
-
-    ids, mask = reader.texts(texts)
-    with autocast():
-        with torch.no_grad():
-            before = teacher.embed(ids, mask)
-        now = model.embed(ids, mask)
-    return (1 - (before.float() * now.float()).sum(-1)).mean()
-
-
-def _optimizer(model: Any, settings: PretrainSettings) -> Any:
-    import torch
-
-    freeze_word_embeddings(model.encoder)
-    encoder = [p for p in model.encoder.parameters() if p.requires_grad]
-    maps = [p for name, p in model.named_parameters() if not name.startswith("encoder.")]
-    rate = settings.learning_rate
-    groups = [{"params": encoder, "peak": rate}, {"params": maps, "peak": rate * settings.head_factor}]
-    return torch.optim.AdamW(groups, weight_decay=settings.weight_decay, fused=True)
-
-
-def _rate(step: int, settings: PretrainSettings) -> float:
-    """The learning rate's share of its peak: a linear warm-up, then half a cosine."""
-    warm = max(1, round(settings.warmup * settings.steps))
-    if step < warm:
-        return (step + 1) / warm
-    return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warm) / max(1, settings.steps - warm))))
-
-
-def _trained(model: Any) -> Iterator[tuple[str, Any]]:
-    return ((name, p) for name, p in model.named_parameters() if p.requires_grad)
-
-
-def _save(folder: Path, model: Any, optimizer: Any, step: int) -> None:
+def _save(
+    folder: Path, model: QueryHeadModel, optimizer: torch.optim.Optimizer, average: list[Tensor], state: _State
+) -> None:
     from safetensors.torch import save_file
 
-    tensors = {f"weight.{name}": p.detach() for name, p in _trained(model)}
-    for name, p in _trained(model):
-        for key, value in optimizer.state[p].items():
-            tensors[f"{key}.{name}"] = value
+    tensors: dict[str, Tensor] = {}
+    for (name, p), mean in zip(_trained(model).items(), average, strict=True):
+        tensors |= {f"weight.{name}": p.detach(), f"average.{name}": mean}
+        tensors |= {f"{key}.{name}": value for key, value in optimizer.state[p].items()}
     folder.mkdir(parents=True, exist_ok=True)
     partial = folder / f".{_CHECKPOINT}"
-    save_file({k: v.contiguous().clone() for k, v in tensors.items()}, partial, {"step": str(step)})
+    metadata = {name: str(value) for name, value in vars(state).items()}
+    save_file({k: v.cpu().contiguous().clone() for k, v in tensors.items()}, partial, metadata)
     partial.replace(folder / _CHECKPOINT)
 
 
-def _resume(folder: Path, model: Any, optimizer: Any) -> int:
-    import torch
-    from safetensors import safe_open
+def _resume(folder: Path, model: QueryHeadModel, optimizer: torch.optim.Optimizer, average: list[Tensor]) -> _State:
+    from safetensors import SafetensorError, safe_open
 
-    file = folder / _CHECKPOINT
-    if not file.is_file():
-        return 0
-    with safe_open(file, "pt") as saved, torch.no_grad():
-        step, keys = int(saved.metadata()["step"]), set(saved.keys())
-        for name, p in _trained(model):
-            p.copy_(saved.get_tensor(f"weight.{name}"))
-            # A weight that no task has used yet (the pooler's never is) has no state.
-            state = {k: f"{k}.{name}" for k in ("step", "exp_avg", "exp_avg_sq") if f"{k}.{name}" in keys}
-            optimizer.state[p] = {k: saved.get_tensor(key) for k, key in state.items()}
-    return step
+    if not (folder / _CHECKPOINT).is_file():
+        return _State()
+    try:
+        with safe_open(folder / _CHECKPOINT, "pt") as tensors:
+            stored = set(tensors.keys())
+            for (name, p), mean in zip(_trained(model).items(), average, strict=True):
+                with torch.no_grad():
+                    p.copy_(tensors.get_tensor(f"weight.{name}"))
+                    mean.copy_(tensors.get_tensor(f"average.{name}"))
+                for key in _OPTIMIZER_STATE:
+                    if f"{key}.{name}" not in stored:  # a weight that no task used yet
+                        continue
+                    value = tensors.get_tensor(f"{key}.{name}")
+                    optimizer.state[p][key] = value if key == "step" and p.device.type == "cpu" else value.to(p.device)
+            saved = tensors.metadata()
+    except (SafetensorError, RuntimeError) as error:
+        raise ProxyError(
+            f"the checkpoint in {folder} does not fit; name another folder, or delete it", path=folder
+        ) from error
+    return _State(int(saved["step"]), float(saved["seconds"]), int(saved["texts"]))

@@ -1,280 +1,283 @@
-"""Tasks to pretrain on: each source draws small batches of texts with questions and their answers."""
+"""Tasks to pretrain on: each source draws a few texts with questions about them and their answers.
+
+Plain data and the standard library only: a bundle takes this module to machines that lack the package's dependencies.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol, TypeAlias
 
-from langchain_falconer.model import Example, HeadIndex
-from langchain_falconer.plan import LabelOption, LabelStep, SpanStep
-from langchain_falconer.pretrain.phrasings import ASK_IS, ASK_MENTION, ASK_SPAN, instruction_for, words_of
-from langchain_falconer.pretrain.pretraining import Task
+from langchain_falconer.pretrain.wordings import (
+    ABSENT_TYPES,
+    CHOICE_WORDINGS,
+    CLASS_WORDINGS,
+    MENTION_WORDINGS,
+    NONE_WORDINGS,
+    SPAN_WORDINGS,
+    fill,
+    is_sentence,
+)
 
-MAX_CHARS = 400
+Offsets: TypeAlias = Sequence[tuple[int, int]]
+"""Spans as (start, end), in characters of their text."""
+_NEAR = 0.75  # share of texts drawn for having an answer
+
+
+@dataclass(frozen=True)
+class SpanQuestion:
+    """A question for spans.
+
+    Attributes:
+        words: The question.
+        answers: Spans by position of the text in its task; a text that is absent has no known answer.
+    """
+
+    words: str
+    answers: Mapping[int, Offsets]
+
+
+@dataclass(frozen=True)
+class LabelQuestion:
+    """A question with options.
+
+    Attributes:
+        words: The question.
+        options: The options; for yes/no the question alone.
+        answers: Per text, by its position: the position of the right option for ``exclusive`` options, else the
+            probability of each. A text that is absent has no known answer.
+        exclusive: Whether one option alone is right.
+    """
+
+    words: str
+    options: Sequence[str]
+    answers: Mapping[int, int | Sequence[float]]
+    exclusive: bool = False
+
+
+@dataclass(frozen=True)
+class Task:
+    """Texts, with the questions that are asked of all of them."""
+
+    texts: Sequence[str]
+    spans: Sequence[SpanQuestion] = ()
+    labels: Sequence[LabelQuestion] = ()
 
 
 class Source(Protocol):
-    """A source of tasks; its length is the number of items to draw from."""
+    """A source of tasks; its length is the number of texts to draw from."""
 
     def __len__(self) -> int: ...
 
     def draw(self, rng: random.Random, size: int) -> Task:
-        """A task of about ``size`` texts; the same state of ``rng``, the same task."""
+        """Draw a task of at most ``size`` texts; the same state of ``rng`` gives the same task."""
         ...
-
-
-@dataclass(frozen=True)
-class MarkedText:
-    """A text and its spans by type."""
-
-    text: str
-    spans: Mapping[str, Sequence[tuple[int, int]]]
 
 
 @dataclass
 class SpanSource:
-    """A set with marked spans: asked for some of its types, and for some that no text of it can hold.
+    """A set with marked spans: asked for some of its types, and for some that its texts do not hold.
 
-    ``mentions`` is how often the question is whether a type is there at all, instead of where.
+    Attributes:
+        rows: Texts with their spans by type.
+        names: The ways to name each type.
+        text_kind: What a text is, as a noun.
+        mentions: How often the question is whether a type is there, in place of where.
     """
 
-    rows: Sequence[MarkedText]
-    kind: str = "text"
-    strangers: Sequence[str] = ()
-    instructions: Mapping[str, str] = field(default_factory=dict)
-    mentions: float = 0.15
+    rows: Sequence[tuple[str, Mapping[str, Offsets]]]
+    names: Mapping[str, Sequence[str]]
+    text_kind: str = "text"
+    mentions: float = 0.1
 
     def __post_init__(self) -> None:
-        self._with: dict[str, list[MarkedText]] = defaultdict(list)
-        for row in self.rows:
-            for name, spans in row.spans.items():
-                if spans:
-                    self._with[name].append(row)
-        self._types = sorted(self._with)
+        self._holding: dict[str, list[int]] = defaultdict(list)
+        for i, (_, spans) in enumerate(self.rows):
+            for name in spans:
+                self._holding[name].append(i)
+        used = {word for ways in self.names.values() for way in ways for word in way.lower().split()}
+        self._absent = [name for name in ABSENT_TYPES if not used & set(name.split())]
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def draw(self, rng: random.Random, size: int) -> Task:
         """See :class:`Source`."""
-        types = rng.sample(self._types, min(len(self._types), rng.randint(1, 6)))
-        wanted = [rng.choice(self._with[rng.choice(types)]) for _ in range(round(size * 0.75))]
-        rows = wanted + rng.sample(self.rows, min(len(self.rows), size - len(wanted)))
+        types = sorted(self._holding)
+        types = rng.sample(types, min(len(types), rng.randint(1, 7)))
+        near = [rng.choice(self._holding[rng.choice(types)]) for _ in range(round(size * _NEAR))]
+        others = rng.sample(range(len(self.rows)), min(len(self.rows), size - len(near)))
+        rows = [self.rows[i] for i in dict.fromkeys([*near, *others])]
+        texts = [text for text, _ in rows]
         if rng.random() < self.mentions:
-            return self._mentions(rng, types, rows)
-        absent = rng.sample(self.strangers, min(len(self.strangers), rng.randint(0, 2)))
-        names = {f"s{i}": name for i, name in enumerate([*types, *absent])}
-        steps = tuple(SpanStep(id=i, instruction=self._worded(rng, name)) for i, name in names.items())
-        examples = [Example(r.text, {}, {i: list(r.spans.get(n, ())) for i, n in names.items()}) for r in rows]
-        return Task(HeadIndex.of(steps), examples)
-
-    def _worded(self, rng: random.Random, name: str) -> str:
-        if name in self.instructions and rng.random() < 0.35:
-            return self.instructions[name]
-        return instruction_for(rng, ASK_SPAN, rng.choice(words_of(name)), self.kind)
-
-    def _mentions(self, rng: random.Random, types: list[str], rows: list[MarkedText]) -> Task:
-        if len(types) > 1 and rng.random() < 0.5:
-            words = {name: rng.choice(words_of(name)) for name in types}
-            if len(set(words.values())) == len(words):
-                step = LabelStep(
-                    id="m",
-                    instruction=f"What does the {self.kind} mention?",
-                    labels=tuple(words.values()),
-                    multi_label=True,
-                )
-                found = [{"m": tuple(w for n, w in words.items() if r.spans.get(n))} for r in rows]
-                return Task(HeadIndex.of([step]), [Example(r.text, f, {}) for r, f in zip(rows, found, strict=True)])
-        named = {f"m{i}": name for i, name in enumerate(types[:4])}
-        steps = [
-            LabelStep(id=i, instruction=instruction_for(rng, ASK_MENTION, rng.choice(words_of(n)), self.kind))
-            for i, n in named.items()
+            return Task(texts, labels=[self._mention(rng, name, rows) for name in types[:4]])
+        questions = [
+            SpanQuestion(self._question(rng, name), {i: spans.get(name, ()) for i, (_, spans) in enumerate(rows)})
+            for name in types
         ]
-        examples = [Example(r.text, {i: bool(r.spans.get(n)) for i, n in named.items()}, {}) for r in rows]
-        return Task(HeadIndex.of(steps), examples)
+        nowhere: dict[int, Offsets] = dict.fromkeys(range(len(rows)), ())
+        absent = rng.sample(self._absent, min(len(self._absent), rng.randint(0, 2)))
+        questions += [SpanQuestion(fill(rng, SPAN_WORDINGS, name, self.text_kind), nowhere) for name in absent]
+        return Task(texts, questions)
+
+    def _question(self, rng: random.Random, name: str) -> str:
+        words = rng.choice(self.names[name])
+        return words if is_sentence(words) else fill(rng, SPAN_WORDINGS, words, self.text_kind)
+
+    def _mention(
+        self, rng: random.Random, name: str, rows: Sequence[tuple[str, Mapping[str, Offsets]]]
+    ) -> LabelQuestion:
+        nouns = [way for way in self.names[name] if not is_sentence(way)] or list(self.names[name])
+        words = fill(rng, MENTION_WORDINGS, rng.choice(nouns), self.text_kind)
+        return LabelQuestion(words, [words], {i: [float(name in spans)] for i, (_, spans) in enumerate(rows)})
 
 
 @dataclass
-class OpenSource:
-    """Texts whose span types were named for each of them alone, as an LLM does that is free in its words.
+class QuestionSource:
+    """Questions that are each asked of one text, and sometimes of another one, which does not answer it."""
 
-    What was marked in one text is asked of the others too, as something that is not there, unless it may be: a type
-    that shares a word with one of theirs, or that is too general to rule out (the negatives of GLiNER, arXiv
-    2311.08526, but for those).
-    """
-
-    rows: Sequence[MarkedText]
-    most: int = 16
+    rows: Sequence[tuple[str, str, Offsets]]
+    astray: float = 0.3
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def draw(self, rng: random.Random, size: int) -> Task:
         """See :class:`Source`."""
-        rows = rng.sample(self.rows, min(size, len(self.rows)))
-        types = sorted({name for row in rows for name in row.spans})
-        named = {f"o{i}": name for i, name in enumerate(rng.sample(types, min(len(types), self.most)))}
-        steps = tuple(SpanStep(id=i, instruction=instruction_for(rng, ASK_SPAN, name)) for i, name in named.items())
-        examples = [
-            Example(r.text, {}, {i: list(r.spans.get(n, ())) for i, n in named.items() if n in r.spans or _lacks(r, n)})
-            for r in rows
-        ]
-        return Task(HeadIndex.of(steps), examples)
-
-
-_GENERAL = frozenset(
-    "person people man woman organization organisation company group place location name event date time year number "  # noqa: SIM905
-    "amount title work product".split()
-)
-
-
-def _lacks(row: MarkedText, name: str) -> bool:
-    words = set(name.split())
-    return not words & _GENERAL and not any(words & set(other.split()) for other in row.spans)
+        rows = rng.sample(self.rows, min(len(self.rows), size))
+        questions = []
+        for i, (text, question, answers) in enumerate(rows):
+            known: dict[int, Offsets] = {i: answers}
+            other = rng.randrange(len(rows))
+            if rng.random() < self.astray and rows[other][0] != text:
+                known[other] = ()
+            questions.append(SpanQuestion(question, known))
+        return Task([text for text, _, _ in rows], questions)
 
 
 @dataclass
 class LabelSource:
-    """A set of labelled texts: asked as a choice among some classes, as yes/no about one, or which of several fit.
+    """A set with classes: asked to choose one, any of them, or whether one of them fits.
 
-    Args:
-        rows: Texts and the classes that hold of each.
-        classes: Ways to name each class.
-        prompts: Ways to ask for the class.
-        ask_is: Ways to ask whether one class (``{x}``) holds.
-        exclusive: Whether a text has one class only.
-        questions: A yes/no question of its own for some classes.
+    Attributes:
+        rows: Texts, each with its classes.
+        names: The ways to name each class.
+        questions: The ways to ask which class it is.
+        text_kind: What a text is, as a noun.
+        exclusive: Whether a text has exactly one class.
+        max_options: Options of one question.
+        topic: What the classes are about, in a word or two.
     """
 
     rows: Sequence[tuple[str, Sequence[str]]]
-    classes: Mapping[str, Sequence[str]]
-    prompts: Sequence[str]
-    ask_is: tuple[str, ...] = ASK_IS
+    names: Mapping[str, Sequence[str]]
+    questions: Sequence[str]
+    text_kind: str = "text"
     exclusive: bool = True
-    kind: str = "text"
-    questions: Mapping[str, str] = field(default_factory=dict)
-    most: int = 16
+    max_options: int = 16
+    topic: str = "class"
+    _of: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list), init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self._of: dict[str, list[int]] = defaultdict(list)
-        for i, (_, labels) in enumerate(self.rows):
-            for name in labels:
+        for i, (_, classes) in enumerate(self.rows):
+            for name in classes:
                 self._of[name].append(i)
-        self._names = sorted(set(self._of) & set(self.classes))
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def draw(self, rng: random.Random, size: int) -> Task:
         """See :class:`Source`."""
+        if set(self.names) == {"yes", "no"}:
+            return self._yes_no_question(rng, size)
         share = rng.random()
-        if share < (0.65 if self.exclusive else 0.0):
+        if self.exclusive and share < 0.65 and len(self._of) > 1:
             return self._choice(rng, size)
-        return self._yes_no(rng, size) if share < 0.85 or len(self._names) < 3 else self._multi(rng, size)
-
-    def _some(self, rng: random.Random, at_least: int = 2) -> dict[str, str]:
-        """Some classes, each with a name; no two with the same."""
-        count = rng.randint(min(at_least, len(self._names)), min(len(self._names), self.most))
-        words: dict[str, str] = {}
-        for name in rng.sample(self._names, count):
-            word = rng.choice(list(self.classes[name]))
-            if word not in words.values():
-                words[name] = word
-        return words
-
-    def _rows(self, rng: random.Random, names: Sequence[str], size: int) -> list[int]:
-        return [rng.choice(self._of[rng.choice(names)]) for _ in range(size)]
-
-    def _options(self, rng: random.Random, words: Mapping[str, str]) -> tuple[str | LabelOption, ...]:
-        """Names alone, or (as users do) a short name with another wording as its description."""
-        if rng.random() < 0.6:
-            return tuple(words.values())
-        described: list[str | LabelOption] = []
-        for name, word in words.items():
-            others = [w for w in self.classes[name] if w != word]
-            described.append(LabelOption(name=word, description=rng.choice(others)) if others else word)
-        return tuple(described)
+        return self._yes_no(rng, size) if share < 0.85 or len(self._of) < 3 else self._any(rng, size)
 
     def _choice(self, rng: random.Random, size: int) -> Task:
         words = self._some(rng)
-        if len(words) < 2:
-            return self._yes_no(rng, size)
-        step = LabelStep(id="c", instruction=rng.choice(list(self.prompts)), labels=self._options(rng, words))
-        rows = [self.rows[i] for i in self._rows(rng, list(words), size)]
-        gold = [next(words[h] for h in labels if h in words) for _, labels in rows]
-        return Task(HeadIndex.of([step]), [Example(t, {"c": g}, {}) for (t, _), g in zip(rows, gold, strict=True)])
+        shown = list(words)
+        hidden = shown.pop() if len(shown) > 2 and rng.random() < 0.2 else None
+        options = self._options(rng, {name: words[name] for name in shown})
+        if hidden:  # its texts are "none of these"
+            options.append(rng.choice(NONE_WORDINGS))
+        order = {name: i for i, name in enumerate([*shown, hidden] if hidden else shown)}
+        rows = self._near(rng, list(words), size)
+        answers = {i: next(order[c] for c in classes if c in order) for i, (_, classes) in enumerate(rows)}
+        question = LabelQuestion(self._question(rng), options, answers, exclusive=True)
+        return Task([text for text, _ in rows], labels=[question])
+
+    def _any(self, rng: random.Random, size: int) -> Task:
+        words = self._some(rng)
+        rows = self._near(rng, list(words), round(size * _NEAR)) + self._uniform(rng, size - round(size * _NEAR))
+        rows = list(dict(rows).items())
+        answers = {i: [float(name in classes) for name in words] for i, (_, classes) in enumerate(rows)}
+        return Task(
+            [t for t, _ in rows], labels=[LabelQuestion(self._question(rng), self._options(rng, words), answers)]
+        )
 
     def _yes_no(self, rng: random.Random, size: int) -> Task:
-        names = rng.sample(self._names, min(len(self._names), rng.randint(1, 4)))
-        near = self._rows(rng, names, size // 2)
-        rows = [self.rows[i] for i in (*near, *(rng.randrange(len(self.rows)) for _ in range(size - len(near))))]
-        ids = {f"y{i}": name for i, name in enumerate(names)}
-        steps = [LabelStep(id=i, instruction=self._question(rng, name)) for i, name in ids.items()]
-        return Task(
-            HeadIndex.of(steps), [Example(t, {i: n in labels for i, n in ids.items()}, {}) for t, labels in rows]
+        names = rng.sample(sorted(self._of), min(len(self._of), rng.randint(1, 4)))
+        rows = self._near(rng, names, size // 2)
+        rows = list(dict([*rows, *self._uniform(rng, size - len(rows))]).items())
+        questions = []
+        for name in names:
+            words = rng.choice(self.names[name])
+            words = words if words.endswith("?") else fill(rng, CLASS_WORDINGS, words, self.text_kind)
+            answers = {i: [float(name in classes)] for i, (_, classes) in enumerate(rows)}
+            questions.append(LabelQuestion(words, [words], answers))
+        return Task([text for text, _ in rows], labels=questions)
+
+    def _yes_no_question(self, rng: random.Random, size: int) -> Task:
+        rows = self._near(rng, ["yes", "no"], size)
+        words = rng.choice(self.questions)
+        answers = {i: [float("yes" in classes)] for i, (_, classes) in enumerate(rows)}
+        return Task([text for text, _ in rows], labels=[LabelQuestion(words, [words], answers)])
+
+    def _some(self, rng: random.Random) -> dict[str, str]:
+        """Return some classes with their words: all of them where there are few, so that they belong together."""
+        names = sorted(self._of)
+        size = (
+            len(names) if len(names) <= 6 and rng.random() < 0.7 else rng.randint(2, min(len(names), self.max_options))
         )
+        words: dict[str, str] = {}
+        for name in rng.sample(names, size):
+            way = rng.choice(self.names[name])
+            if way not in words.values():
+                words[name] = way
+        return words
 
-    def _question(self, rng: random.Random, name: str) -> str:
-        if name in self.questions and rng.random() < 0.4:
-            return self.questions[name]
-        return instruction_for(rng, self.ask_is, rng.choice(list(self.classes[name])), self.kind)
+    def _options(self, rng: random.Random, words: Mapping[str, str]) -> list[str]:
+        if rng.random() < 0.6:
+            return list(words.values())
+        others = {name: [way for way in self.names[name] if way != words[name]] for name in words}
+        return [f"{way}: {rng.choice(others[name])}" if others[name] else way for name, way in words.items()]
 
-    def _multi(self, rng: random.Random, size: int) -> Task:
-        words = self._some(rng, 3)
-        if len(words) < 2:
-            return self._yes_no(rng, size)
-        step = LabelStep(
-            id="m",
-            instruction=rng.choice(list(self.prompts)),
-            labels=self._options(rng, words),
-            multi_label=True,
-        )
-        near = self._rows(rng, list(words), round(size * 0.75))
-        rows = [self.rows[i] for i in (*near, *(rng.randrange(len(self.rows)) for _ in range(size - len(near))))]
-        gold = [tuple(w for n, w in words.items() if n in labels) for _, labels in rows]
-        return Task(HeadIndex.of([step]), [Example(t, {"m": g}, {}) for (t, _), g in zip(rows, gold, strict=True)])
+    def _question(self, rng: random.Random) -> str:
+        if rng.random() < 0.8:
+            return rng.choice(self.questions)
+        return fill(rng, CHOICE_WORDINGS, self.topic, self.text_kind)
 
+    def _near(self, rng: random.Random, names: Sequence[str], size: int) -> list[tuple[str, Sequence[str]]]:
+        drawn = [rng.choice(self._of[rng.choice(names)]) for _ in range(size)]
+        return [self.rows[i] for i in dict.fromkeys(drawn)]
 
-@dataclass
-class PairSource:
-    """Pairs of texts that belong together: which of the batch's right-hand sides goes with this left-hand side?"""
-
-    pairs: Sequence[tuple[str, str]]
-    prompts: Sequence[str]
-    most: int = 16
-
-    def __len__(self) -> int:
-        return len(self.pairs)
-
-    def draw(self, rng: random.Random, size: int) -> Task:
-        """See :class:`Source`."""
-        chosen: dict[str, str] = {}
-        for left, right in rng.sample(self.pairs, min(len(self.pairs), self.most)):
-            chosen.setdefault(right, left)
-        step = LabelStep(id="p", instruction=rng.choice(list(self.prompts)), labels=tuple(chosen))
-        return Task(HeadIndex.of([step]), [Example(left, {"p": right}, {}) for right, left in chosen.items()])
+    def _uniform(self, rng: random.Random, size: int) -> list[tuple[str, Sequence[str]]]:
+        return rng.sample(self.rows, min(len(self.rows), size))
 
 
-@dataclass
-class NextTokensSource:
-    """Next tokens extraction (Cuckoo, arXiv 2502.11275 §3).
+KINDS: dict[str, type[SpanSource] | type[QuestionSource] | type[LabelSource]] = {
+    source.__name__: source for source in (SpanSource, QuestionSource, LabelSource)
+}
+Kind: TypeAlias = Literal["SpanSource", "QuestionSource", "LabelSource"]
 
-    A phrase that comes next and stands in the text already is a span, asked for by the words before it comes again.
-    """
 
-    cases: Sequence[tuple[str, str, Sequence[tuple[int, int]]]]
-
-    def __len__(self) -> int:
-        return len(self.cases)
-
-    def draw(self, rng: random.Random, size: int) -> Task:
-        """See :class:`Source`."""
-        rows = [rng.choice(self.cases) for _ in range(size)]
-        steps = tuple(SpanStep(id=f"n{i}", instruction=asked_by) for i, (_, asked_by, _) in enumerate(rows[:8]))
-        examples = [Example(text, {}, {f"n{i}": list(spans)}) for i, (text, _, spans) in enumerate(rows[:8])]
-        # Every other context asks for something else: what it finds here, if anything, is not known, so only a
-        # context's own text counts.
-        return Task(HeadIndex.of(steps), examples)
+def fields_of(source: Source) -> dict[str, object]:
+    """Return what a source is made of, as JSON data: ``KINDS[type(source).__name__](**fields)`` makes it again."""
+    assert dataclasses.is_dataclass(source)
+    return {f.name: getattr(source, f.name) for f in dataclasses.fields(source) if f.init}
