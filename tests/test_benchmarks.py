@@ -1,13 +1,14 @@
 """The benchmarks of the proxy, on a folder of data sets as small as can be."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
 from laptops import asked, is_positive, prices, reviews
 from loopback import ChatServer, llm_at
 
-from langchain_falconer.benchmarks import Trial, agent_costs, continual, noisy_labels, proxy_quality
+from langchain_falconer.benchmarks import Trial, agent_costs, continual, noisy_labels, proxy_quality, zero_shot
 from langchain_falconer.errors import CorpusError
 
 MOODS = {"good": "the review is positive", "bad": "the review is negative"}
@@ -58,7 +59,6 @@ def trial(data, tiny_bert):
 @pytest.mark.parametrize(
     "part",
     [
-        proxy_quality.zero_shot,
         proxy_quality.calibration,
         noisy_labels.noisy_labels_scores,
         continual.continual_learning,
@@ -70,6 +70,20 @@ def test_every_part_scores_the_sets_asked_for_and_no_others(part, trial):
     assert sorted(named) == ["semeval14_restaurants spans", "snips intent"]
     assert all(len(row) == len(found["columns"]) for row in found["rows"])
     assert found["verdict"]
+
+
+def test_zero_shot_scores_every_dataset_and_says_which_of_them_the_recipe_contained(data, tiny_bert, tmp_path):
+    base = tmp_path / "base"
+    shutil.copytree(tiny_bert, base)
+    (base / "recipe.json").write_text(json.dumps({"sources": {"snips/intent": 40}}))
+    found = zero_shot.zero_shot(Trial(data, str(base)))
+    assert {row[0]: row[1] for row in found["rows"]} == {
+        "semeval14_restaurants spans": "no",
+        "semeval14_restaurants aspect_sentiment": "no",
+        "snips intent": "yes",
+    }
+    assert [bool(row[4]) for row in found["rows"]] == [False, True, True]
+    assert "2 tasks" in found["verdict"]
 
 
 def test_few_labels_are_compared_with_plain_fine_tuning_on_the_same_rows(trial):
@@ -134,4 +148,4 @@ def test_clauses_are_counted_in_passages_of_contracts(tmp_path):
 
 def test_data_that_is_not_there_is_said_with_the_option_that_names_it(tmp_path):
     with pytest.raises(CorpusError, match="--data"):
-        proxy_quality.zero_shot(Trial(tmp_path))
+        zero_shot.zero_shot(Trial(tmp_path))

@@ -137,7 +137,8 @@ def plan_of(meta: dict[str, Any], label: str | None) -> Plan:
     """The plan that asks a data set's own question: one label task, or all its span types."""
     if label:
         task = meta["instructions"]["labels"][label]
-        options = tuple(LabelOption(name=k, description=v if v != k else None) for k, v in task["classes"].items())
+        classes = task["classes"] if isinstance(task["classes"], dict) else dict.fromkeys(task["classes"])
+        options = tuple(LabelOption(name=k, description=v if v != k else None) for k, v in classes.items())
         step = LabelStep(id=_id(label), instruction=task["prompt"], labels=options)
         return Plan(instruction=task["prompt"], steps=(step,))
     spans = meta["instructions"]["spans"]

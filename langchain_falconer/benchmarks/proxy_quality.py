@@ -13,49 +13,19 @@ from numpy.typing import NDArray
 from langchain_falconer.annotate import Annotation
 from langchain_falconer.benchmarks.harness import (
     FEW,
-    SETS,
     Trial,
     draws,
     offsets,
-    question,
     score_of,
-    scored_rows,
     split,
 )
-from langchain_falconer.evaluate import Proportion, expected_calibration_error
-from langchain_falconer.model import PLAIN_BASE, Embedder, Proxy
+from langchain_falconer.evaluate import expected_calibration_error
+from langchain_falconer.model import PLAIN_BASE, Proxy
 from langchain_falconer.plan import LabelStep, Plan
 from langchain_falconer.settings import TrainSettings
 from langchain_falconer.train import calibrate, train_proxy
 
 FEWEST = 50  # of fewer spans no calibration error is reported
-
-
-def zero_shot(trial: Trial) -> dict[str, Any]:
-    """Every set answered from the words of its questions alone, on at most 1,000 test rows.
-
-    Labels stand beside the cosine of text and class description in the space of :data:`PLAIN_BASE`.
-
-    Raises:
-        CorpusError: the data is not there.
-    """
-    rows = []
-    for task in trial.of(SETS):
-        plan, test = question(trial.data, task), scored_rows(trial.data, task)
-        estimate = score_of(Proxy.zero_shot(plan, base=trial.base), plan, test)
-        rows.append((task, estimate, _cosine(plan, test) if task.label else None))
-        trial.on_score(task.title, 0, score=estimate.value)
-    reached = [e.value >= t.zero_shot for t, e, _ in rows if t.zero_shot]
-    return {
-        "title": f"{trial.base}, nothing trained",
-        "columns": ["data set", "score", "95% interval", "target", "cosine of the base"],
-        "rows": [
-            [t.title, f"{e.value:.3f}", _range(e), f"{t.zero_shot:.2f}" if t.zero_shot else "", _shown(c)]
-            for t, e, c in rows
-        ],
-        "verdict": f"{sum(reached)} of {len(reached)} targets reached",
-        "scores": {t.title: e.value for t, e, _ in rows},
-    }
 
 
 def few(trial: Trial) -> dict[str, Any]:
@@ -167,21 +137,3 @@ def _interval(values: Sequence[float], shown: str) -> str:
     mean = statistics.mean(values)
     half = float(t.ppf(0.975, len(values) - 1)) * statistics.stdev(values) / len(values) ** 0.5
     return f"{mean - half:{shown}} to {mean + half:{shown}}"
-
-
-def _cosine(plan: Plan, test: Sequence[Annotation]) -> float:
-    step = plan.steps[0]
-    assert isinstance(step, LabelStep)
-    assert step.labels
-    embed = Embedder(PLAIN_BASE)
-    options = embed([o.description or o.name for o in step.labels])
-    best = np.argmax(embed([a.text for a in test]) @ options.T, axis=1)
-    return float(np.mean([step.names[b] == a.answers.labels[step.id].value for b, a in zip(best, test, strict=True)]))
-
-
-def _range(estimate: Proportion) -> str:
-    return f"{estimate.low:.3f} to {estimate.high:.3f}"
-
-
-def _shown(value: float | None) -> str:
-    return "" if value is None else f"{value:.3f}"

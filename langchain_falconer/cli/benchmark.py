@@ -171,11 +171,11 @@ def proxy(
     as_json: AsJson = False,
 ) -> None:
     """Measure proxies: zero-shot, from few human labels, task after task; what their scores are worth."""
-    from langchain_falconer.benchmarks import Trial, continual, noisy_labels, proxy_quality
+    from langchain_falconer.benchmarks import Trial, continual, noisy_labels, proxy_quality, zero_shot
 
     trial = Trial(data, base, rows, seeds, tuple(filter(None, sets.split(","))), print_score)
     measure = {
-        Part.zero_shot: proxy_quality.zero_shot,
+        Part.zero_shot: zero_shot.zero_shot,
         Part.few: proxy_quality.few,
         Part.noisy_labels: noisy_labels.noisy_labels_scores,
         Part.calibration: proxy_quality.calibration,

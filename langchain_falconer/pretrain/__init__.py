@@ -2,7 +2,7 @@
 
 from langchain_falconer.pretrain.assembly import adopt, make, write_bundle
 from langchain_falconer.pretrain.batches import Anchors, Mixture, Step, StepMaker
-from langchain_falconer.pretrain.datasets import WRITTEN, read_datasets, read_written
+from langchain_falconer.pretrain.datasets import WRITTEN, read_datasets, read_rows, read_written
 from langchain_falconer.pretrain.pretraining import PretrainProgress, PretrainSettings, pretrain
 from langchain_falconer.pretrain.recipe import SHIPPED, Recipe
 from langchain_falconer.pretrain.tasks import (
@@ -36,6 +36,7 @@ __all__ = [
     "make",
     "pretrain",
     "read_datasets",
+    "read_rows",
     "read_written",
     "write_bundle",
 ]

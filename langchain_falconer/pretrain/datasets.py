@@ -57,7 +57,7 @@ def read_datasets(folders: Iterable[Path], holdout: Iterable[str] = ()) -> dict[
 def _dataset(folder: Path) -> dict[str, Source]:
     try:
         meta = json.loads((folder / "meta.json").read_text("utf-8"))
-        questions, rows = list(_rows(folder, "qa")), list(_rows(folder, "train"))
+        questions, rows = list(read_rows(folder, "qa")), list(read_rows(folder, "train"))
         sources = {"questions": _questions(questions), **_spans(rows, meta), **_attributes(rows), **_labels(rows, meta)}
     except (KeyError, TypeError, ValueError, OSError) as error:
         raise CorpusError(
@@ -67,14 +67,11 @@ def _dataset(folder: Path) -> dict[str, Source]:
     return {f"{folder.name}/{name}": source for name, source in sources.items() if source and len(source) >= 8}
 
 
-def _rows(folder: Path, part: str) -> Iterator[dict[str, Any]]:
+def read_rows(folder: Path, part: str) -> Iterator[dict[str, Any]]:
+    """Read the rows of ``train``, ``test`` or ``qa`` in the folder of a dataset; none where there is no such file."""
     for file in (folder / f"{part}.jsonl", folder / f"{part}.jsonl.gz"):
         if file.is_file():
-            with (
-                gzip.open(file, "rt", encoding="utf-8")
-                if file.suffix == ".gz"
-                else file.open(encoding="utf-8") as lines
-            ):
+            with gzip.open(file, "rt", encoding="utf-8") if file.suffix == ".gz" else file.open("rb") as lines:
                 yield from map(json.loads, lines)
 
 
