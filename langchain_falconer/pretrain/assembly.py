@@ -98,7 +98,7 @@ def write_bundle(recipe: Recipe, data: Sequence[Path], folder: Path) -> int:
     model, maker = _start(recipe), _maker(recipe, mixture)
     folder.mkdir(parents=True, exist_ok=True)
     _write_modules(folder)
-    model.encoder.config.save_pretrained(folder)
+    model.encoder.config.save_pretrained(folder)  # type: ignore[union-attr,operator]
     maker.tokenizer.save(folder)
     save_file(_halves(model.state_dict()), folder / "model.safetensors")
     save_file({"vectors": torch.from_numpy(maker.anchors.vectors)}, folder / "anchors.safetensors")
