@@ -37,6 +37,7 @@ _MODULES = (
     "model/network",
     "model/sessions",
     "model/tokenization",
+    "model/words",
     "pretrain/batches",
     "pretrain/pretraining",
     "pretrain/tasks",
