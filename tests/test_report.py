@@ -337,7 +337,7 @@ def test_a_full_report_shows_every_part(tmp_path):
     ):  # fmt: skip
         assert expected in shown.text
     drawn = [attrs.get("aria-label") for tag, attrs in shown.tags if tag == "svg" and attrs.get("role") == "img"]
-    assert len(drawn) == 1 + 6 + 2 + 1  # the plan, intervals, scores, loss
+    assert len(drawn) == 6 + 2 + 1  # intervals, scores, loss
     assert all(drawn)
 
 
@@ -360,10 +360,11 @@ def test_hostile_text_shows_as_text(tmp_path):
     assert HOSTILE in ["".join(c for c, _ in row) for row in shown.rows]
 
 
-def test_a_hostile_plan_stays_inside_its_drawing(tmp_path):
+def test_a_hostile_plan_shows_as_text(tmp_path):
     step = {"id": "a", "op": "get_span", "instruction": "</text><script>x</script>"}
     shown = page(tmp_path, changed(plan=Plan.parse({"instruction": "</pre><script>", "steps": [step]})))
     assert "script" not in {tag for tag, _ in shown.tags}
+    assert 'a = get_span(text, "</text><script>x</script>")' in shown.text
 
 
 def test_overlapping_and_nested_spans_mark_exactly_their_characters(tmp_path):

@@ -29,16 +29,6 @@ def percent(value: Any) -> str:
     return ">99.9%" if 0.9995 <= value < 1 else f"{value:.1%}"
 
 
-def size(n_bytes: Any) -> str:
-    """Format a number of bytes: 999 → 999 B, 91_400_000 → 91.4 MB."""
-    if not _is_number(n_bytes):
-        return DASH
-    for limit, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
-        if n_bytes >= limit:
-            return f"{n_bytes / limit:.1f} {unit}"
-    return f"{n_bytes} B"
-
-
 def duration(seconds: Any) -> str:
     """Format seconds: 0.0123 → 12.3 ms, 4.2 → 4.2 s, 252 → 4 min 12 s, 7500 → 2 h 5 min."""
     if not _is_number(seconds):

@@ -11,13 +11,7 @@ from langchain_falconer.report.summary import Cost, Pace, RunSummary
 
 
 class Headline(NamedTuple):
-    """A headline fact.
-
-    Attributes:
-        name: Name of the fact.
-        value: Its figure.
-        note: What the figure is to be compared with.
-    """
+    """A headline fact; the note says what its figure is to be compared with."""
 
     name: str
     value: str
@@ -52,27 +46,13 @@ def _guarantee(guarantee: Guarantee) -> Headline:
     return Headline("Guaranteed", value or "nothing", ", ".join(notes))
 
 
-class CertificateRow(NamedTuple):
-    """A target and its certificate as strings; see :data:`CERTIFICATE_COLUMNS`."""
-
-    target: str
-    certified: str
-    error_budget: str
-    texts: str
-    wrong: str
-    lower_bound: str
-    threshold: str
+CERTIFICATE_COLUMNS = ("Target", "Certified", "Error budget", "Texts", "Wrong", "Proxy alone", "Proxy decides above")
 
 
-CERTIFICATE_COLUMNS = CertificateRow(
-    "Target", "Certified", "Error budget", "Texts", "Wrong", "Proxy alone", "Proxy decides above"
-)
-
-
-def certificate_rows(guarantee: Guarantee | None) -> list[CertificateRow]:
+def certificate_rows(guarantee: Guarantee | None) -> list[tuple[str, ...]]:
     """Return the targets of a run, one per row under :data:`CERTIFICATE_COLUMNS`."""
     return [
-        CertificateRow(
+        (
             f"{name} {fmt.percent(one.target)}",
             "yes" if one.certified else "no",
             fmt.percent(round(1 - one.confidence, 9)),

@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_falconer.errors import RunError
 from langchain_falconer.files import replacing
-from langchain_falconer.plan import SpanStep
+from langchain_falconer.plan import SpanStep, to_pseudocode
 from langchain_falconer.report import formatting as fmt
-from langchain_falconer.report.charts import draw_plan, loss_curve
 from langchain_falconer.report.headlines import CERTIFICATE_COLUMNS, certificate_rows, headlines, interval
-from langchain_falconer.report.row_selection import Palette, chips, pieces, relations, select_rows
+from langchain_falconer.report.row_selection import chips, colours_of, pieces, relations, select_rows
 from langchain_falconer.report.summary import RunSummary
 
 if TYPE_CHECKING:
@@ -34,9 +33,7 @@ def render_html(summary: RunSummary, rows: Iterable[Mapping[str, Any]], out: Pat
     Raises:
         RunError: ``out`` cannot be written, or a row's span lies outside its text.
     """
-    plan = summary.plan
     page = _environment().get_template("template.html.j2")
-    palette = Palette(step.id for step in plan.steps if isinstance(step, SpanStep))
     css = Path(__file__).with_name("style.css").read_text("utf-8")
     html = page.render(
         s=summary,
@@ -45,33 +42,24 @@ def render_html(summary: RunSummary, rows: Iterable[Mapping[str, Any]], out: Pat
         headlines=headlines(summary),
         certificates=certificate_rows(summary.guarantee),
         certificate_columns=CERTIFICATE_COLUMNS,
-        plan=draw_plan(plan),
-        curve=loss_curve(summary.training.loss if summary.training else None),
+        pseudocode=to_pseudocode(summary.plan),
         examples=select_rows(rows, max_rows),
-        palette=palette,
+        colours=colours_of(step.id for step in summary.plan.steps if isinstance(step, SpanStep)),
     )
-    _write_whole(Path(out), html)
+    try:
+        with replacing(Path(out)) as partial:
+            partial.write_bytes(html.encode("utf-8", "replace"))  # UTF-8 cannot encode a lone surrogate
+    except OSError as error:
+        reason = error.strerror or error
+        raise RunError(f"the report cannot be written to {out} ({reason}); name a file in a writable folder") from error
 
 
 @cache
 def _environment() -> Environment:
     from jinja2 import Environment, FileSystemLoader
 
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    loader = FileSystemLoader(Path(__file__).parent)
+    environment = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters.update(count=fmt.count, percent=fmt.percent, duration=fmt.duration, usd=fmt.usd)
     environment.globals.update(interval=interval, pieces=pieces, chips=chips, relations=relations)
     return environment
-
-
-def _write_whole(out: Path, html: str) -> None:
-    try:
-        with replacing(out) as partial:
-            partial.write_bytes(html.encode("utf-8", "replace"))  # UTF-8 cannot encode a lone surrogate
-    except OSError as error:
-        reason = error.strerror or error
-        raise RunError(f"the report cannot be written to {out} ({reason}); name a file in a writable folder") from error

@@ -10,7 +10,7 @@ from langchain_falconer.evaluate import Proportion
 from langchain_falconer.plan import to_pseudocode
 from langchain_falconer.registry import Entry
 from langchain_falconer.report import formatting as fmt
-from langchain_falconer.report.terminal import grid, plain, quality_table
+from langchain_falconer.report.terminal import framed, grid, plain, quality_table
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -19,13 +19,14 @@ if TYPE_CHECKING:
 
 def print_entries(entries: Sequence[Entry], console: Console) -> None:
     """Print one line per proxy; for a broken one, the reason."""
-    table = _table("Name", "Instruction", "Steps", "Annotated", "Agreement")
+    table = framed("Name", "Instruction", "Steps", "Annotated", "Agreement")
     table.columns[0].no_wrap = True  # so that it can be copied
     for entry in entries:
         instruction = plain(entry.plan.instruction) if entry.plan else plain(f"broken: {entry.broken}", "red")
         steps = plain(", ".join(step.id for step in entry.steps))
+        annotations = fmt.count(_mapping(entry.manifest.get("data")).get("annotations"))
         agreement = fmt.percent(entry.quality.agreement.value if entry.quality else None)
-        table.add_row(plain(entry.name), instruction, steps, fmt.count(_annotations(entry)), agreement)
+        table.add_row(plain(entry.name), instruction, steps, annotations, agreement)
     console.print(table)
 
 
@@ -40,10 +41,7 @@ def print_entry(entry: Entry, console: Console) -> None:
     if entry.plan is None:
         raise ProxyError(f"the proxy '{entry.name}' is broken ({entry.broken}); train it again")
     console.print(Syntax(to_pseudocode(entry.plan), "python", word_wrap=True, background_color="default"))
-    facts = grid("bold", "")
-    for name, value in _facts(entry):
-        facts.add_row(name, plain(value))
-    console.print("", facts)
+    console.print("", grid(_facts(entry), "bold", ""))
     if (measured := quality_table(entry.quality)) is not None:
         console.print("", measured)
     if backends := [_mapping(one) for one in _list(_mapping(entry.manifest.get("backend")).get("candidates"))]:
@@ -51,9 +49,12 @@ def print_entry(entry: Entry, console: Console) -> None:
 
 
 def _facts(entry: Entry) -> list[tuple[str, str]]:
+    from rich.filesize import decimal
+
     manifest = entry.manifest
-    data, training, backend = (_mapping(manifest.get(key)) for key in ("data", "training", "backend"))
-    agreement = _estimate(entry.quality.agreement) if entry.quality else "not measured"
+    data, training, backend, calibration = (
+        _mapping(manifest.get(key)) for key in ("data", "training", "backend", "calibration")
+    )
     losses = _list(training.get("loss")) or [fmt.DASH]
     facts = [
         ("Base", manifest["base"]),
@@ -66,21 +67,21 @@ def _facts(entry: Entry) -> list[tuple[str, str]]:
         ("Training", f"{fmt.duration(training.get('seconds'))}, {fmt.count(training.get('steps'))} steps"),
         ("Loss", f"{losses[0]} in the first epoch, {losses[-1]} in the last of {len(losses)}"),
         ("Settings", _settings_text(manifest["settings"])),
-        ("Agreement", agreement),
-        ("Temperatures", _settings_text(_mapping(manifest.get("calibration")).get("temperatures"))),
-        ("Score scales", _settings_text(_mapping(manifest.get("calibration")).get("scales"))),
-        ("Thresholds", _settings_text(_mapping(manifest.get("calibration")).get("thresholds"))),
+        ("Agreement", _estimate(entry.quality.agreement) if entry.quality else "not measured"),
+        ("Temperatures", _settings_text(calibration.get("temperatures"))),
+        ("Score scales", _settings_text(calibration.get("scales"))),
+        ("Thresholds", _settings_text(calibration.get("thresholds"))),
         ("Backend", backend.get("name") or "not chosen yet"),
         ("Versions", _settings_text(manifest.get("versions"))),
         ("Created", f"{entry.created:%Y-%m-%d %H:%M} UTC"),
-        ("Size", fmt.size(entry.size)),
-        ("Path", str(entry.path)),
+        ("Size", decimal(entry.size)),
+        ("Path", entry.path),
     ]
     return [(name, str(value)) for name, value in facts if value]
 
 
 def _backends(candidates: Sequence[Mapping[str, Any]]) -> Table:
-    table = _table("Backend", "Texts/s", "Like float32", "Refused")
+    table = framed("Backend", "Texts/s", "Like float32", "Refused")
     for one in candidates:
         throughput, agreement = fmt.count(one.get("texts_per_second")), fmt.percent(one.get("agreement"))
         table.add_row(plain(one.get("name")), throughput, agreement, plain(one.get("refused") or ""))
@@ -90,10 +91,6 @@ def _backends(candidates: Sequence[Mapping[str, Any]]) -> Table:
 def _estimate(estimate: Proportion) -> str:
     low, high = fmt.percent(estimate.low), fmt.percent(estimate.high)
     return f"{fmt.percent(estimate.value)} ({low} to {high}, {fmt.count(estimate.n)} texts)"
-
-
-def _annotations(entry: Entry) -> Any:
-    return _mapping(entry.manifest.get("data")).get("annotations")
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
@@ -107,13 +104,3 @@ def _list(value: Any) -> list[Any]:
 def _settings_text(value: Any) -> str:
     pairs = ((key, round(v, 3) if isinstance(v, float) and abs(v) > 0.1 else v) for key, v in _mapping(value).items())
     return ", ".join(f"{key} {v}" for key, v in pairs if v is not None)
-
-
-def _table(*columns: str) -> Table:
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for column in columns:
-        table.add_column(plain(column), overflow="fold", min_width=len(column) if len(column) < 12 else None)
-    return table

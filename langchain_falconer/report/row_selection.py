@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice, pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 from langchain_falconer.errors import RunError
 from langchain_falconer.report.formatting import answer
@@ -57,156 +58,106 @@ def select_rows(rows: Iterable[Mapping[str, Any]], limit: int) -> Examples:
     return examples
 
 
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """The mark of a span over one piece of text.
-
-    Attributes:
-        step: Id of the step.
-        colour: Colour of the step, 0 to 7.
-        title: Tooltip: the step and its score.
-        ends: Whether this is the last piece of the span, where the step is named.
-    """
-
-    step: str
-    colour: int
-    title: str
-    ends: bool
+def colours_of(steps: Iterable[str]) -> Mapping[str, int]:
+    """Return the colours (0 to 7) of span steps, the same in all of a report; another step gets the next one."""
+    colours: defaultdict[str, int] = defaultdict(lambda: len(colours) % _N_COLOURS)
+    for step in steps:
+        _ = colours[step]
+    return colours
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """A piece of text under the same marks.
+class Mark(NamedTuple):
+    """The mark of a span; ``title`` is its tooltip, the step and the score."""
 
-    Attributes:
-        text: The text; empty if it is left out.
-        marks: The marks, outermost first.
-        left_out: Number of characters that are not shown in its place.
-    """
-
-    text: str
-    marks: tuple[Mark, ...] = ()
-    left_out: int = 0
-
-
-class Palette:
-    """Colours (0 to 7) of span steps, the same in all of a report."""
-
-    def __init__(self, steps: Iterable[str] = ()) -> None:
-        self._colours: dict[str, int] = {}
-        for step in steps:
-            self[step]
-
-    def __getitem__(self, step: str) -> int:
-        return self._colours.setdefault(step, len(self._colours) % _N_COLOURS)
-
-
-@dataclass(frozen=True, slots=True)
-class _MarkedSpan:
     start: int
     end: int
     step: str
     title: str
 
 
-def pieces(row: Mapping[str, Any], palette: Palette) -> list[Piece]:
+class Piece(NamedTuple):
+    """A piece of text under the same marks, the outermost first, or the place of ``left_out`` characters.
+
+    The step of a mark is named at its last piece, where ``mark.end == end``.
+    """
+
+    text: str
+    end: int
+    marks: tuple[Mark, ...] = ()
+    left_out: int = 0
+
+
+def pieces(row: Mapping[str, Any]) -> list[Piece]:
     """Return a row's text, cut wherever a span begins or ends, however spans nest or overlap.
 
     Raises:
         RunError: A span lies outside the text, so the row was not written by a run.
     """
     text = str(row.get("text") or "")
-    spans = sorted(_all_spans(row.get("spans") or {}), key=lambda s: (s.start, -s.end))
-    for s in spans:
-        if not 0 <= s.start < s.end <= len(text):
+    marks = sorted(_marks(row.get("spans") or {}), key=lambda m: (m.start, -m.end))
+    for m in marks:
+        if not 0 <= m.start < m.end <= len(text):
             raise RunError(
-                f"row '{row.get('id')}' has a span of '{s.step}' at [{s.start}, {s.end}], outside its text of "
+                f"row '{row.get('id')}' has a span of '{m.step}' at [{m.start}, {m.end}], outside its text of "
                 f"{len(text)} characters; repeat the run to write its rows again"
             )
-    cuts = sorted({0, len(text), *(s.start for s in spans), *(s.end for s in spans)})
+    cuts = sorted({0, len(text), *(m.start for m in marks), *(m.end for m in marks)})
     all_pieces = (
         piece
         for start, end in pairwise(cuts)
-        for piece in _shortened(text[start:end], _marks(spans, start, end, palette))
+        for piece in _shortened(text[start:end], end, tuple(m for m in marks if m.start <= start and end <= m.end))
     )
     shown = list(islice(all_pieces, _MAX_PIECES))
     rest = len(text) - sum(len(p.text) + p.left_out for p in shown)
-    return [*shown, Piece("", left_out=rest)] if rest else shown
+    return [*shown, Piece("", len(text), left_out=rest)] if rest else shown
 
 
-def _all_spans(spans: Mapping[str, Sequence[Mapping[str, Any]]]) -> Iterator[_MarkedSpan]:
+def _marks(spans: Mapping[str, Sequence[Mapping[str, Any]]]) -> Iterator[Mark]:
     for step, step_spans in spans.items():
         for span in step_spans:
             score = span.get("score")
-            yield _MarkedSpan(span["start"], span["end"], step, step if score is None else f"{step} {score:.2f}")
-            yield from _all_spans(span.get("spans") or {})
+            yield Mark(span["start"], span["end"], step, step if score is None else f"{step} {score:.2f}")
+            yield from _marks(span.get("spans") or {})
 
 
-def _marks(spans: Sequence[_MarkedSpan], start: int, end: int, palette: Palette) -> tuple[Mark, ...]:
-    return tuple(
-        Mark(s.step, palette[s.step], s.title, s.end == end) for s in spans if s.start <= start and end <= s.end
-    )
-
-
-def _shortened(text: str, marks: tuple[Mark, ...]) -> list[Piece]:
+def _shortened(text: str, end: int, marks: tuple[Mark, ...]) -> list[Piece]:
     if marks or len(text) <= _MAX_PLAIN_CHARS:
-        return [Piece(text, marks)]
-    return [
-        Piece(text[:_PLAIN_EDGE_CHARS]),
-        Piece("", left_out=len(text) - 2 * _PLAIN_EDGE_CHARS),
-        Piece(text[-_PLAIN_EDGE_CHARS:]),
-    ]
+        return [Piece(text, end, marks)]
+    gap = Piece("", end, left_out=len(text) - 2 * _PLAIN_EDGE_CHARS)
+    return [Piece(text[:_PLAIN_EDGE_CHARS], end), gap, Piece(text[-_PLAIN_EDGE_CHARS:], end)]
 
 
-@dataclass(frozen=True, slots=True)
-class Chip:
-    """An answer about a text.
-
-    Attributes:
-        step: Id of the step.
-        answer: The answer in words.
-        score: Its score; None for spans, which have one each.
-        decided_by: ``proxy``, ``llm`` or ``human``.
-        colour: Colour of a span step.
-    """
+class Chip(NamedTuple):
+    """An answer about a text, in words; spans have a score each, so that their chip has none."""
 
     step: str
     answer: str
     score: float | None
     decided_by: str
-    colour: int | None = None
+    is_span: bool
 
 
-def chips(row: Mapping[str, Any], palette: Palette) -> list[Chip]:
+def chips(row: Mapping[str, Any]) -> list[Chip]:
     """Return the row's answers, one per top-level step."""
     by = row.get("decided_by") or {}
     labels = (
-        Chip(step, answer(label["value"]), label.get("score"), by.get(step, ""))
+        Chip(step, answer(label["value"]), label.get("score"), by.get(step, ""), False)
         for step, label in (row.get("labels") or {}).items()
     )
     spans = (
-        Chip(step, _n_spans(len(step_spans)), None, by.get(step, ""), palette[step])
-        for step, step_spans in (row.get("spans") or {}).items()
+        Chip(step, f"{len(found)} span{'' if len(found) == 1 else 's'}", None, by.get(step, ""), True)
+        for step, found in (row.get("spans") or {}).items()
     )
     return [*labels, *spans]
 
 
-def _n_spans(n: int) -> str:
-    return f"{n} span{'' if n == 1 else 's'}"
-
-
 def relations(spans: Mapping[str, Sequence[Mapping[str, Any]]] | None) -> list[tuple[str, list[str]]]:
     """Return the answers of ``of`` steps: the text of each span that has some, and the answers in words."""
-    flat = [span for step_spans in (spans or {}).values() for span in step_spans]
-    answered = [(span["text"], list(chain(_label_answers(span), _span_answers(span)))) for span in flat]
-    inner = [pair for span in flat for pair in relations(span.get("spans"))]
-    return [pair for pair in answered if pair[1]] + inner
-
-
-def _label_answers(span: Mapping[str, Any]) -> Iterator[str]:
-    return (f"{step}: {answer(label['value'])}" for step, label in (span.get("labels") or {}).items())
-
-
-def _span_answers(span: Mapping[str, Any]) -> Iterator[str]:
-    inner = (span.get("spans") or {}).items()
-    return (f"{step}: {', '.join(s['text'] for s in step_spans) or 'none'}" for step, step_spans in inner)
+    answered = []
+    for span in chain.from_iterable((spans or {}).values()):
+        inner = span.get("spans") or {}
+        answers = [f"{step}: {answer(label['value'])}" for step, label in (span.get("labels") or {}).items()]
+        answers += [f"{step}: {', '.join(s['text'] for s in found) or 'none'}" for step, found in inner.items()]
+        answered += [(span["text"], answers)] if answers else []
+        answered += relations(inner)
+    return answered

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from langchain_falconer.evaluate import Quality
 from langchain_falconer.execute import SpanCounts
@@ -25,33 +26,25 @@ def print_summary(summary: RunSummary, console: Console) -> None:
     from rich.panel import Panel
     from rich.text import Text
 
-    measured = (quality_table(summary.quality), _certificates(summary))
-    spans = (_top_spans(step, counts) for step, counts in summary.rows.spans.items())
-    parts: list[RenderableType] = [_headlines(summary)]
-    for section in (*measured, *spans, _files(summary), _messages(summary)):
-        if section is not None:
-            parts += ["", section]
+    files = (("Rows", summary.output), ("Report", summary.report), ("Proxy", summary.proxy))
+    sections = (
+        grid(headlines(summary), "bold", "bold cyan", "dim"),
+        quality_table(summary.quality),
+        _certificates(summary),
+        *(_top_spans(step, counts) for step, counts in summary.rows.spans.items()),
+        grid([(name, path) for name, path in files if path], "bold", ""),
+        grid([("!", message) for message in summary.messages], "yellow", "") if summary.messages else None,
+    )
+    parts: list[RenderableType] = [part for section in sections if section is not None for part in ("", section)]
     title = Text(f" {fmt.printable(summary.instruction)} ", style="bold", overflow="ellipsis")
-    console.print(Panel(Group(*parts), title=title, title_align="left", border_style="cyan", padding=(1, 2)))
-
-
-def _headlines(summary: RunSummary) -> Table:
-    table = grid("bold", "bold cyan", "dim")
-    for headline in headlines(summary):
-        table.add_row(*map(plain, headline))
-    return table
+    console.print(Panel(Group(*parts[1:]), title=title, title_align="left", border_style="cyan", padding=(1, 2)))
 
 
 def quality_table(quality: Quality | None) -> Table | None:
     """Return the measured quality of each step; None if nothing was measured."""
-    from rich import box
-    from rich.table import Table
-
     if quality is None or not quality.steps:
         return None
-    table = Table(
-        "Step", "Texts", "Score", "95% interval", "Same answer", box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False
-    )
+    table = framed("Step", "Texts", "Score", "95% interval", "Same answer")
     for step_id, step in quality.steps.items():
         table.add_row(
             plain(step_id),
@@ -66,12 +59,9 @@ def quality_table(quality: Quality | None) -> Table | None:
 
 
 def _certificates(summary: RunSummary) -> Table | None:
-    from rich import box
-    from rich.table import Table
-
     if summary.guarantee is None:
         return None
-    table = Table(*CERTIFICATE_COLUMNS, box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table = framed(*CERTIFICATE_COLUMNS)
     for row in certificate_rows(summary.guarantee):
         table.add_row(*map(plain, row))
     table.caption = plain(" ".join(summary.guarantee.statements), "dim")
@@ -80,43 +70,42 @@ def _certificates(summary: RunSummary) -> Table | None:
 
 def _top_spans(step_id: str, counts: SpanCounts) -> Group:
     from rich.console import Group
+    from rich.table import Table
 
     top = counts.top[:_TOP_SPANS]
     heading = f"{step_id}: {fmt.count(counts.spans)} spans in {fmt.count(counts.texts)} texts"
     highest = max((n for _, n in top), default=1) or 1
-    table = grid("", "cyan", "")
+    table = Table.grid(padding=(0, 2))
     for text, n in top:
-        table.add_row(plain(text, limit=48), "━" * max(round(_BAR_WIDTH * n / highest), 1), fmt.count(n))
+        bar = "━" * max(round(_BAR_WIDTH * n / highest), 1)
+        table.add_row(plain(text, limit=48), plain(bar, "cyan"), fmt.count(n))
     return Group(plain(heading, "bold"), table)
 
 
-def _files(summary: RunSummary) -> Table:
-    files = (("Rows", summary.output), ("Report", summary.report), ("Proxy", summary.proxy))
-    table = grid("bold", "")
-    for name, path in files:
-        if path:
-            table.add_row(name, plain(path))
-    return table
-
-
-def _messages(summary: RunSummary) -> Table | None:
-    table = grid("yellow", "")
-    for message in summary.messages:
-        table.add_row("!", plain(message))
-    return table if summary.messages else None
-
-
-def grid(*styles: str) -> Table:
-    """Return a table without lines, one column per style."""
+def grid(rows: Iterable[Iterable[object]], *styles: str) -> Table:
+    """Return a table of plain text without lines, one column per style."""
     from rich.table import Table
 
     table = Table.grid(padding=(0, 2))
     for style in styles:
         table.add_column(style=style, overflow="fold")
+    for row in rows:
+        table.add_row(*map(plain, row))
     return table
 
 
-def plain(value: Any, style: str = "", limit: int | None = None) -> Text:
+def framed(*columns: str) -> Table:
+    """Return an empty table with these headings."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for column in columns:
+        table.add_column(plain(column), overflow="fold", min_width=len(column) if len(column) < 12 else None)
+    return table
+
+
+def plain(value: object, style: str = "", limit: int | None = None) -> Text:
     """Return data as plain text without markup or control characters."""
     from rich.text import Text
 
