@@ -11,6 +11,7 @@ import langchain_falconer
 ROOT = Path(langchain_falconer.__file__).parent
 COVERED = (
     "annotate",
+    "benchmarks",
     "cli",
     "corpus",
     "demo",

@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 from langchain_falconer.annotate.budget import Budget
 from langchain_falconer.annotate.questions import Question, RejectedReply
 from langchain_falconer.annotate.store import AnnotationStore, Key, StoredAnswer
-from langchain_falconer.annotate.threads import map_as_completed
 from langchain_falconer.annotate.view import Annotation, AnnotationTarget, AnnotationView, StepStatus
 from langchain_falconer.errors import BudgetError, FalconerError, LLMError
 from langchain_falconer.llm import LLM, Meter, Usage
 from langchain_falconer.plan import LabelStep, Plan, SpanStep, atoms
 from langchain_falconer.settings import AnnotateSettings
+from langchain_falconer.threads import map_as_completed
 
 _MAX_ENUM = 1_000
 """OpenAI's limit on enum values in one strict schema."""

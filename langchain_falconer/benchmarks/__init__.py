@@ -1,8 +1,9 @@
 """Benchmarks that users can run, as ``falconer benchmark NAME``.
 
-Each returns ``{"title", "columns", "rows", "verdict"}`` and whatever else is worth keeping, as JSON data.
+Each returns a :class:`BenchmarkTable`: JSON data.
 """
 
 from langchain_falconer.benchmarks.harness import Trial
+from langchain_falconer.benchmarks.table import BenchmarkTable
 
-__all__ = ["Trial"]
+__all__ = ["BenchmarkTable", "Trial"]

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from langchain_falconer.annotate import Annotator, Budget, stored_annotations
-from langchain_falconer.benchmarks.human_labels import meta_of, plan_of, rows_of
+from langchain_falconer.benchmarks.human_labels import DataSetMeta, HumanRow, meta_of, plan_of, rows_of
+from langchain_falconer.benchmarks.table import BenchmarkTable
 from langchain_falconer.corpus import nearest, sample_uniform, split_passages
 from langchain_falconer.evaluate import Proportion, proportion
 from langchain_falconer.falconer import Falconer, MiningResult, ProgressCallback
@@ -81,7 +82,7 @@ class _Corpus:
 class Counting:
     """Settings of the measurement: on the datasets in ``data`` (all three, or ``sets``), with ``llm``.
 
-    Replies are kept in ``home``. The LLM annotates ``annotations`` texts for a proxy that is trained from ``base``,
+    Replies are stored in ``home``. The LLM annotates ``annotations`` texts for a proxy that is trained from ``base``,
     drawn by each of ``seeds`` seeds; asking it about every text is projected from ``sample`` texts.
     """
 
@@ -108,13 +109,13 @@ class _Measured:
     right: Proportion | None = None
 
 
-def run(counting: Counting) -> dict[str, Any]:
+def run(counting: Counting) -> BenchmarkTable:
     """Count labels in three sets in four ways, and compare with the counts of people's labels.
 
     An agent that reads is shown the texts that are nearest to a question (FAISS), and says a number. The LLM on every
     text is projected from a uniform sample: tokens and seconds a text, times the texts; its count is the true one plus
     the difference on the sample, scaled up: off by what the LLM gets wrong, not by whom the sample met. Falconer mines;
-    of several seeds the median by rows is shown. Untrained, it asks nobody. All replies are kept in the home: the same
+    of several seeds the median by rows is shown. Untrained, it needs no LLM. Replies are stored in the home: the same
     call again pays for none of them twice.
 
     Raises:
@@ -253,7 +254,7 @@ def _by_falconer(corpus: _Corpus, result: MiningResult, counting: Counting) -> _
 
 
 def _by_llm(corpus: _Corpus, counting: Counting, mined: MiningResult) -> _Measured:
-    """Projected: what a text took when Falconer asked, and the labels of a uniform sample."""
+    """Projected: what a text took when Falconer annotated it, and the labels of a uniform sample."""
     places = {text: place for place, text in enumerate(corpus.texts)}
     texts, llm = sample_uniform(corpus.texts, counting.sample, 0, key=str), counting.llm
     with Home.at(counting.home).store() as store:
@@ -324,7 +325,7 @@ def _snips(data: Path) -> _Corpus:
         "requests to a voice assistant",
         plan,
         [row["text"] for row in rows],
-        [frozenset([row["labels"]["intent"]]) for row in rows],
+        [_labels(row["labels"]["intent"]) for row in rows],
         {name: f"want to {name}" for name in meta["instructions"]["labels"]["intent"]["classes"]},
     )
 
@@ -357,7 +358,7 @@ _CORPORA: dict[str, Callable[[Path], _Corpus]] = {
 }
 
 
-def _passages(row: Mapping[str, Any]) -> Iterable[tuple[str, frozenset[str]]]:
+def _passages(row: HumanRow) -> Iterable[tuple[str, frozenset[str]]]:
     """Passages, and which of the six clauses each holds the larger part of."""
     spans = [span for span in row["spans"] if span["label"] in _CLAUSES]
     for start, end in split_passages(row["text"], _CLAUSE_CHARS):
@@ -367,7 +368,7 @@ def _passages(row: Mapping[str, Any]) -> Iterable[tuple[str, frozenset[str]]]:
         yield row["text"][start:end], frozenset(labels)
 
 
-def _set(data: Path, name: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def _set(data: Path, name: str) -> tuple[DataSetMeta, list[HumanRow]]:
     """The meta data of a dataset, and all its rows, each text once."""
     rows = {row["text"]: row for row in rows_of(data, name, "train", "test")}
     return meta_of(data, name), list(rows.values())

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from langchain_falconer.annotate import Annotation, read_annotations
-from langchain_falconer.benchmarks.human_labels import annotation_of, meta_of, plan_of, rows_of
+from langchain_falconer.benchmarks.human_labels import AnnotationRow, HumanRow, annotation_of, meta_of, plan_of, rows_of
+from langchain_falconer.benchmarks.table import BenchmarkTable
 from langchain_falconer.corpus import open_corpus
 from langchain_falconer.evaluate import Proportion, proportion
 from langchain_falconer.execute import Cascade, Run, choose_backend, read_rows
@@ -39,7 +40,7 @@ TASKS = (
 )
 
 
-def run(data: Path, *, seeds: int = 3, rows: int = 300, certify: int = 300) -> dict[str, Any]:
+def run(data: Path, *, seeds: int = 3, rows: int = 300, certify: int = 300) -> BenchmarkTable:
     """Certify targets at 95% confidence, with the human labels as the one to agree with, over all rows of each set.
 
     By each seed, ``rows`` labels are sampled to learn from (a fifth of them to calibrate), and ``certify`` more for the
@@ -64,7 +65,7 @@ def run(data: Path, *, seeds: int = 3, rows: int = 300, certify: int = 300) -> d
         )
         for one in results
     ]
-    kept = sum(one["kept"] for one in results)
+    n_held = sum(one["held"] for one in results)
     return {
         "title": f"{rows} human labels to learn from, {certify} to certify at 95% confidence, {seeds} seed(s)",
         "columns": [
@@ -80,7 +81,7 @@ def run(data: Path, *, seeds: int = 3, rows: int = 300, certify: int = 300) -> d
             "run s",
         ],
         "rows": table,
-        "verdict": f"{kept} of {sum(one['certified'] for one in results)} certified promises kept",
+        "verdict": f"{n_held} of {sum(one['certified'] for one in results)} certified targets held",
         "tasks": results,
     }
 
@@ -99,7 +100,7 @@ def _summed(name: str, tries: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "kind": tries[0]["kind"],
         "target": tries[0]["target"],
         "certified": len(certified),
-        "kept": sum(one["achieved"].value >= one["target"] for one in certified),
+        "held": sum(one["achieved"].value >= one["target"] for one in certified),
         "achieved": worst.value,
         "low": worst.low,
         "high": worst.high,
@@ -197,11 +198,11 @@ def _read(data: Path, task: _Task) -> tuple[Plan, list[Annotation]]:
         file = Path(name) / "annotations.jsonl"
         with file.open("w", encoding="utf-8") as out:
             for row in rows_of(data, task.name, "train", "test"):
-                out.write(json.dumps(_told(row, plan, task), ensure_ascii=False) + "\n")
+                out.write(json.dumps(_annotation_row(row, plan, task), ensure_ascii=False) + "\n")
         return plan, list({a.text: a for a in read_annotations(file, plan)}.values())
 
 
-def _told(row: dict[str, Any], plan: Plan, task: _Task) -> dict[str, Any]:
+def _annotation_row(row: HumanRow, plan: Plan, task: _Task) -> AnnotationRow:
     if task.label is None:
         return annotation_of(row, plan, None)
     label, positive = task.label

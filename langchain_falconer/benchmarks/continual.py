@@ -7,11 +7,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from typing import Any
 
 from langchain_falconer.annotate import Annotation
 from langchain_falconer.benchmarks.harness import FEW, Draw, Trial, draws, score_of
 from langchain_falconer.benchmarks.step_count import plans, restricted, reviews
+from langchain_falconer.benchmarks.table import BenchmarkTable
 from langchain_falconer.model import Proxy
 from langchain_falconer.plan import Plan
 from langchain_falconer.settings import TrainSettings
@@ -22,7 +22,7 @@ TEXTS = 500
 WORDS = 31  # about 40 tokens
 
 
-def continual_learning(trial: Trial) -> dict[str, Any]:
+def continual_learning(trial: Trial) -> BenchmarkTable:
     """Six tasks learned one after another by one network: ``trial.rows`` human labels each, and texts without labels.
 
     Each is scored when it has been learned, and again when the last one has.
@@ -67,7 +67,7 @@ def _score(proxy: Proxy, draw: Draw) -> float:
     return score_of(answering, draw.plan, draw.test).value
 
 
-def pace(trial: Trial) -> dict[str, Any]:
+def pace(trial: Trial) -> BenchmarkTable:
     """Seconds to train on 500 restaurant sentences of about 40 tokens: one step, six steps, in turns; and to start.
 
     As in a run, 1,000 other sentences teach as well, without their labels. A start is a fresh process to its first

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from langchain_falconer.annotate import HUMAN, Annotation
-from langchain_falconer.benchmarks.human_labels import annotation_of, meta_of, plan_of, rows_of
+from langchain_falconer.benchmarks.human_labels import AnnotationRow, HumanRow, annotation_of, meta_of, plan_of, rows_of
 from langchain_falconer.evaluate import Proportion, label_scores, span_scores
 from langchain_falconer.model import Proxy
 from langchain_falconer.plan import LabelStep, Plan
@@ -81,8 +81,8 @@ def question(data: Path, task: Set) -> Plan:
     """
     meta = meta_of(data, task.name)
     if task.label and task.classes:
-        known = meta["instructions"]["labels"][task.label]["classes"]
-        meta["instructions"]["labels"][task.label]["classes"] = {k: known[k] for k in task.classes}
+        classes = meta["instructions"]["labels"][task.label]["classes"]
+        meta["instructions"]["labels"][task.label]["classes"] = {k: classes[k] for k in task.classes}
     return plan_of(meta, task.label)
 
 
@@ -93,7 +93,7 @@ def scored_rows(data: Path, task: Set) -> list[Annotation]:
     return annotated(rows[:TEST_ROWS], question(data, task), task.label)
 
 
-def rows_in(data: Path, task: Set, part: str) -> list[dict[str, Any]]:
+def rows_in(data: Path, task: Set, part: str) -> list[HumanRow]:
     """The rows of ``train`` or ``test``, those of other classes left out."""
     rows = rows_of(data, task.name, part)
     return [r for r in rows if not (task.label and task.classes) or r["labels"][task.label] in task.classes]
@@ -143,14 +143,14 @@ def split(annotations: list[Annotation]) -> tuple[list[Annotation], list[Annotat
     return annotations[held_out:], annotations[:held_out]
 
 
-def annotated(rows: Sequence[dict[str, Any]], plan: Plan, label: str | None) -> list[Annotation]:
+def annotated(rows: Sequence[HumanRow], plan: Plan, label: str | None) -> list[Annotation]:
     """Rows as annotations of a plan."""
     return [_annotation(annotation_of(row, plan, label)) for row in rows]
 
 
-def _annotation(row: dict[str, Any]) -> Annotation:
+def _annotation(row: AnnotationRow) -> Annotation:
     text = row["text"]
-    labels = {name: Label(value) for name, value in row.get("labels", {}).items()}
+    labels = {k: Label(tuple(v) if isinstance(v, list) else v) for k, v in row.get("labels", {}).items()}
     spans = {k: tuple(Span.at(text, a, b) for a, b in sorted(pairs)) for k, pairs in row.get("spans", {}).items()}
     return Annotation(text, Answers(labels, spans), HUMAN)
 

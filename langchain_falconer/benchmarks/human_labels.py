@@ -9,11 +9,59 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from typing_extensions import NotRequired, TypedDict
+
+from langchain_falconer.benchmarks.table import BenchmarkTable
 from langchain_falconer.errors import CorpusError
 from langchain_falconer.evaluate import label_scores, span_scores
 from langchain_falconer.falconer import Falconer
 from langchain_falconer.plan import LabelOption, LabelStep, Plan, SpanStep
 from langchain_falconer.settings import MineSettings
+
+
+class LabelTask(TypedDict):
+    """A label task of a data set: its question, and what each class means."""
+
+    prompt: str
+    classes: dict[str, str]
+
+
+class Instructions(TypedDict):
+    """The questions of a data set: label tasks, and span types with their instructions."""
+
+    labels: dict[str, LabelTask]
+    spans: dict[str, str]
+
+
+class DataSetMeta(TypedDict):
+    """The description of a data set, as far as benchmarks read it."""
+
+    instructions: Instructions
+
+
+class HumanSpan(TypedDict):
+    """A span that a person marked."""
+
+    start: int
+    end: int
+    text: str
+    label: str
+
+
+class HumanRow(TypedDict):
+    """A row of a data set with its human labels."""
+
+    text: str
+    labels: dict[str, str | list[str]]
+    spans: list[HumanSpan]
+
+
+class AnnotationRow(TypedDict):
+    """A line of a file of annotations."""
+
+    text: str
+    labels: NotRequired[dict[str, bool | str | list[str]]]
+    spans: NotRequired[dict[str, list[list[int]]]]
 
 
 @dataclass(frozen=True)
@@ -33,7 +81,7 @@ TASKS = (
 )
 
 
-def run(data: Path, *, seeds: int = 1, rows: int = 500) -> dict[str, Any]:
+def run(data: Path, *, seeds: int = 1, rows: int = 500) -> BenchmarkTable:
     """Mine the test rows of each set with ``rows`` human annotations of its training rows.
 
     The score is F1 of exact spans, or accuracy, with the 95% interval over test rows of the first seed; with several
@@ -72,15 +120,15 @@ def data_file(data: Path, *parts: str) -> Path:
     return path
 
 
-def meta_of(data: Path, name: str) -> dict[str, Any]:
+def meta_of(data: Path, name: str) -> DataSetMeta:
     """Read the meta data of a dataset. Raises ``CorpusError`` if it is not there."""
-    meta: dict[str, Any] = json.loads(data_file(data, name, "meta.json").read_text("utf-8"))
+    meta: DataSetMeta = json.loads(data_file(data, name, "meta.json").read_text("utf-8"))
     return meta
 
 
-def rows_of(data: Path, name: str, *parts: str) -> list[dict[str, Any]]:
+def rows_of(data: Path, name: str, *parts: str) -> list[HumanRow]:
     """The rows of a data set's ``train``, ``test``, or both. Raises ``CorpusError`` if it is not there."""
-    rows: list[dict[str, Any]] = []
+    rows: list[HumanRow] = []
     for part in parts:
         with data_file(data, name, f"{part}.jsonl").open(encoding="utf-8") as lines:
             rows += map(json.loads, lines)
@@ -133,7 +181,7 @@ def _one(
     return span_scores(gold_spans, predicted_spans, texts=[i for _, i in pairs]).f1, seconds
 
 
-def plan_of(meta: dict[str, Any], label: str | None) -> Plan:
+def plan_of(meta: DataSetMeta, label: str | None) -> Plan:
     """The plan that asks a data set's own question: one label task, or all its span types."""
     if label:
         task = meta["instructions"]["labels"][label]
@@ -146,7 +194,7 @@ def plan_of(meta: dict[str, Any], label: str | None) -> Plan:
     return Plan(instruction=f"Extract {', '.join(spans)}", steps=steps)
 
 
-def annotation_of(row: dict[str, Any], plan: Plan, label: str | None) -> dict[str, Any]:
+def annotation_of(row: HumanRow, plan: Plan, label: str | None) -> AnnotationRow:
     """A human-labelled row as an annotation of ``plan``."""
     if label:
         return {"text": row["text"], "labels": {_id(label): row["labels"][label]}}

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from langchain_falconer.benchmarks.human_labels import data_file, rows_of
+from langchain_falconer.benchmarks.table import BenchmarkTable
 from langchain_falconer.errors import RunError
 from langchain_falconer.evaluate import span_scores
 from langchain_falconer.falconer import Falconer, ProgressCallback
@@ -21,7 +22,7 @@ INSTRUCTION = "Extract the aspects of the restaurant that the reviewer talks abo
 
 def run(
     data: Path, llm: LLM, home: Path, *, annotations: int = 300, on_event: ProgressCallback | None = None
-) -> dict[str, Any]:
+) -> BenchmarkTable:
     """Mine the 3,034 training sentences of semeval14_restaurants, and score against their human aspects.
 
     F1 is of exact spans. The LLM is scored on the sentences that it annotated, the proxy on all others.

@@ -6,17 +6,17 @@ import random
 import statistics
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from langchain_falconer.annotate import Annotation
 from langchain_falconer.benchmarks.harness import FEW, Draw, Trial, draws, score_of, split
+from langchain_falconer.benchmarks.table import BenchmarkTable
 from langchain_falconer.plan import LabelStep, Plan
 from langchain_falconer.records import Answers, Label
 
 WRONG = 0.3
 
 
-def noisy_labels_scores(trial: Trial) -> dict[str, Any]:
+def noisy_labels_scores(trial: Trial) -> BenchmarkTable:
     """Human labels as they are, and with 30% of the labels wrong or of the spans missed; the test rows stay right.
 
     Four fifths of the rows train, to the end or for as long as the last fifth, noisy like them, has nothing against.

@@ -1,7 +1,7 @@
 """Planning: twenty varied instructions, each with the plans that would be right.
 
 A plan is right if its steps can be paired off with those of an accepted plan so that each pair asks the same question
-(same operation, same label names, the key words kept, asked ``of`` the same step) and, whatever the answers are, the
+(same operation, same label names, the key words present, asked ``of`` the same step) and, whatever the answers are, the
 same steps are run. Conditions may so be written in any equivalent way, and in no other.
 """
 
@@ -16,12 +16,31 @@ from importlib.resources import files
 from itertools import permutations, product
 from typing import TYPE_CHECKING, Any
 
+from typing_extensions import TypedDict
+
+from langchain_falconer.benchmarks.table import BenchmarkTable
 from langchain_falconer.errors import PlanError
-from langchain_falconer.plan import LabelStep, Plan, Planner, SpanStep, resolve
+from langchain_falconer.plan import LabelStep, Plan, PlanData, Planner, SpanStep, resolve
 from langchain_falconer.records import Answers, Label, Span
 
 if TYPE_CHECKING:
     from langchain_falconer.llm import LLM
+
+
+class RecordedCase(TypedDict):
+    """An instruction, the steps of each accepted plan, and the recorded plan (``None`` if the planner gave up)."""
+
+    instruction: str
+    expect: list[list[dict[str, object]]]
+    plan: PlanData | None
+
+
+class Recording(TypedDict):
+    """The recorded plans of a model."""
+
+    model: str
+    date: str
+    cases: list[RecordedCase]
 
 
 @dataclass(frozen=True)
@@ -55,7 +74,7 @@ class Case:
         return None if None in reasons else reasons[0]
 
 
-def run(llm: LLM) -> dict[str, Any]:
+def run(llm: LLM) -> BenchmarkTable:
     """Plan all instructions with an LLM and check what comes.
 
     Returns:
@@ -83,10 +102,10 @@ def _planned(planner: Planner, case: Case) -> dict[str, Any]:
 
 
 @lru_cache
-def recording() -> dict[str, Any]:
+def recording() -> Recording:
     """The benchmark's file: ``model`` and ``date`` of the recorded plans, and the ``cases``."""
     text = files("langchain_falconer.benchmarks").joinpath("planning.json").read_text(encoding="utf-8")
-    data: dict[str, Any] = json.loads(text)
+    data: Recording = json.loads(text)
     return data
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +18,7 @@ from langchain_falconer.benchmarks.harness import (
     score_of,
     split,
 )
+from langchain_falconer.benchmarks.table import BenchmarkTable
 from langchain_falconer.evaluate import expected_calibration_error
 from langchain_falconer.model import PLAIN_BASE, Proxy
 from langchain_falconer.plan import LabelStep, Plan
@@ -28,7 +28,7 @@ from langchain_falconer.train import calibrate, train_proxy
 FEWEST = 50  # of fewer spans no calibration error is reported
 
 
-def few(trial: Trial) -> dict[str, Any]:
+def few(trial: Trial) -> BenchmarkTable:
     """Fine-tuning from the base against plain fine-tuning (a fresh head on :data:`PLAIN_BASE`), same rows, same test.
 
     Both learn from the same annotated rows; falconer reads at most 1,000 others too, without their labels.
@@ -55,7 +55,7 @@ def few(trial: Trial) -> dict[str, Any]:
     }
 
 
-def calibration(trial: Trial) -> dict[str, Any]:
+def calibration(trial: Trial) -> BenchmarkTable:
     """The expected calibration error of each step on test rows: four fifths of the rows train, one fifth calibrates.
 
     Beside that of the worst step stands what scores that mean exactly what they say would show there by chance: the

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 from langchain_falconer.annotate import HUMAN, Annotation
-from langchain_falconer.benchmarks.human_labels import data_file, rows_of
+from langchain_falconer.benchmarks.human_labels import HumanRow, data_file, rows_of
+from langchain_falconer.benchmarks.table import BenchmarkTable
 from langchain_falconer.execute import choose_backend
 from langchain_falconer.model import Proxy
 from langchain_falconer.plan import LabelStep, Plan, SpanStep
@@ -26,7 +26,7 @@ REPEATS = 5
 _TOPICS = ("food", "service", "price", "ambience")
 
 
-def run(data: Path) -> dict[str, Any]:
+def run(data: Path) -> BenchmarkTable:
     """Time both plans over 5,000 short posts, in turns; medians of five rounds and the range of their ratio.
 
     The proxies are trained briefly on restaurant sentences: what they answer does not matter to the time they take
@@ -83,7 +83,7 @@ def plans() -> tuple[Plan, Plan]:
     return Plan(instruction="aspects", steps=(aspect,)), Plan(instruction="all", steps=(aspect, *topics, feeling))
 
 
-def _annotation(row: dict[str, Any]) -> Annotation:
+def _annotation(row: HumanRow) -> Annotation:
     feeling = row["labels"]["aspect_sentiment"]
     labels = {t: Label(t in row["labels"]["category"]) for t in _TOPICS}
     labels["feeling"] = Label(feeling if feeling in ("positive", "negative") else "other")

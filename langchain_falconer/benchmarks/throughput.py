@@ -11,11 +11,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import numpy as np
 
 from langchain_falconer.benchmarks.step_count import plans, restricted, reviews, short_posts
+from langchain_falconer.benchmarks.table import BenchmarkTable
 from langchain_falconer.errors import RunError
 from langchain_falconer.model import Proxy
 from langchain_falconer.plan import Plan
@@ -35,7 +35,7 @@ finally:
 """
 
 
-def run(data: Path, *, texts: int, rounds: int, on_score: Callable[..., None]) -> dict[str, Any]:
+def run(data: Path, *, texts: int, rounds: int, on_score: Callable[..., None]) -> BenchmarkTable:
     """Fly over short posts with a plan of three steps, in turns with a Hugging Face pipeline on the same weights.
 
     Ours is timed as a process, from its start to the written file. The pipeline does one text classification, batches
@@ -184,7 +184,7 @@ def _flops_a_token(folder: Path) -> int:
 
 def _table(
     rounds: Sequence[_Round], few: _Timing, start: _Timing, tokens: int, flops: int, texts: int
-) -> dict[str, Any]:
+) -> BenchmarkTable:
     ratios = [one.pace / one.pipeline for one in rounds]
     shares = [one.pace * tokens / texts * flops / one.gemm for one in rounds]
     growth = [one.peak_mb - few.peak_mb for one in rounds]

@@ -8,13 +8,14 @@ import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import numpy as np
 
 from langchain_falconer.annotate import Annotation
 from langchain_falconer.benchmarks.harness import TEST_ROWS, Trial, annotated, score_of
-from langchain_falconer.benchmarks.human_labels import plan_of
+from langchain_falconer.benchmarks.human_labels import HumanRow, plan_of
+from langchain_falconer.benchmarks.table import BenchmarkTable
 from langchain_falconer.errors import CorpusError
 from langchain_falconer.evaluate import Proportion
 from langchain_falconer.model import PLAIN_BASE, Embedder, Proxy
@@ -40,7 +41,7 @@ class _Result:
         return [self.title, "yes" if self.is_in_recipe else "no", f"{self.score.value:.3f}", interval, cosine]
 
 
-def zero_shot(trial: Trial) -> dict[str, Any]:
+def zero_shot(trial: Trial) -> BenchmarkTable:
     """Score every dataset of a folder from the words of its questions alone.
 
     At most 1,000 texts of up to 3,000 characters each: test rows, or train rows where a dataset has no others. Spans
@@ -83,13 +84,13 @@ def _datasets_of(base: str) -> set[str]:
 
 def _tasks(folder: Path) -> Iterator[tuple[str, Plan, list[Annotation]]]:
     meta = json.loads((folder / "meta.json").read_text("utf-8"))
-    rows = list(read_rows(folder, "test")) or list(read_rows(folder, "train"))
+    rows = cast("list[HumanRow]", list(read_rows(folder, "test")) or list(read_rows(folder, "train")))
     random.Random(0).shuffle(rows)
     rows = [row for row in rows if len(row["text"]) <= _MAX_CHARS]
     instructions = meta.get("instructions", {})
     if instructions.get("spans"):
-        own = [
-            row | {"spans": [s for s in row["spans"] if s["label"] in instructions["spans"]]}
+        own: list[HumanRow] = [
+            {**row, "spans": [s for s in row["spans"] if s["label"] in instructions["spans"]]}
             for row in rows[:TEST_ROWS]
         ]
         yield f"{folder.name} spans", plan_of(meta, None), annotated(own, plan_of(meta, None), None)

@@ -19,9 +19,9 @@ from ray.util.queue import Queue
 
 from langchain_falconer.errors import FalconerError, RunError
 from langchain_falconer.execute.backends import make_session
-from langchain_falconer.execute.pipelining import prefetch
 from langchain_falconer.execute.shards import Shard, answer
 from langchain_falconer.model import Proxy
+from langchain_falconer.threads import prefetch
 
 _END = ""
 _SHARDS_PER_WORKER = 4  # queued or running

@@ -16,7 +16,6 @@ from langchain_falconer.annotate import HUMAN, Annotation
 from langchain_falconer.corpus import BadRow, Corpus, Document
 from langchain_falconer.errors import RunError
 from langchain_falconer.execute.memory import release_memory
-from langchain_falconer.execute.pipelining import ordered_map, prefetch
 from langchain_falconer.execute.shard_store import ShardEntry, ShardStore
 from langchain_falconer.execute.shards import Shard, answer, cut, plan_shards
 from langchain_falconer.execute.statistics import RowStatistics
@@ -26,6 +25,7 @@ from langchain_falconer.model import Proxy, confidence_of
 from langchain_falconer.plan import Plan, holds, resolve
 from langchain_falconer.records import Answers, ResultRow
 from langchain_falconer.settings import RunSettings
+from langchain_falconer.threads import ordered_map, prefetch
 from langchain_falconer.urls import Place
 
 _N_WORKERS = 2  # one computes while the other tokenises and decodes
