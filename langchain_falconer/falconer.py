@@ -282,7 +282,7 @@ class Falconer:
         state = self._input(plan.instruction if plan else str(question), corpus, texts, plan)
         state["ask"] = _ask_options(quality, trust, refresh).model_dump(mode="json")
         if isinstance(corpus, StoredCorpus):
-            state["dataset"] = Dataset.of_stored(corpus).to_dict()
+            state["dataset"] = corpus.to_dict()
         return self._run(state, corpus, on_event=on_event)
 
     def estimate(
@@ -301,7 +301,7 @@ class Falconer:
         settings = self._settings_for(corpus)
         context = NodeContext(self.home, self.llm, settings)
         if isinstance(corpus, StoredCorpus):
-            dataset = Dataset.of_stored(corpus)
+            dataset: Dataset = corpus
         else:
             dataset = Dataset.of_files(self._places(corpus, texts), settings.corpus)
         if isinstance(question, str):

@@ -64,7 +64,7 @@ def test_a_stored_corpus_is_listed_and_keeps_its_fingerprint_until_it_grows(work
     assert workspace.corpus("a").fingerprint == before
     workspace.add("a", ["three"], is_text=True)
     assert workspace.corpus("a").fingerprint != before
-    assert len(workspace.corpus("a").parts) == 2
+    assert len(workspace.corpus("a").partitions) == 2
 
 
 def test_the_partial_file_of_a_killed_writer_is_ignored(workspace):
@@ -124,14 +124,14 @@ def test_concurrent_writers_lose_and_repeat_nothing(workspace):
 
 def test_the_parts_are_plain_json_lines(workspace):
     workspace.add("news", PAGES)
-    (part,) = workspace.corpus("news").parts
-    rows = [json.loads(line) for line in part.path.read_text("utf-8").splitlines()]
+    (path,) = workspace.corpus("news").paths
+    rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
     assert rows[0]["metadata"]["title"] == "Prices"
-    assert texts(open_corpus_files([part.path], stored_settings())) == ["Prices rose.", "Rents fell."]
+    assert texts(open_corpus_files([path], stored_settings())) == ["Prices rose.", "Rents fell."]
 
 
 def test_the_facade_adds_lists_and_finds(tmp_path):
     falconer = Falconer(home=tmp_path)
     falconer.add_documents("news", PAGES)
-    assert [c.to_dict()["documents"] for c in falconer.list_corpora()] == [2]
+    assert [c.describe()["documents"] for c in falconer.list_corpora()] == [2]
     assert falconer.corpus("news").documents == 2

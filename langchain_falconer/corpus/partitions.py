@@ -12,7 +12,6 @@ from typing_extensions import TypedDict
 from langchain_falconer.corpus.passages import Passages
 from langchain_falconer.corpus.reservoir import sample_uniform
 from langchain_falconer.corpus.streaming import Corpus, open_corpus_files
-from langchain_falconer.corpus.workspace import StoredCorpus, stored_settings
 from langchain_falconer.files import digest
 from langchain_falconer.settings import CorpusSettings
 from langchain_falconer.urls import Place, as_place
@@ -69,12 +68,6 @@ class Dataset:
         return cls(places[0].name, (partition,), settings)
 
     @classmethod
-    def of_stored(cls, corpus: StoredCorpus) -> Dataset:
-        """Create a dataset from a corpus of the workspace."""
-        partitions = tuple(Partition((part.path,), part.digest) for part in corpus.parts)
-        return cls(corpus.name, partitions, stored_settings())
-
-    @classmethod
     def from_dict(cls, data: Mapping[str, Any], settings: CorpusSettings) -> Dataset:
         """Read a dataset from the JSON data of :meth:`to_dict`."""
         partitions = (Partition(tuple(map(as_place, part["paths"])), part["digest"]) for part in data["partitions"])
@@ -92,10 +85,15 @@ class Dataset:
         """A digest that changes with the documents (16 hexadecimal digits)."""
         return digest([part.digest for part in self.partitions])
 
+    @property
+    def paths(self) -> list[Place]:
+        """All files."""
+        return [path for part in self.partitions for path in part.paths]
+
     def open(self, partition: int | None = None) -> Corpus:
         """Open the documents of one partition, or all."""
-        partitions = self.partitions if partition is None else [self.partitions[partition]]
-        return open_corpus_files([path for part in partitions for path in part.paths], self.settings)
+        paths = self.paths if partition is None else self.partitions[partition].paths
+        return open_corpus_files(paths, self.settings)
 
 
 @dataclass(frozen=True)

@@ -22,9 +22,10 @@ from typing_extensions import TypedDict
 
 from langchain_falconer.corpus.columns import record_line
 from langchain_falconer.corpus.documents import BadRow, Document
+from langchain_falconer.corpus.partitions import Dataset, Partition
 from langchain_falconer.corpus.streaming import files_of, open_corpus_files, open_source
 from langchain_falconer.errors import CorpusError
-from langchain_falconer.files import digest, replacing
+from langchain_falconer.files import replacing
 from langchain_falconer.records import FrozenModel
 from langchain_falconer.settings import CorpusSettings
 
@@ -40,21 +41,6 @@ CREATE TABLE IF NOT EXISTS sources (source TEXT PRIMARY KEY, documents INTEGER N
 """
 
 
-@dataclass(frozen=True)
-class CorpusPart:
-    """Documents that were added together: an immutable file.
-
-    Attributes:
-        path: The file.
-        documents: Number of its documents.
-        digest: Hash of its bytes (16 hex digits).
-    """
-
-    path: Path
-    documents: int
-    digest: str
-
-
 class CorpusData(TypedDict):
     """A stored corpus as JSON data; ``updated`` is a date (UTC)."""
 
@@ -65,40 +51,23 @@ class CorpusData(TypedDict):
 
 
 @dataclass(frozen=True)
-class StoredCorpus:
-    """A snapshot of a corpus of the workspace.
+class StoredCorpus(Dataset):
+    """A snapshot of a corpus of the workspace; documents that were added together are a partition.
 
     Attributes:
-        name: Its name.
-        parts: Its parts, in the order in which they were added.
+        documents: Number of documents.
         updated: Time of the last addition (seconds since 1970, UTC).
         sources: Its most frequent sources, and the number of documents of each.
     """
 
-    name: str
-    parts: tuple[CorpusPart, ...]
+    documents: int
     updated: float
     sources: dict[str, int]
 
-    @property
-    def documents(self) -> int:
-        """Number of documents."""
-        return sum(part.documents for part in self.parts)
-
-    @property
-    def paths(self) -> list[Path]:
-        """The files of its parts, in order."""
-        return [part.path for part in self.parts]
-
-    @property
-    def fingerprint(self) -> str:
-        """A digest (16 hex digits) of the documents."""
-        return digest([part.digest for part in self.parts])
-
     def __iter__(self) -> Iterator[Document | BadRow]:
-        return iter(open_corpus_files(self.paths, stored_settings()))
+        return iter(self.open())
 
-    def to_dict(self) -> CorpusData:
+    def describe(self) -> CorpusData:
         """Return name, number of documents, date of the last addition and sources as JSON data."""
         day = time.strftime("%Y-%m-%d", time.gmtime(self.updated))
         return {"name": self.name, "documents": self.documents, "updated": day, "sources": self.sources}
@@ -196,13 +165,13 @@ class Workspace:
             names = ", ".join(corpus.name for corpus in self.corpora()) or "(none)"
             raise CorpusError(f"there is no corpus '{name}'; choose one of: {names}; or add documents to create it")
         with _opened(folder) as db:
-            rows = db.execute("SELECT number, documents, digest, added_at FROM parts ORDER BY number").fetchall()
+            rows = db.execute("SELECT number, digest FROM parts ORDER BY number").fetchall()
+            counts = "SELECT COALESCE(SUM(documents), 0), COALESCE(MAX(added_at), 0.0) FROM parts"
+            documents, updated = db.execute(counts).fetchone()
             top = "SELECT source, documents FROM sources ORDER BY documents DESC, source LIMIT ?"
             sources = dict(db.execute(top, (_MAX_SOURCES,)).fetchall())
-        parts = tuple(
-            CorpusPart(_part(folder, number), documents, part_hash) for number, documents, part_hash, _ in rows
-        )
-        return StoredCorpus(name, parts, max((row[3] for row in rows), default=0.0), sources)
+        partitions = tuple(Partition((_part(folder, number),), part_hash) for number, part_hash in rows)
+        return StoredCorpus(name, partitions, stored_settings(), documents, updated, sources)
 
     def _folder(self, name: str) -> Path:
         if not isinstance(name, str) or not _NAME.fullmatch(name):

@@ -29,7 +29,7 @@ class ListCorporaTool(FalconerTool):
     def answer(self, request: ListCorporaInput) -> Mapping[str, object]:
         """Return the name of each corpus, with its file or its counts."""
         files = [{"name": name, "file": path.name} for name, path in sorted(self.corpora.items())]
-        stored = [corpus.to_dict() for corpus in self.falconer.list_corpora() if corpus.name not in self.corpora]
+        stored = [corpus.describe() for corpus in self.falconer.list_corpora() if corpus.name not in self.corpora]
         return {"corpora": [*files, *stored]}
 
 

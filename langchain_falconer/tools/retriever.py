@@ -10,8 +10,8 @@ from langchain_core.documents import Document
 from langchain_core.retrievers import BaseRetriever
 from pydantic import ConfigDict, Field
 
-from langchain_falconer.corpus import CorpusPart, nearest, open_corpus_files, stored_settings
 from langchain_falconer.corpus import Document as StoredDocument
+from langchain_falconer.corpus import StoredCorpus, nearest
 from langchain_falconer.falconer import Falconer
 from langchain_falconer.files import digest, replacing
 from langchain_falconer.model import Embedder
@@ -22,7 +22,7 @@ _MAX_CHARS = 1_000  # only the beginning of a document is embedded
 class CorpusRetriever(BaseRetriever):
     """A retriever of the nearest documents of a stored corpus (FAISS over the base model's sentence embeddings).
 
-    Embeddings are computed once per part of the corpus and cached in the home.
+    Embeddings are computed once per partition of the corpus and cached in the home.
 
     Attributes:
         falconer: The Falconer whose home holds the corpus.
@@ -43,7 +43,7 @@ class CorpusRetriever(BaseRetriever):
         stored = self.falconer.corpus(self.corpus)
         embed = Embedder(self.falconer.settings.base)
         documents = [row for row in stored if isinstance(row, StoredDocument)]
-        vectors = np.concatenate([self._vectors(part, embed) for part in stored.parts])
+        vectors = np.concatenate([self._vectors(stored, number, embed) for number in range(len(stored.partitions))])
         cosines, rows = nearest(embed([query]), vectors, self.k)
         return [
             Document(
@@ -54,14 +54,13 @@ class CorpusRetriever(BaseRetriever):
             for row, cosine in zip(rows[0], cosines[0], strict=True)
         ]
 
-    def _vectors(self, part: CorpusPart, embed: Embedder) -> np.ndarray:
-        """Return the embeddings of a part, float32 of shape (n, d), from the cache or computed now."""
+    def _vectors(self, stored: StoredCorpus, number: int, embed: Embedder) -> np.ndarray:
+        """Return the embeddings of a partition, float32 of shape (n, d), from the cache or computed now."""
         folder: Path = self.falconer.home.folder / "vectors"
-        file = folder / f"{digest(part.digest, embed.base)}.npy"
+        file = folder / f"{digest(stored.partitions[number].digest, embed.base)}.npy"
         if not file.is_file():
             folder.mkdir(parents=True, exist_ok=True)
-            rows = open_corpus_files([part.path], stored_settings())
-            vectors = embed([row.text[:_MAX_CHARS] for row in rows if isinstance(row, StoredDocument)])
+            vectors = embed([row.text[:_MAX_CHARS] for row in stored.open(number) if isinstance(row, StoredDocument)])
             with replacing(file) as partial, partial.open("wb") as out:
                 np.save(out, vectors, allow_pickle=False)
         cached: np.ndarray = np.load(file, allow_pickle=False)
