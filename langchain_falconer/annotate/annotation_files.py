@@ -69,14 +69,7 @@ def _step_names(data: Any) -> Iterator[str]:
 
 @dataclass(frozen=True, slots=True)
 class _RowParser:
-    """A parser of one line under a plan.
-
-    Attributes:
-        plan: The plan.
-        path: The file.
-        row: Number of the line, from 1.
-        shared: Steps that the file names, if only those count that plan and file share; else ``None``.
-    """
+    """A parser of one line under a plan; with ``shared`` (the steps that the file names) it ignores other steps."""
 
     plan: Plan
     path: Path
@@ -97,9 +90,8 @@ class _RowParser:
         one, other = old.answers, new.answers
         for before, after in ((one.labels, other.labels), (one.spans, other.spans)):
             if clash := [step_id for step_id in after if step_id in before and before[step_id] != after[step_id]]:
-                raise self._fail(
-                    f" has another answer for the same text in {self.path}, line {old_row}; keep one", clash[0]
-                )
+                fault = f" has another answer for the same text in {self.path}, line {old_row}; keep one"
+                raise self._fail(fault, clash[0])
         return Annotation(old.text, Answers({**one.labels, **other.labels}, {**one.spans, **other.spans}), HUMAN)
 
     def _answers(self, data: Mapping[str, Any], text: str, of: str | None, outer: Answers, at: Span | None) -> Answers:
@@ -162,9 +154,8 @@ class _RowParser:
         spans = sorted((self._span(name, entry, text, outer) for entry in data), key=lambda span: span.start)
         for one, other in pairwise(spans):
             if other.start < one.end:
-                raise self._fail(
-                    f": spans [{one.start}, {one.end}] and [{other.start}, {other.end}] overlap; keep one", name
-                )
+                pair = f"[{one.start}, {one.end}] and [{other.start}, {other.end}]"
+                raise self._fail(f": spans {pair} overlap; keep one", name)
         return tuple(spans)
 
     def _span(self, name: str, entry: Any, text: str, outer: Answers) -> Span:
@@ -173,20 +164,14 @@ class _RowParser:
             raise self._fail(f": {_truncated(entry)} is not a span; write [start, end]", name)
         start, end = pair
         if not 0 <= start < end <= len(text):
-            raise self._fail(
-                f": [{start}, {end}] is not a span of this text; "
-                f"offsets count its {len(text)} characters (code points) from 0, the end excluded",
-                name,
-            )
+            hint = f"offsets count its {len(text)} characters (code points) from 0, the end excluded"
+            raise self._fail(f": [{start}, {end}] is not a span of this text; {hint}", name)
         span = Span.at(text, start, end)
         if isinstance(entry, list):
             return span
         if entry.get("text", span.text) != span.text:
-            raise self._fail(
-                f": the text has {_truncated(span.text)} at [{start}, {end}], not {_truncated(entry['text'])}; "
-                "count offsets in code points",
-                name,
-            )
+            fault = f": the text has {_truncated(span.text)} at [{start}, {end}], not {_truncated(entry['text'])}"
+            raise self._fail(f"{fault}; count offsets in code points", name)
         inner = self._answers(entry, text, name, outer, span)
         return replace(span, labels=inner.labels, spans=inner.spans)
 

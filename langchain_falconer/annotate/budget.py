@@ -29,17 +29,13 @@ class Budget:
     """
 
     def __init__(self, store: AnnotationStore, run: str, settings: BudgetSettings, priced: bool) -> None:
-        if settings.max_usd is not None and not priced:
-            raise SettingsError(
-                "max_usd needs the price of this LLM; give it with --price IN,OUT (USD per million tokens)",
-                field="max_usd",
-            )
-        spent = store.spent(run)
-        if settings.max_usd is not None and spent.calls and spent.usd is None:
-            raise SettingsError(
-                "max_usd cannot count this run's earlier calls, which had no price; cap max_tokens instead",
-                field="max_usd",
-            )
+        if settings.max_usd is not None:
+            if not priced:
+                message = "max_usd needs the price of this LLM; give it with --price IN,OUT (USD per million tokens)"
+                raise SettingsError(message, field="max_usd")
+            if (spent := store.spent(run)).calls and spent.usd is None:
+                message = "max_usd cannot count this run's earlier calls, which had no price; cap max_tokens instead"
+                raise SettingsError(message, field="max_usd")
         self.run = run
         self.settings = settings
         self._store = store
@@ -82,17 +78,13 @@ class Budget:
     def _check(self, spent: Usage, total: Usage) -> None:
         caps = self.settings
         for name, cap, used, value in (
-            ("calls", caps.max_calls, spent.calls, total.calls),
-            ("tokens", caps.max_tokens, spent.tokens, total.tokens),
-            ("usd", caps.max_usd, spent.usd or 0.0, total.usd or 0.0),
+            ("max_calls", caps.max_calls, spent.calls, total.calls),
+            ("max_tokens", caps.max_tokens, spent.tokens, total.tokens),
+            ("max_usd", caps.max_usd, spent.usd or 0.0, total.usd or 0.0),
         ):
             if cap is not None and value > cap:
-                raise BudgetError(
-                    f"the next LLM call would exceed max_{name} of {cap}; raise it and run again to resume",
-                    cap=f"max_{name}",
-                    limit=cap,
-                    spent=used,
-                )
+                message = f"the next LLM call would exceed {name} of {cap}; raise it and run again to resume"
+                raise BudgetError(message, cap=name, limit=cap, spent=used)
 
     def settle(self, estimated: Usage, used: Usage) -> None:
         """Replace the estimate of this thread's call by its real cost."""

@@ -69,13 +69,8 @@ def sample_for_llm(
 ) -> Sample:
     """Sample texts for an LLM to annotate.
 
-    Held-out texts are uniform over the corpus; training texts are uniform, diverse, and near to the instructions.
-
-    Args:
-        passages: Passages of the corpus.
-        plan: The plan.
-        settings: Sizes and seed.
-        embed: Unit vectors of texts, shape (texts, dimensions).
+    Held-out texts are uniform over the corpus; training texts are uniform, diverse, and near to the instructions by
+    ``embed`` (unit vectors of shape (texts, dimensions)).
 
     Raises:
         CorpusError: The corpus has fewer than two different texts.
@@ -112,13 +107,7 @@ def sample_certification_rows(corpus: Corpus, n: int, seed: int) -> dict[int, st
 def sample_recorded(
     passages: Passages, is_recorded: Callable[[list[str]], list[bool]], settings: MineSettings
 ) -> Sample:
-    """Split the distinct passages with recorded annotations; draw a pool from the others.
-
-    Args:
-        passages: Passages of the corpus.
-        is_recorded: For a batch of texts, whether each has recorded annotations.
-        settings: Sizes and seed.
-    """
+    """Split the distinct passages with recorded annotations (asked for by batch); draw a pool from the others."""
     recorded: dict[str, None] = {}
     pool = sample_uniform(_unrecorded(passages, is_recorded, recorded), settings.unlabelled, settings.seed, key=str)
     return _split(list(recorded), pool, passages, settings)

@@ -89,9 +89,8 @@ class AnnotationStore:
         try:
             self._locks.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise AnnotationError(
-                f"{self.path.parent} cannot be created ({error.strerror}); name another folder", path=self.path.parent
-            ) from error
+            message = f"{self.path.parent} cannot be created ({error.strerror}); name another folder"
+            raise AnnotationError(message, path=self.path.parent) from error
         with self._translated_errors(), self._file_lock("open"):  # of two that turn WAL on at once, SQLite refuses one
             self._db = self._connect()
 
@@ -144,11 +143,9 @@ class AnnotationStore:
         try:
             yield
         except (sqlite3.Error, OSError) as error:
-            raise AnnotationError(
-                f"{self.path} cannot be used as annotation store ({error}); fix the cause, move the file away "
-                "or name another file",
-                path=self.path,
-            ) from error
+            fix = "fix the cause, move the file away or name another file"
+            message = f"{self.path} cannot be used as annotation store ({error}); {fix}"
+            raise AnnotationError(message, path=self.path) from error
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
@@ -316,9 +313,8 @@ def _insert(db: sqlite3.Connection, source: str, step: str, answers: Mapping[Key
 def _exported_row(data: Any, path: Path, row: int) -> tuple[str, str, str, str, str, int]:
     fields = {"source": str, "step": str, "text": str, "span": str, "rejected": int}
     if not isinstance(data, dict) or "value" not in data or any(type(data.get(k)) is not t for k, t in fields.items()):
-        raise AnnotationError(
-            f"{path}, line {row} is not an exported answer; import a file that export_answers wrote", path=path, row=row
-        )
+        message = f"{path}, line {row} is not an exported answer; import a file that export_answers wrote"
+        raise AnnotationError(message, path=path, row=row)
     return data["source"], data["step"], data["text"], data["span"], _dump(data["value"]), data["rejected"]
 
 

@@ -83,13 +83,7 @@ class AnnotationTarget:
 
 @dataclass(frozen=True, slots=True)
 class StepStatus:
-    """Progress of a step.
-
-    Attributes:
-        targets: Texts or spans that the step applies to.
-        open: Keys of the targets without an answer.
-        failed: Number of open targets for which the source failed to answer.
-    """
+    """What a step applies to, the keys of what is unanswered, and for how many of these the source failed."""
 
     targets: dict[Key, AnnotationTarget]
     open: set[Key]
@@ -161,12 +155,9 @@ class AnnotationView:
         elif isinstance(step, SpanStep) and _are_spans(target.text, answer.value):
             target.spans[step.id] = tuple(AnnotationTarget(target.text, (start, end)) for start, end in answer.value)
         else:
-            raise AnnotationError(
-                f"{self._store.path} holds an answer that step '{step.id}' cannot give; "
-                "move the store away, or import its recording again",
-                path=self._store.path,
-                step=step.id,
-            )
+            fix = "move the store away, or import its recording again"
+            message = f"{self._store.path} holds an answer that step '{step.id}' cannot give; {fix}"
+            raise AnnotationError(message, path=self._store.path, step=step.id)
 
     def annotation(self, text: str) -> Annotation:
         """Return the annotation of a text as far as it has been read."""

@@ -30,13 +30,7 @@ class RowError(Exception):
 
 
 class Row(NamedTuple):
-    """A raw row.
-
-    Attributes:
-        number: Its number, from 0.
-        at: Its position, which ``where`` of its reader describes.
-        value: A mapping of columns, a bare text, or the reason why it cannot be read.
-    """
+    """A raw row: its number from 0, its position for ``where`` of its reader, and its value or why it has none."""
 
     number: int
     at: int
@@ -66,38 +60,26 @@ class ColumnLayout:
 def find_layout(name: str, columns: Mapping[str, bool], settings: CorpusSettings) -> ColumnLayout:
     """Return the text and id columns of a source, as named in the settings or detected by their names.
 
-    Args:
-        name: Name of the source, for messages.
-        columns: Column names in order, and whether each holds strings.
-        settings: The names that the user chose.
-
-    Raises:
-        CorpusError: A named column does not exist, or the column of the text cannot be determined.
+    ``columns`` says of each column, in order, whether it holds strings. Raises ``CorpusError`` if a named one does not
+    exist, or the column of the text cannot be determined.
     """
     detected = None if settings.id_column == "" else _first(ID_NAMES, columns)
     id_column = _named(name, columns, settings.id_column, "id") or detected
-    text = _named(name, columns, settings.text_column, "text")
+    text = _named(name, columns, settings.text_column, "text") or _detect_text(columns, id_column)
     if text is None and columns:
-        text = _detect_text(columns, id_column)
-        if text is None:
-            raise CorpusError(
-                f"{name}: the column of the text cannot be determined; name one of these with --text-column "
-                f"(text_column=): {_listed(columns)}"
-            )
+        options = f"--text-column (text_column=): {_listed(columns)}"
+        raise CorpusError(f"{name}: the column of the text cannot be determined; name one of these with {options}")
     return ColumnLayout(text, id_column, bool(settings.id_column))
 
 
 def _named(name: str, columns: Mapping[str, bool], wanted: str | None, role: str) -> str | None:
     if not wanted or wanted in columns:
         return wanted or None
-    if not columns:
-        raise CorpusError(
-            f"{name} holds bare texts, which have no column '{wanted}'; omit --{role}-column", column=wanted
-        )
-    raise CorpusError(
-        f"{name} has no column '{wanted}'; name one of these with --{role}-column ({role}_column=): {_listed(columns)}",
-        column=wanted,
-    )
+    message = f"{name} holds bare texts, which have no column '{wanted}'; omit --{role}-column"
+    if columns:
+        options = f"--{role}-column ({role}_column=): {_listed(columns)}"
+        message = f"{name} has no column '{wanted}'; name one of these with {options}"
+    raise CorpusError(message, column=wanted)
 
 
 def _listed(columns: Mapping[str, bool]) -> str:
@@ -139,17 +121,9 @@ def columns_of(values: Iterable[Any]) -> dict[str, bool]:
 
 
 def read_row(row: Row, layout: ColumnLayout, prefix: str, limit: int, where: Callable[[int], str]) -> Document | BadRow:
-    """Convert a raw row.
+    """Convert a raw row to a document, or to a ``BadRow`` with the reason why it cannot be read.
 
-    Args:
-        row: The row.
-        layout: The columns of text and id.
-        prefix: Prefix of the number that identifies a row without an id.
-        limit: Maximum size of the text in UTF-8 bytes.
-        where: Function from ``row.at`` to a description of the position.
-
-    Returns:
-        The document, or a ``BadRow`` with the reason why the row cannot be read.
+    A row without an id has ``prefix`` and its number; a text has at most ``limit`` UTF-8 bytes.
     """
     row_id = f"{prefix}{row.number}"
     try:
@@ -250,16 +224,11 @@ def _stored_bad_row(value: Mapping[str, Any] | str, row_id: str) -> BadRow | Non
 
 def record_line(record: Document | BadRow) -> bytes:
     """Encode a record as one line of JSON with its newline; :func:`read_row` decodes the same record."""
+    data: dict[str, Any] = {"id": record.id}
     if isinstance(record, BadRow):
-        data: dict[str, Any] = {
-            "id": record.id,
-            "text": None,
-            "bad_row": {"reason": record.reason, "where": record.where},
-        }
+        data |= {"text": None, "bad_row": {"reason": record.reason, "where": record.where}}
     else:
-        data = {"id": record.id, "text": record.text}
-        if record.metadata:
-            data["metadata"] = record.metadata
+        data |= {"text": record.text} | ({"metadata": record.metadata} if record.metadata else {})
     return json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode() + b"\n"
 
 
@@ -305,13 +274,17 @@ def too_long(limit: int) -> RowError:
 
 def type_name(value: object) -> str:
     """Return the type of a JSON value with its article, for messages."""
-    names: list[tuple[type | tuple[type, ...], str]] = [
-        (bool, "a boolean"),
-        (Real, "a number"),
-        (str, "a string"),
-        ((list, tuple), "a list"),
-        (Mapping, "an object"),
-    ]
-    if value is None:
-        return "null"
-    return next((name for types, name in names if isinstance(value, types)), f"a {type(value).__name__}")
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "a boolean"
+        case Real():
+            return "a number"
+        case str():
+            return "a string"
+        case list() | tuple():
+            return "a list"
+        case Mapping():
+            return "an object"
+    return f"a {type(value).__name__}"

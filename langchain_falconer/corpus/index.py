@@ -71,7 +71,7 @@ def near_duplicates(vectors: Vectors, threshold: float = 0.95) -> NDArray[np.boo
 def diverse(vectors: Vectors, k: int, seed: int) -> list[int]:
     """Select representative rows: of each of ``k`` clusters (spherical k-means) the one nearest to its centre.
 
-    Where identical rows leave clusters empty, the rows farthest from those selected are added.
+    Where identical rows leave clusters empty, other rows are added.
 
     Args:
         vectors: Shape (n, d).
@@ -94,7 +94,8 @@ def diverse(vectors: Vectors, k: int, seed: int) -> list[int]:
     by_cluster_nearest_first = np.lexsort((np.arange(n), -scores, clusters))
     _, firsts, sizes = np.unique(clusters[by_cluster_nearest_first], return_index=True, return_counts=True)
     medoids = by_cluster_nearest_first[firsts][np.lexsort((firsts, -sizes))]
-    return _farthest_first(matrix, medoids.tolist(), k)
+    chosen = dict.fromkeys(medoids.tolist())
+    return list(chosen | dict.fromkeys(range(n)))[:k]
 
 
 def _kmeans_plusplus(matrix: Vectors, k: int, random: np.random.Generator) -> list[int]:
@@ -106,20 +107,6 @@ def _kmeans_plusplus(matrix: Vectors, k: int, random: np.random.Generator) -> li
         cumulative = np.cumsum(distance, dtype=np.float64)
         row = int(np.searchsorted(cumulative, random.random() * cumulative[-1], side="right"))
         chosen.append(min(row, len(matrix) - 1))
-    return chosen
-
-
-def _farthest_first(matrix: Vectors, chosen: list[int], k: int) -> list[int]:
-    """Extend ``chosen`` to ``k`` rows by farthest-first traversal (Gonzalez 1985)."""
-    if len(chosen) == k:
-        return chosen
-    similarity = np.max(matrix @ matrix[chosen].T, axis=1)
-    similarity[chosen] = np.inf
-    while len(chosen) < k:
-        farthest = int(np.argmin(similarity))
-        chosen.append(farthest)
-        similarity = np.maximum(similarity, matrix @ matrix[farthest])
-        similarity[farthest] = np.inf
     return chosen
 
 

@@ -82,13 +82,9 @@ def _absolute(place: Place) -> str:
 
 
 def open_source(source: Any, settings: CorpusSettings, *, once: bool, is_text: bool) -> Corpus:
-    """Open a corpus.
+    """Open a corpus as :func:`open_corpus` does; one that is read ``once`` may be an iterator.
 
-    Args:
-        source: What :func:`open_corpus` takes.
-        settings: How to read it.
-        once: Whether the corpus is read only once, so that the source may be an iterator.
-        is_text: Whether strings in ``source`` are texts rather than paths.
+    Strings in ``source`` are paths, or texts if ``is_text``.
     """
     if not is_text and (places := files_of(source)) is not None:
         return open_corpus_files(places, settings)

@@ -183,14 +183,7 @@ class Workspace:
 
 @dataclass
 class _Incoming:
-    """Documents to be added, without repeated texts.
-
-    Attributes:
-        sources: Source of each document by the hash of its text, in order; empty where unknown.
-        total: Number of rows.
-        unreadable: Number of rows that could not be read.
-        reasons: Reasons and positions of the first five of these.
-    """
+    """Documents to be added: their sources (empty where unknown) by the hash of their text, and what was left out."""
 
     sources: dict[str, str] = field(default_factory=dict)
     total: int = 0

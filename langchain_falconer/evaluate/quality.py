@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from langchain_falconer.errors import AnnotationError
+from langchain_falconer.evaluate import metrics
 from langchain_falconer.evaluate.intervals import Proportion
-from langchain_falconer.evaluate.metrics import (
-    F1Scores,
-    LabelScores,
-    label_classes,
-    label_scores,
-    share_by_text,
-    span_scores,
-)
+from langchain_falconer.evaluate.metrics import F1Scores, LabelScores, label_classes, share_by_text
 from langchain_falconer.records import Answers, FrozenModel, LabelValue, Span
 
 if TYPE_CHECKING:
@@ -121,7 +115,7 @@ def score_by_text(plan: Plan, gold: Sequence[Answers], predicted: Sequence[Answe
 def _jackknife_values(step_id: str, cases: Sequence[_Case], n: int) -> NDArray[np.float64]:
     right, answers = np.zeros(n), np.zeros(n)
     for case in cases:
-        gold, predicted = _both(case, step_id)
+        gold, predicted = _items(case, step_id)
         right[case.text] += 2 * len(gold & predicted)
         answers[case.text] += len(gold) + len(predicted)
     if not answers.any():
@@ -131,24 +125,17 @@ def _jackknife_values(step_id: str, cases: Sequence[_Case], n: int) -> NDArray[n
     return values
 
 
-def _both(case: _Case, step_id: str) -> tuple[frozenset[Any], frozenset[Any]]:
+def _items(case: _Case, step_id: str) -> tuple[frozenset[Any], frozenset[Any]]:
     """Return the answers of annotator and proxy as sets; a single label, or its absence, is a set of one."""
     if step_id in case.gold.spans:
-        return frozenset(_offsets(case.gold.spans[step_id])), frozenset(_spans(case.predicted, step_id) or ())
+        return frozenset(_offsets(case.gold, step_id) or ()), frozenset(_offsets(case.predicted, step_id) or ())
     gold, predicted = case.gold.labels[step_id].value, _label(case.predicted, step_id)
-    if isinstance(gold, tuple):
-        return label_classes(gold), label_classes(predicted or ())
-    return frozenset({gold}), frozenset({predicted if not isinstance(predicted, tuple) else None})
+    absent = frozenset() if isinstance(gold, tuple) else frozenset({None})
+    return label_classes(gold), absent if predicted is None else label_classes(predicted)
 
 
 class _Case(NamedTuple):
-    """Answers of annotator and proxy about a text or a span.
-
-    Attributes:
-        text: Index of the text.
-        gold: Annotator's answers.
-        predicted: Proxy's answers; None if the proxy missed the span.
-    """
+    """Answers of annotator and proxy about a text, by its index, or about a span, which the proxy may have missed."""
 
     text: int
     gold: Answers | Span
@@ -181,13 +168,13 @@ def _measure(step: LabelStep | SpanStep, cases: list[_Case]) -> _Measured:
     if step.op == "get_label":
         gold = [case.gold.labels[step.id].value for case in cases]
         labels = [_label(case.predicted, step.id) for case in cases]
-        details = label_scores(gold, labels, texts)
+        details = metrics.label_scores(gold, labels, texts)
         f1 = details.micro.f1 if details.micro else None
         same = [p is not None and label_classes(g) == label_classes(p) for g, p in zip(gold, labels, strict=True)]
     else:
-        gold_spans = [_offsets(case.gold.spans[step.id]) for case in cases]
-        spans = [_spans(case.predicted, step.id) for case in cases]
-        details = span_scores(gold_spans, [one or [] for one in spans], texts)
+        gold_spans = [_offsets(case.gold, step.id) or [] for case in cases]
+        spans = [_offsets(case.predicted, step.id) for case in cases]
+        details = metrics.span_scores(gold_spans, [one or [] for one in spans], texts)
         f1 = details.f1
         same = [p is not None and set(g) == set(p) for g, p in zip(gold_spans, spans, strict=True)]
     agreement = share_by_text(same, texts)
@@ -208,9 +195,7 @@ def _label(answers: Answers | Span | None, step_id: str) -> LabelValue | None:
     return label.value if label else None
 
 
-def _spans(answers: Answers | Span | None, step_id: str) -> list[tuple[int, int]] | None:
-    return _offsets(answers.spans[step_id]) if answers and step_id in answers.spans else None
-
-
-def _offsets(spans: Iterable[Span]) -> list[tuple[int, int]]:
-    return [(span.start, span.end) for span in spans]
+def _offsets(answers: Answers | Span | None, step_id: str) -> list[tuple[int, int]] | None:
+    if answers is None or step_id not in answers.spans:
+        return None
+    return [(span.start, span.end) for span in answers.spans[step_id]]

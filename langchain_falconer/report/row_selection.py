@@ -21,14 +21,7 @@ _N_COLOURS = 8
 
 @dataclass
 class Examples:
-    """The rows to show.
-
-    Attributes:
-        matches: Rows that match.
-        others: Rows that do not match.
-        failed: Rows with an error.
-        read: Number of rows that were considered.
-    """
+    """The rows to show, and the number of rows that were considered."""
 
     matches: list[Mapping[str, Any]] = field(default_factory=list)
     others: list[Mapping[str, Any]] = field(default_factory=list)

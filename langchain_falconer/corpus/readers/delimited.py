@@ -60,9 +60,8 @@ class Delimited(FileReader):
                 raise record
             header = [name.strip() for name in _fields(decode(record), _field_pattern(delimiter))]
         except RowError as error:
-            raise CorpusError(
-                f"{path} line 1: the header cannot be read: {error}; correct it", path=path, row=1
-            ) from error
+            message = f"{path} line 1: the header cannot be read: {error}; correct it"
+            raise CorpusError(message, path=path, row=1) from error
         duplicate = next((name for name, count in Counter(header).items() if name and count > 1), None)
         if duplicate:
             message = f"{path} line 1: the header names '{duplicate}' twice; rename one of the two"

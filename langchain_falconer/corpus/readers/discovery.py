@@ -29,11 +29,7 @@ _SUPPORTED = ", ".join(_READERS).replace(", .md", " or .md; all but Parquet may 
 
 
 def find_readers(paths: Sequence[Place], limit: int) -> list[FileReader]:
-    """Return the readers of files and of the files in folders, in order.
-
-    Args:
-        paths: Files, folders and URLs.
-        limit: Maximum size of a row in bytes.
+    """Return the readers of files and of the files in folders, in order; rows have at most ``limit`` bytes.
 
     Raises:
         CorpusError: A path does not exist or is named twice, a format is unknown, or a folder mixes formats.

@@ -87,12 +87,9 @@ def read_records(path: Place, limit: int, quotes: QuoteTracker | None = None) ->
             if quotes:
                 quotes.reset()
     if quotes and quotes.inside:
-        raise CorpusError(
-            f"{path}: line {start}: a quote that opens here is never closed; close it or double the quotes in the "
-            "field",
-            path=str(path),
-            row=start,
-        )
+        fix = "close it or double the quotes in the field"
+        message = f"{path}: line {start}: a quote that opens here is never closed; {fix}"
+        raise CorpusError(message, path=str(path), row=start)
     yield from _join(start, chunks, size, limit)
 
 

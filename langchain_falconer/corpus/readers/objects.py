@@ -40,10 +40,8 @@ class ObjectReader:
         if self.noun != "document":
             return find_layout(self.name, self.columns, settings)
         if settings.text_column:
-            raise CorpusError(
-                f"{self.name}: the text of LangChain documents is page_content; omit --text-column",
-                column=settings.text_column,
-            )
+            message = f"{self.name}: the text of LangChain documents is page_content; omit --text-column"
+            raise CorpusError(message, column=settings.text_column)
         id_key = None if settings.id_column == "" else settings.id_column or "id"
         return ColumnLayout("page_content", id_key, bool(settings.id_column))
 
@@ -60,17 +58,12 @@ class ObjectReader:
                 number += 1
         except Exception as error:
             reason = f"{type(error).__name__}: {str(error)[:300]}"
-            raise CorpusError(
-                f"{self.name} failed at {self.where(number)} ({reason}); fix it and try again", row=number + 1
-            ) from error
+            message = f"{self.name} failed at {self.where(number)} ({reason}); fix it and try again"
+            raise CorpusError(message, row=number + 1) from error
 
 
 def object_reader(source: Any, *, once: bool = False) -> ObjectReader:
-    """Return the reader of an object in memory.
-
-    Args:
-        source: A collection of texts, mappings or LangChain documents, a loader, or a Hugging Face dataset.
-        once: Whether to accept an iterator, which can be read only once.
+    """Return the reader of a collection, a loader or a Hugging Face dataset; ``once`` allows an iterator too.
 
     Raises:
         CorpusError: The object is not a collection of texts, or it is empty.
@@ -102,17 +95,14 @@ def _collection(source: Iterable[Any], name: str, once: bool) -> ObjectReader:
     iterator = iter(source)
     is_iterator = iterator is source
     if is_iterator and not once:
-        raise CorpusError(
-            f"a {name} can be read only once; give a list, or write it to a file first with materialize()"
-        )
+        fix = "give a list, or write it to a file first with materialize()"
+        raise CorpusError(f"a {name} can be read only once; {fix}")
     first = list(islice(iterator, PEEK))
     if not first:
         raise CorpusError(f"the {name} is empty; give at least one text")
     noun = "document" if _is_document(first[0]) else "row" if isinstance(first[0], Mapping) else "text"
-    read: Callable[[list[str]], Iterable[Any]] = (
-        (lambda _: chain(first, iterator)) if is_iterator else (lambda _: source)
-    )
-    return ObjectReader(f"the {name} of {noun}s", noun, read, columns_of(first), replayable=not is_iterator)
+    items = chain(first, iterator) if is_iterator else source
+    return ObjectReader(f"the {name} of {noun}s", noun, lambda _: items, columns_of(first), replayable=not is_iterator)
 
 
 def _is_document(item: Any) -> bool:
