@@ -109,6 +109,10 @@ class TrainSettings(Settings):
         warmup: Share of the steps over which the learning rate rises linearly. Default 0.1.
         layers: Keep only the first layers of the base encoder; half of them run twice as fast and are somewhat less
             accurate. ``None`` (default) keeps all.
+        frozen_layers: Lower layers of the base that stay as they are: what they make of a text is computed once.
+            ``None`` (default) freezes a third of a pretrained base, and none of another.
+        max_minutes: Minutes that training may take; where that is too short for all passes, there are fewer, and the
+            self-training may be left out. Default 5; ``None`` is no limit, and the weights then depend on no clock.
         reset_head: Start from a randomly initialised head instead of one made from the words of the questions: plain
             fine-tuning, for comparison. Default ``False``.
     """
@@ -121,6 +125,8 @@ class TrainSettings(Settings):
     weight_decay: float = Field(default=0.01, ge=0)
     warmup: float = Field(default=0.1, ge=0, lt=1)
     layers: int | None = Field(default=None, ge=1)
+    frozen_layers: int | None = Field(default=None, ge=0)
+    max_minutes: Annotated[float, Field(gt=0)] | None = 5.0
     reset_head: bool = False
 
 

@@ -65,6 +65,18 @@ class QueryHeadModel(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Return the token scores and label scores of every head."""
         states = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        return self.score(states, attention_mask, span_weight, span_bias, label_weight, label_bias)
+
+    @staticmethod
+    def score(
+        states: Tensor,
+        attention_mask: Tensor,
+        span_weight: Tensor,
+        span_bias: Tensor,
+        label_weight: Tensor,
+        label_bias: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """Return the token scores and label scores of every head for the encoder's states (B, T, d)."""
         span_scores = states @ span_weight.T + span_bias
         label_scores = LABEL_SCALE * (pooled(states, attention_mask) @ label_weight.T) + label_bias
         return span_scores, label_scores

@@ -35,7 +35,6 @@ class CheckpointSelector:
         parts: The modules that are trained.
         answer: Returns the answers of the current network to the development texts.
         development: Their annotations.
-        steps: Number of steps of the training.
     """
 
     def __init__(
@@ -44,24 +43,21 @@ class CheckpointSelector:
         parts: Sequence[nn.Module],
         answer: Callable[[], Sequence[Answers]],
         development: Sequence[Annotation],
-        steps: int,
     ) -> None:
         self._plan, self._parts, self._answer = plan, parts, answer
         self._gold = [a.answers for a in development]
-        self._steps = steps
-        self._eval_steps = (
-            {round(steps * i / _N_EVALUATIONS) for i in range(1, _N_EVALUATIONS + 1)}
-            if len(development) >= MIN_DEVELOPMENT
-            else set()
-        )
-        self._step = self._selected_step = 0
+        self._is_active = len(development) >= MIN_DEVELOPMENT
+        self._evaluations = 0
+        self._share = self._selected_share = 0.0
         self._best: NDArray[np.float64] | None = None
         self._selected: list[Tensor] = []
 
-    def on_step(self) -> None:
-        """Evaluate the network after a step of training, where an evaluation is due."""
-        self._step += 1
-        if self._step in self._eval_steps:
+    def on_step(self, done: int, total: int) -> None:
+        """Evaluate the network after step ``done`` of ``total``, where an evaluation is due."""
+        self._share = done / total
+        due = int(self._share * _N_EVALUATIONS + _TOLERANCE)
+        if self._is_active and due > self._evaluations:
+            self._evaluations = due
             self._evaluate()
 
     def restore(self) -> float:
@@ -70,7 +66,7 @@ class CheckpointSelector:
             return 1.0
         for tensor, selected in zip(self._trained(), self._selected, strict=True):
             tensor.copy_(selected)
-        return self._selected_step / self._steps
+        return self._selected_share / self._share
 
     def _evaluate(self) -> None:
         for part in self._parts:
@@ -81,7 +77,7 @@ class CheckpointSelector:
         if self._best is None or scores.mean() >= self._best.mean():
             self._best = scores
         if not _is_worse(scores, self._best):
-            self._selected_step = self._step
+            self._selected_share = self._share
             self._selected = [tensor.clone() for tensor in self._trained()]
 
     def _trained(self) -> list[Tensor]:

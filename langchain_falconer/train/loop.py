@@ -6,35 +6,45 @@ import math
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from functools import cached_property
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
+from typing_extensions import TypedDict
 
 from langchain_falconer.errors import ProxyError
 from langchain_falconer.model.examples import Example
 from langchain_falconer.model.head_index import HeadIndex
-from langchain_falconer.model.tokenization import Window, WindowSplitter, pad
-from langchain_falconer.plan import LabelStep
+from langchain_falconer.model.tokenization import WindowSplitter
 from langchain_falconer.settings import TrainSettings
+from langchain_falconer.train.losses import Feature, Totals, loss_of
+from langchain_falconer.train.schedule import Schedule
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn, optim
 
     from langchain_falconer.model.network import QueryHeadModel, QueryHeads
+    from langchain_falconer.train.frozen import LowerLayers
 
-_IGNORE = -100
 _EXAMPLES_SEEN = 2_240  # by a pretrained network; twice as many are as good on eight sets, and take twice as long
-_OUTSIDE, _BEGIN, _INSIDE = range(3)
+_PART_TOKENS = 2_048
+"""Padded tokens that are computed at once: memory is bounded however long the texts of a batch are."""
+_PASSAGES = 6
+"""Passages of one text in an epoch."""
+_EMPTY_PASSAGES = 2
+"""Passages of a long text in an epoch that hold no span, at least, where there are such."""
 
 
-@dataclass(frozen=True)
-class Feature:
-    """One pass of the encoder, with the example that it belongs to."""
+class TrainFacts(TypedDict):
+    """The course of a training as JSON data; see :class:`TrainResult`."""
 
-    window: Window
-    example: Example
+    loss: list[float]
+    seconds: float
+    steps: int
+    examples: int
+    selected_after: list[float]
+    planned: list[float]
 
 
 @dataclass(frozen=True)
@@ -49,6 +59,8 @@ class TrainResult:
         steps: Optimiser steps.
         examples: Annotated examples.
         selected_after: The share of the steps after which the selected checkpoint was made, for each network.
+        planned: The share of its steps that the limit of time left room for, for each network; 0 where there was no
+            time for a second one.
     """
 
     loss: tuple[float, ...]
@@ -56,8 +68,9 @@ class TrainResult:
     steps: int
     examples: int
     selected_after: tuple[float, ...] = (1.0,)
+    planned: tuple[float, ...] = (1.0,)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> TrainFacts:
         """Return the result as JSON data."""
         return {
             "loss": [round(x, 4) for x in self.loss],
@@ -65,6 +78,7 @@ class TrainResult:
             "steps": self.steps,
             "examples": self.examples,
             "selected_after": list(self.selected_after),
+            "planned": [round(x, 3) for x in self.planned],
         }
 
     def followed_by(self, later: TrainResult) -> TrainResult:
@@ -74,14 +88,15 @@ class TrainResult:
             seconds=self.seconds + later.seconds,
             steps=self.steps + later.steps,
             selected_after=self.selected_after + later.selected_after,
+            planned=self.planned + later.planned,
         )
 
 
 class Regularizer(Protocol):
     """A term that is added to the loss of each batch."""
 
-    def loss(self, batch: Sequence[Feature], tokens: tuple[Tensor, Tensor], scores: tuple[Tensor, Tensor]) -> Tensor:
-        """Return the term for a batch, given its ``input_ids, attention_mask`` and its token and label scores."""
+    def loss(self, batch: Sequence[Feature], inputs: tuple[Tensor, Tensor], scores: tuple[Tensor, Tensor]) -> Tensor:
+        """Return the mean of the term over texts, given their inputs and their token and label scores."""
         ...
 
 
@@ -90,74 +105,115 @@ class TrainingSet:
     """A training set with the regularizers of its loss.
 
     Attributes:
-        new: Features that every epoch holds.
-        resampled: Pools of more features; an epoch holds a new sample of each, no larger than ``new``.
+        new: Features of each annotation; an epoch holds them all, but of a long text only some, other ones each time.
+        resampled: Pools of more features; an epoch holds a new sample of each, no larger than the number of new ones.
         regularizers: Terms added to the loss.
         is_pretrained: Whether the network was pretrained to follow questions.
     """
 
-    new: Sequence[Feature]
+    new: Sequence[Sequence[Feature]]
     resampled: Sequence[Sequence[Feature]] = ()
     regularizers: Sequence[Regularizer] = ()
     is_pretrained: bool = False
 
     def epoch(self, rng: random.Random) -> list[Feature]:
         """Return the features of an epoch."""
-        return [*self.new, *(item for pool, n in self._shares() for item in rng.sample(pool, n))]
+        new = [item for features in self.new for item in _passages(features, rng)]
+        return [*new, *(item for pool, n in self._shares() for item in rng.sample(pool, n))]
+
+    @property
+    def size(self) -> int:
+        """Number of features in an epoch."""
+        return self._n_new + sum(n for _, n in self._shares())
+
+    @property
+    def _n_new(self) -> int:
+        return sum(min(len(features), _PASSAGES) for features in self.new)
 
     def _shares(self) -> list[tuple[Sequence[Feature], int]]:
-        return [(pool, min(len(self.new), len(pool))) for pool in self.resampled]
+        return [(pool, min(self._n_new, len(pool))) for pool in self.resampled]
 
     def steps(self, settings: TrainSettings) -> int:
         """Return the number of batches in the whole training."""
-        size = len(self.new) + sum(n for _, n in self._shares())
-        epochs = settings.epochs or default_epochs(size, is_pretrained=self.is_pretrained)
-        return max(1, round(epochs * math.ceil(size / settings.batch_size)))
+        epochs = settings.epochs or default_epochs(self.size, is_pretrained=self.is_pretrained)
+        return max(1, round(epochs * math.ceil(self.size / settings.batch_size)))
+
+
+def _passages(features: Sequence[Feature], rng: random.Random) -> Sequence[Feature]:
+    """Return the features of a text, or a sample of those of a long one: with spans first, and a few without."""
+    if len(features) <= _PASSAGES:
+        return features
+    order = rng.sample(features, len(features))
+    with_spans = [item for item in order if any(item.example.spans.values())]
+    empty = [item for item in order if not any(item.example.spans.values())]
+    n_empty = min(len(empty), max(_EMPTY_PASSAGES, _PASSAGES - len(with_spans)))
+    return with_spans[: _PASSAGES - n_empty] + empty[:n_empty]
+
+
+@dataclass(frozen=True)
+class Network:
+    """What is trained.
+
+    Attributes:
+        model: The network; its lower layers may be frozen.
+        heads: The query heads.
+        index: Their steps.
+        lower: Computes the inputs of the layers that are trained.
+    """
+
+    model: QueryHeadModel
+    heads: QueryHeads
+    index: HeadIndex
+    lower: LowerLayers
+
+    @cached_property
+    def trained(self) -> nn.Module:
+        """The part of the model that is trained."""
+        return self.lower.trained_part(self.model)
 
 
 def fit(
-    model: QueryHeadModel,
-    heads: QueryHeads,
-    index: HeadIndex,
+    network: Network,
     dataset: TrainingSet,
-    pad_id: int,
     settings: TrainSettings,
+    schedule: Schedule,
     on_step: Callable[[float], None],
 ) -> TrainResult:
-    """Train encoder and heads in place (bf16 autocast where the CPU has it, fused AdamW, word embeddings frozen).
+    """Train encoder and heads in place (bf16 autocast where it is fast, fused AdamW, word embeddings frozen).
 
-    ``on_step(loss)`` is called after every step. Same seed, machine and threads: same weights.
+    ``on_step(loss)`` is called after every step. Same seed, machine, threads and number of steps: same weights.
 
     Raises:
         ProxyError: There is no feature, or the loss is not a number.
     """
     import torch
 
-    if not dataset.new:
+    if not dataset.size:
         raise ProxyError("there is nothing to train on: no annotation answers a step of the plan")
     began = time.monotonic()
     torch.manual_seed(settings.seed)
     rng = random.Random(settings.seed)
-    total = dataset.steps(settings)
-    optimizer, schedule = _optimizer(model, heads, settings, total)
+    optimizer = _optimizer(network, settings)
     losses: list[float] = []
-    model.train()
-    step = 0
-    while step < total:
+    network.model.train()
+    while schedule.done < schedule.total:
         epoch_losses = []
         for batch in _batches(dataset.epoch(rng), settings.batch_size, rng):
-            loss = _step(model, heads, index, batch, pad_id, optimizer, dataset.regularizers)
-            schedule.step()
-            epoch_losses.append(loss)
-            step += 1
-            on_step(loss)
-            if step >= total:
+            for group in optimizer.param_groups:
+                group["lr"] = schedule.rate * group["peak"]
+            epoch_losses.append(_step(network, batch, optimizer, dataset.regularizers))
+            schedule.advance()
+            on_step(epoch_losses[-1])
+            if schedule.done >= schedule.total:
                 break
         losses.append(float(np.mean(epoch_losses)))
-    model.eval()
+    network.model.eval()
     if not math.isfinite(losses[-1]):
         raise ProxyError("training diverged (the loss is not a number); train again with a lower learning_rate")
-    return TrainResult(tuple(losses), time.monotonic() - began, total, len(dataset.new))
+    examples = sum(map(len, dataset.new))
+    return TrainResult(
+        tuple(losses), time.monotonic() - began, schedule.done, examples, planned=(schedule.done / schedule.steps,)
+    )
 
 
 def features_of(windows: WindowSplitter, examples: Sequence[Example]) -> list[Feature]:
@@ -174,28 +230,21 @@ def default_epochs(n: int, *, is_pretrained: bool = False) -> float:
     return float(min(30.0, max(3.0, min(passes, _EXAMPLES_SEEN / n) if is_pretrained else passes)))
 
 
-def _optimizer(model: QueryHeadModel, heads: QueryHeads, settings: TrainSettings, total: int) -> tuple[Any, Any]:
+def _optimizer(network: Network, settings: TrainSettings) -> optim.Optimizer:
     import torch
 
-    freeze_word_embeddings(model.encoder)
+    from langchain_falconer.train.precision import disable_attention_dropout
+
+    model = network.model
+    network.lower.freeze(model)
+    disable_attention_dropout(model.encoder)
     encoder = [p for p in model.encoder.parameters() if p.requires_grad]
     maps = [*model.span_map.parameters(), *model.label_map.parameters()]
     groups = [
-        {"params": [*encoder, *maps], "lr": settings.learning_rate},
-        {"params": list(heads.parameters()), "lr": settings.learning_rate * settings.head_factor},
+        {"params": [*encoder, *maps], "peak": settings.learning_rate},
+        {"params": list(network.heads.parameters()), "peak": settings.learning_rate * settings.head_factor},
     ]
-    optimizer = torch.optim.AdamW(groups, weight_decay=settings.weight_decay, fused=True)
-    warmup_steps = max(1, round(settings.warmup * total))
-
-    def rate(step: int) -> float:
-        return min((step + 1) / warmup_steps, max(0.0, (total - step) / max(1, total - warmup_steps)))
-
-    return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
-
-
-def freeze_word_embeddings(encoder: Any) -> None:
-    """Exclude the word embeddings from training: they are half of a small encoder, and rare words would drift."""
-    encoder.get_input_embeddings().requires_grad_(False)
+    return torch.optim.AdamW(groups, weight_decay=settings.weight_decay, fused=True)
 
 
 def _batches(items: Sequence[Feature], size: int, rng: random.Random) -> list[list[Feature]]:
@@ -211,114 +260,40 @@ def _batches(items: Sequence[Feature], size: int, rng: random.Random) -> list[li
     return batches
 
 
+def _parts(batch: Sequence[Feature]) -> Iterator[Sequence[Feature]]:
+    """Yield a batch in parts of at most 2,048 padded tokens, or one text; its texts are sorted by length."""
+    first = 0
+    for i, item in enumerate(batch):
+        if i > first and (i + 1 - first) * len(item.window.ids) > _PART_TOKENS:
+            yield batch[first:i]
+            first = i
+    yield batch[first:]
+
+
 def _step(
-    model: QueryHeadModel,
-    heads: QueryHeads,
-    index: HeadIndex,
-    batch: list[Feature],
-    pad_id: int,
-    optimizer: Any,
-    regularizers: Sequence[Regularizer],
+    network: Network, batch: Sequence[Feature], optimizer: optim.Optimizer, regularizers: Sequence[Regularizer]
 ) -> float:
     import torch
 
-    ids, mask = (torch.from_numpy(a) for a in pad([item.window for item in batch], pad_id))
-    with autocast():
-        span_scores, label_scores = (s.float() for s in model(ids, mask, *heads.weights(model)))
-    loss = loss_of(span_scores, label_scores, index, batch)
-    for regularizer in regularizers:
-        loss = loss + regularizer.loss(batch, (ids, mask), (span_scores, label_scores))
+    totals, total_loss = Totals.of(batch), 0.0
     optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
+    for part in _parts(batch):
+        inputs = network.lower.inputs([item.window for item in part])
+        scores = scores_of(network.trained, inputs, network.heads.weights(network.model))
+        loss = loss_of(*scores, network.index, part, totals)
+        for regularizer in regularizers:
+            loss = loss + regularizer.loss(part, inputs, scores) * (len(part) / len(batch))
+        loss.backward()  # type: ignore[no-untyped-call]
+        total_loss += loss.item()
     torch.nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], 1.0)
     optimizer.step()
-    return loss.item()
+    return total_loss
 
 
-@contextmanager
-def autocast() -> Iterator[None]:
-    """Compute in bf16 where the CPU has it, and attention as plain matrix products.
+def scores_of(part: nn.Module, inputs: tuple[Tensor, Tensor], heads: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Return the float32 token and label scores of the trained part of a network."""
+    from langchain_falconer.train.precision import autocast
 
-    On a CPU the backward pass of torch's fused attention takes longer than all the rest.
-    """
-    import torch
-    from torch.nn.attention import SDPBackend, sdpa_kernel
-
-    with torch.autocast("cpu", torch.bfloat16, enabled=has_fast_bf16()), sdpa_kernel(SDPBackend.MATH):
-        yield
-
-
-def has_fast_bf16() -> bool:
-    """Return whether this CPU multiplies bf16 in hardware."""
-    import torch
-
-    return bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
-
-
-def loss_of(
-    span_scores: Tensor, label_scores: Tensor, index: HeadIndex, batch: list[Feature], *, span_weight: float = 1.0
-) -> Tensor:
-    """Return the sum over steps of each step's loss on the texts that annotate it.
-
-    Words of spans count ``span_weight`` times as much as those outside, of which there are far more.
-    """
-    from torch.nn import functional
-
-    losses = []
-    if index.span_row:
-        scores = span_scores.reshape(*span_scores.shape[:2], -1, 3)
-        targets = _span_targets(index, batch, scores.shape[1])
-        per_token = functional.cross_entropy(
-            scores.flatten(0, 2), targets.flatten(), ignore_index=_IGNORE, reduction="none"
-        )
-        known = (targets != _IGNORE).flatten()
-        if known.any():
-            # Summed over steps, averaged over words: a step weighs the same however many steps the plan has.
-            weighted = per_token * (1 + (span_weight - 1) * (targets.flatten() > _OUTSIDE))
-            losses.append(weighted.sum() / (targets != _IGNORE).any(-1).sum())
-    losses += [
-        loss
-        for s in index.steps
-        if isinstance(s, LabelStep) and (loss := _label_loss(s, label_scores, index, batch)) is not None
-    ]
-    return sum(losses) if losses else span_scores.sum() * 0.0  # type: ignore[return-value]
-
-
-def _span_targets(index: HeadIndex, batch: list[Feature], width: int) -> Tensor:
-    import torch
-
-    targets = np.full((len(batch), width, len(index.span_row)), _IGNORE, np.int64)
-    for row, item in enumerate(batch):
-        window = item.window
-        for step_id, spans in item.example.spans.items():
-            head = index.span_row[step_id]
-            targets[row, window.words, head] = _OUTSIDE
-            for start, end in spans:
-                inside = window.words[(window.starts < end) & (window.ends > start)]
-                targets[row, inside, head] = _INSIDE
-                targets[row, inside[:1], head] = _BEGIN
-    return torch.from_numpy(targets)
-
-
-def _label_loss(step: LabelStep, scores: Tensor, index: HeadIndex, batch: list[Feature]) -> Tensor | None:
-    import torch
-    from torch.nn import functional
-
-    examples = [(i, item.example) for i, item in enumerate(batch) if step.id in item.example.labels]
-    if not examples:
-        return None
-    logits = scores[[i for i, _ in examples], index.label_rows[step.id]]
-    targets = torch.tensor([_soft_target(step, e.labels[step.id], e.scores.get(step.id, 1.0)) for _, e in examples])
-    if step.kind == "choice":
-        return functional.cross_entropy(logits, targets)
-    return functional.binary_cross_entropy_with_logits(logits, targets, reduction="none").sum(1).mean()
-
-
-def _soft_target(step: LabelStep, value: Any, score: float) -> list[float]:
-    """Return the probability of each option where ``value`` is right with probability ``score``."""
-    if step.kind == "yes_no":
-        return [score if value else 1.0 - score]
-    if step.kind == "choice":
-        rest = (1.0 - score) / max(1, len(step.names) - 1)
-        return [score if name == value else rest for name in step.names]
-    return [score if name in value else 0.0 for name in step.names]
+    with autocast(inputs[0].device, inputs[0].shape[1]):
+        span_scores, label_scores = part(*inputs, *heads)
+    return span_scores.float(), label_scores.float()

@@ -15,10 +15,11 @@ from langchain_falconer.model.proxy import Proxy
 from langchain_falconer.model.sessions import HeadWeights
 from langchain_falconer.model.task_heads import WEIGHT_NAMES, TaskHead
 from langchain_falconer.plan import LabelStep, Plan, SpanStep
-from langchain_falconer.train.loop import Feature, autocast
+from langchain_falconer.train.loop import scores_of
+from langchain_falconer.train.losses import Feature
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
 Step = LabelStep | SpanStep
 _DISTILLATION_WEIGHT = 0.3  # at 1 the new task scores a point less
@@ -76,12 +77,12 @@ class DistillationLoss:
     learned (self-training; noisy student, Xie et al., arXiv 1911.04252).
 
     Args:
-        model: The teacher; it is not changed.
+        model: The teacher, or the part of it above frozen layers; it is not changed.
         memory: The plans that it answers, with their heads, in the order of :func:`joint_index`.
         after: The plan whose heads come before those in the network that is trained, if any.
     """
 
-    def __init__(self, model: Any, memory: Sequence[TaskHead], after: Plan | None = None) -> None:
+    def __init__(self, model: nn.Module, memory: Sequence[TaskHead], after: Plan | None = None) -> None:
         import torch
 
         self._model = model
@@ -92,7 +93,7 @@ class DistillationLoss:
         self._weights = [torch.from_numpy(np.concatenate([a[name] for a in arrays])) for name in WEIGHT_NAMES]
         self._teacher_scores: dict[int, tuple[Tensor, Tensor]] = {}
 
-    def loss(self, batch: Sequence[Feature], tokens: tuple[Tensor, Tensor], scores: tuple[Tensor, Tensor]) -> Tensor:
+    def loss(self, batch: Sequence[Feature], inputs: tuple[Tensor, Tensor], scores: tuple[Tensor, Tensor]) -> Tensor:
         """Return the weighted Kullback-Leibler divergence of the scores from those of the teacher.
 
         Summed over steps and, of span steps, over words; averaged over texts.
@@ -102,7 +103,7 @@ class DistillationLoss:
         first_span, first = self._first
         last = first + len(self._index.label_texts)
         now = self._of_words(batch, scores[0], first_span), scores[1][:, first:last]
-        teacher = self._scores_of_teacher(batch, tokens)
+        teacher = self._scores_of_teacher(batch, inputs)
         before = torch.cat([span for span, _ in teacher]), torch.stack([label for _, label in teacher])
         drift = _divergence(now[0], before[0]).sum()
         for step in self._index.steps:
@@ -117,18 +118,19 @@ class DistillationLoss:
         return _DISTILLATION_WEIGHT * drift / len(batch)
 
     def _scores_of_teacher(
-        self, batch: Sequence[Feature], tokens: tuple[Tensor, Tensor]
+        self, batch: Sequence[Feature], inputs: tuple[Tensor, Tensor]
     ) -> list[tuple[Tensor, Tensor]]:
         """Return the teacher's scores of each feature's words, and of its text; each is computed once."""
         import torch
 
         new = [i for i, item in enumerate(batch) if id(item) not in self._teacher_scores]
         if new:
-            with torch.no_grad(), autocast():
-                span_scores, label_scores = self._model(*(t[new] for t in tokens), *self._weights)
+            weights = [w.to(inputs[0].device) for w in self._weights]
+            with torch.no_grad():
+                span_scores, label_scores = scores_of(self._model, (inputs[0][new], inputs[1][new]), weights)
             for row, i in enumerate(new):
-                words = self._of_words(batch[i : i + 1], span_scores[row : row + 1].float(), 0)
-                self._teacher_scores[id(batch[i])] = words, label_scores[row].float()
+                words = self._of_words(batch[i : i + 1], span_scores[row : row + 1], 0)
+                self._teacher_scores[id(batch[i])] = words, label_scores[row].clone()
         return [self._teacher_scores[id(item)] for item in batch]
 
     def _of_words(self, batch: Sequence[Feature], span_scores: Tensor, first: int) -> Tensor:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import itertools
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -31,7 +30,8 @@ from langchain_falconer.plan import Plan
 from langchain_falconer.records import Answers
 from langchain_falconer.settings import DEFAULT_BASE, TrainSettings
 from langchain_falconer.train.checkpoint_selection import CheckpointSelector
-from langchain_falconer.train.loop import Feature, TrainingSet, TrainResult, features_of, fit, has_fast_bf16
+from langchain_falconer.train.loop import Network, TrainingSet, TrainResult, features_of, fit
+from langchain_falconer.train.losses import Feature
 from langchain_falconer.train.rehearsal import (
     DistillationLoss,
     Previous,
@@ -41,7 +41,12 @@ from langchain_falconer.train.rehearsal import (
     restore_heads,
     split_heads,
 )
+from langchain_falconer.train.schedule import Course
 
+if TYPE_CHECKING:
+    from langchain_falconer.train.frozen import LowerLayers
+
+_FROZEN = 1 / 3  # of the layers of a pretrained network
 UNLABELLED = 1_000
 """Unlabelled texts that self-training uses by default; more of them cost time and gain nothing measurable."""
 
@@ -80,28 +85,41 @@ def train_proxy(
         ProxyError: There is nothing to train on, a step has no annotation, or the base cannot be loaded.
     """
     settings = settings or TrainSettings()
-    examples = examples_of(plan, annotations, passage_chars)
-    _check_every_step(plan, examples)
+    examples = [examples_of(plan, [annotation], passage_chars) for annotation in annotations]
+    _check_every_step(plan, [example for own in examples for example in own])
     start = _WarmStart(plan, base, settings, passage_chars)
-    dataset = start.training_set(examples)
-    texts = start.features(_unannotated(unlabelled, passage_chars))
-    student_dataset = replace(dataset, resampled=(*dataset.resampled, texts))
-    total = dataset.steps(settings) + (student_dataset.steps(settings) if texts else 0)
-    report = _step_counter(on_step, total)
-    trained = start.train(dataset, development, report)
-    if texts:
-        teacher = DistillationLoss(trained.model, trained.tasks[:1])
-        student_dataset = replace(student_dataset, regularizers=(teacher, *start.regularizers))
-        trained = start.train(student_dataset, development, report).mean(trained)
+    trained = _self_trained(start, start.training_set(examples), unlabelled, development, on_step)
     manifest = start.manifest | {
         "settings": settings.model_dump(),
-        "data": _data_facts(annotations, examples, unlabelled),
+        "data": _data_facts(annotations, [example for own in examples for example in own], unlabelled),
         "seen": _trained_ids(annotations, start.previous_tasks),
         "training": trained.result.to_dict(),
         "memory": [old.plan.to_dict() for old in start.memory],
     }
     own, *retained = trained.tasks
     return Proxy(manifest, start.tokenizer, own.weights, NetworkSource(loaded=trained.model), memory=retained)
+
+
+def _self_trained(
+    start: _WarmStart,
+    dataset: TrainingSet,
+    unlabelled: Sequence[str],
+    development: Sequence[Annotation],
+    on_step: Callable[[int, int, float], None] | None,
+) -> _TrainedModel:
+    """Train a network; where there are unlabelled texts and time is left, another on its answers to them."""
+    texts = start.features(_unannotated(unlabelled, start.passage_chars))
+    student_dataset = replace(dataset, resampled=(*dataset.resampled, texts))
+    steps = [data.steps(start.settings) for data in ((dataset, student_dataset) if texts else (dataset,))]
+    course = Course(steps, start.settings, on_step)
+    trained = start.train(dataset, development, course)
+    if not texts:
+        return trained
+    if not course.has_time:
+        return replace(trained, result=replace(trained.result, planned=(*trained.result.planned, 0.0)))
+    teacher = DistillationLoss(start.lower.trained_part(trained.model), trained.tasks[:1])
+    student_dataset = replace(student_dataset, regularizers=(teacher, *start.regularizers))
+    return start.train(student_dataset, development, course).mean(trained)
 
 
 @dataclass(frozen=True)
@@ -173,7 +191,9 @@ class _WarmStart:
     @cached_property
     def regularizers(self) -> tuple[DistillationLoss, ...]:
         """The terms of the loss that retain earlier tasks."""
-        return (DistillationLoss(self.model, self.memory, after=self.plan),) if self.proxy else ()
+        if not self.proxy:
+            return ()
+        return (DistillationLoss(self.lower.trained_part(self.model), self.memory, after=self.plan),)
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
@@ -187,6 +207,23 @@ class _WarmStart:
 
         torch.manual_seed(self.settings.seed)  # weights that a bare encoder lacks are random
         return self.proxy.network.module if self.proxy else load_model(self.base, self.settings.layers)
+
+    @cached_property
+    def lower(self) -> LowerLayers:
+        """The layers that are not trained."""
+        import torch
+
+        from langchain_falconer.train.frozen import LowerLayers, n_layers
+
+        frozen = self.settings.frozen_layers
+        available = n_layers(self.model.encoder)
+        if frozen is None:
+            frozen = round(_FROZEN * available) if self.is_pretrained else 0
+        elif frozen > max(0, available - 1):
+            raise ProxyError(
+                f"{frozen} layers of '{self.base}' cannot be frozen; choose at most {max(0, available - 1)}"
+            )
+        return LowerLayers(self.model, frozen, self.tokenizer.pad_id, torch.device("cpu"))
 
     @property
     def max_tokens(self) -> int:
@@ -204,17 +241,18 @@ class _WarmStart:
         """Return the features of examples for the encoder."""
         return features_of(WindowSplitter(self.tokenizer, self.max_tokens), examples)
 
-    def training_set(self, examples: Sequence[Example]) -> TrainingSet:
-        """Return the examples as a training set, with those of earlier tasks to rehearse."""
+    def training_set(self, examples: Sequence[Sequence[Example]]) -> TrainingSet:
+        """Return the examples of each annotation as a training set, with those of earlier tasks to rehearse."""
         rehearsed = rehearsal_examples(self.memory, self.previous_tasks, self.passage_chars)
         unlabelled = (text for task in self.previous_tasks for text in task.unlabelled)
         pools = [self.features(rehearsed), self.features(_unannotated(unlabelled, self.passage_chars))]
-        return TrainingSet(self.features(examples), pools, self.regularizers, is_pretrained=self.is_pretrained)
+        new = [self.features(own) for own in examples]
+        return TrainingSet(new, pools, self.regularizers, is_pretrained=self.is_pretrained)
 
-    def train(
-        self, dataset: TrainingSet, development: Sequence[Annotation], on_step: Callable[[float], None]
-    ) -> _TrainedModel:
-        """Train a copy of the network; development annotations select the checkpoint."""
+    def train(self, dataset: TrainingSet, development: Sequence[Annotation], course: Course) -> _TrainedModel:
+        """Train a copy of the network as the next of a course; development annotations select the checkpoint."""
+        from langchain_falconer.train.precision import is_fast_in_bf16
+
         model = copy.deepcopy(self.model)
         index = joint_index(self.plan, self.memory)
         with MODEL_INIT_LOCK:
@@ -225,15 +263,18 @@ class _WarmStart:
 
         def answers() -> list[Answers]:
             proxy = Proxy(self.manifest, self.tokenizer, trained_heads()[0], NetworkSource(loaded=model))
-            proxy.set_session(proxy.torch_session(bf16=has_fast_bf16()))
+            proxy.set_session(proxy.torch_session(bf16=is_fast_in_bf16("cpu")))
             return proxy.answers([a.text for a in development], apply_conditions=False)
 
-        def after_step(loss: float) -> None:
-            on_step(loss)
-            selector.on_step()
+        schedule = course.begin()
 
-        selector = CheckpointSelector(self.plan, (model, heads), answers, development, dataset.steps(self.settings))
-        result = fit(model, heads, index, dataset, self.tokenizer.pad_id, self.settings, after_step)
+        def after_step(loss: float) -> None:
+            course.report(loss)
+            selector.on_step(schedule.done, schedule.total)
+
+        selector = CheckpointSelector(self.plan, (model, heads), answers, development)
+        network = Network(model, heads, index, self.lower)
+        result = fit(network, dataset, self.settings, schedule, after_step)
         result = replace(result, selected_after=(selector.restore(),))
         own, retained = trained_heads()
         return _TrainedModel(model, (TaskHead(self.plan, own), *retained), result)
@@ -257,12 +298,6 @@ def _weights_of(model: Any, heads: Any) -> HeadWeights:
 
     with torch.no_grad():
         return HeadWeights(*(w.detach().float().contiguous().numpy().copy() for w in heads.weights(model)))
-
-
-def _step_counter(on_step: Callable[[int, int, float], None] | None, total: int) -> Callable[[float], None]:
-    """Return a function of a step's loss that numbers the steps of all trainings for ``on_step``."""
-    done = itertools.count(1)
-    return lambda loss: on_step(next(done), total, loss) if on_step else None
 
 
 def _unannotated(texts: Iterable[str], passage_chars: int) -> list[Example]:
