@@ -113,6 +113,7 @@ class TrainSettings(Settings):
             ``None`` (default) freezes a third of a pretrained base, and none of another.
         max_minutes: Minutes that training may take; where that is too short for all passes, there are fewer, and the
             self-training may be left out. Default 5; ``None`` is no limit, and the weights then depend on no clock.
+        device: ``"auto"`` (default) is a GPU where torch finds one, else the CPU; or ``"cpu"``, ``"cuda"``, ``"mps"``.
         reset_head: Start from a randomly initialised head instead of one made from the words of the questions: plain
             fine-tuning, for comparison. Default ``False``.
     """
@@ -127,6 +128,7 @@ class TrainSettings(Settings):
     layers: int | None = Field(default=None, ge=1)
     frozen_layers: int | None = Field(default=None, ge=0)
     max_minutes: Annotated[float, Field(gt=0)] | None = 5.0
+    device: DeviceName = "auto"
     reset_head: bool = False
 
 

@@ -53,7 +53,12 @@ class SettingsOptions:
             corpus=asdict(self.corpus),
             annotate={"texts_per_call": self.annotation.texts_per_call},
             budget=asdict(self.budget),
-            train={"seed": self.train.seed, "layers": self.train.layers},
+            train={
+                "seed": self.train.seed,
+                "layers": self.train.layers,
+                "max_minutes": self.train.train_minutes or None,
+                "device": self.run.device,
+            },
             run=asdict(self.run),
         )
 

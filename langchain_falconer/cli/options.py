@@ -150,11 +150,18 @@ class InputOptions:
     ] = "fail"
 
 
+TrainMinutes = Annotated[
+    float,
+    _training("--train-minutes", min=0, help="Minutes that training may take; too few cost accuracy, 0 is no limit."),
+]
+
+
 @dataclass(frozen=True)
 class TrainingOptions:
     """Options for training."""
 
     base: Base = DEFAULT_BASE
+    train_minutes: TrainMinutes = 5.0
     layers: Annotated[
         int | None,
         _training(

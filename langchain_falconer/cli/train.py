@@ -2,27 +2,39 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from langchain_falconer.cli.console import print_outcome, progress_bars
-from langchain_falconer.cli.options import AsJson, Base, Seed, TextColumn, mine_settings, read_file
-from langchain_falconer.settings import DEFAULT_BASE
+from langchain_falconer.cli.grouping import grouped
+from langchain_falconer.cli.options import AsJson, Base, Seed, TextColumn, TrainMinutes, mine_settings, read_file
+from langchain_falconer.settings import DEFAULT_BASE, DeviceName
 
 
+@dataclass(frozen=True)
+class StartOptions:
+    """Options for how training starts and ends."""
+
+    base: Base = DEFAULT_BASE
+    seed: Seed = 0
+    train_minutes: TrainMinutes = 5.0
+    device: Annotated[DeviceName, typer.Option("--device", help="Where; auto is a GPU where there is one.")] = "auto"
+
+
+@grouped
 def train(
     plan_file: Annotated[Path, typer.Option("--plan", help="The plan (JSON).")],
     annotations: Annotated[Path, typer.Option("--annotations", help="Your labels (JSONL).")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the new proxy.")],
+    start: StartOptions,
     unlabelled: Annotated[
         list[str] | None,
         typer.Option("--unlabelled", help="A corpus like the one to be read: self-training uses some of its texts."),
     ] = None,
     text_column: TextColumn = None,
-    base: Base = DEFAULT_BASE,
-    seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
     """Train a proxy for a plan on annotations of your own, all of them, and export it through Optimum."""
@@ -35,11 +47,16 @@ def train(
     check_destination(output)
     plan = Plan.parse(read_file(plan_file))
     labelled = read_annotations(annotations, plan)
-    settings = mine_settings(seed=seed, base=base, train={"seed": seed}, corpus={"text_column": text_column})
+    settings = mine_settings(
+        seed=start.seed,
+        base=start.base,
+        train={"seed": start.seed, "max_minutes": start.train_minutes or None, "device": start.device},
+        corpus={"text_column": text_column},
+    )
     rows = open_corpus_files(unlabelled, settings.corpus) if unlabelled else ()
     documents = (row.text for row in rows if isinstance(row, Document))
     passages = (text[a:b] for text in documents for a, b in split_passages(text, settings.passage_chars))
-    texts = sample_uniform(passages, settings.unlabelled, seed, key=str)
+    texts = sample_uniform(passages, settings.unlabelled, start.seed, key=str)
     with progress_bars() as bars:
         proxy = Falconer(settings=settings).train(
             plan,

@@ -56,7 +56,7 @@ class NodeContext:
         Raises:
             CorpusError: The corpus cannot be read.
         """
-        excluded: Any = {"budget": True, "run": True, "corpus": True, "targets": {"escalate"}}
+        excluded: Any = {"budget": True, "run": True, "corpus": True, "targets": {"escalate"}, "train": {"device"}}
         options = AskOptions.model_validate(state["ask"]) if state.get("ask") else None
         return digest(
             state["instruction"],

@@ -114,6 +114,7 @@ class TrainingSummary(FrozenModel):
         unlabelled: Texts without annotations that self-training used.
         selected_after: Share of the steps after which the network was selected, per network; less than 1 where
             development texts scored worse after the later steps.
+        planned: Share of the steps that there was time for, per network; 0 where a second one was left out.
         is_base: Whether the untrained base was selected, because training made it worse on development texts.
         operating_points: Threshold per step that has a metric; ``None`` where no threshold reaches it.
     """
@@ -124,6 +125,7 @@ class TrainingSummary(FrozenModel):
     examples: int = 0
     unlabelled: int = 0
     selected_after: tuple[float, ...] = (1.0,)
+    planned: tuple[float, ...] = (1.0,)
     is_base: bool = False
     operating_points: dict[str, OperatingPoint | None] = Field(default_factory=dict)
 

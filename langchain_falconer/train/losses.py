@@ -55,8 +55,6 @@ def loss_of(
     index: HeadIndex,
     batch: Sequence[Feature],
     totals: Totals | None = None,
-    *,
-    span_weight: float = 1.0,
 ) -> Tensor:
     """Return the sum over steps of each step's mean loss on the texts that annotate it.
 
@@ -67,7 +65,6 @@ def loss_of(
         batch: The texts, in the order of the scores.
         totals: Of the whole batch, where ``batch`` is a part of it; the losses of the parts add up to that of the
             whole. Default those of ``batch``.
-        span_weight: Words of spans, of which there are far fewer, count this many times as much as others. Default 1.
     """
     from torch.nn import functional
 
@@ -76,9 +73,9 @@ def loss_of(
     if index.span_row and totals.words:
         scores = span_scores.reshape(*span_scores.shape[:2], -1, 3)
         targets = _span_targets(index, batch, scores.shape[1]).to(scores.device).flatten()
-        per_token = functional.cross_entropy(scores.flatten(0, 2), targets, ignore_index=_IGNORE, reduction="none")
         # Summed over steps, averaged over words: a step weighs the same however many steps the plan has.
-        losses.append((per_token * (1 + (span_weight - 1) * (targets > _OUTSIDE))).sum() / totals.words)
+        summed = functional.cross_entropy(scores.flatten(0, 2), targets, ignore_index=_IGNORE, reduction="sum")
+        losses.append(summed / totals.words)
     losses += [
         loss / totals.texts[s.id]
         for s in index.steps

@@ -16,6 +16,7 @@ import numpy as np
 from langchain_falconer.annotate import Annotation
 from langchain_falconer.corpus import split_passages, text_id
 from langchain_falconer.errors import ProxyError
+from langchain_falconer.model.devices import resolve_device
 from langchain_falconer.model.encoder import MODEL_INIT_LOCK, base_folder, is_metamodel, load_tokenizer, max_tokens
 from langchain_falconer.model.examples import Example, examples_of
 from langchain_falconer.model.head_index import HeadIndex
@@ -44,6 +45,9 @@ from langchain_falconer.train.rehearsal import (
 from langchain_falconer.train.schedule import Course
 
 if TYPE_CHECKING:
+    import torch
+
+    from langchain_falconer.model.network import QueryHeadModel, QueryHeads
     from langchain_falconer.train.frozen import LowerLayers
 
 _FROZEN = 1 / 3  # of the layers of a pretrained network
@@ -97,7 +101,8 @@ def train_proxy(
         "memory": [old.plan.to_dict() for old in start.memory],
     }
     own, *retained = trained.tasks
-    return Proxy(manifest, start.tokenizer, own.weights, NetworkSource(loaded=trained.model), memory=retained)
+    network = NetworkSource(loaded=trained.model.to("cpu"))
+    return Proxy(manifest, start.tokenizer, own.weights, network, memory=retained)
 
 
 def _self_trained(
@@ -193,7 +198,8 @@ class _WarmStart:
         """The terms of the loss that retain earlier tasks."""
         if not self.proxy:
             return ()
-        return (DistillationLoss(self.lower.trained_part(self.model), self.memory, after=self.plan),)
+        model = copy.deepcopy(self.model).to(self.device)
+        return (DistillationLoss(self.lower.trained_part(model), self.memory, after=self.plan),)
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
@@ -211,8 +217,6 @@ class _WarmStart:
     @cached_property
     def lower(self) -> LowerLayers:
         """The layers that are not trained."""
-        import torch
-
         from langchain_falconer.train.frozen import LowerLayers, n_layers
 
         frozen = self.settings.frozen_layers
@@ -223,7 +227,12 @@ class _WarmStart:
             raise ProxyError(
                 f"{frozen} layers of '{self.base}' cannot be frozen; choose at most {max(0, available - 1)}"
             )
-        return LowerLayers(self.model, frozen, self.tokenizer.pad_id, torch.device("cpu"))
+        return LowerLayers(self.model, frozen, self.tokenizer.pad_id, self.device)
+
+    @cached_property
+    def device(self) -> torch.device:
+        """Where the network is trained."""
+        return resolve_device(self.settings.device)
 
     @property
     def max_tokens(self) -> int:
@@ -253,17 +262,18 @@ class _WarmStart:
         """Train a copy of the network as the next of a course; development annotations select the checkpoint."""
         from langchain_falconer.train.precision import is_fast_in_bf16
 
-        model = copy.deepcopy(self.model)
+        model = copy.deepcopy(self.model).to(self.device)
         index = joint_index(self.plan, self.memory)
         with MODEL_INIT_LOCK:
-            heads = self._initial_heads(model, index)
+            heads = self._initial_heads(index).to(self.device)
 
         def trained_heads() -> tuple[HeadWeights, tuple[TaskHead, ...]]:
             return split_heads(self.plan, self.memory, index, _weights_of(model, heads))
 
         def answers() -> list[Answers]:
             proxy = Proxy(self.manifest, self.tokenizer, trained_heads()[0], NetworkSource(loaded=model))
-            proxy.set_session(proxy.torch_session(bf16=is_fast_in_bf16("cpu")))
+            kind = self.device.type
+            proxy.set_session(proxy.torch_session(bf16=is_fast_in_bf16(kind), device=kind))
             return proxy.answers([a.text for a in development], apply_conditions=False)
 
         schedule = course.begin()
@@ -279,25 +289,25 @@ class _WarmStart:
         own, retained = trained_heads()
         return _TrainedModel(model, (TaskHead(self.plan, own), *retained), result)
 
-    def _initial_heads(self, model: Any, index: HeadIndex) -> Any:
+    def _initial_heads(self, index: HeadIndex) -> QueryHeads:
         """Return the heads that training starts from: new ones from their words, earlier ones as they were."""
         import torch
 
         from langchain_falconer.model.network import QueryHeads
 
-        generator = HeadGenerator.of(model)
-        vectors = ZeroShotEncoder(TorchSession(model), self.tokenizer, generator).vectors(index)
+        generator = HeadGenerator.of(self.model)
+        vectors = ZeroShotEncoder(TorchSession(self.model), self.tokenizer, generator).vectors(index)
         spans, options, questions = (np.zeros_like(v) if self.settings.reset_head else v for v in vectors)
         heads = QueryHeads(*map(torch.from_numpy, (spans, options, questions)))
         restore_heads(self.memory, index, heads, generator(spans, options, questions))
         return heads
 
 
-def _weights_of(model: Any, heads: Any) -> HeadWeights:
+def _weights_of(model: QueryHeadModel, heads: QueryHeads) -> HeadWeights:
     import torch
 
     with torch.no_grad():
-        return HeadWeights(*(w.detach().float().contiguous().numpy().copy() for w in heads.weights(model)))
+        return HeadWeights(*(w.detach().float().cpu().contiguous().numpy().copy() for w in heads.weights(model)))
 
 
 def _unannotated(texts: Iterable[str], passage_chars: int) -> list[Example]:

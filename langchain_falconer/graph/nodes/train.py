@@ -64,6 +64,7 @@ def _train(data: _TrainingSet, path: Path, context: NodeContext, messages: list[
         on_step=lambda n, total, loss: context.emit({"done": n, "total": total, "loss": round(loss, 4)}),
     )
     messages += _early_stopping_message(proxy.manifest["training"]["selected_after"])
+    messages += _time_limit_message(proxy.manifest["training"]["planned"], settings.train.max_minutes)
     proxy = _keep_better(data, proxy, start, context, messages)
     calibrate(proxy, data.development, settings.metrics)
     proxy.save(path)
@@ -150,6 +151,16 @@ def _early_stopping_message(selected_after: list[float]) -> list[str]:
     ]
 
 
+def _time_limit_message(planned: list[float], minutes: float | None) -> list[str]:
+    if all(share == 1 for share in planned):
+        return []
+    shares = " and ".join(f"{share:.0%}" for share in planned)
+    return [
+        f"training took {shares} of its steps in the {minutes:g} minutes that it may take; more of them "
+        "(--train-minutes) may make the proxy better"
+    ]
+
+
 def _name(data: _TrainingSet, context: NodeContext) -> str:
     """The name of a proxy: a digest of everything that it is made from, and of what it must not have seen."""
     settings = context.settings
@@ -160,7 +171,7 @@ def _name(data: _TrainingSet, context: NodeContext) -> str:
         len(data.train),
         data.unlabelled,
         data.unseen,
-        settings.train.model_dump(),
+        settings.train.model_dump(exclude={"device"}),
         settings.base,
         settings.passage_chars,
         metrics,
