@@ -55,11 +55,7 @@ class Budget:
         return self._store.spent(self.run)
 
     def reserve(self, estimated: Usage) -> None:
-        """Reserve a call.
-
-        Raises:
-            BudgetError: The call would exceed a cap.
-        """
+        """Reserve a call. Raises ``BudgetError`` if it would exceed a cap."""
         with self._changed:
             while (entry := self._reserve(estimated)) is None:
                 self._changed.wait()

@@ -110,11 +110,7 @@ def expected_calibration_error(confidence: ArrayLike, correct: ArrayLike, bins: 
 
 
 def validate_scores(scores: ArrayLike, correct: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Return scores and truth values as arrays of shape (n,).
-
-    Raises:
-        ValueError: The shapes differ, or a score lies outside [0, 1].
-    """
+    """Return scores in [0, 1] and truth values as arrays of shape (n,). Raises ``ValueError`` if they are not."""
     values, right = np.asarray(scores, float), np.asarray(correct, bool)
     if values.ndim != 1 or values.shape != right.shape:
         raise ValueError(

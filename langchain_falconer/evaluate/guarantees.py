@@ -111,11 +111,7 @@ def certify(
 
 
 def can_certify(target: float, confidence: float, n: int, population: Population | None = None) -> bool:
-    """Return whether ``n`` sampled texts without a failure would certify the target.
-
-    Raises:
-        ValueError: As for :func:`certify`.
-    """
+    """Return whether ``n`` sampled texts without a failure would certify the target; raises as :func:`certify`."""
     return bool(_p_values(np.zeros(1), n, target, confidence, population)[0] <= 1 - confidence)
 
 
@@ -123,10 +119,7 @@ def min_texts_to_certify(target: float, confidence: float) -> int:
     """Return the least number of sampled texts that can certify the target for a corpus of any size.
 
     It is ln(1 - confidence) / ln(target): 59 for 0.95 and 29 for 0.9 at 95%. For a recall, all of them must be texts
-    that the annotator answers positively.
-
-    Raises:
-        ValueError: As for :func:`certify`.
+    that the annotator answers positively. Raises as :func:`certify`.
     """
     _check(target, confidence)
     n = math.ceil(math.log(1 - confidence) / math.log(target))

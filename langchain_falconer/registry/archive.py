@@ -18,12 +18,7 @@ MAX_ZIP_BYTES = 2 << 30
 
 
 def export_proxy(folder: Path, target: Path) -> None:
-    """Copy the proxy in ``folder`` to ``target``: a folder, or a zip file if the name ends in ``.zip``.
-
-    Raises:
-        ProxyError: There is something at ``target`` that is not a proxy, it cannot be written, or the proxy is too
-            large for a zip.
-    """
+    """Copy the proxy in ``folder`` to ``target``: a folder, or a zip file if the name ends in ``.zip``."""
     parts = [part for part in sorted(folder.iterdir()) if part.name in PARTS]
     if target.suffix.lower() == ".zip":
         _zip(parts, target)
@@ -34,11 +29,7 @@ def export_proxy(folder: Path, target: Path) -> None:
 
 
 def import_proxy(source: Path, target: Path) -> None:
-    """Copy the proxy in a folder or zip file to ``target``, which appears only after the copy has answered a test.
-
-    Raises:
-        ProxyError: ``source`` is not a proxy that loads, or a zip with other files than those of a proxy.
-    """
+    """Copy the proxy in a folder or zip file to ``target``, which appears only after the copy has answered a test."""
     if not source.exists():
         raise ProxyError(f"there is no {source}; name a folder or zip that 'falconer proxies export' wrote")
     with replacing_folder(target) as copy:

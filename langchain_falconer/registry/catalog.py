@@ -31,11 +31,7 @@ class Registry:
     folder: Path
 
     def path(self, name: str) -> Path:
-        """Return the folder of a proxy, existing or not.
-
-        Raises:
-            ProxyError: The name has other characters than a proxy name may have.
-        """
+        """Return the folder of a proxy, existing or not. Raises ``ProxyError`` for an invalid name."""
         if not _NAME.fullmatch(name):
             raise ProxyError(f"'{name}' is not a proxy name; use letters, digits, '.', '_' and '-'")
         return self.folder / name
@@ -46,11 +42,7 @@ class Registry:
         return sorted(map(read_entry, folders), key=lambda e: (-e.created.timestamp(), e.name))
 
     def entry(self, name: str) -> Entry:
-        """Return the entry of a proxy.
-
-        Raises:
-            ProxyError: There is none of this name (the message lists the existing ones), or it is broken.
-        """
+        """Return the entry of a proxy. Raises ``ProxyError`` if it is broken, or (with a list) does not exist."""
         entry = read_entry(self._existing(name))
         if entry.broken:
             raise ProxyError(f"the proxy '{name}' is broken ({entry.broken}); delete it and train or import it again")
@@ -61,11 +53,7 @@ class Registry:
         return next((e.plan for e in self.entries() if e.plan and e.plan.instruction == instruction), None)
 
     def load(self, name: str) -> Proxy:
-        """Load a proxy.
-
-        Raises:
-            ProxyError: As :meth:`entry` does.
-        """
+        """Load a proxy. Raises ``ProxyError`` as :meth:`entry` does."""
         return Proxy.load(self.entry(name).path)
 
     def most_similar(
@@ -87,11 +75,7 @@ class Registry:
         return [candidates[i][0] for i in nearest_first if cosines[i] >= min_cosine]
 
     def check(self, *names: str) -> None:
-        """Check that each of these proxies exists, broken or not.
-
-        Raises:
-            ProxyError: One does not exist.
-        """
+        """Raise ``ProxyError`` if one of these proxies does not exist; broken ones do."""
         for name in names:
             self._existing(name)
 
@@ -112,7 +96,7 @@ class Registry:
         """Copy a proxy to a folder, or to a zip file if ``path`` ends in ``.zip``; an older proxy there is replaced.
 
         Raises:
-            ProxyError: There is something else at ``path``, or it cannot be written.
+            ProxyError: There is something else at ``path``, it cannot be written, or a zip would exceed 2 GiB.
         """
         export_proxy(self.entry(name).path, path)
 

@@ -68,27 +68,21 @@ def similar_matches(entries: Iterable[Entry], plan: Plan, embed: Embed, min_cosi
         min_cosine: Minimum cosine similarity of each pair of questions.
     """
     usable = [entry for entry in entries if entry.plan]
-    steps = [step for entry in usable for step in entry.steps]
-    if not steps:
+    if not usable:
         return []
-    vectors = embed([step.instruction for step in (*plan.steps, *steps)])
-    cosines = vectors[: len(plan.steps)] @ vectors[len(plan.steps) :].T
-    matches: list[ModelMatch] = []
-    start = 0
-    for entry in usable:
-        own = cosines[:, start : start + len(entry.steps)]
-        start += len(entry.steps)
-        match = _most_similar(plan, entry, own, min_cosine)
-        if match:
-            matches.append(match)
-    return sorted(matches, key=lambda match: -match.cosine)[:_MAX_SIMILAR]
+    steps = [*plan.steps, *(step for entry in usable for step in entry.steps)]
+    questions = list(dict.fromkeys(step.instruction for step in steps))
+    vectors = dict(zip(questions, embed(questions), strict=True))
+    matches = (_most_similar(plan, entry, vectors, min_cosine) for entry in usable)
+    return sorted(filter(None, matches), key=lambda match: -match.cosine)[:_MAX_SIMILAR]
 
 
-def _most_similar(plan: Plan, entry: Entry, cosines: np.ndarray, min_cosine: float) -> ModelMatch | None:
+def _most_similar(plan: Plan, entry: Entry, vectors: Mapping[str, np.ndarray], min_cosine: float) -> ModelMatch | None:
     steps: dict[str, str] = {}
     lowest = 1.0
-    for step, row in zip(plan.steps, cosines, strict=True):
-        options = [(float(row[i]), other.id) for i, other in enumerate(entry.steps) if _same_kind(step, other)]
+    for step in plan.steps:
+        vector = vectors[step.instruction]
+        options = [(float(vector @ vectors[o.instruction]), o.id) for o in entry.steps if _same_kind(step, o)]
         best, own = max(options, default=(-1.0, ""))
         if best < min_cosine:
             return None

@@ -31,11 +31,7 @@ def print_entries(entries: Sequence[Entry], console: Console) -> None:
 
 
 def print_entry(entry: Entry, console: Console) -> None:
-    """Print the plan, data, training, quality, throughput and path of a proxy.
-
-    Raises:
-        ProxyError: The proxy is broken.
-    """
+    """Print plan, data, training, quality, throughput and path of a proxy. Raises ``ProxyError`` if it is broken."""
     from rich.syntax import Syntax
 
     if entry.plan is None:
