@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from numbers import Real
 from typing import Any, NamedTuple
 
@@ -107,16 +108,11 @@ def _detect_text(columns: Mapping[str, bool], id_column: str | None) -> str | No
 def columns_of(values: Iterable[Any]) -> dict[str, bool]:
     """Return the columns of the first readable rows in order of appearance, and whether each holds strings."""
     columns: dict[str, bool] = {}
-    readable = 0
-    for value in values:
-        if isinstance(value, RowError):
-            continue
-        for key, cell in value.items() if isinstance(value, Mapping) else ():
+    readable = (value for value in values if not isinstance(value, RowError))
+    for row in islice(readable, PEEK):
+        for key, cell in row.items() if isinstance(row, Mapping) else ():
             if isinstance(key, str):
                 columns[key] = columns.get(key, False) or isinstance(cell, str)
-        readable += 1
-        if readable == PEEK:
-            break
     return columns
 
 
