@@ -12,7 +12,7 @@ from langchain_falconer.plan.prompts import EXAMPLES, SCHEMA, SYSTEM
 from langchain_falconer.plan.schema import Plan
 
 if TYPE_CHECKING:
-    from langchain_falconer.llm import LLM, Meter, Reply
+    from langchain_falconer.llm import LLM, Meter
 
 _YES_NO = {"true": True, "yes": True, "false": False, "no": False}
 
@@ -44,42 +44,30 @@ class Planner:
         """
         if not instruction.strip():
             raise PlannerError("the instruction is blank; write what to find in the texts")
-        messages = _conversation(instruction)
-        reply = self._llm.complete(messages, SCHEMA, meter)
-        try:
-            return _read_plan(reply, instruction)
-        except PlanError as fault:
-            messages += [("assistant", reply.text), ("user", _repair(fault))]
-        reply = self._llm.complete(messages, SCHEMA, meter)
-        try:
-            return _read_plan(reply, instruction)
-        except PlanError as fault:
-            raise PlannerError(
-                f"{self._llm.name} gave no usable plan, even after one repair round ({fault}); "
-                "put the instruction in simpler words, name a larger model, or write the plan yourself",
-                fault.issues,
-            ) from fault
-
-
-def _conversation(instruction: str) -> list[tuple[str, str]]:
-    messages = [("system", SYSTEM)]
-    for example, draft in EXAMPLES:
-        messages += [("user", _quoted(example)), ("assistant", json.dumps(draft, ensure_ascii=False))]
-    return [*messages, ("user", _quoted(instruction))]
+        messages = [("system", SYSTEM)]
+        for example, draft in EXAMPLES:
+            messages += [("user", _quoted(example)), ("assistant", json.dumps(draft, ensure_ascii=False))]
+        messages.append(("user", _quoted(instruction)))
+        fault = PlanError("there is no plan")
+        for _ in ("first draft", "repaired draft"):
+            reply = self._llm.complete(messages, SCHEMA, meter)
+            try:
+                if reply.data is None:
+                    raise PlanError(reply.error or "the reply holds no plan")
+                return Plan.parse({"instruction": instruction.strip(), "steps": _compile(reply.data)})
+            except PlanError as error:
+                fault = error
+                request = f"That plan cannot be used: {error}. Write the whole plan again with this mended."
+                messages += [("assistant", reply.text), ("user", request)]
+        raise PlannerError(
+            f"{self._llm.name} gave no usable plan, even after one repair round ({fault}); "
+            "put the instruction in simpler words, name a larger model, or write the plan yourself",
+            fault.issues,
+        ) from fault
 
 
 def _quoted(instruction: str) -> str:
     return f"Instruction: {json.dumps(instruction.strip(), ensure_ascii=False)}"
-
-
-def _repair(fault: PlanError) -> str:
-    return f"That plan cannot be used: {fault}. Write the whole plan again with this mended."
-
-
-def _read_plan(reply: Reply, instruction: str) -> Plan:
-    if reply.data is None:
-        raise PlanError(reply.error or "the reply holds no plan")
-    return Plan.parse({"instruction": instruction.strip(), "steps": _compile(reply.data)})
 
 
 def _compile(draft: Mapping[str, Any]) -> list[dict[str, Any]]:

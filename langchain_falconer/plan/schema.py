@@ -42,14 +42,11 @@ class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     @model_serializer(mode="wrap")
-    def _without_defaults(self, handler: Any) -> dict[str, Any]:
-        return _in_order(handler(self))
-
-
-def _in_order(data: dict[str, Any]) -> dict[str, Any]:
-    """Drop defaults, and put id and op first."""
-    first = {key: data[key] for key in ("id", "op") if key in data}
-    return first | {k: v for k, v in data.items() if v not in (None, False)}
+    def _without_defaults(self, handler: Any) -> Any:
+        """Drop defaults, and put id and op first."""
+        data = handler(self)
+        first = {key: data[key] for key in ("id", "op") if key in data}
+        return first | {k: v for k, v in data.items() if v not in (None, False)}
 
 
 class LabelOption(_Part):
@@ -62,6 +59,15 @@ class LabelOption(_Part):
 
     name: Annotated[str, Field(min_length=1, max_length=200)]
     description: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_name(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+    @model_serializer(mode="wrap")
+    def _without_defaults(self, handler: Any) -> Any:
+        return handler(self) if self.description is not None else self.name
 
 
 class _Step(_Part):
@@ -103,13 +109,6 @@ class LabelStep(_Step):
     labels: Annotated[tuple[LabelOption, ...], Field(min_length=2, max_length=MAX_LABELS)] | None = None
     multi_label: bool = False
 
-    @field_validator("labels", mode="before")
-    @classmethod
-    def _names_are_options(cls, value: Any) -> Any:
-        if isinstance(value, list | tuple):
-            return [{"name": v} if isinstance(v, str) else v for v in value]
-        return value
-
     @model_validator(mode="after")
     def _labels_are_consistent(self) -> LabelStep:
         if self.multi_label and self.labels is None:
@@ -118,15 +117,6 @@ class LabelStep(_Step):
         if duplicates := sorted({n for n in names if names.count(n) > 1}):
             raise ValueError(f"step '{self.id}': label '{duplicates[0]}' is listed twice; keep one")
         return self
-
-    @model_serializer(mode="wrap")
-    def _plain_names(self, handler: Any) -> dict[str, Any]:
-        data = _in_order(handler(self))
-        if self.labels is not None:
-            data["labels"] = [
-                o.name if o.description is None else {"name": o.name, "description": o.description} for o in self.labels
-            ]
-        return data
 
     @property
     def kind(self) -> Literal["yes_no", "choice", "multi"]:
@@ -142,33 +132,27 @@ class LabelStep(_Step):
 
     def accepts(self, value: object) -> bool:
         """Return whether ``value`` is a possible answer of this step."""
-        if self.kind == "yes_no":
+        if self.labels is None:
             return isinstance(value, bool)
-        if self.kind == "choice":
+        if not self.multi_label:
             return isinstance(value, str) and value in self.names
-        return (
-            isinstance(value, list | tuple)
-            and len(set(map(str, value))) == len(value)
-            and set(value) <= set(self.names)
-        )
+        is_set = isinstance(value, list | tuple) and len(set(map(str, value))) == len(value)
+        return is_set and set(value) <= set(self.names)  # type: ignore[call-overload]
 
 
 class SpanStep(_Step):
     """A ``get_span`` step: every span that fits, as exact character offsets.
 
     Attributes:
-        id: Name of the step: a letter, then at most 63 letters, digits or underscores.
+        id: As of :class:`LabelStep`; so are ``where`` and ``of``.
         instruction: The description of the spans.
-        where: Condition on earlier steps under which the step runs; always by default.
-        of: Id of a span step whose spans the step is about; by default the text as a whole.
     """
 
     op: Literal["get_span"] = "get_span"
 
 
 def _op(data: Any) -> str:
-    op = data.get("op") if isinstance(data, Mapping) else getattr(data, "op", None)
-    return str(op)
+    return str(data.get("op") if isinstance(data, Mapping) else getattr(data, "op", None))
 
 
 Step = Annotated[
@@ -246,46 +230,47 @@ class Plan(_Part):
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Plan:
-        if issues := [*self._id_issues(), *self._reference_issues()]:
+        counts = Counter(step.id for step in self.steps)
+        issues = [
+            PlanIssue(f"two steps are called '{name}'; give each its own id", name, "id")
+            for name, n in counts.items()
+            if n > 1
+        ]
+        if issues := [*issues, *self._reference_issues()]:
             raise _InconsistencyError(issues)
         try:
-            tuple(self._order())
+            self._order()
         except CycleError as error:
             cycle = " → ".join(reversed(error.args[1]))
             message = f"steps wait for each other ({cycle}); remove one of these where or of"
             raise _InconsistencyError([PlanIssue(message, error.args[1][0], "where")]) from error
         return self
 
-    def _id_issues(self) -> Iterator[PlanIssue]:
-        counts = Counter(step.id for step in self.steps)
-        for step_id, n in counts.items():
-            if n > 1:
-                yield PlanIssue(f"two steps are called '{step_id}'; give each its own id", step_id, "id")
-
     def _reference_issues(self) -> Iterator[PlanIssue]:
         by_id = {step.id: step for step in self.steps}
         for step in self.steps:
-            field = "of" if step.of else "where"
-            names = self._references(step)
+            field, names = ("of" if step.of else "where"), self._references(step)
             unknown = [name for name in names if name not in by_id]
             for name in unknown:
                 hint = _suggest(name, list(by_id))
                 yield PlanIssue(f"step '{step.id}' refers to step '{name}', which the plan lacks{hint}", step.id, field)
             if step.id in names:
-                message = f"step '{step.id}' refers to itself; let it refer to an earlier step"
-                yield PlanIssue(message, step.id, field)
-            if unknown or step.id in names:
+                yield PlanIssue(f"step '{step.id}' refers to itself; let it refer to an earlier step", step.id, field)
+            elif unknown:
                 continue
-            if step.of and not isinstance(by_id[step.of], SpanStep):
+            elif step.of and not isinstance(by_id[step.of], SpanStep):
                 message = f"step '{step.id}' is of '{step.of}', which is not a get_span step; name one that finds spans"
                 yield PlanIssue(message, step.id, "of")
-            elif step.where:
-                yield from _where_issues(step, by_id)
+            elif step.where and depth(step.where) > MAX_DEPTH:
+                message = f"step '{step.id}': its where nests more than {MAX_DEPTH} conditions; flatten it"
+                yield PlanIssue(message, step.id, "where")
+            else:
+                faults = (_atom_fault(step, atom, by_id[atom.step]) for atom in _atoms(step))
+                yield from (PlanIssue(f"step '{step.id}': {fault}", step.id, "where") for fault in faults if fault)
 
     @staticmethod
     def _references(step: LabelStep | SpanStep) -> list[str]:
-        compared = [atom.step for atom in atoms(step.where)] if step.where else []
-        return [*compared, *([step.of] if step.of else [])]
+        return [*(atom.step for atom in _atoms(step)), *([step.of] if step.of else [])]
 
     def _order(self) -> list[str]:
         sorter = TopologicalSorter({step.id: self._references(step) for step in self.steps})
@@ -320,10 +305,7 @@ class Plan(_Part):
         )
 
     def __getitem__(self, step_id: str) -> LabelStep | SpanStep:
-        for step in self.steps:
-            if step.id == step_id:
-                return step
-        raise KeyError(step_id)
+        return {step.id: step for step in self.steps}[step_id]
 
     def to_dict(self) -> PlanData:
         """Return the plan as JSON data, without defaults."""
@@ -357,15 +339,8 @@ class _InconsistencyError(ValueError):
         self.issues = issues
 
 
-def _where_issues(step: LabelStep | SpanStep, by_id: Mapping[str, LabelStep | SpanStep]) -> Iterator[PlanIssue]:
-    assert step.where is not None
-    if depth(step.where) > MAX_DEPTH:
-        message = f"step '{step.id}': its where nests more than {MAX_DEPTH} conditions; flatten it"
-        yield PlanIssue(message, step.id, "where")
-        return
-    for atom in atoms(step.where):
-        if fault := _atom_fault(step, atom, by_id[atom.step]):
-            yield PlanIssue(f"step '{step.id}': {fault}", step.id, "where")
+def _atoms(step: LabelStep | SpanStep) -> list[Atom]:
+    return list(atoms(step.where)) if step.where else []
 
 
 def _atom_fault(step: LabelStep | SpanStep, atom: Atom, tested: LabelStep | SpanStep) -> str | None:
