@@ -26,6 +26,7 @@ from langchain_falconer.corpus import (
 from langchain_falconer.errors import AnnotationError, PlannerError, RunError, SettingsError
 from langchain_falconer.evaluate import Quality
 from langchain_falconer.execute import Guarantee, read_rows
+from langchain_falconer.files import digest
 from langchain_falconer.graph import (
     AskOptions,
     FalconerInput,
@@ -35,9 +36,7 @@ from langchain_falconer.graph import (
     Review,
     ReviewRequest,
     Router,
-    cached_plan,
     create_falconer_graph,
-    planning_budget_id,
 )
 from langchain_falconer.llm import LLM
 from langchain_falconer.model import Proxy
@@ -192,9 +191,9 @@ class Falconer:
         if self.llm is None:
             raise PlannerError("planning needs an LLM; make the Falconer with llm=…")
         with self.home.store() as store:
-            job = planning_budget_id(self.llm, instruction)
+            job = f"plan-{digest(instruction, self.llm.name)}"  # of its own: planning here belongs to no run
             budget = Budget(store, job, self.settings.budget, self.llm.price() is not None)
-            return cached_plan(self.home, self.llm, instruction, budget)
+            return self.home.plan(self.llm, instruction, budget)
 
     def mine(
         self,

@@ -7,12 +7,12 @@ import json
 import random
 import re
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
-from functools import cache, partial
+from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from pydantic import SecretStr, ValidationError
@@ -25,11 +25,14 @@ from langchain_falconer.tracing import llm_call
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
     from langchain_core.messages import AIMessage
+    from langchain_core.rate_limiters import BaseRateLimiter
     from tenacity import RetryCallState
 
 OutputMode = Literal["json_schema", "function_calling", "text"]
 _OUTPUT_MODES: tuple[OutputMode, ...] = ("json_schema", "function_calling", "text")
 _MAX_WAIT_S = 120.0
+_CUT_OFF = "the reply was cut off at the output limit; raise max_output_tokens or ask for less at once"
+_FILTERED = "the provider's content filter withheld the reply"
 
 _PRICE_PROVIDERS = {"google_genai": "google", "google_vertexai": "google", "mistralai": "mistral", "bedrock": "aws"}
 """Providers of the price table by LangChain's name, where the two differ."""
@@ -109,11 +112,11 @@ class LLM:
 
     def __init__(self, model: str | BaseChatModel, settings: LLMSettings | None = None) -> None:
         self.settings = settings or LLMSettings()
-        self._model = _load(model, self.settings) if isinstance(model, str) else _checked(model)
+        self._model = _load(model, self.settings)
         self.name = _name(self._model)
         self._output_mode: OutputMode | None = None
         self._slots = threading.BoundedSemaphore(self.settings.max_concurrency)
-        self._wait_for_rate_limit = _rate_limit(self.settings.requests_per_second)
+        self._rate_limiter = _rate_limiter(self.settings.requests_per_second)
 
     def price(self) -> tuple[float, float] | None:
         """Return USD per million input and output tokens; ``None`` if unknown."""
@@ -141,12 +144,20 @@ class LLM:
             LLMError: The provider refused, or did not answer within all retries.
             BudgetError: The meter refused an attempt.
         """
+        from tenacity import Retrying, retry_if_exception, stop_after_attempt
+
+        retrying = Retrying(
+            stop=stop_after_attempt(self.settings.max_retries + 1),
+            retry=retry_if_exception(_is_transient),
+            wait=_retry_wait,
+            reraise=True,
+        )
         spent: list[Usage] = []
         prompt = [(role, _without_surrogates(text)) for role, text in messages]
         negotiated = self._output_mode
         for mode in (negotiated,) if negotiated else _OUTPUT_MODES:
             try:
-                reply = self._with_retries(partial(self._attempt, mode, prompt, schema, meter, spent))
+                reply = retrying(self._attempt, mode, prompt, schema, meter, spent)
             except FalconerError:
                 raise
             except Exception as error:
@@ -157,16 +168,6 @@ class LLM:
             return replace(reply, usage=sum(spent, Usage()))
         raise AssertionError("the last output mode either returns or raises")
 
-    def _with_retries(self, attempt: Callable[[], Reply]) -> Reply:
-        from tenacity import Retrying, retry_if_exception, stop_after_attempt
-
-        return Retrying(
-            stop=stop_after_attempt(self.settings.max_retries + 1),
-            retry=retry_if_exception(_is_transient),
-            wait=_retry_wait,
-            reraise=True,
-        )(attempt)
-
     def _attempt(
         self,
         mode: OutputMode,
@@ -175,32 +176,28 @@ class LLM:
         meter: Meter | None,
         spent: list[Usage],
     ) -> Reply:
+        """Request once; what it used is added to ``spent`` and settled with the meter, whatever happens."""
         call = _caller(self._model, mode, schema)
         prompt = _with_schema(messages, schema) if mode == "text" else messages
-        size = sum(estimate_tokens(text) for _, text in prompt) + (
-            0 if mode == "text" else estimate_tokens(json.dumps(schema))
-        )
-        estimated = self._usage(size, self.settings.max_output_tokens)
-        with self._slots, self._metered(meter, estimated, spent):
-            self._wait_for_rate_limit()
-            reply = self._call(call, prompt, schema, estimated)
-            spent.append(reply.usage)
-            return reply
-
-    @contextmanager
-    def _metered(self, meter: Meter | None, estimated: Usage, spent: list[Usage]) -> Iterator[None]:
-        """Enter one attempt in the account; a request that timed out may be billed, so that it counts in full."""
-        if meter:
-            meter.reserve(estimated)
-        n_before = len(spent)
-        try:
-            yield
-        except BaseException as error:
-            spent.append(estimated if _is_timeout(error) else self._usage(0, 0))
-            raise
-        finally:
+        size = sum(estimate_tokens(text) for _, text in prompt)
+        size += 0 if mode == "text" else estimate_tokens(json.dumps(schema))
+        estimated, used = self._usage(size, self.settings.max_output_tokens), self._usage(0, 0)
+        with self._slots:
             if meter:
-                meter.settle(estimated, spent[n_before])
+                meter.reserve(estimated)
+            try:
+                if self._rate_limiter:
+                    self._rate_limiter.acquire()
+                reply = self._call(call, prompt, schema, estimated)
+                used = reply.usage
+                return reply
+            except BaseException as error:
+                used = estimated if _is_timeout(error) else used  # a request that timed out may be billed
+                raise
+            finally:
+                spent.append(used)
+                if meter:
+                    meter.settle(estimated, used)
 
     def _call(
         self,
@@ -214,24 +211,30 @@ class LLM:
                 message = call(prompt)
                 report(message)
         except Exception as error:
-            if (unfinished := _unfinished_reply(error)) is None:
+            if not _has_class_name(error, "LengthFinishReasonError", "ContentFilterFinishReasonError"):
                 raise
-            text, tokens, reason = unfinished
-            return Reply(None, text, self._usage(*tokens) if tokens else estimated, reason)
-        text = message_text(message)
-        usage = self._reply_usage(message, text, estimated)
-        if cut_off := _unfinished_reason(message):
-            return Reply(None, text, usage, cut_off)
+            # The OpenAI client raises for a reply that was cut off or filtered.
+            completion: Any = getattr(error, "completion", None)
+            text = (completion.choices[0].message.content or "") if completion else ""
+            billed = completion.usage if completion else None
+            usage = self._usage(billed.prompt_tokens, billed.completion_tokens) if billed else estimated
+            return Reply(
+                None, text, usage, _CUT_OFF if _has_class_name(error, "LengthFinishReasonError") else _FILTERED
+            )
+        text, reported = message_text(message), message.usage_metadata
+        if reported is None:
+            usage = self._usage(estimated.input_tokens, estimate_tokens(text))
+        elif reported.get("total_cost") == 0:  # LangChain's mark of an answer from its cache
+            usage = Usage(usd=0.0)
+        else:
+            usage = self._usage(reported["input_tokens"], reported["output_tokens"])
+        finish = message.response_metadata.get("finish_reason") or message.response_metadata.get("stop_reason")
+        if finish in ("length", "max_tokens", "MAX_TOKENS"):
+            return Reply(None, text, usage, _CUT_OFF)
+        if finish == "content_filter":
+            return Reply(None, text, usage, _FILTERED)
         data, fault = _parse_reply(text, schema)
         return Reply(data, text, usage, fault)
-
-    def _reply_usage(self, message: AIMessage, text: str, estimated: Usage) -> Usage:
-        reported = message.usage_metadata
-        if reported is None:
-            return self._usage(estimated.input_tokens, estimate_tokens(text))
-        if reported.get("total_cost") == 0:  # LangChain's mark of an answer from its cache
-            return Usage(usd=0.0)
-        return self._usage(reported["input_tokens"], reported["output_tokens"])
 
     def _usage(self, input_tokens: int, output_tokens: int) -> Usage:
         price = self.price()
@@ -266,29 +269,25 @@ def _list_price(name: str) -> tuple[float, float] | None:
     from genai_prices import calc_price
 
     provider, _, model = name.partition(":")
-    provider = _PRICE_PROVIDERS.get(provider, provider)
     n = 1_000  # some models cost more per token in long prompts
+    usages = TokenUsage(input_tokens=n, output_tokens=0), TokenUsage(input_tokens=0, output_tokens=n)
+    provider = _PRICE_PROVIDERS.get(provider, provider)
     try:
-        prices = [
-            calc_price(usage, model_ref=model, provider_id=provider).total_price
-            for usage in (TokenUsage(input_tokens=n, output_tokens=0), TokenUsage(input_tokens=0, output_tokens=n))
-        ]
+        prices = [calc_price(usage, model_ref=model, provider_id=provider).total_price for usage in usages]
     except LookupError:
         return None
     return float(prices[0]) * 1e6 / n, float(prices[1]) * 1e6 / n
 
 
-def _checked(model: BaseChatModel) -> BaseChatModel:
+def _load(spec: str | BaseChatModel, settings: LLMSettings) -> BaseChatModel:
     from langchain_core.language_models import BaseChatModel
 
-    if not isinstance(model, BaseChatModel):
+    if isinstance(spec, BaseChatModel):
+        return spec
+    if not isinstance(spec, str):
         raise LLMError(
-            f"an LLM is a LangChain chat model or a name such as 'openai:gpt-4.1-mini', not a {type(model).__name__}"
+            f"an LLM is a LangChain chat model or a name such as 'openai:gpt-4.1-mini', not a {type(spec).__name__}"
         )
-    return model
-
-
-def _load(spec: str, settings: LLMSettings) -> BaseChatModel:
     if spec.startswith("gguf:"):
         from langchain_falconer.gguf import GGUFChatModel
 
@@ -347,13 +346,13 @@ def _api_key_hint(provider: str) -> str:
     return f"the API key in the environment variable {provider.upper().replace('-', '_')}_API_KEY"
 
 
-def _rate_limit(requests_per_second: float | None) -> Callable[[], object]:
+def _rate_limiter(requests_per_second: float | None) -> BaseRateLimiter | None:
     if requests_per_second is None:
-        return lambda: None
+        return None
     from langchain_core.rate_limiters import InMemoryRateLimiter
 
     interval = min(0.1, 0.5 / requests_per_second)
-    return InMemoryRateLimiter(requests_per_second=requests_per_second, check_every_n_seconds=interval).acquire
+    return InMemoryRateLimiter(requests_per_second=requests_per_second, check_every_n_seconds=interval)
 
 
 def _caller(model: BaseChatModel, mode: OutputMode, schema: Mapping[str, object]) -> Callable[[Any], AIMessage]:
@@ -383,31 +382,6 @@ def message_text(message: AIMessage) -> str:
     return _without_surrogates(str(message.text) or str(message.additional_kwargs.get("refusal") or ""))
 
 
-_CUT_OFF = "the reply was cut off at the output limit; raise max_output_tokens or ask for less at once"
-_FILTERED = "the provider's content filter withheld the reply"
-
-
-def _unfinished_reason(message: AIMessage) -> str | None:
-    finish = message.response_metadata.get("finish_reason") or message.response_metadata.get("stop_reason")
-    if finish in ("length", "max_tokens", "MAX_TOKENS"):
-        return _CUT_OFF
-    return _FILTERED if finish == "content_filter" else None
-
-
-def _unfinished_reply(error: Exception) -> tuple[str, tuple[int, int] | None, str] | None:
-    """Return text, tokens and reason of a reply that was cut off or filtered: the OpenAI client raises for those."""
-    if not _has_class_name(error, "LengthFinishReasonError", "ContentFilterFinishReasonError"):
-        return None
-    completion = getattr(error, "completion", None)
-    text = (completion.choices[0].message.content or "") if completion else ""
-    usage = (
-        (completion.usage.prompt_tokens, completion.usage.completion_tokens)
-        if completion and completion.usage
-        else None
-    )
-    return text, usage, _CUT_OFF if _has_class_name(error, "LengthFinishReasonError") else _FILTERED
-
-
 def _parse_reply(text: str, schema: Mapping[str, object]) -> tuple[JsonObject | None, str | None]:
     """Return the JSON object in a reply if it fits the schema, else the reason."""
     from jsonschema import Draft202012Validator
@@ -432,16 +406,13 @@ def _json_object(text: str) -> JsonObject | None:
     fenced = re.search(r"(?s)```[a-zA-Z]*\s*(\{.*?\})\s*```", text)
     for candidate in (text, fenced[1] if fenced else "", text[text.find("{") : text.rfind("}") + 1]):
         try:
-            data = json.loads(candidate, parse_constant=_reject_constant)
+            data = json.loads(candidate)
+            if isinstance(data, dict):  # written without NaN and infinity, which are not JSON
+                whole = json.dumps(data, ensure_ascii=False, allow_nan=False)
+                return json.loads(_without_surrogates(whole))  # type: ignore[no-any-return]
         except (ValueError, RecursionError):
             continue
-        if isinstance(data, dict):
-            return json.loads(_without_surrogates(json.dumps(data, ensure_ascii=False)))  # type: ignore[no-any-return]
     return None
-
-
-def _reject_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
 
 
 def _without_surrogates(text: str) -> str:
@@ -468,9 +439,8 @@ def _has_class_name(error: BaseException, *names: str) -> bool:
 
 
 def _is_timeout(error: BaseException) -> bool:
-    return isinstance(error, TimeoutError) or _has_class_name(
-        error, "APITimeoutError", "TimeoutException", "ModelTimeoutError"
-    )
+    names = ("APITimeoutError", "TimeoutException", "ModelTimeoutError")
+    return isinstance(error, TimeoutError) or _has_class_name(error, *names)
 
 
 def _is_out_of_credit(error: BaseException) -> bool:
@@ -478,44 +448,31 @@ def _is_out_of_credit(error: BaseException) -> bool:
 
 
 def _is_transient(error: BaseException) -> bool:
-    status = _status(error)
-    if status is not None:
+    if (status := _status(error)) is not None:
         return (status in (408, 409, 425, 429) or status >= 500) and status != 501 and not _is_out_of_credit(error)
-    is_disconnected = isinstance(error, ConnectionError) or _has_class_name(
-        error, "APIConnectionError", "TransportError"
-    )
-    return is_disconnected or _is_timeout(error)
+    is_disconnected = _has_class_name(error, "APIConnectionError", "TransportError")
+    return is_disconnected or isinstance(error, ConnectionError) or _is_timeout(error)
 
 
 def _is_unsupported(error: Exception) -> bool:
     """Return whether another output mode may work where this one failed."""
     if re.search(r"context.?(length|size|window)|too long|model_not_found", f"{getattr(error, 'code', '')} {error}"):
         return False
-    return _status(error) in (400, 404, 405, 415, 422, 501) or (
-        _status(error) is None and isinstance(error, NotImplementedError | TypeError | ValueError)
-    )
+    if (status := _status(error)) is not None:
+        return status in (400, 404, 405, 415, 422, 501)
+    return isinstance(error, NotImplementedError | TypeError | ValueError)
 
 
 def _retry_wait(state: RetryCallState) -> float:
     """Return seconds until the next attempt: those of the server, else exponential with jitter."""
     error = state.outcome.exception() if state.outcome else None
-    seconds = _retry_after(getattr(getattr(error, "response", None), "headers", None) or {})
-    if seconds is not None:
-        return min(seconds, _MAX_WAIT_S)
+    value: Any = (getattr(getattr(error, "response", None), "headers", None) or {}).get("retry-after")
+    with suppress(ValueError, TypeError):  # no header, or a date
+        return min(max(0.0, float(value)), _MAX_WAIT_S)
+    with suppress(ValueError, TypeError):  # no header, or no date either (RFC 9110, 10.2.3)
+        seconds = (parsedate_to_datetime(value) - datetime.now(timezone.utc)).total_seconds()
+        return min(max(0.0, seconds), _MAX_WAIT_S)
     return random.uniform(0.25, 1) * min(2.0**state.attempt_number / 2, 30)
-
-
-def _retry_after(headers: Any) -> float | None:
-    """Return the ``Retry-After`` header in seconds; it holds seconds or a date (RFC 9110, 10.2.3)."""
-    value = headers.get("retry-after")
-    try:
-        return max(0.0, float(value)) if value is not None else None
-    except ValueError:
-        pass
-    try:
-        return max(0.0, (parsedate_to_datetime(value) - datetime.now(timezone.utc)).total_seconds())
-    except (ValueError, TypeError):
-        return None
 
 
 def _error_message(error: BaseException) -> str:
@@ -543,6 +500,3 @@ def _redacted(text: str, model: BaseChatModel | None) -> str:
             text = text.replace(secret, "***")
     text = re.sub(r"(?i)(bearer\s+|\b(?:sk|pk|gsk|xai)[-_]|\bAIza)[\w\-.*]{6,}", r"\1***", text)
     return re.sub(r"://[^/\s@]+@", "://", text)
-
-
-__all__ = ["LLM", "LLMSettings", "Meter", "Reply", "Usage", "estimate_tokens"]

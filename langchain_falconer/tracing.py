@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from langchain_core.messages import AIMessage
-    from langchain_core.outputs import LLMResult
 
 HIDDEN = "(hidden: set FALCONER_TRACE_TEXTS=1 to trace texts)"
 
@@ -21,13 +20,7 @@ def with_texts() -> bool:
 
 @contextmanager
 def span(name: str) -> Iterator[dict[str, object]]:
-    """Open a span in the traces of the caller.
-
-    Yields a dictionary; its items become the outputs of the span.
-
-    Args:
-        name: Name of the span.
-    """
+    """Open a span of this name in the caller's traces; yields a dictionary whose items become its outputs."""
     from langchain_core.runnables.config import ensure_config, get_callback_manager_for_config
 
     run = get_callback_manager_for_config(ensure_config()).on_chain_start(None, {}, name=name)
@@ -45,14 +38,12 @@ def llm_call(name: str) -> Iterator[Callable[[AIMessage], None]]:
     """Report one call of an LLM to the caller's callbacks, with its token usage and without its texts.
 
     Yields a function that receives the reply. With ``FALCONER_TRACE_TEXTS`` the model reports the call itself.
-
-    Args:
-        name: Name of the LLM.
     """
     if with_texts():
         yield lambda _: None
         return
-    from langchain_core.messages import HumanMessage
+    from langchain_core.messages import AIMessage, HumanMessage
+    from langchain_core.outputs import ChatGeneration, LLMResult
     from langchain_core.runnables.config import ensure_config, get_callback_manager_for_config
 
     manager = get_callback_manager_for_config(ensure_config())
@@ -64,22 +55,18 @@ def llm_call(name: str) -> Iterator[Callable[[AIMessage], None]]:
     except BaseException as error:
         run.on_llm_error(RuntimeError(type(error).__name__))  # its message may quote a text
         raise
-    run.on_llm_end(_without_text(replies))
-
-
-def _without_text(replies: list[AIMessage]) -> LLMResult:
-    from langchain_core.messages import AIMessage
-    from langchain_core.outputs import ChatGeneration, LLMResult
-
-    messages = [
-        AIMessage(HIDDEN, usage_metadata=reply.usage_metadata, response_metadata=_metadata(reply)) for reply in replies
-    ]
-    return LLMResult(generations=[[ChatGeneration(message=message) for message in messages]])
-
-
-def _metadata(reply: AIMessage) -> dict[str, Any]:
     names = ("model_name", "model_provider", "finish_reason")
-    return {name: reply.response_metadata[name] for name in names if name in reply.response_metadata}
+    messages = [
+        AIMessage(
+            HIDDEN,
+            usage_metadata=reply.usage_metadata,
+            response_metadata={
+                name: reply.response_metadata[name] for name in names if name in reply.response_metadata
+            },
+        )
+        for reply in replies
+    ]
+    run.on_llm_end(LLMResult(generations=[[ChatGeneration(message=message) for message in messages]]))
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import errno
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -41,8 +41,7 @@ class Url:
         return self.shown
 
     def __truediv__(self, name: str) -> Url:
-        address, mark, query = self.address.partition("?")
-        return Url(f"{self.shown.rstrip('/')}/{name}", f"{address.rstrip('/')}/{name}{mark}{query}")
+        return self._moved(lambda address: f"{address.rstrip('/')}/{name}")
 
     @property
     def name(self) -> str:
@@ -62,8 +61,7 @@ class Url:
     @property
     def parent(self) -> Url:
         """The parent folder, with the same query."""
-        address, mark, query = self.address.partition("?")
-        return Url(_parent(self.shown), f"{_parent(address)}{mark}{query}")
+        return self._moved(_parent)
 
     def as_posix(self) -> str:
         """Return the address without credentials."""
@@ -101,50 +99,53 @@ class Url:
 
     def is_dir(self) -> bool:
         """Return whether there is a folder. Raises ``OSError``."""
-        with redacted_errors():
-            files, path = self._filesystem()
+        with self._file_system() as (files, path):
             return bool(files.isdir(path))
 
     def is_file(self) -> bool:
         """Return whether there is a file. Raises ``OSError``."""
-        with redacted_errors():
-            files, path = self._filesystem()
+        with self._file_system() as (files, path):
             return bool(files.isfile(path))
 
     def walk(self) -> list[str]:
         """Return the paths of all files below this folder, relative to it. Raises ``OSError``."""
-        with redacted_errors():
-            files, path = self._filesystem()
+        with self._file_system() as (files, path):
             return [os.path.relpath(file, path) for file in files.find(path)]
 
     def etag(self) -> list[str]:
         """Return address, size and time or digest of a file, where its file system has them. Raises ``OSError``."""
-        with redacted_errors():
-            files, path = self._filesystem()
+        with self._file_system() as (files, path):
             info = files.info(path)
         marks = (info.get(name) for name in ("ETag", "mtime", "LastModified", "last_modified", "created"))
         return [self.shown, str(info.get("size")), str(next((mark for mark in marks if mark is not None), None))]
 
     def open(self, mode: str = "rb", encoding: str | None = None) -> IO[Any]:
         """Open the file for reading. Raises ``OSError``."""
-        with redacted_errors():
-            files, path = self._filesystem()
+        with self._file_system() as (files, path):
             opened: IO[Any] = files.open(path, mode, **({"encoding": encoding} if encoding else {}))
             return opened
 
     def upload(self, file: Path) -> None:
         """Write a copy of a local file to this URL, atomically where the file system can. Raises ``OSError``."""
-        with redacted_errors():
-            files, path = self._filesystem()
-            with files.transaction, files.open(path, "wb") as out, file.open("rb") as content:
-                shutil.copyfileobj(content, out, 1 << 20)
+        with (
+            self._file_system() as (files, path),
+            files.transaction,
+            files.open(path, "wb") as out,
+            file.open("rb") as content,
+        ):
+            shutil.copyfileobj(content, out, 1 << 20)
 
-    def _filesystem(self) -> tuple[Any, str]:
-        """Return the file system and the path in it."""
+    @contextmanager
+    def _file_system(self) -> Iterator[tuple[Any, str]]:
+        """Yield the file system and the path in it; its errors name no address."""
         from fsspec.core import url_to_fs
 
-        files, path = url_to_fs(self.address)
-        return files, str(path)
+        with redacted_errors():
+            yield url_to_fs(self.address)
+
+    def _moved(self, move: Callable[[str], str]) -> Url:
+        address, mark, query = self.address.partition("?")
+        return Url(move(self.shown), f"{move(address)}{mark}{query}")
 
     @property
     def _path(self) -> PurePosixPath:
@@ -179,9 +180,8 @@ def redacted_errors() -> Iterator[None]:
 
 
 def _reason(error: Exception) -> str:
-    return getattr(error, "strerror", None) or {"FileNotFoundError": "there is no such file"}.get(
-        type(error).__name__, type(error).__name__
-    )
+    missing = "there is no such file" if isinstance(error, FileNotFoundError) else type(error).__name__
+    return getattr(error, "strerror", None) or missing
 
 
 def _parent(address: str) -> str:

@@ -5,9 +5,6 @@ from .builder import build_falconer as build_falconer
 from .builder import create_falconer_graph as create_falconer_graph
 from .context import NodeContext as NodeContext
 from .home import Home as Home
-from .home import default_home as default_home
-from .plan_cache import cached_plan as cached_plan
-from .plan_cache import planning_budget_id as planning_budget_id
 from .results import Results as Results
 from .routing import Router as Router
 from .state import AskOptions as AskOptions
@@ -32,8 +29,5 @@ __all__ = [
     "ReviewRequest",
     "Router",
     "build_falconer",
-    "cached_plan",
     "create_falconer_graph",
-    "default_home",
-    "planning_budget_id",
 ]

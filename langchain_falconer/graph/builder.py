@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from langgraph.graph import END, START, StateGraph
 from langgraph.runtime import Runtime
-from langgraph.types import TracePolicy, interrupt
+from langgraph.types import TracePolicy
 
 from langchain_falconer.graph.context import NodeContext, Update
 from langchain_falconer.graph.home import Home
 from langchain_falconer.graph.nodes import annotate, evaluate, execute, plan, report, review, route, sample, train
-from langchain_falconer.graph.state import FalconerInput, FalconerOutput, FalconerState, Review
+from langchain_falconer.graph.state import FalconerInput, FalconerOutput, FalconerState
 from langchain_falconer.llm import LLM
 from langchain_falconer.settings import MineSettings
 from langchain_falconer.tracing import with_texts
@@ -48,7 +48,7 @@ class FalconerContext:
 
     Attributes:
         llm: Plans and annotates.
-        home: Folder for annotations, proxies and runs.
+        home: Folder for annotations, proxies and runs; ``$FALCONER_HOME`` or ``~/.falconer`` by default.
         settings: How to mine.
         recorded: Source in the annotation store whose answers stand in for an LLM.
         addresses: Whole addresses of URLs, credentials included, by what the state shows of them.
@@ -59,39 +59,6 @@ class FalconerContext:
     settings: MineSettings | None = None
     recorded: str | None = None
     addresses: Mapping[str, str] | None = None
-
-
-class _Contexts:
-    """Contexts of the nodes of one graph: one LLM per model, so that its rate limit and output mode survive nodes."""
-
-    def __init__(self, defaults: FalconerContext) -> None:
-        self._defaults = defaults
-        self._llms: dict[Any, LLM] = {}
-
-    def of(self, runtime: Runtime[FalconerContext], stage: str) -> NodeContext:
-        """Return the context of a node. As a subgraph we are passed the parent's context, which may be of any type."""
-        own = runtime.context if isinstance(runtime.context, FalconerContext) else FalconerContext()
-        defaults = self._defaults
-
-        def emit(event: Mapping[str, object]) -> None:
-            runtime.stream_writer({"stage": stage, **event})
-
-        return NodeContext(
-            Home.at(own.home or defaults.home),
-            self._llm(own.llm or defaults.llm),
-            own.settings or defaults.settings or MineSettings(),
-            own.recorded or defaults.recorded,
-            emit,
-            own.addresses or defaults.addresses or {},
-        )
-
-    def _llm(self, model: LLM | BaseChatModel | str | None) -> LLM | None:
-        if model is None or isinstance(model, LLM):
-            return model
-        key = model if isinstance(model, str) else id(model)  # the LLM holds its model, so that no id is used twice
-        if key not in self._llms:
-            self._llms[key] = LLM(model)
-        return self._llms[key]
 
 
 def build_falconer(
@@ -112,17 +79,18 @@ def build_falconer(
         recorded: Without an LLM, the source in the annotation store whose recorded answers are used.
         addresses: Whole addresses of URLs, credentials included, by what the state shows of them.
     """
-    contexts = _Contexts(FalconerContext(llm, home, settings, recorded, addresses))
+    defaults = FalconerContext(llm, home, settings, recorded, addresses)
+    llms: dict[object, LLM] = {}  # one per model, so that its rate limit and its output mode survive nodes
     graph = StateGraph(
         FalconerState, context_schema=FalconerContext, input_schema=FalconerInput, output_schema=FalconerOutput
     )
     for name, node in _NODES.items():
-        graph.add_node(name, _locked(name, node, contexts), trace_policy=_TRACED)
-    graph.add_node("review", _review)
+        graph.add_node(name, _locked(name, node, defaults, llms), trace_policy=_TRACED)
+    graph.add_node("review", review.review)
     graph.add_node("reject", review.reject)
     graph.add_edge(START, "plan")
     graph.add_edge("plan", "review")
-    graph.add_conditional_edges("review", _after_review, ["route", "review", "reject"])
+    graph.add_conditional_edges("review", review.after_review, ["route", "review", "reject"])
     graph.add_edge("reject", END)
     graph.add_conditional_edges("route", route.after_route, ["sample", "report", END])
     graph.add_edge("sample", "annotate")
@@ -155,27 +123,31 @@ def create_falconer_graph(
     return graph.compile(checkpointer=checkpointer, store=store, name=name)
 
 
-def _locked(name: str, node: Node, contexts: _Contexts) -> Callable[..., Update]:
+def _locked(name: str, node: Node, defaults: FalconerContext, llms: dict[object, LLM]) -> Callable[..., Update]:
     """A node that holds the lock of its job while it works: whoever waits finds what was done, and pays nothing."""
 
     def run(state: FalconerState, runtime: Runtime[FalconerContext]) -> Update:
-        context = contexts.of(runtime, name)
+        # As a subgraph we are passed the parent's context, which may be of any type.
+        own = runtime.context if isinstance(runtime.context, FalconerContext) else FalconerContext()
+        context = NodeContext(
+            Home.at(own.home or defaults.home),
+            _client(own.llm or defaults.llm, llms),
+            own.settings or defaults.settings or MineSettings(),
+            own.recorded or defaults.recorded,
+            lambda event: runtime.stream_writer({"stage": name, **event}),
+            own.addresses or defaults.addresses or {},
+        )
         with context.locked(state["run_id"] if name != "plan" else context.job_id(state)):
             return node(state, context)
 
     return run
 
 
-def _review(state: FalconerState) -> Update:
-    if state.get("auto_approve"):
-        return {"review": {"action": "approve"}}
-    answer = interrupt(review.question(state), response_schema=Review)
-    return review.decided(Review.model_validate(answer))
-
-
-def _after_review(state: FalconerState) -> Literal["route", "review", "reject"]:
-    following: dict[str, Literal["route", "reject"]] = {"approve": "route", "reject": "reject"}
-    return following.get(state["review"]["action"], "review")
+def _client(model: LLM | BaseChatModel | str | None, llms: dict[object, LLM]) -> LLM | None:
+    if model is None or isinstance(model, LLM):
+        return model
+    key = model if isinstance(model, str) else id(model)  # the LLM holds its model, so that no id is used twice
+    return llms.get(key) or llms.setdefault(key, LLM(model))
 
 
 def _after_evaluate(state: FalconerState) -> Literal["annotate", "execute"]:

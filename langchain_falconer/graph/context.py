@@ -51,13 +51,9 @@ class NodeContext:
     # ---- the job
 
     def job_id(self, state: FalconerInput) -> str:
-        """Return the identity of a job: question, data, annotator and settings; budget and output may change.
-
-        Raises:
-            CorpusError: The corpus cannot be read.
-        """
+        """Return the identity of a job: question, data, annotator and settings; budget and output may change."""
         excluded: Any = {"budget": True, "run": True, "corpus": True, "targets": {"escalate"}, "train": {"device"}}
-        options = AskOptions.model_validate(state["ask"]) if state.get("ask") else None
+        options = self.options(state)
         return digest(
             state["instruction"],
             state.get("plan"),
@@ -96,17 +92,19 @@ class NodeContext:
 
     def corpus(self, state: FalconerInput) -> Corpus:
         """Open the corpus. Raises ``CorpusError`` if it cannot be read."""
-        if not state["corpus"]:
-            raise CorpusError("no corpus was passed; name at least one file or folder")
-        return open_corpus_files([self.place(path) for path in state["corpus"]], self.settings.corpus)
+        return open_corpus_files(self._places(state), self.settings.corpus)
 
     def dataset(self, state: FalconerInput) -> Dataset:
         """Return the corpus in partitions. Raises ``CorpusError`` if it cannot be read."""
-        if not state["corpus"]:
-            raise CorpusError("no corpus was passed; name at least one file or folder")
+        places = self._places(state)
         if data := state.get("dataset"):
             return Dataset.from_dict(data, self.settings.corpus)
-        return Dataset.of_files([self.place(path) for path in state["corpus"]], self.settings.corpus)
+        return Dataset.of_files(places, self.settings.corpus)
+
+    def _places(self, state: FalconerInput) -> list[Place]:
+        if not state["corpus"]:
+            raise CorpusError("no corpus was passed; name at least one file or folder")
+        return [self.place(path) for path in state["corpus"]]
 
     def source(self, state: FalconerInput) -> str:
         """Return whose answers count: a person's, the LLM's, or those of the LLM that was recorded."""

@@ -42,17 +42,17 @@ class CostModel:
 
     def strategy(self, name: StrategyName, texts: int, reason: str = "", proxy: str | None = None) -> Strategy:
         """Return the cost of a strategy that has the LLM answer ``texts`` of the corpus."""
-        asked = min(texts, self.texts)
-        tokens = [asked * self.steps * each for each in self._tokens]
+        texts = min(texts, self.texts)
+        tokens = [texts * self.steps * each for each in self._tokens]
         usd = sum(n * each for n, each in zip(tokens, self.price, strict=True)) / 1e6 if self.price else None
-        seconds = asked * self.steps * self._seconds
+        seconds = texts * self.steps * self._seconds
         if name != "llm":
             seconds += _LOADING_SECONDS + self.texts / self.texts_per_second
         if name == "train":
             seconds += _TRAINING_SECONDS
         return Strategy(
             name=name,
-            texts=asked,
+            texts=texts,
             tokens=round(sum(tokens)),
             usd=None if usd is None else round(usd, 4),
             seconds=round(seconds, 4),

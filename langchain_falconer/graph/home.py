@@ -6,16 +6,14 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from langchain_falconer.annotate import AnnotationStore
+from langchain_falconer.annotate import AnnotationStore, Budget
 from langchain_falconer.corpus import Workspace
 from langchain_falconer.errors import RunError
+from langchain_falconer.files import digest, read_json, write_json
 from langchain_falconer.graph.results import Results
+from langchain_falconer.llm import LLM
+from langchain_falconer.plan import Plan, Planner
 from langchain_falconer.registry import Registry
-
-
-def default_home() -> Path:
-    """Return ``$FALCONER_HOME``, else ``~/.falconer``."""
-    return Path(os.environ.get("FALCONER_HOME") or Path.home() / ".falconer")
 
 
 @dataclass(frozen=True)
@@ -32,8 +30,14 @@ class Home:
 
     @classmethod
     def at(cls, folder: str | Path | None) -> Home:
-        """Return the home at ``folder``, or the default one. Raises ``RunError`` if it cannot be a folder."""
-        path = Path(folder) if folder is not None else default_home()
+        """Return the home at ``folder``, else at ``$FALCONER_HOME``, else at ``~/.falconer``.
+
+        Raises:
+            RunError: It is a file.
+        """
+        if folder is None:
+            folder = os.environ.get("FALCONER_HOME") or Path.home() / ".falconer"
+        path = Path(folder)
         if path.exists() and not path.is_dir():
             raise RunError(f"the home {path} is a file; name a folder with --home", path=path)
         return cls(path.resolve())
@@ -72,9 +76,18 @@ class Home:
         """The named corpora."""
         return Workspace(self.folder / "workspace")
 
-    def plan_file(self, key: str) -> Path:
-        """Return the file of the plan that an LLM wrote for an instruction."""
-        return self._in("plans") / f"{key}.json"
+    def plan(self, llm: LLM, instruction: str, budget: Budget) -> Plan:
+        """Return the plan that this LLM wrote for this instruction before, or have it written within the budget.
+
+        Raises:
+            PlannerError: The LLM gave no valid plan.
+            BudgetError: The budget is used up.
+        """
+        file = self._in("plans") / f"{digest(instruction, llm.name)}.json"
+        if (data := read_json(file)) is None:
+            data = Planner(llm).plan(instruction, budget.for_source(llm.name, "plan")).to_dict()
+            write_json(file, data)
+        return Plan.parse(data)
 
     def run_folder(self, run_id: str) -> Path:
         """Return the folder of a run."""

@@ -40,7 +40,7 @@ class Route:
         proxy: The proxy that answers; None where one has yet to be trained.
         quality: Its measured agreement.
         annotator: Whose answers the quality is measured by.
-        known: The LLM's answers, where it answers every text.
+        answers: The LLM's answers, where it answers every text.
         unanswered: Texts that the LLM was to answer and did not.
         answered_share: Share of the texts that the LLM answered, where it answers every text.
     """
@@ -49,19 +49,9 @@ class Route:
     proxy: Proxy | None = None
     quality: Quality | None = None
     annotator: str | None = None
-    known: tuple[Annotation, ...] = ()
+    answers: tuple[Annotation, ...] = ()
     unanswered: int = 0
     answered_share: float = 0.0
-
-
-@dataclass
-class _Candidate:
-    """A proxy to be verified on answers of the LLM, and its agreement with them."""
-
-    strategy: Strategy
-    proxy: Proxy
-    match: ModelMatch | None = None
-    quality: Quality | None = None
 
 
 @dataclass
@@ -93,7 +83,7 @@ class Router:
     others: list[Strategy] = field(default_factory=list)
     messages: list[str] = field(default_factory=list)
 
-    # ---- what is known beforehand
+    # ---- estimates, before anything is asked
 
     def decide(self) -> Decision:
         """Return the strategy to try first, and what every one costs; nothing is asked and nothing computed.
@@ -162,25 +152,17 @@ class Router:
     def _possible(self) -> list[Strategy]:
         matches = exact_matches(self._entries, self.plan)
         accepted = self._accepted(matches)
-        strategies = []
-        if accepted:
-            strategies.append(self.costs.strategy("registry", 0, _EXACT, accepted.entry.name))
+        strategies = [self.costs.strategy("registry", 0, _EXACT, accepted.entry.name)] if accepted else []
         if self.is_human:
             return [*strategies, self.costs.strategy("train", 0, _HUMAN)]
         if self.context.llm is None:
             return strategies
         if self.stats.passages > self.n_verify:
-            unproven = [] if accepted else matches
-            strategies += [
-                self.costs.strategy(name, self.n_verify, reason, match.entry.name)
-                for name, reason, match in self._similar(unproven)
-            ]
-            strategies.append(self.costs.strategy("zero-shot", self.n_verify, _UNTRAINED))
+            strategies += [strategy for strategy, _ in self._to_verify([] if accepted else matches)]
         if self._is_small:
             reason = "so few texts that training would ask about as many"
             strategies.append(self.costs.strategy("llm", self.stats.passages, reason))
-        strategies.append(self.costs.strategy("train", self.n_training, "annotates, trains and runs a proxy"))
-        return strategies
+        return [*strategies, self.costs.strategy("train", self.n_training, "annotates, trains and runs a proxy")]
 
     @cached_property
     def _entries(self) -> list[Entry]:
@@ -196,28 +178,27 @@ class Router:
         What counts is agreement with this LLM, or a person.
         """
         quality, llm = self.options.quality, self.context.llm
+        if quality is None:
+            return next(iter(matches), None)
         annotators = (llm.name if llm else None, HUMAN)
-        return next(
-            (
-                match
-                for match in matches
-                if quality is None
-                or (match.quality and match.annotator in annotators and reaches(match.quality, quality))
-            ),
-            None,
-        )
+        measured = (match for match in matches if match.quality and match.annotator in annotators)
+        return next((match for match in measured if match.quality and reaches(match.quality, quality)), None)
 
-    def _similar(self, matches: Sequence[ModelMatch]) -> list[tuple[StrategyName, str, ModelMatch]]:
-        """The trained proxies that are worth verifying: strategy, reason and match."""
+    def _to_verify(self, matches: Sequence[ModelMatch]) -> list[tuple[Strategy, ModelMatch | None]]:
+        """The proxies that are worth verifying: one that matches exactly, similar ones, and the untrained base."""
         exact = {match.entry.name for match in matches}
         cosine = self.options.trust.cosine
         similar = similar_matches(self._entries, self.plan, Embedder(self.context.settings.base), cosine)
-        others: list[tuple[StrategyName, str, ModelMatch]] = [
+        proxies: list[tuple[StrategyName, str, ModelMatch]] = [("registry", _EXACT, match) for match in matches[:1]]
+        proxies += [
             ("similar", f"trained on similar questions (cosine {match.cosine:.2f})", match)
             for match in similar
             if match.entry.name not in exact
         ]
-        return [*(("registry", _EXACT, match) for match in matches[:1]), *others]
+        return [
+            *((self.costs.strategy(name, self.n_verify, why, match.entry.name), match) for name, why, match in proxies),
+            (self.costs.strategy("zero-shot", self.n_verify, _UNTRAINED), None),
+        ]
 
     # ---- the choice
 
@@ -237,7 +218,7 @@ class Router:
                 return self._registry_route(matches[0])
             raise _no_strategy(self._entries)
         if self.stats.passages > self.n_verify and (best := self._verified(matches, state, self.context.llm)):
-            return Route(best.strategy, best.proxy, best.quality, self.context.llm.name)
+            return best
         if self._is_small:
             return self._llm_route(state, self.context.llm)
         reason = "no proxy is similar enough, and the texts are too many to ask the LLM about each"
@@ -255,61 +236,56 @@ class Router:
 
     def _llm_route(self, state: FalconerState, llm: LLM) -> Route:
         texts = list(dict.fromkeys(row.text for row in self.dataset.open() if isinstance(row, Document)))
-        known = self._ask(texts, state, llm, all_or_error=True)
-        unanswered = len(texts) - sum(a.is_complete for a in known)
+        answers = self._ask(texts, state, llm, all_or_error=True)
+        unanswered = len(texts) - sum(a.is_complete for a in answers)
         reason = f"{self.stats.passages} texts, and training would ask about {self.n_training}"
         strategy = self.costs.strategy("llm", self.stats.passages, reason)
         share = 1 - unanswered / max(1, len(texts))
-        return Route(strategy, self._untrained(), None, llm.name, tuple(known), unanswered, share)
+        return Route(strategy, self._untrained(), None, llm.name, tuple(answers), unanswered, share)
 
-    def _verified(self, matches: Sequence[ModelMatch], state: FalconerState, llm: LLM) -> _Candidate | None:
+    def _verified(self, matches: Sequence[ModelMatch], state: FalconerState, llm: LLM) -> Route | None:
         """The proxy that agrees best with the LLM on a few texts, if it agrees well enough."""
-        texts = self.stats.sample[: self.n_verify]
-        known = [a for a in self._ask(texts, state, llm) if not a.failures]
-        if len(known) < self.n_verify // 2:
-            self.messages.append(f"only {len(known)} texts could be verified, so that no untrained proxy is trusted")
+        answers = [a for a in self._ask(self.stats.sample[: self.n_verify], state, llm) if not a.failures]
+        if len(answers) < self.n_verify // 2:
+            self.messages.append(f"only {len(answers)} texts could be verified, so that no untrained proxy is trusted")
             return None
-        candidates = self._candidates(matches)
+        candidates = []
+        for strategy, match in self._to_verify(matches):
+            try:
+                candidates.append((strategy, match, self._load(match) if match else self._untrained()))
+            except ProxyError:
+                if match:  # a base may answer nothing untrained
+                    raise
         level = 1 - (1 - _LEVEL) / len(candidates)  # one error budget for all of them: the best one is taken
         trusted = []
-        for candidate in candidates:
-            if doubt := self._doubt(candidate, known, level):
-                self.others.append(candidate.strategy.because(doubt))
+        for strategy, match, proxy in candidates:
+            reason, quality = self._verify(strategy.reason, match, proxy, answers, level)
+            if quality is None:
+                self.others.append(strategy.because(reason))
             else:
-                trusted.append(candidate)
-        best = max(trusted, key=lambda c: c.quality.agreement.value if c.quality else 0.0, default=None)
-        self.others += [c.strategy for c in trusted if c is not best]
+                trusted.append((quality.agreement.value, Route(strategy.because(reason), proxy, quality, llm.name)))
+        _, best = max(trusted, key=lambda route: route[0], default=(0.0, None))
+        self.others += [route.strategy for _, route in trusted if route is not best]
         return best
 
-    def _candidates(self, matches: Sequence[ModelMatch]) -> list[_Candidate]:
-        candidates = [
-            _Candidate(self.costs.strategy(name, self.n_verify, reason, match.entry.name), self._load(match), match)
-            for name, reason, match in self._similar(matches)
-        ]
-        try:
-            untrained = self._untrained()
-        except ProxyError:
-            return candidates
-        return [*candidates, _Candidate(self.costs.strategy("zero-shot", self.n_verify, _UNTRAINED), untrained)]
-
-    def _doubt(self, candidate: _Candidate, known: list[Annotation], level: float) -> str | None:
-        """Return why a proxy is not trusted by these answers of the LLM; None if it is."""
-        reason = candidate.strategy.reason
-        if candidate.match:
-            known = [a for a in known if not candidate.match.entry.trained_on([a.text])]
-            if len(known) < self.n_verify // 2:
-                return f"{reason}; it was trained on the texts that it would be verified on"
+    def _verify(
+        self, reason: str, match: ModelMatch | None, proxy: Proxy, answers: list[Annotation], level: float
+    ) -> tuple[str, Quality | None]:
+        """Return why a proxy is trusted by answers of the LLM, and its quality; or why it is not, and None."""
+        if match:
+            answers = [a for a in answers if not match.entry.trained_on([a.text])]
+            if len(answers) < self.n_verify // 2:
+                return f"{reason}; it was trained on the texts that it would be verified on", None
         for step in self.plan.steps:
-            if len({_answer_key(a.answers, step.id) for a in known if step.id in a.answers}) < 2:
-                return (
-                    f"the LLM gave step '{step.id}' one and the same answer on {len(known)} texts, which proves nothing"
-                )
-        predicted = candidate.proxy.answers([a.text for a in known], apply_conditions=False)
-        candidate.quality = evaluate_plan(self.plan, [a.answers for a in known], predicted, level=level)
-        candidate.strategy = candidate.strategy.because(f"{reason}; {in_words(candidate.quality)}")
-        if not reaches(candidate.quality, self.min_agreement):
-            return f"{candidate.strategy.reason}, too little to trust: {self.min_agreement:.0%} is required"
-        return None
+            if len({_answer_key(a.answers, step.id) for a in answers if step.id in a.answers}) < 2:
+                same = f"the LLM gave step '{step.id}' one and the same answer on {len(answers)} texts"
+                return f"{same}, which proves nothing", None
+        predicted = proxy.answers([a.text for a in answers], apply_conditions=False)
+        quality = evaluate_plan(self.plan, [a.answers for a in answers], predicted, level=level)
+        reason = f"{reason}; {in_words(quality)}"
+        if not reaches(quality, self.min_agreement):
+            return f"{reason}, too little to trust: {self.min_agreement:.0%} is required", None
+        return reason, quality
 
     def _ask(self, texts: list[str], state: FalconerState, llm: LLM, *, all_or_error: bool = False) -> list[Annotation]:
         """The LLM's answers, earlier ones among them.
@@ -320,15 +296,15 @@ class Router:
         """
         with self.context.store() as store:
             report = ask_llm(store, self.plan, texts, state, self.context, show=True)
-            known = stored_annotations(store, self.plan, texts, llm.name)
-        if report.error is not None and (all_or_error or not known):
+            answers = stored_annotations(store, self.plan, texts, llm.name)
+        if report.error is not None and (all_or_error or not answers):
             raise report.error
-        if not known:
+        if not answers:
             raise LLMError(f"{llm.name} gave no usable answer to any of {len(texts)} texts; try another model")
-        if missing := len(set(texts)) - sum(a.is_complete for a in known):
+        if missing := len(set(texts)) - sum(a.is_complete for a in answers):
             why = f" ({report.error})" if report.error else ""
             self.messages.append(f"the LLM left {missing} of {len(set(texts))} texts without an answer{why}")
-        return known
+        return answers
 
     def _untrained(self) -> Proxy:
         settings = self.context.settings
@@ -371,10 +347,10 @@ def in_words(quality: Quality) -> str:
 
 
 def _no_strategy(entries: Sequence[Entry]) -> RunError:
-    known = [f"'{step.instruction[:80]}'" for entry in entries for step in entry.steps]
+    questions = dict.fromkeys(f"'{step.instruction[:80]}'" for entry in entries for step in entry.steps)
     return RunError(
         "no trained proxy answers this question and there is no LLM to ask; name an LLM, or ask what a proxy of this "
-        f"home was trained on: {', '.join(dict.fromkeys(known[:5])) or 'nothing yet'}"
+        f"home was trained on: {', '.join(list(questions)[:5]) or 'nothing yet'}"
     )
 
 

@@ -23,11 +23,11 @@ def execute(state: FalconerState, context: NodeContext) -> Update:
     settings, targets = context.settings.run, context.targets(state)
     proxy = Proxy.load(state["proxy"] or "")
     with context.timed(state, "execute") as seconds, context.store() as store:
-        known = context.annotations(store, state, [*sample.held_out, *sample.train])
+        annotated = context.annotations(store, state, [*sample.held_out, *sample.train])
         development = context.annotations(store, state, sample.development)
         texts = (sample.pool + sample.held_out + sample.train)[:_BACKEND_TEXTS]
         backend = choose_backend(proxy, texts, settings.backend, development, device=settings.device)
-        run = Run(proxy, context.corpus(state), folder / "shards", settings, known, scored=targets is not None)
+        run = Run(proxy, context.corpus(state), folder / "shards", settings, annotated, scored=targets is not None)
         output = _output(state, context)
         report = run(None if targets else output, lambda n: context.emit({"done": n, "total": sample.documents}))
         guarantee: Guarantee | None = None

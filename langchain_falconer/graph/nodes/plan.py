@@ -5,7 +5,6 @@ from __future__ import annotations
 from langchain_falconer.errors import PlannerError, SettingsError
 from langchain_falconer.execute import check_output, check_run
 from langchain_falconer.graph.context import NodeContext, Update
-from langchain_falconer.graph.plan_cache import cached_plan
 from langchain_falconer.graph.state import FalconerState
 from langchain_falconer.plan import Plan
 
@@ -43,7 +42,7 @@ def _written(state: FalconerState, context: NodeContext, run_id: str) -> Plan:
     if context.llm is None:
         raise PlannerError("there is no LLM to write a plan; pass a plan (--plan FILE) or an LLM (--llm MODEL)")
     with context.store() as store:
-        return cached_plan(context.home, context.llm, state["instruction"], context.budget(store, run_id))
+        return context.home.plan(context.llm, state["instruction"], context.budget(store, run_id))
 
 
 def _check_annotator(state: FalconerState, context: NodeContext) -> None:

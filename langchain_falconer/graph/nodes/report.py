@@ -28,21 +28,19 @@ from langchain_falconer.report import (
 def report(state: FalconerState, context: NodeContext) -> Update:
     """Build the summary; write the HTML report of a run, or store the result of a question."""
     with context.timed(state, "report") as seconds:
-        summary = _store_result(state, context) if state.get("ask") else _write_report(state, context)
+        if state.get("ask"):
+            summary = _store_result(state, context)
+        else:
+            file = context.folder(state) / "report.html"
+            summary = _summary(state, context).model_copy(update={"report": str(file)})
+            render_html(summary, read_rows(context.place(summary.output)), file)
     summary = summary.model_copy(update={"seconds": {name: round(value, 2) for name, value in seconds.items()}})
+    data = summary.model_dump(mode="json")
     if summary.result:
         context.home.results.save(summary.result, summary)
     else:
-        write_json(context.folder(state) / "summary.json", summary.model_dump(mode="json"))
-    return {"summary": summary.model_dump(mode="json"), "seconds": seconds}
-
-
-def _write_report(state: FalconerState, context: NodeContext) -> RunSummary:
-    summary = _summary(state, context)
-    file = context.folder(state) / "report.html"
-    summary = summary.model_copy(update={"report": str(file)})
-    render_html(summary, read_rows(context.place(summary.output)), file)
-    return summary
+        write_json(context.folder(state) / "summary.json", data)
+    return {"summary": data, "seconds": seconds}
 
 
 def _store_result(state: FalconerState, context: NodeContext) -> RunSummary:
@@ -55,10 +53,13 @@ def _store_result(state: FalconerState, context: NodeContext) -> RunSummary:
     )
     decision = Decision.model_validate(routing["decision"])
     if decision.chosen.name == "train":
-        proxy = Path(state["proxy"] or "")
-        cache = PartitionCache(context.home.partitions, plan, _trained_identity(state, context))
+        proxy = Proxy.load(state["proxy"] or "")
+        # With targets the LLM's answers are among the rows, so that they belong to this result alone.
+        belongs_to = proxy.fingerprint if context.targets(state) is None else f"{proxy.fingerprint} {routing['result']}"
+        cache = PartitionCache(context.home.partitions, plan, belongs_to)
         cache.adopt(dataset, Path(execution["output"]))
-        decision = decision.model_copy(update={"chosen": decision.chosen.model_copy(update={"proxy": proxy.name})})
+        chosen = decision.chosen.model_copy(update={"proxy": Path(state["proxy"] or "").name})
+        decision = decision.model_copy(update={"chosen": chosen})
     else:
         cache = PartitionCache(context.home.partitions, plan, execution["decided_by"])
     output = context.home.results.rows(routing["result"])
@@ -76,45 +77,43 @@ def _store_result(state: FalconerState, context: NodeContext) -> RunSummary:
     )
 
 
-def _trained_identity(state: FalconerState, context: NodeContext) -> str:
-    """The fingerprint of the trained proxy; with targets the LLM's answers are among the rows, so the result's id."""
-    fingerprint = Proxy.load(state["proxy"] or "").fingerprint
-    return fingerprint if context.targets(state) is None else f"{fingerprint} {state['routing']['result']}"
-
-
 def _summary(
     state: FalconerState, context: NodeContext, *, rows: RowCounts | None = None, output: str | None = None
 ) -> RunSummary:
     """The only builder of a summary, for runs and for questions."""
     execution, annotation, routing = state["execution"], state.get("annotation") or {}, state.get("routing") or {}
-    sample, dataset = state.get("sample") or {}, context.dataset(state)
-    corpus = CorpusSummary(
-        sources=tuple(context.corpus(state).sources),
-        documents=sample.get("documents", routing.get("documents", 0)),
-        bad_rows=sample.get("bad_rows", 0),
-        name=dataset.name if state.get("dataset") else None,
-    )
-    annotations = AnnotationSummary(
-        source=annotation.get("source", routing.get("annotator")),
-        rounds=state["round"],
-        failed=annotation.get("failed", 0),
-        rejected_quotes=annotation.get("rejected_quotes", 0),
-        stopped=annotation.get("stopped"),
-        **{part: sample.get(part, 0) for part in ("train", "development", "test")},
-    )
-    quality = state.get("quality")
+    sample = state.get("sample") or {}
     training = TrainingSummary.model_validate(state["training"]) if state.get("training") else None
-    guarantee, backend = execution.get("guarantee"), execution.get("backend")
+    quality, guarantee, backend = state.get("quality"), execution.get("guarantee"), execution.get("backend")
+    pace, llm_seconds = execution["pace"], annotation.get("llm_seconds_per_text")
+    per_second = pace.get("texts_per_second")
     return RunSummary(
         run_id=state["run_id"],
         instruction=state["instruction"],
         plan=context.plan(state),
-        corpus=corpus,
-        annotations=annotations,
+        corpus=CorpusSummary(
+            sources=tuple(context.corpus(state).sources),
+            documents=sample.get("documents", routing.get("documents", 0)),
+            bad_rows=sample.get("bad_rows", 0),
+            name=context.dataset(state).name if state.get("dataset") else None,
+        ),
+        annotations=AnnotationSummary(
+            source=annotation.get("source", routing.get("annotator")),
+            rounds=state["round"],
+            failed=annotation.get("failed", 0),
+            rejected_quotes=annotation.get("rejected_quotes", 0),
+            stopped=annotation.get("stopped"),
+            **{part: sample.get(part, 0) for part in ("train", "development", "test")},
+        ),
         quality=Quality.model_validate(quality) if quality else None,
         guarantee=Guarantee.model_validate(guarantee) if guarantee else None,
         cost=_cost(state, context),
-        pace=_pace(execution["pace"], annotation.get("llm_seconds_per_text")),
+        pace=Pace(
+            texts_per_second=per_second,
+            seconds=pace.get("seconds"),
+            llm_seconds_per_text=llm_seconds,
+            ratio=llm_seconds * per_second if llm_seconds and per_second else None,
+        ),
         rows=rows or RowCounts.model_validate(execution["rows"]),
         training=training,
         backend=BackendChoice.model_validate(backend) if backend else None,
@@ -129,24 +128,16 @@ def _cost(state: FalconerState, context: NodeContext) -> Cost:
     with context.store() as store:
         spent, annotated = store.spent(state["run_id"]), store.spent(state["run_id"], "annotate")
     passages = (state.get("sample") or {}).get("passages")
-    pace = read_json(context.llm_pace_file(state))
     every = (state.get("routing") or {}).get("tokens_for_every_text")
-    if pace and passages:
+    if passages and (pace := read_json(context.llm_pace_file(state))):
         every = round(annotated.tokens / pace["texts"] * passages)
-    is_free = spent.calls == 0
     return Cost(
         calls=spent.calls,
         input_tokens=spent.input_tokens,
         output_tokens=spent.output_tokens,
-        usd=0.0 if is_free else spent.usd,
+        usd=spent.usd if spent.calls else 0.0,
         tokens_for_every_text=every,
     )
-
-
-def _pace(pace: dict[str, float | None], llm_seconds: float | None) -> Pace:
-    per_second = pace.get("texts_per_second")
-    ratio = llm_seconds * per_second if llm_seconds and per_second else None
-    return Pace(texts_per_second=per_second, seconds=pace.get("seconds"), llm_seconds_per_text=llm_seconds, ratio=ratio)
 
 
 def _quality_target(
@@ -173,10 +164,8 @@ def _quality_target(
 
 
 def _threshold_messages(training: TrainingSummary | None, context: NodeContext) -> list[str]:
-    if training is None:
-        return []
     messages = []
-    for step, point in training.operating_points.items():
+    for step, point in (training.operating_points if training else {}).items():
         metric = context.settings.metrics[step]
         if point is None:
             messages.append(

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
+from langgraph.types import interrupt
+
 from langchain_falconer.errors import PlanError
 from langchain_falconer.graph.context import Update
 from langchain_falconer.graph.state import FalconerState, Review, ReviewRequest
 from langchain_falconer.plan import Plan, to_mermaid, to_pseudocode
 
 
-def question(state: FalconerState) -> ReviewRequest:
-    """Return what the reviewer is shown: the plan in three forms, and the fault of an earlier edit."""
+def review(state: FalconerState) -> Update:
+    """Show the plan, with the fault of an earlier edit, and apply the answer; an invalid edit is asked about again."""
+    if state.get("auto_approve"):
+        return {"review": {"action": "approve"}}
     plan = Plan.parse(state["plan"] or {})
     request: ReviewRequest = {
         "question": "Is this plan right?",
@@ -19,22 +25,22 @@ def question(state: FalconerState) -> ReviewRequest:
     }
     if error := state.get("review", {}).get("error"):
         request["error"] = error
-    return request
+    answer = Review.model_validate(interrupt(request, response_schema=Review))
+    if answer.action != "edit":
+        return {"review": {"action": answer.action, "reason": answer.reason}}
+    try:
+        return {"plan": Plan.parse(answer.plan or {}).to_dict(), "review": {"action": "approve"}}
+    except PlanError as error:
+        return {"review": {"action": "again", "error": str(error)}}
 
 
-def decided(review: Review) -> Update:
-    """Apply the reviewer's decision; an invalid edit is asked about again."""
-    if review.action == "edit":
-        try:
-            plan = Plan.parse(review.plan or {})
-        except PlanError as error:
-            return {"review": {"action": "again", "error": str(error)}}
-        return {"plan": plan.to_dict(), "review": {"action": "approve"}}
-    return {"review": {"action": review.action, "reason": review.reason}}
+def after_review(state: FalconerState) -> Literal["route", "review", "reject"]:
+    """Return the node that follows."""
+    action = state["review"]["action"]
+    return "route" if action == "approve" else "reject" if action == "reject" else "review"
 
 
 def reject(state: FalconerState) -> Update:
     """Return the summary of a run whose plan was rejected."""
-    return {
-        "summary": {"run_id": state["run_id"], "rejected": state["review"].get("reason") or "the plan was rejected"}
-    }
+    reason = state["review"].get("reason") or "the plan was rejected"
+    return {"summary": {"run_id": state["run_id"], "rejected": reason}}

@@ -49,33 +49,27 @@ def route(state: FalconerState, context: NodeContext) -> Update:
 
 def _run(chosen: Route, router: Router, context: NodeContext) -> Update:
     """Compute the rows of the partitions that are missing."""
-    proxy = chosen.proxy
+    proxy, answers = chosen.proxy, chosen.answers
     assert proxy is not None  # every strategy but training has one
-    cache = PartitionCache(context.home.partitions, router.plan, _decided_by(chosen))
+    decided_by = proxy.fingerprint
+    if answers:  # these very answers of the LLM decide the rows
+        decided_by = f"llm {chosen.annotator} {digest([(a.text, repr(a.answers)) for a in answers])} {decided_by}"
+    cache = PartitionCache(context.home.partitions, router.plan, decided_by)
     documents = router.stats.documents
     computed = cache.run(
         proxy,
         router.dataset,
         context.settings.run,
-        known=chosen.known,
+        known=answers,
         on_rows=lambda n: context.emit({"stage": "execute", "done": n, "total": documents}),
     )
-    backend = None if chosen.known else BackendChoice(name=proxy.session.name).model_dump(mode="json")
+    backend = None if answers else BackendChoice(name=proxy.session.name).model_dump(mode="json")
     entry = chosen.strategy.proxy
     return {
-        "execution": {"computed": computed, "decided_by": cache.decided_by, "backend": backend, "pace": {}},
+        "execution": {"computed": computed, "decided_by": decided_by, "backend": backend, "pace": {}},
         "quality": chosen.quality.model_dump(mode="json") if chosen.quality else None,
         "proxy": str(context.home.registry.path(entry)) if entry else None,
     }
-
-
-def _decided_by(chosen: Route) -> str:
-    """Identity of what decides the rows: the proxy, or these very answers of the LLM."""
-    assert chosen.proxy is not None
-    if not chosen.known:
-        return chosen.proxy.fingerprint
-    answers = digest([(a.text, repr(a.answers)) for a in chosen.known])
-    return f"llm {chosen.annotator} {answers} {chosen.proxy.fingerprint}"
 
 
 def after_route(state: FalconerState) -> Literal["sample", "report", "__end__"]:
