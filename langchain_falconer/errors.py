@@ -1,16 +1,5 @@
 """Exceptions, as one tree. Each message is one sentence that names the fix; attributes hold what a caller acts on.
 
-FalconerError
-├── PlanError           an invalid plan; ``issues`` lists every fault with its step and field
-│   └── PlannerError    the LLM gave no valid plan, even after one repair round
-├── CorpusError         texts that cannot be read (``path``, ``row``, ``column``)
-├── AnnotationError     annotations or an annotation store that cannot be used (``path``, ``row``, ``step``)
-│   └── BudgetError     a limit on calls, tokens or USD leaves too little to continue (``cap``, ``limit``, ``spent``)
-├── LLMError            the LLM could not be loaded, reached or parsed (``model``, ``status``, ``attempts``)
-├── ProxyError          a proxy that cannot be trained, loaded, exported or used (``path``, ``step``)
-├── RunError            a run that cannot start or continue (``path``)
-└── SettingsError       settings that contradict each other (``field``)
-
 The underlying exception, where there is one, is ``__cause__``.
 """
 

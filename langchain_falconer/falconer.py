@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -168,7 +169,7 @@ class Falconer:
         settings: MineSettings | None = None,
         llm_settings: LLMSettings | None = None,
     ) -> None:
-        self.llm = LLM(llm, llm_settings or LLMSettings()) if llm is not None and not isinstance(llm, LLM) else llm
+        self.llm = llm if llm is None or isinstance(llm, LLM) else LLM(llm, llm_settings)
         self.annotations = annotations
         self.home = Home.at(home)
         if not isinstance(settings, MineSettings | None):
@@ -298,16 +299,13 @@ class Falconer:
         Nothing is asked about texts, trained or run; for a question in words the LLM may be asked for its plan.
         """
         settings = self._settings_for(corpus)
-        context = NodeContext(self.home, self.llm, settings)
         if isinstance(corpus, StoredCorpus):
             dataset: Dataset = corpus
         else:
             dataset = Dataset.of_files(self._places(corpus, texts), settings.corpus)
-        if isinstance(question, str):
-            plan = self.home.registry.plan_for(question) or self.plan(question)
-        else:
-            plan = Plan.parse(question)
-        options = _ask_options(quality, trust, refresh=False)
+        earlier = self.home.registry.plan_for(question) if isinstance(question, str) else None
+        plan = earlier or (self.plan(question) if isinstance(question, str) else Plan.parse(question))
+        context, options = NodeContext(self.home, self.llm, settings), _ask_options(quality, trust, refresh=False)
         return Router(context, plan, dataset, options, self.annotations is not None).decide()
 
     # ---- the workspace
@@ -393,9 +391,15 @@ class Falconer:
         """Run the graph on the job's own thread; it resumes from the checkpoint of a run that was stopped."""
         from langgraph.checkpoint.sqlite import SqliteSaver
 
-        settings, addresses = self._settings_for(corpus), _addresses(corpus, output)
+        # The whole addresses of URLs, by what is shown of them, travel beside the state and never in it.
+        places = [*(files_of(corpus) or ()), *([as_place(output)] if output else [])]
+        addresses = {str(place): place.address for place in places if isinstance(place, Url)}
+        settings = self._settings_for(corpus)
+        context = NodeContext(self.home, self.llm, settings, recorded, addresses=addresses)
+        job = context.job_id(state)
         connection = sqlite3.connect(self.home.checkpoints, check_same_thread=False, timeout=60)
-        try:
+        # The checkpoints of a thread are for one at a time.
+        with closing(connection), context.locked(f"{job}-thread"):
             graph = create_falconer_graph(
                 self.llm,
                 home=self.home.folder,
@@ -404,12 +408,7 @@ class Falconer:
                 addresses=addresses,
                 checkpointer=SqliteSaver(connection),
             )
-            context = NodeContext(self.home, self.llm, settings, recorded, addresses=addresses)
-            job = context.job_id(state)
-            with context.locked(f"{job}-thread"):  # the checkpoints of a thread are for one at a time
-                summary = _stream(graph, {"configurable": {"thread_id": job}}, state, on_event, reviewer)
-        finally:
-            connection.close()
+            summary = _stream(graph, {"configurable": {"thread_id": job}}, state, on_event, reviewer)
         if "rejected" in summary:
             raise RunError(f"the plan was rejected ({summary['rejected']}); word it differently, or pass a plan")
         return MiningResult(RunSummary.model_validate(summary), addresses)
@@ -442,9 +441,8 @@ class Falconer:
         return [materialize(source, self.home.corpora, self.settings.corpus, is_text=texts is not None)]
 
     def _settings_for(self, corpus: object) -> MineSettings:
-        if isinstance(corpus, StoredCorpus):
-            return self.settings.model_copy(update={"corpus": stored_settings()})
-        return self.settings
+        is_stored = isinstance(corpus, StoredCorpus)
+        return self.settings.model_copy(update={"corpus": stored_settings()}) if is_stored else self.settings
 
 
 def _ask_options(quality: float | None, trust: Trust | None, refresh: bool) -> AskOptions:
@@ -461,12 +459,6 @@ def _one_of(source: CorpusLike | None, texts: Sequence[str] | None, name: str) -
     if isinstance(texts, str):
         raise SettingsError("texts is one string; pass a list of texts", field="texts")
     return source if texts is None else list(texts)
-
-
-def _addresses(corpus: CorpusLike | None, output: str | Place | None) -> dict[str, str]:
-    """The whole addresses of URLs by what is shown of them; they travel beside the state, never in it."""
-    places = [*(files_of(corpus) or ()), *([as_place(output)] if output else [])]
-    return {str(place): place.address for place in places if isinstance(place, Url)}
 
 
 def _stream(

@@ -72,27 +72,19 @@ class ProgressBars:
 @contextmanager
 def progress_bars() -> Iterator[ProgressBars]:
     """Show progress bars while the block runs."""
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        SpinnerColumn,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
+    from rich import progress
 
     columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description:22}"),
-        BarColumn(28),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[pace]}"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
+        progress.SpinnerColumn(),
+        progress.TextColumn("{task.description:22}"),
+        progress.BarColumn(28),
+        progress.MofNCompleteColumn(),
+        progress.TextColumn("{task.fields[pace]}"),
+        progress.TimeElapsedColumn(),
+        progress.TimeRemainingColumn(),
     )
-    with Progress(*columns, console=stderr) as progress:
-        yield ProgressBars(progress)
+    with progress.Progress(*columns, console=stderr) as bars:
+        yield ProgressBars(bars)
 
 
 def print_result(result: MiningResult, report: Path | None, *, as_json: bool) -> None:

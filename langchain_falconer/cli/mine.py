@@ -9,23 +9,9 @@ from typing import Annotated
 
 import typer
 
+from langchain_falconer.cli import options
 from langchain_falconer.cli.console import print_result, progress_bars
 from langchain_falconer.cli.grouping import grouped
-from langchain_falconer.cli.options import (
-    AnnotationOptions,
-    AsJson,
-    BudgetOptions,
-    Corpora,
-    Home,
-    InputOptions,
-    LLMOptions,
-    Output,
-    RunOptions,
-    TargetOptions,
-    TrainingOptions,
-    mine_settings,
-    read_file,
-)
 from langchain_falconer.cli.review import TerminalReviewer
 from langchain_falconer.errors import RunError
 from langchain_falconer.settings import MineSettings
@@ -35,16 +21,16 @@ from langchain_falconer.settings import MineSettings
 class SettingsOptions:
     """Every option that is a setting."""
 
-    annotation: AnnotationOptions
-    budget: BudgetOptions
-    targets: TargetOptions
-    corpus: InputOptions
-    train: TrainingOptions
-    run: RunOptions
+    annotation: options.AnnotationOptions
+    budget: options.BudgetOptions
+    targets: options.TargetOptions
+    corpus: options.InputOptions
+    train: options.TrainingOptions
+    run: options.RunOptions
 
     def make(self) -> MineSettings:
         """Make the settings. Raises ``SettingsError`` where they contradict each other."""
-        return mine_settings(
+        return options.mine_settings(
             annotations=self.annotation.annotate,
             targets={name: value for name, value in asdict(self.targets).items() if value is not None} or None,
             seed=self.train.seed,
@@ -73,7 +59,7 @@ class SourceOptions:
     annotations: Annotated[
         Path | None, typer.Option("--annotations", help="Your own labels (JSONL); no LLM is asked about texts.")
     ] = None
-    home: Home = None
+    home: options.Home = None
 
 
 @dataclass(frozen=True)
@@ -82,16 +68,16 @@ class ResultOptions:
 
     report: Annotated[Path | None, typer.Option("--report", help="Also write the HTML report here.")] = None
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Approve the plan without asking.")] = False
-    as_json: AsJson = False
+    as_json: options.AsJson = False
 
 
 @grouped
 def mine(
     instruction: str,
-    corpus: Corpora,
-    output: Output,
-    llm: LLMOptions,
-    options: SettingsOptions,
+    corpus: options.Corpora,
+    output: options.Output,
+    llm: options.LLMOptions,
+    settings: SettingsOptions,
     sources: SourceOptions,
     result: ResultOptions,
 ) -> None:
@@ -104,8 +90,8 @@ def mine(
 
     if result.report is not None and not result.report.absolute().parent.is_dir():
         raise RunError(f"the folder of the report '{result.report}' does not exist; create it first")
-    falconer = Falconer(llm.make(), annotations=sources.annotations, home=sources.home, settings=options.make())
-    plan = Plan.parse(read_file(sources.plan)) if sources.plan else None
+    falconer = Falconer(llm.make(), annotations=sources.annotations, home=sources.home, settings=settings.make())
+    plan = Plan.parse(options.read_file(sources.plan)) if sources.plan else None
     is_reviewed = plan is None and not result.yes and sys.stdin.isatty()
     with progress_bars() as bars:
         reviewer = TerminalReviewer(bars) if is_reviewed else None

@@ -24,32 +24,23 @@ class Results:
     folder: Path
 
     def rows(self, result: str) -> Path:
-        """Return the Parquet file of a result's rows."""
-        return self.folder / f"{self._checked(result)}.parquet"
+        """Return the Parquet file of a result's rows. Raises ``RunError`` for what is not an id."""
+        if not _ID.fullmatch(result):
+            raise RunError(f"'{result[:40]}' is not a result id; use the one of an answer (16 hexadecimal digits)")
+        return self.folder / f"{result}.parquet"
 
     def summary(self, result: str) -> RunSummary:
         """Return the summary of a result. Raises ``RunError`` if there is none of this id."""
-        summary = self.find(self._checked(result))
+        summary = self.find(result)
         if summary is None:
             raise RunError(f"there is no result '{result}'; ask a question first, and use the result id of its answer")
         return summary
 
     def find(self, result: str) -> RunSummary | None:
         """Return the summary of a result, or None."""
-        if not self.rows(result).is_file():
-            return None
-        data = read_json(self._summary_file(result))
+        data = read_json(self.folder / f"{result}.json") if self.rows(result).is_file() else None
         return RunSummary.model_validate(data) if data else None
 
     def save(self, result: str, summary: RunSummary) -> None:
         """Write a summary whose rows are there."""
-        write_json(self._summary_file(result), summary.model_dump(mode="json"))
-
-    def _summary_file(self, result: str) -> Path:
-        return self.folder / f"{result}.json"
-
-    @staticmethod
-    def _checked(result: str) -> str:
-        if not _ID.fullmatch(result):
-            raise RunError(f"'{result[:40]}' is not a result id; use the one of an answer (16 hexadecimal digits)")
-        return result
+        write_json(self.folder / f"{result}.json", summary.model_dump(mode="json"))

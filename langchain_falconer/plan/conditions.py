@@ -81,9 +81,8 @@ class Not(_Form):
 def _form(data: Any) -> str | None:
     if isinstance(data, _Form):
         return type(data).__name__
-    keys = set(data) if isinstance(data, dict) else set()
     forms = {"equals": "Equals", "in": "In", "exists": "Exists", "all": "All", "any": "Any_", "not": "Not"}
-    matching = [name for key, name in forms.items() if key in keys]
+    matching = [name for key, name in forms.items() if isinstance(data, dict) and key in data]
     return matching[0] if len(matching) == 1 else None
 
 
@@ -95,9 +94,7 @@ Condition = Annotated[
     | Annotated[Any_, Tag("Any_")]
     | Annotated[Not, Tag("Not")],
     Discriminator(
-        _form,
-        custom_error_type="condition",
-        custom_error_message=f"is not a condition; write one of {_FORMS}",
+        _form, custom_error_type="condition", custom_error_message=f"is not a condition; write one of {_FORMS}"
     ),
 ]
 """One condition of ``where``: compare, exists, all, any, not."""
@@ -129,6 +126,3 @@ def depth(condition: Condition) -> int:
             return 1 + depth(part)
         case _:
             return 1
-
-
-__all__ = ["All", "Any_", "Atom", "Condition", "Equals", "Exists", "In", "Not", "Value", "atoms", "depth"]

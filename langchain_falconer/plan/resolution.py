@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from langchain_falconer.plan.conditions import All, Any_, Atom, Condition, Equals, Exists, In, Not
+from langchain_falconer.plan.conditions import All, Any_, Atom, Condition, Equals, Exists, Not
 from langchain_falconer.plan.schema import Plan
 from langchain_falconer.records import Answers, Label, Span
 
@@ -47,32 +47,26 @@ def holds(plan: Plan, condition: Condition | None, answers: Holder, span: Holder
         case Not(not_=part):
             return not holds(plan, part, answers, span)
         case atom:
-            return any(_atom_holds(atom, labels, spans) for labels, spans in _scopes(plan, atom.step, answers, span))
+            return any(_atom_holds(atom, scope) for scope in _scopes(plan, atom.step, answers, span))
 
 
-_ScopeAnswers = tuple[Mapping[str, Label], Mapping[str, Sequence[Any]]]
-
-
-def _scopes(plan: Plan, step_id: str, answers: Holder, span: Holder | None) -> list[_ScopeAnswers]:
-    """Return the answers that hold a step's: those of the text, of this span, or of every span of its parent."""
+def _scopes(plan: Plan, step_id: str, answers: Holder, span: Holder | None) -> Sequence[Holder]:
+    """Return the holders of a step's answers: the text, this span, or every span of its parent."""
     parent = plan[step_id].of
     if parent is None:
-        return [(answers.labels, answers.spans)]
-    if span is not None and (step_id in span.labels or step_id in span.spans):
-        return [(span.labels, span.spans)]
+        return [answers]
     if span is not None:
-        return []
-    holders = [s for labels, spans in _scopes(plan, parent, answers, None) for s in spans.get(parent, ())]
-    return [(s.labels, s.spans) for s in holders]
+        return [span] if step_id in span.labels or step_id in span.spans else []
+    return [child for scope in _scopes(plan, parent, answers, None) for child in scope.spans.get(parent, ())]
 
 
-def _atom_holds(atom: Atom, labels: Mapping[str, Label], spans: Mapping[str, Sequence[Any]]) -> bool:
+def _atom_holds(atom: Atom, answers: Holder) -> bool:
     if isinstance(atom, Exists):
-        return bool(spans.get(atom.step))
-    if atom.step not in labels:
+        return bool(answers.spans.get(atom.step))
+    if atom.step not in answers.labels:
         return False
-    value = labels[atom.step].value
-    accepted = (atom.equals,) if isinstance(atom, Equals) else atom.in_ if isinstance(atom, In) else ()
+    value = answers.labels[atom.step].value
+    accepted = (atom.equals,) if isinstance(atom, Equals) else atom.in_
     return any(w in value if isinstance(value, list | tuple) else w == value for w in accepted)
 
 
@@ -118,7 +112,7 @@ def matches(plan: Plan, answers: Answers) -> bool:
     It does if at least one output step (a step that no other refers to) ran and answered yes, a label or a span.
     """
     return any(
-        bool(labels[step.id].value) if step.id in labels else bool(spans.get(step.id))
+        bool(scope.labels[step.id].value) if step.id in scope.labels else bool(scope.spans.get(step.id))
         for step in plan.outputs
-        for labels, spans in _scopes(plan, step.id, answers, None)
+        for scope in _scopes(plan, step.id, answers, None)
     )
