@@ -43,9 +43,10 @@ class CostModel:
     def strategy(self, name: StrategyName, texts: int, reason: str = "", proxy: str | None = None) -> Strategy:
         """Return the cost of a strategy that has the LLM answer ``texts`` of the corpus."""
         texts = min(texts, self.texts)
-        tokens = [texts * self.steps * each for each in self._tokens]
+        assumed = (self.chars / 4 + _PROMPT_TOKENS / self.texts_per_call, _ANSWER_TOKENS)
+        tokens = [texts * self.steps * each for each in self.tokens_per_answer or assumed]
         usd = sum(n * each for n, each in zip(tokens, self.price, strict=True)) / 1e6 if self.price else None
-        seconds = texts * self.steps * self._seconds
+        seconds = texts * self._llm_seconds
         if name != "llm":
             seconds += _LOADING_SECONDS + self.texts / self.texts_per_second
         if name == "train":
@@ -61,19 +62,13 @@ class CostModel:
         )
 
     @property
+    def _llm_seconds(self) -> float:
+        return self.steps * (self.seconds_per_answer or _LLM_SECONDS)
+
+    @property
     def break_even(self) -> BreakEven:
         """The corpus size from which training costs less than asking the LLM about every text."""
-        per_text = self.steps * self._seconds
-        training = self.annotations * per_text + _TRAINING_SECONDS + _LOADING_SECONDS
-        saved = per_text - 1 / self.texts_per_second
-        return BreakEven(
-            texts_by_tokens=self.annotations + 1, texts_by_seconds=round(training / saved) if saved > 0 else None
-        )
-
-    @property
-    def _tokens(self) -> tuple[float, float]:
-        return self.tokens_per_answer or (self.chars / 4 + _PROMPT_TOKENS / self.texts_per_call, _ANSWER_TOKENS)
-
-    @property
-    def _seconds(self) -> float:
-        return self.seconds_per_answer or _LLM_SECONDS
+        training = self.annotations * self._llm_seconds + _TRAINING_SECONDS + _LOADING_SECONDS
+        saved = self._llm_seconds - 1 / self.texts_per_second
+        by_seconds = round(training / saved) if saved > 0 else None
+        return BreakEven(texts_by_tokens=self.annotations + 1, texts_by_seconds=by_seconds)

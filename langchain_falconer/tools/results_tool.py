@@ -66,7 +66,16 @@ class ReadResultsTool(FalconerTool):
         values = [value for value in conditions.values() if value is not None]
         with _open_rows(results.rows(request.result)) as query:
             if request.row is not None:
-                return {"result": request.result, "row": _whole_row(query, request.row)}
+                whole = query("SELECT to_json(rows) FROM rows WHERE id = ?", [request.row])
+                if not whole:
+                    raise ToolException(
+                        f"the result has no row '{request.row[:80]}'; use the id of an example or of a row in a page"
+                    )
+                row = _from_columns(whole[0][0])
+                return {
+                    "result": request.result,
+                    "row": {**_answers(row), "text": row.get("text"), "metadata": row["metadata"]},
+                }
             header = {
                 "result": request.result,
                 "rows": query(f"SELECT count(*) FROM rows WHERE {where}", values)[0][0],
@@ -76,7 +85,7 @@ class ReadResultsTool(FalconerTool):
                 return header | _counts(query, request, plan, where, values)
             order = f"WHERE {where} ORDER BY file_row_number LIMIT ? OFFSET ?"
             rows = query(f"SELECT to_json(rows) FROM rows {order}", [*values, request.limit, request.offset])
-        page = [_brief_row(json.loads(data)) for (data,) in rows]
+        page = [_brief_row(_from_columns(data)) for (data,) in rows]
         return {**header, "page": page, **_next_page(request, len(page), header["rows"])}
 
 
@@ -174,27 +183,18 @@ def _counted(plan: Plan, name: str) -> str:
     return f"unnest({column}.value)" if step.kind == "multi" else f"{column}.value::VARCHAR"
 
 
-def _whole_row(query: Query, row_id: str) -> Mapping[str, object]:
-    rows = query("SELECT to_json(rows) FROM rows WHERE id = ?", [row_id])
-    if not rows:
-        raise ToolException(f"the result has no row '{row_id[:80]}'; use the id of an example or of a row in a page")
-    data = _from_columns(json.loads(rows[0][0]))
-    return {**_answers(data), "text": data.get("text"), "metadata": data.get("metadata")}
-
-
-def _from_columns(row: dict[str, Any]) -> dict[str, Any]:
-    """Return a row without the nulls of Parquet, its metadata parsed."""
+def _from_columns(data: str) -> dict[str, Any]:
+    """Return a row of a file without the nulls of Parquet, its metadata parsed."""
+    row = {key: value for key, value in json.loads(data).items() if value is not None}
     metadata = row.get("metadata")
-    present = {k: v for k, v in row.items() if v is not None}
-    return {**present, "metadata": json.loads(metadata) if isinstance(metadata, str) else metadata or {}}
+    return {**row, "metadata": json.loads(metadata) if isinstance(metadata, str) else metadata or {}}
 
 
 def _brief_row(row: dict[str, Any]) -> Mapping[str, object]:
-    data = _from_columns(row)
-    if "error" in data:
-        return {"id": data["id"], "error": str(data["error"])[:200]}
-    spans = {step: [s for s in spans if s] for step, spans in (data.get("spans") or {}).items() if spans}
-    return {**excerpt({**data, "spans": spans}).model_dump(exclude_defaults=True), **_answers(data)}
+    if "error" in row:
+        return {"id": row["id"], "error": str(row["error"])[:200]}
+    spans = {step: [s for s in spans if s] for step, spans in (row.get("spans") or {}).items() if spans}
+    return {**excerpt({**row, "spans": spans}).model_dump(exclude_defaults=True), **_answers(row)}
 
 
 def _answers(data: dict[str, Any]) -> Mapping[str, object]:

@@ -28,7 +28,9 @@ def execute(state: FalconerState, context: NodeContext) -> Update:
         texts = (sample.pool + sample.held_out + sample.train)[:_BACKEND_TEXTS]
         backend = choose_backend(proxy, texts, settings.backend, development, device=settings.device)
         run = Run(proxy, context.corpus(state), folder / "shards", settings, annotated, scored=targets is not None)
-        output = _output(state, context)
+        # The output of a question is written by the report, from the rows here.
+        named = None if state.get("ask") else state.get("output")
+        output = context.place(named) if named else folder / "rows.jsonl"
         report = run(None if targets else output, lambda n: context.emit({"done": n, "total": sample.documents}))
         guarantee: Guarantee | None = None
         if targets:
@@ -41,12 +43,6 @@ def execute(state: FalconerState, context: NodeContext) -> Update:
         "guarantee": guarantee.model_dump(mode="json") if guarantee else None,
     }
     return {"execution": facts, "seconds": seconds}
-
-
-def _output(state: FalconerState, context: NodeContext) -> Place:
-    """The output: of a question the report writes it, from the rows here."""
-    named = state.get("output")
-    return context.place(named) if named and not state.get("ask") else context.folder(state) / "rows.jsonl"
 
 
 def _pace(report: RunReport, folder: Path, *, retry: bool) -> dict[str, float | None]:

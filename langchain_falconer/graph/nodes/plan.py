@@ -6,7 +6,6 @@ from langchain_falconer.errors import PlannerError, SettingsError
 from langchain_falconer.execute import check_output, check_run
 from langchain_falconer.graph.context import NodeContext, Update
 from langchain_falconer.graph.state import FalconerState
-from langchain_falconer.plan import Plan
 
 _FRESH: Update = {
     "review": {},
@@ -32,23 +31,21 @@ def plan(state: FalconerState, context: NodeContext) -> Update:
         check_run(context.settings.run)
         _check_annotator(state, context)
         run_id = context.job_id(state)
-        written = context.plan(state) if state.get("plan") else _written(state, context, run_id)
-    return {**_FRESH, "run_id": run_id, "plan": written.to_dict(), "seconds": seconds}
-
-
-def _written(state: FalconerState, context: NodeContext, run_id: str) -> Plan:
-    if context.options(state) is not None and (plan := context.home.registry.plan_for(state["instruction"])):
-        return plan
-    if context.llm is None:
-        raise PlannerError("there is no LLM to write a plan; pass a plan (--plan FILE) or an LLM (--llm MODEL)")
-    with context.store() as store:
-        return context.home.plan(context.llm, state["instruction"], context.budget(store, run_id))
+        plan = context.plan(state) if state.get("plan") else None
+        if plan is None and context.options(state) is not None:
+            plan = context.home.registry.plan_for(state["instruction"])
+        if plan is None:
+            if context.llm is None:
+                raise PlannerError("there is no LLM to write a plan; pass a plan (--plan FILE) or an LLM (--llm MODEL)")
+            with context.store() as store:
+                plan = context.home.plan(context.llm, state["instruction"], context.budget(store, run_id))
+    return {**_FRESH, "run_id": run_id, "plan": plan.to_dict(), "seconds": seconds}
 
 
 def _check_annotator(state: FalconerState, context: NodeContext) -> None:
-    has_llm, is_human = context.llm is not None, bool(state.get("annotations"))
     if context.options(state) is not None:
         return  # a trained proxy may answer; the router says so where none does
+    has_llm, is_human = context.llm is not None, bool(state.get("annotations"))
     if not (has_llm or is_human or context.recorded is not None):
         raise SettingsError(
             "nothing can annotate the texts; name an LLM (--llm MODEL) or your own labels (--annotations FILE)"

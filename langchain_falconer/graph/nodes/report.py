@@ -4,19 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from langchain_falconer.evaluate import Quality
-from langchain_falconer.execute import BackendChoice, Guarantee, PartitionCache, RowCounts, read_rows
+from langchain_falconer.execute import PartitionCache, RowCounts, read_rows
 from langchain_falconer.files import read_json, write_json
 from langchain_falconer.graph.context import NodeContext, Update
 from langchain_falconer.graph.routing import in_words, reaches
 from langchain_falconer.graph.state import FalconerState
 from langchain_falconer.model import Proxy
 from langchain_falconer.report import (
-    AnnotationSummary,
-    CorpusSummary,
     Cost,
     Decision,
-    Pace,
     QualityTarget,
     RunSummary,
     TrainingSummary,
@@ -84,43 +80,42 @@ def _summary(
     execution, annotation, routing = state["execution"], state.get("annotation") or {}, state.get("routing") or {}
     sample = state.get("sample") or {}
     training = TrainingSummary.model_validate(state["training"]) if state.get("training") else None
-    quality, guarantee, backend = state.get("quality"), execution.get("guarantee"), execution.get("backend")
-    pace, llm_seconds = execution["pace"], annotation.get("llm_seconds_per_text")
-    per_second = pace.get("texts_per_second")
-    return RunSummary(
-        run_id=state["run_id"],
-        instruction=state["instruction"],
-        plan=context.plan(state),
-        corpus=CorpusSummary(
-            sources=tuple(context.corpus(state).sources),
-            documents=sample.get("documents", routing.get("documents", 0)),
-            bad_rows=sample.get("bad_rows", 0),
-            name=context.dataset(state).name if state.get("dataset") else None,
-        ),
-        annotations=AnnotationSummary(
-            source=annotation.get("source", routing.get("annotator")),
-            rounds=state["round"],
-            failed=annotation.get("failed", 0),
-            rejected_quotes=annotation.get("rejected_quotes", 0),
-            stopped=annotation.get("stopped"),
+    llm_seconds, per_second = annotation.get("llm_seconds_per_text"), execution["pace"].get("texts_per_second")
+    facts = {
+        "run_id": state["run_id"],
+        "instruction": state["instruction"],
+        "plan": context.plan(state),
+        "corpus": {
+            "sources": context.corpus(state).sources,
+            "documents": sample.get("documents", routing.get("documents", 0)),
+            "bad_rows": sample.get("bad_rows", 0),
+            "name": context.dataset(state).name if state.get("dataset") else None,
+        },
+        "annotations": {
+            "source": annotation.get("source", routing.get("annotator")),
+            "rounds": state["round"],
+            "failed": annotation.get("failed", 0),
+            "rejected_quotes": annotation.get("rejected_quotes", 0),
+            "stopped": annotation.get("stopped"),
             **{part: sample.get(part, 0) for part in ("train", "development", "test")},
-        ),
-        quality=Quality.model_validate(quality) if quality else None,
-        guarantee=Guarantee.model_validate(guarantee) if guarantee else None,
-        cost=_cost(state, context),
-        pace=Pace(
-            texts_per_second=per_second,
-            seconds=pace.get("seconds"),
-            llm_seconds_per_text=llm_seconds,
-            ratio=llm_seconds * per_second if llm_seconds and per_second else None,
-        ),
-        rows=rows or RowCounts.model_validate(execution["rows"]),
-        training=training,
-        backend=BackendChoice.model_validate(backend) if backend else None,
-        output=output or execution["output"],
-        proxy=state.get("proxy"),
-        messages=(*state.get("messages", []), *_threshold_messages(training, context)),
-    )
+        },
+        "quality": state.get("quality"),
+        "guarantee": execution.get("guarantee"),
+        "cost": _cost(state, context),
+        "pace": {
+            "texts_per_second": per_second,
+            "seconds": execution["pace"].get("seconds"),
+            "llm_seconds_per_text": llm_seconds,
+            "ratio": llm_seconds * per_second if llm_seconds and per_second else None,
+        },
+        "rows": rows or execution["rows"],
+        "training": training,
+        "backend": execution.get("backend"),
+        "output": output or execution["output"],
+        "proxy": state.get("proxy"),
+        "messages": [*state.get("messages", []), *_threshold_messages(training, context)],
+    }
+    return RunSummary.model_validate(facts)
 
 
 def _cost(state: FalconerState, context: NodeContext) -> Cost:
