@@ -6,6 +6,7 @@ from .annotate import write_annotations as write_annotations
 from .corpus import BadRow as BadRow
 from .corpus import Document as Document
 from .corpus import IngestReport as IngestReport
+from .corpus import Place as Place
 from .corpus import StoredCorpus as StoredCorpus
 from .corpus import Url as Url
 from .errors import AnnotationError as AnnotationError
@@ -29,6 +30,8 @@ from .execute import RowCounts as RowCounts
 from .falconer import CorpusLike as CorpusLike
 from .falconer import Falconer as Falconer
 from .falconer import MiningResult as MiningResult
+from .falconer import ProgressCallback as ProgressCallback
+from .falconer import Reviewer as Reviewer
 from .graph import AskOptions as AskOptions
 from .graph import FalconerContext as FalconerContext
 from .graph import Home as Home
@@ -127,6 +130,7 @@ __all__ = [
     "MiningResult",
     "Not",
     "OptionData",
+    "Place",
     "Plan",
     "PlanData",
     "PlanError",
@@ -135,6 +139,7 @@ __all__ = [
     "PlannerError",
     "Previous",
     "PreviousTask",
+    "ProgressCallback",
     "ProgressEvent",
     "Proportion",
     "Proxy",
@@ -145,6 +150,7 @@ __all__ = [
     "ResultRow",
     "Review",
     "ReviewRequest",
+    "Reviewer",
     "RowCounts",
     "RunError",
     "RunSettings",
