@@ -52,12 +52,7 @@ def planning(llm: LLMName = None, timeout: Timeout = 120, as_json: AsJson = Fals
 
 
 @app.command()
-def labels(
-    data: Data,
-    seeds: Seeds = 1,
-    rows: Rows = 500,
-    as_json: AsJson = False,
-) -> None:
+def labels(data: Data, seeds: Seeds = 1, rows: Rows = 500, as_json: AsJson = False) -> None:
     """Train on human labels of four public datasets, and score on their test rows."""
     from langchain_falconer.benchmarks import human_labels
 

@@ -57,7 +57,7 @@ class Planner:
                 return Plan.parse({"instruction": instruction.strip(), "steps": _compile(reply.data)})
             except PlanError as error:
                 fault = error
-                request = f"That plan cannot be used: {error}. Write the whole plan again with this mended."
+                request = f"That plan cannot be used: {error}. Write the whole plan again with this corrected."
                 messages += [("assistant", reply.text), ("user", request)]
         raise PlannerError(
             f"{self._llm.name} gave no usable plan, even after one repair round ({fault}); "
