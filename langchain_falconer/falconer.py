@@ -51,16 +51,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from langchain_core.language_models import BaseChatModel
 
-CorpusLike = (
-    str
-    | Path
-    | Url
-    | Sequence[str | Path | Url]
-    | StoredCorpus
-    | Iterable[Document]
-    | Iterable[Mapping[str, object]]
-    | BaseLoader
-)
+_Text = Document | Mapping[str, object]
+CorpusLike = str | Place | Sequence[str | Place] | StoredCorpus | Iterable[_Text] | BaseLoader
 """What can be mined: a ``str``, ``Path`` or :class:`Url` is a file or folder, a list of them files, read one after the
 other; a :class:`StoredCorpus` is one that a home holds; LangChain documents, mappings (a Hugging Face dataset among
 them) and loaders hold texts. Strings are never texts: those are passed as ``texts=[…]``."""

@@ -73,6 +73,9 @@ def test_the_same_question_again_is_the_same_answer_and_only_new_documents_are_c
     again = trained.ask(PLAN, trained.corpus("reviews"))
     assert again.summary.cached
     assert again.output == first.output
+    elsewhere = trained.settings.train.model_copy(update={"device": "cpu"})
+    other_device = Falconer(home=trained.home.folder, settings=trained.settings.model_copy(update={"train": elsewhere}))
+    assert other_device.ask(PLAN, trained.corpus("reviews")).summary.cached
     trained.add_documents("reviews", texts=reviews(45))
     grown = trained.ask(PLAN, trained.corpus("reviews"))
     assert grown.summary.computed == 5

@@ -18,23 +18,16 @@ from langchain_falconer.registry import Registry
 
 @dataclass(frozen=True)
 class Home:
-    """Annotations (SQLite), proxies (safetensors), runs (shards), results and checkpoints (SQLite) in one folder.
+    """Annotations (SQLite), proxies (safetensors), runs (shards), results and checkpoints (SQLite) in one ``folder``.
 
     Folders are made when something is first written to them.
-
-    Attributes:
-        folder: The folder.
     """
 
     folder: Path
 
     @classmethod
     def at(cls, folder: str | Path | None) -> Home:
-        """Return the home at ``folder``, else at ``$FALCONER_HOME``, else at ``~/.falconer``.
-
-        Raises:
-            RunError: It is a file.
-        """
+        """Return the home at ``folder``, ``$FALCONER_HOME`` or ``~/.falconer``. Raises ``RunError`` for a file."""
         if folder is None:
             folder = os.environ.get("FALCONER_HOME") or Path.home() / ".falconer"
         path = Path(folder)

@@ -15,11 +15,7 @@ _ID = re.compile(r"[0-9a-f]{16}")
 
 @dataclass(frozen=True)
 class Results:
-    """Results by id: 16 hexadecimal digits, never a path.
-
-    Attributes:
-        folder: Where they lie.
-    """
+    """Results in a ``folder``, by id: 16 hexadecimal digits, never a path."""
 
     folder: Path
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 from langchain_falconer.annotate import HUMAN, Annotation, stored_annotations
 from langchain_falconer.corpus import CorpusStats, Dataset, Document
@@ -88,8 +89,7 @@ class Router:
     def decide(self) -> Decision:
         """Return the strategy to try first, and what every one costs; nothing is asked and nothing computed.
 
-        Raises:
-            RunError: No strategy is possible.
+        Raises ``RunError`` if no strategy is possible.
         """
         strategies = self._possible()
         if not strategies:
@@ -203,11 +203,7 @@ class Router:
     # ---- the choice
 
     def choose(self, state: FalconerState) -> Route:
-        """Choose a strategy; the LLM may be asked about a few texts, or about all where there are few.
-
-        Raises:
-            FalconerError: With one sentence that names the fix.
-        """
+        """Choose a strategy; the LLM may be asked about a few texts, or about all where there are few."""
         matches = exact_matches(self._entries, self.plan)
         if accepted := self._accepted(matches):
             return self._registry_route(accepted)
@@ -320,14 +316,14 @@ class Router:
 def result_id(context: NodeContext, state: FalconerState, plan: Plan, dataset: Dataset) -> str:
     """Return the id of an answer: everything that it depends on."""
     options = AskOptions.model_validate(state["ask"] or {})
-    settings = context.settings.model_dump(mode="json", exclude={"budget": True, "run": True, "corpus": True})
+    excluded: Any = {"budget": True, "run": True, "corpus": True, "train": {"device"}}
     return digest(
         plan.fingerprint,
         dataset.fingerprint,
         context.llm.name if context.llm else None,
         file_digest(state.get("annotations")),
         options.model_dump(mode="json", exclude={"refresh"}),
-        settings,
+        context.settings.model_dump(mode="json", exclude=excluded),
     )
 
 

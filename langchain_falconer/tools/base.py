@@ -86,11 +86,7 @@ class FalconerTool(BaseTool):
             raise
 
     def find_corpus(self, name: str) -> Path | Url | StoredCorpus:
-        """Return the corpus of a name: an allowed file, or a corpus of the workspace.
-
-        Raises:
-            ToolException: There is no such corpus.
-        """
+        """Return an allowed file, or a corpus of the workspace. Raises ``ToolException`` if there is none."""
         if name in self.corpora:
             return self.corpora[name]
         stored = {corpus.name: corpus for corpus in self.falconer.list_corpora()}
@@ -148,11 +144,7 @@ def _walk(data: Any) -> Iterator[tuple[Any, Any]]:
 
 
 def report_progress(event: ProgressEvent) -> None:
-    """Send progress as a custom event if the tool runs inside a graph.
-
-    Raises:
-        RunError: The call was cancelled.
-    """
+    """Send progress as a custom event inside a graph. Raises ``RunError`` if the call was cancelled."""
     if (cancelled := _cancelled.get()) is not None and cancelled.is_set():
         raise RunError("the call was cancelled; the same call again resumes from here")
     from langgraph.config import get_stream_writer

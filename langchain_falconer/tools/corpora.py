@@ -72,11 +72,7 @@ class AddDocumentsTool(FalconerTool):
     files_folder: Path | None = None
 
     def answer(self, request: AddDocumentsInput) -> Mapping[str, object]:
-        """Add documents and files, and return how many were added and how many the corpus holds.
-
-        Raises:
-            ToolException: There is nothing to add, the corpus is read-only, or a file is not allowed.
-        """
+        """Add documents and files, and return how many were added and how many the corpus holds."""
         corpus = request.corpus
         if corpus in self.corpora:
             raise ToolException(f"'{corpus}' consists of files, which are read-only; choose another corpus name")

@@ -54,11 +54,7 @@ class ReadResultsTool(FalconerTool):
     args_schema: type[BaseModel] = ReadResultsInput
 
     def answer(self, request: ReadResultsInput) -> Mapping[str, object]:
-        """Return one whole row, a page of rows, or counts.
-
-        Raises:
-            ToolException: The result has no such row or step, or a step never gives the value.
-        """
+        """Return one whole row, a page of rows, or counts."""
         results = self.falconer.home.results
         plan = results.summary(request.result).plan
         conditions = _conditions(request, plan)

@@ -76,12 +76,7 @@ class FalconerToolkit(BaseToolkit):
 
 
 def create_falconer_subagent(model: str | BaseChatModel, toolkit: FalconerToolkit) -> CompiledSubAgent:
-    """Create a subagent with Falconer's tools, for ``create_deep_agent(subagents=[…])``.
-
-    Args:
-        model: The model of the subagent.
-        toolkit: Its tools.
-    """
+    """Create a subagent of a model with the tools of a toolkit, for ``create_deep_agent(subagents=[…])``."""
     from langchain.agents import create_agent
 
     runnable = create_agent(model, tools=toolkit.get_tools(), system_prompt=_PROMPT, name="falconer")

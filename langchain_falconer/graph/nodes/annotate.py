@@ -11,7 +11,7 @@ from langchain_falconer.graph.context import NodeContext, Update
 from langchain_falconer.graph.state import AnnotationState, FalconerState
 from langchain_falconer.plan import Plan
 
-MIN_ANNOTATIONS = 10
+_MIN_ANNOTATIONS = 10
 
 
 def annotate(state: FalconerState, context: NodeContext) -> Update:
@@ -46,7 +46,7 @@ def _ask_about_sample(
     report = ask_llm(store, plan, texts, state, context, show=True)
     rejected, error = report.rejected_quotes, report.error
     answered = len(context.annotations(store, state, texts))
-    if answered < min(MIN_ANNOTATIONS, len(texts)):
+    if answered < min(_MIN_ANNOTATIONS, len(texts)):
         message = f"only {answered} of {len(texts)} texts are annotated, too few to train on: "
         if isinstance(error, BudgetError):
             raise BudgetError(f"{message}{error}", cap=error.cap, limit=error.limit, spent=error.spent) from error
