@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import re
 import shutil
 import sys
@@ -461,3 +462,16 @@ def test_wrong_usage_exits_with_2(falconer, arguments):
     outcome = falconer(*arguments)
     assert outcome.code == 2
     assert "Traceback" not in outcome.err
+
+
+def test_threads_of_a_command_wait_without_spinning_unless_the_user_says_otherwise(monkeypatch):
+    from langchain_falconer.cli import main
+
+    monkeypatch.setattr("sys.argv", ["falconer", "--version"])
+    for policy, expected in ((None, "PASSIVE"), ("ACTIVE", "ACTIVE")):
+        monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+        if policy:
+            monkeypatch.setenv("OMP_WAIT_POLICY", policy)
+        with pytest.raises(SystemExit):
+            main()
+        assert os.environ["OMP_WAIT_POLICY"] == expected

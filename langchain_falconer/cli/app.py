@@ -56,7 +56,8 @@ def main() -> None:
     """Run the command; errors become one line on stderr and an exit code."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     # torch's threads would spin while they wait: beside another busy process (a local LLM) training then takes many
-    # times as long. os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # times as long.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # A run makes millions of objects and few cycles: looking for cycles at the usual rate takes a twelfth of the time.
     gc.set_threshold(100_000, 50, 100)
     try:
