@@ -42,6 +42,7 @@ _MODULES = (
     "pretrain/pretraining",
     "pretrain/tasks",
     "pretrain/wordings",
+    "train/precision",
 )
 """What a bundle takes along; none of them needs more than torch, transformers, tokenizers, safetensors and numpy."""
 

@@ -9,7 +9,6 @@ import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from langchain_falconer.errors import ProxyError
 from langchain_falconer.model.network import SPAN_STATES, QueryHeadModel, pooled
 from langchain_falconer.model.sessions import LABEL_SCALE
 from langchain_falconer.pretrain.batches import UNKNOWN, LabelBatch, Step, StepMaker, TaskBatch
+from langchain_falconer.train.precision import autocast
 
 _CHECKPOINT = "checkpoint.safetensors"
 _OPTIMIZER_STATE = ("step", "exp_avg", "exp_avg_sq")
@@ -194,7 +194,7 @@ def _learn(
     """Take one step; returns the loss by source."""
     device = next(model.parameters()).device
     losses: dict[str, Tensor] = {}
-    with autocast(device.type):
+    with autocast(device):
         states = _encode(model, step.ids, step.mask)
         word_states = _encode(model, step.word_ids, step.word_mask)
         words = pooled(word_states.float(), _tensor(step.word_mask, device))
@@ -264,23 +264,6 @@ def _encode(model: QueryHeadModel, ids: np.ndarray, mask: np.ndarray) -> Tensor:
         ).last_hidden_state
         states.append(functional.pad(part, (0, 0, 0, ids.shape[1] - width)))
     return torch.cat(states)[_tensor(np.argsort(order), device)]
-
-
-@contextmanager
-def autocast(device: str) -> Iterator[None]:
-    """Compute in bf16 where the device multiplies it in hardware; on a CPU with attention as plain matrix products.
-
-    The backward pass of torch's fused attention takes longer on a CPU than all the rest.
-    """
-    from torch.nn.attention import SDPBackend, sdpa_kernel
-
-    fast = device != "cpu" or torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
-    with torch.autocast(device, torch.bfloat16, enabled=bool(fast)):
-        if device != "cpu":
-            yield
-            return
-        with sdpa_kernel(SDPBackend.MATH):
-            yield
 
 
 def _tensor(array: np.ndarray, device: torch.device) -> Tensor:
