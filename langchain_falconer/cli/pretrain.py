@@ -11,6 +11,7 @@ from langchain_falconer.cli.console import print_json, progress_bars, stdout
 from langchain_falconer.cli.grouping import grouped
 from langchain_falconer.cli.options import AsJson
 from langchain_falconer.errors import SettingsError
+from langchain_falconer.settings import DeviceName
 
 
 @grouped
@@ -25,7 +26,7 @@ def pretrain(
     minutes: Annotated[
         float | None, typer.Option("--minutes", help="Duration.", min=0.01, show_default="that of the recipe")
     ] = None,
-    device: Annotated[str, typer.Option("--device", help="cpu, cuda or mps.")] = "cpu",
+    device: Annotated[DeviceName, typer.Option("--device", help="Where; auto is a GPU where there is one.")] = "auto",
     bundle: Annotated[
         bool, typer.Option("--bundle", help="Train nothing; write a folder that a GPU machine runs on its own.")
     ] = False,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import lzma
-import os
 import shutil
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
@@ -18,7 +17,7 @@ from safetensors.torch import load_file, save_file
 
 import langchain_falconer
 from langchain_falconer.errors import ProxyError
-from langchain_falconer.model import save_metamodel
+from langchain_falconer.model import cores, resolve_device, save_metamodel
 from langchain_falconer.model.encoder import load_tokenizer
 from langchain_falconer.model.metamodel import load_model
 from langchain_falconer.model.network import QueryHeadModel
@@ -26,6 +25,7 @@ from langchain_falconer.pretrain.batches import Mixture, StepMaker
 from langchain_falconer.pretrain.pretraining import PretrainProgress, pretrain
 from langchain_falconer.pretrain.recipe import Recipe
 from langchain_falconer.pretrain.tasks import fields_of
+from langchain_falconer.settings import DeviceName
 
 RESULT = "result"
 """The folder of a bundle in which its result lies."""
@@ -52,7 +52,7 @@ def make(
     data: Sequence[Path],
     folder: Path,
     *,
-    device: str = "cpu",
+    device: DeviceName = "auto",
     on_progress: Callable[[PretrainProgress], None] | None = None,
 ) -> dict[str, JsonValue]:
     """Make the metamodel of a recipe in ``folder``; the same call again resumes from the last checkpoint.
@@ -61,7 +61,7 @@ def make(
         recipe: The recipe.
         data: Folders of datasets.
         folder: Where the metamodel goes; its checkpoints lie in ``checkpoints``.
-        device: A device of torch.
+        device: Where to train; ``auto`` is a GPU where there is one.
         on_progress: Called every 20 steps.
 
     Returns:
@@ -69,15 +69,16 @@ def make(
 
     Raises:
         CorpusError: A dataset cannot be read.
-        ProxyError: The base cannot be loaded, or the weights are no longer numbers.
+        ProxyError: There is no such device, the base cannot be loaded, or the weights are no longer numbers.
     """
+    where = resolve_device(device).type
     mixture = recipe.mixture(data)
     model, maker = _start(recipe), _maker(recipe, mixture)
-    workers = 0 if device == "cpu" else max(1, (os.cpu_count() or 2) - 1)
+    workers = max(1, cores() - 1) if where == "cuda" else 0  # a GPU waits for batches; a CPU has no time to spare
     ran = pretrain(
-        model, maker, recipe.settings, folder / "checkpoints", device=device, workers=workers, on_progress=on_progress
+        model, maker, recipe.settings, folder / "checkpoints", device=where, workers=workers, on_progress=on_progress
     )
-    card = _card(recipe, mixture) | {"ran": dict(ran), "device": device}
+    card = _card(recipe, mixture) | {"ran": dict(ran), "device": where}
     save_metamodel(model, maker.tokenizer, folder, card)
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     return card
