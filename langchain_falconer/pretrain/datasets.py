@@ -18,6 +18,7 @@ from langchain_falconer.pretrain.wordings import class_names, in_words, span_nam
 WRITTEN = Path(__file__).parent / "written"
 """Texts written for this project, with their questions and answers."""
 _PASSAGE_CHARS = 500
+_EMPTY_PASSAGES = 2
 _MAX_LABEL_CHARS = 1_500  # the label of a long text says little about its parts
 _MARK = re.compile(r"⟦([^⟦⟧|]+)\|([^⟦⟧|]+)⟧")
 
@@ -83,18 +84,28 @@ def _spans(rows: Iterable[Mapping[str, Any]], meta: Mapping[str, Any]) -> dict[s
     instructions = meta.get("instructions", {}).get("spans", {})
     if not instructions:
         return {}
-    passages = []
-    for row in rows:
-        text = row["text"]
-        marked = [(s["start"], s["end"], s["label"]) for s in row["spans"] if s["label"] in instructions]
-        for start, end in split_passages(text, _PASSAGE_CHARS):
-            spans: dict[str, list[tuple[int, int]]] = {}
-            for a, b, name in marked:
-                if start <= a and b <= end:
-                    spans.setdefault(name, []).append((a - start, b - start))
-            passages.append((text[start:end], spans))
+    passages = [
+        passage
+        for row in rows
+        for passage in _passages(row["text"], [s for s in row["spans"] if s["label"] in instructions])
+    ]
     names = {name: span_names(name, instruction) for name, instruction in instructions.items()}
     return {"spans": SpanSource(passages, names, meta.get("kind", "text"))}
+
+
+def _passages(text: str, marked: list[dict[str, Any]]) -> list[tuple[str, dict[str, list[tuple[int, int]]]]]:
+    """Return the passages of a text with their spans: all that hold some, and of the others two at most."""
+    passages: list[tuple[str, dict[str, list[tuple[int, int]]]]] = []
+    n_empty = 0
+    for start, end in split_passages(text, _PASSAGE_CHARS):
+        spans: dict[str, list[tuple[int, int]]] = {}
+        for s in marked:
+            if start <= s["start"] and s["end"] <= end:
+                spans.setdefault(s["label"], []).append((s["start"] - start, s["end"] - start))
+        n_empty += not spans
+        if spans or n_empty <= _EMPTY_PASSAGES:
+            passages.append((text[start:end], spans))
+    return passages
 
 
 def _attributes(rows: Iterable[Mapping[str, Any]]) -> dict[str, Source]:

@@ -44,7 +44,7 @@ class Recipe(BaseModel):
     settings: PretrainSettings
     holdout: tuple[str, ...] = ()
     written_share: float = Field(default=0.25, ge=0, lt=1)
-    anchors: int = Field(default=5_000, ge=0)
+    anchors: int = Field(default=3_000, ge=0)
 
     @classmethod
     def read(cls, file: Path = SHIPPED) -> Recipe:
