@@ -40,7 +40,7 @@ def _bert(folder: Path) -> None:
     pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *chars, *(f"##{c}" for c in chars)]
     words = sorted(set(re.findall(r"[a-z]{2,}", text)))
     (folder / "vocab.txt").write_text("".join(f"{piece}\n" for piece in [*pieces, *words]), "utf-8")
-    tokenizer = BertTokenizerFast(vocab_file=str(folder / "vocab.txt"))
+    tokenizer = BertTokenizerFast.from_pretrained(folder)
     tokenizer.save_pretrained(folder)
     torch.manual_seed(0)
     BertModel(BertConfig(vocab_size=len(tokenizer), **_SIZE)).save_pretrained(folder)

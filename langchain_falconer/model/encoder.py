@@ -141,6 +141,8 @@ def keep_layers(encoder: Any, layers: int, folder: str) -> None:
         raise ProxyError(f"cannot keep {layers} layers of '{folder}', which {has}; choose fewer, or none")
     setattr(stack, name, getattr(stack, name)[:layers])
     encoder.config.num_hidden_layers = layers
+    if hasattr(encoder.config, "layer_types"):  # ModernBERT: one entry a layer, which transformers 5 checks
+        encoder.config.layer_types = encoder.config.layer_types[:layers]
 
 
 def empty_encoder(folder: str) -> nn.Module:

@@ -1,34 +1,59 @@
-"""ONNX export through Optimum, with a parity check: an export that differs from its original is rejected."""
+"""ONNX export and quantisation, with a parity check: an export that differs from its original is rejected.
+
+Optimum exports where it is installed (extra ``optimum``), torch elsewhere. Both trace, so both give the same kind of
+graph: named inputs, dynamic axes, float32 weights.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import logging
+import platform
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from langchain_falconer.errors import ProxyError, first_line
-from langchain_falconer.model.sessions import HeadWeights
+from langchain_falconer.model.sessions import HeadWeights, cpu_flags
+
+if TYPE_CHECKING:
+    from onnx import GraphProto
+    from torch import Tensor
+
+    from langchain_falconer.model.network import QueryHeadModel
 
 PARITY = 1e-3
 """The largest difference in any score that an fp32 export may show against torch fp32."""
 
 _LARGE = 4096  # smaller weights are copied
-INPUTS = ("input_ids", "attention_mask", "span_weight", "span_bias", "label_weight", "label_bias")
-OUTPUTS = ("span_scores", "label_scores")
+_OPSET = 18
+_TEXT, _SPAN, _LABEL = {0: "batch", 1: "tokens"}, {0: "span_heads"}, {0: "label_heads"}
+INPUTS: dict[str, dict[int, str]] = {
+    "input_ids": _TEXT,
+    "attention_mask": _TEXT,
+    "span_weight": _SPAN,
+    "span_bias": _SPAN,
+    "label_weight": _LABEL,
+    "label_bias": _LABEL,
+}
+"""Inputs of the graph, in order, with their dynamic axes; every axis but the hidden one is."""
+OUTPUTS: dict[str, dict[int, str]] = {
+    "span_scores": {**_TEXT, 2: "span_heads"},
+    "label_scores": {0: "batch", 1: "label_heads"},
+}
+"""Outputs of the graph, in order, with their dynamic axes."""
 
 
-def export_onnx(model: Any, path: Path, weights: HeadWeights) -> float:
+def export_onnx(model: QueryHeadModel, path: Path, weights: HeadWeights) -> float:
     """Write ``model`` to ``path`` as ONNX, heads as inputs, so that one file serves any number of steps.
 
     Args:
-        model: A :class:`QueryHeadModel`.
+        model: The network, on the CPU.
         path: The file to write.
         weights: Query heads for the parity check.
 
@@ -36,15 +61,9 @@ def export_onnx(model: Any, path: Path, weights: HeadWeights) -> float:
         The largest difference of any score against torch (ONNX Runtime, fp32).
 
     Raises:
-        ProxyError: Optimum cannot export this architecture, or the difference is over :data:`PARITY`.
+        ProxyError: This architecture cannot be exported, or the difference is over :data:`PARITY`.
     """
-    try:
-        with _quiet():
-            _export(model, path)
-    except (KeyError, RuntimeError, ValueError, NotImplementedError) as error:
-        raise ProxyError(
-            f"Optimum could not export the proxy ({first_line(error)}); run it with backend='torch'"
-        ) from error
+    _export(model, path)
     difference = _difference(model, path, weights)
     if not difference <= PARITY:
         raise ProxyError(
@@ -54,50 +73,53 @@ def export_onnx(model: Any, path: Path, weights: HeadWeights) -> float:
     return difference
 
 
-def export_sharing(model: Any, path: Path, weights: Path) -> None:
+def export_sharing(model: QueryHeadModel, path: Path, weights: Path) -> None:
     """Write ``model`` as an ONNX graph whose large weights stay in the float16 safetensors file beside it.
 
     One copy of the weights serves torch and ONNX Runtime, which converts them to float32 on loading.
 
     Raises:
-        ProxyError: Optimum cannot export this architecture.
+        ProxyError: This architecture cannot be exported.
     """
     import onnx
 
-    try:
-        with _quiet():
-            _export(model, path)
-    except (KeyError, RuntimeError, ValueError, NotImplementedError) as error:
-        raise ProxyError(f"Optimum could not export the metamodel ({first_line(error)})") from error
+    _export(model, path)
     graph = onnx.load(path)
     _share(graph.graph, weights)
     onnx.save(graph, path)
 
 
 def quantize(path: Path, target: Path) -> None:
-    """Write an exported model with int8 weights, one scale per channel, through Optimum (dynamic activations).
+    """Write an exported model with int8 weights, one scale per channel, and activations that are quantised as it runs.
 
-    One scale per tensor would lose accuracy. Query heads are inputs of the graph, and stay float32.
+    One scale per tensor would lose accuracy. Query heads are inputs of the graph, and stay float32. On processors whose
+    8-bit products overflow, weights have 7 bits: a model is quantised for the processor that runs it.
 
     Raises:
         ProxyError: ONNX Runtime cannot quantise this architecture.
     """
-    from optimum.onnxruntime import ORTQuantizer
-    from optimum.onnxruntime.configuration import AutoQuantizationConfig
+    from onnxruntime.quantization import QuantType, quantize_dynamic
 
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+        partial = Path(folder) / target.name
         try:
             with _quiet():
-                config = AutoQuantizationConfig.avx512_vnni(is_static=False, per_channel=True)
-                ORTQuantizer(path).quantize(config, folder, file_suffix=None)
-        except (RuntimeError, ValueError, KeyError) as error:
+                quantize_dynamic(
+                    path, partial, per_channel=True, weight_type=QuantType.QInt8, reduce_range=_products_overflow()
+                )
+        except Exception as error:  # whatever ONNX Runtime's passes over an unknown graph raise
             raise ProxyError(
                 f"the proxy cannot be quantised ({first_line(error)}); run it with backend='onnx'"
             ) from error
-        (Path(folder) / path.name).replace(target)
+        partial.replace(target)
 
 
-def _share(graph: Any, weights: Path) -> None:
+def _products_overflow() -> bool:
+    """Return whether ONNX Runtime adds products of 8 bits in 16, which overflow: on x86 without VNNI."""
+    return platform.machine() in ("x86_64", "AMD64") and not {"avx512_vnni", "avx_vnni"} & set(cpu_flags())
+
+
+def _share(graph: GraphProto, weights: Path) -> None:
     """Replace each large initializer that ``weights`` contains (as it is, or transposed) by a reference."""
     from onnx import TensorProto, helper, numpy_helper
     from safetensors.numpy import load_file
@@ -148,7 +170,60 @@ def _locations(weights: Path) -> dict[str, tuple[int, int]]:
     }
 
 
-def _export(model: Any, path: Path) -> None:
+def _export(model: QueryHeadModel, path: Path) -> None:
+    """Write ``model`` to ``path``.
+
+    Raises:
+        ProxyError: The exporter does not know an operator, or cannot trace this architecture.
+    """
+    try:
+        with _quiet():
+            _exporter()(model, path)
+    except Exception as error:  # whatever tracing the code of an unknown architecture raises
+        raise ProxyError(
+            f"the network cannot be exported to ONNX ({first_line(error)}); run it with backend='torch'"
+        ) from error
+
+
+def _exporter() -> Callable[[QueryHeadModel, Path], None]:
+    """Return Optimum's exporter, or torch's where Optimum is not installed or made for another transformers."""
+    try:
+        import optimum.exporters.onnx.model_configs  # noqa: F401
+    except ImportError:
+        return _export_by_torch
+    return _export_by_optimum
+
+
+def _export_by_torch(model: QueryHeadModel, path: Path) -> None:
+    """Write ``model`` with torch's exporter that traces.
+
+    The exporter of ``dynamo=True`` needs onnxscript, takes eight times as long, and names no output axis.
+    """
+    import torch
+
+    torch.onnx.export(
+        model,
+        _examples(model),
+        str(path),
+        input_names=list(INPUTS),
+        output_names=list(OUTPUTS),
+        dynamic_axes=INPUTS | OUTPUTS,
+        opset_version=_OPSET,
+        dynamo=False,
+    )
+
+
+def _examples(model: QueryHeadModel) -> tuple[Tensor, ...]:
+    """Return inputs for tracing: two texts of sixteen tokens, two span heads, two label heads."""
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(5, _config(model).vocab_size, (2, 16), generator=generator)
+    shapes = [(6, model.hidden_size), (6,), (2, model.hidden_size), (2,)]
+    return (ids, torch.ones_like(ids), *(torch.randn(shape, generator=generator) for shape in shapes))
+
+
+def _export_by_optimum(model: QueryHeadModel, path: Path) -> None:
     from optimum.exporters.onnx import export
     from optimum.exporters.onnx.model_configs import BertOnnxConfig
     from optimum.utils.input_generators import DummyInputGenerator
@@ -156,7 +231,7 @@ def _export(model: Any, path: Path) -> None:
     class HeadInputs(DummyInputGenerator):  # type: ignore[misc]
         """Random weights and biases of query heads, for tracing."""
 
-        SUPPORTED_INPUT_NAMES = INPUTS[2:]
+        SUPPORTED_INPUT_NAMES = tuple(INPUTS)[2:]
 
         def __init__(self, task: str, normalized_config: Any, **_: Any) -> None:
             self.width = normalized_config.hidden_size
@@ -167,32 +242,17 @@ def _export(model: Any, path: Path) -> None:
             return self.random_float_tensor(shape, framework=framework)
 
     class HeadOnnxConfig(BertOnnxConfig):  # type: ignore[misc]
-        """Text inputs, head inputs, two outputs; every axis but the hidden one is dynamic."""
+        """Text inputs, head inputs, two outputs."""
 
         DUMMY_INPUT_GENERATOR_CLASSES = (*BertOnnxConfig.DUMMY_INPUT_GENERATOR_CLASSES, HeadInputs)
+        inputs = INPUTS
+        outputs = OUTPUTS
 
-        @property
-        def inputs(self) -> dict[str, dict[int, str]]:
-            text = {0: "batch", 1: "tokens"}
-            return dict(
-                zip(
-                    INPUTS,
-                    (text, text, *({0: f"{kind}_heads"} for kind in ("span", "span", "label", "label"))),
-                    strict=True,
-                )
-            )
-
-        @property
-        def outputs(self) -> dict[str, dict[int, str]]:
-            return {
-                "span_scores": {0: "batch", 1: "tokens", 2: "span_heads"},
-                "label_scores": {0: "batch", 1: "label_heads"},
-            }
-
-    export(_named_outputs(model), HeadOnnxConfig(model.encoder.config, task="feature-extraction"), path, opset=18)
+    config = HeadOnnxConfig(_config(model), task="feature-extraction")
+    export(_named_outputs(model), config, path, opset=_OPSET)
 
 
-def _named_outputs(model: Any) -> Any:
+def _named_outputs(model: QueryHeadModel) -> Any:
     """Wrap the model as Optimum needs it: with a config, and outputs by name."""
     import torch
 
@@ -200,7 +260,7 @@ def _named_outputs(model: Any) -> Any:
         def __init__(self) -> None:
             super().__init__()
             self.inner = model
-            self.config = model.encoder.config
+            self.config = _config(model)
             self.dtype = torch.float32
 
         def forward(
@@ -218,11 +278,15 @@ def _named_outputs(model: Any) -> Any:
     return Named()
 
 
-def _difference(model: Any, path: Path, weights: HeadWeights) -> float:
+def _config(model: QueryHeadModel) -> Any:
+    return model.encoder.config
+
+
+def _difference(model: QueryHeadModel, path: Path, weights: HeadWeights) -> float:
     from langchain_falconer.model.sessions import OnnxSession, TorchSession
 
     rng = np.random.default_rng(0)
-    ids = rng.integers(5, model.encoder.config.vocab_size, (3, 17))
+    ids = rng.integers(5, _config(model).vocab_size, (3, 17))
     mask = np.ones_like(ids)
     mask[1, 11:] = 0
     originals = TorchSession(model).run(ids, mask, weights)
@@ -234,15 +298,21 @@ def _difference(model: Any, path: Path, weights: HeadWeights) -> float:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence the warnings of tracing, which concern shapes that stay dynamic."""
+    """Silence the warnings of tracing, which concern shapes that stay dynamic, and what quantisation logs to root."""
+
+    def drop(_: logging.LogRecord) -> bool:
+        return False
+
     loggers = [logging.getLogger(name) for name in ("optimum", "torch.onnx")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)
+    logging.getLogger().addFilter(drop)  # sees what is logged to root itself, nothing of other loggers
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
+        logging.getLogger().removeFilter(drop)
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
