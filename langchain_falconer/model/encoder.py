@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import importlib.util
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -120,12 +121,27 @@ def load_encoder(folder: str, layers: int | None = None) -> nn.Module:
 
     load = partial(AutoModel.from_pretrained, folder, use_safetensors=True, trust_remote_code=False, dtype="float32")
     try:
-        encoder = _with_attention(load)
+        with _without_bars() if Path(folder).is_dir() else contextlib.nullcontext():
+            encoder = _with_attention(load)
     except (OSError, ValueError) as error:
         raise ProxyError(f"no encoder can be loaded from '{folder}': {first_line(error, 200)}") from None
     if layers is not None:
         keep_layers(encoder, layers, folder)
     return encoder
+
+
+@contextlib.contextmanager
+def _without_bars() -> Iterator[None]:
+    """Hide the progress bars of transformers 5, which shows one for the weights of a file too."""
+    from transformers.utils import logging
+
+    was_shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if was_shown:
+            logging.enable_progress_bar()
 
 
 def keep_layers(encoder: Any, layers: int, folder: str) -> None:
