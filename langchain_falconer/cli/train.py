@@ -37,7 +37,7 @@ def train(
     text_column: TextColumn = None,
     as_json: AsJson = False,
 ) -> None:
-    """Train a proxy for a plan on annotations of your own, all of them, and export it through Optimum."""
+    """Train a proxy for a plan on annotations of your own, all of them, and export it to ONNX."""
     from langchain_falconer.annotate import read_annotations
     from langchain_falconer.corpus import Document, open_corpus_files, sample_uniform, split_passages
     from langchain_falconer.falconer import Falconer

@@ -251,7 +251,7 @@ class Proxy:
         return target
 
     def export(self) -> float:
-        """Write ``model.onnx`` beside the saved weights through Optimum.
+        """Write ``model.onnx`` beside the saved weights.
 
         Returns:
             The largest difference of a score to torch.
@@ -276,7 +276,7 @@ class Proxy:
         return difference
 
     def quantize(self) -> None:
-        """Write ``model-int8.onnx`` beside ``model.onnx``: its weights in 8 bits, through Optimum.
+        """Write ``model-int8.onnx`` beside ``model.onnx``: its weights in 8 bits, for this processor.
 
         Raises:
             ProxyError: The proxy was not exported yet, or cannot be quantised.
