@@ -8,6 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from importlib.util import find_spec
 
+import numpy as np
+import onnx
+import onnxruntime
 import pytest
 from laptops import PLAN, annotations, is_positive, reviews, write_corpus, write_lines
 
@@ -25,6 +28,7 @@ from langchain_falconer.execute import (
     share_of_equal_decisions,
 )
 from langchain_falconer.model import Proxy
+from langchain_falconer.model.quantization import quantize_blocks
 from langchain_falconer.records import Answers, Label, Span
 from langchain_falconer.settings import CorpusSettings, RunSettings, TrainSettings
 from langchain_falconer.train import train_proxy
@@ -267,6 +271,36 @@ def test_a_backend_that_decides_alike_is_never_refused(own, name):
     assert choice.name == own.session.name == name
     assert choice.agreement >= MIN_AGREEMENT
     assert all(c.refused is None for c in choice.candidates)
+
+
+@pytest.mark.parametrize("name", ["openvino", "openvino-bf16"])
+def test_openvino_decides_alike(own, name):
+    pytest.importorskip("openvino")
+    assert choose_backend(own, TEXTS, name).agreement >= MIN_AGREEMENT
+    assert own.session.name == name
+
+
+def test_eight_bits_in_blocks_are_near_float32_where_one_value_is_large(tmp_path):
+    rng = np.random.default_rng(0)
+    weight = rng.normal(size=(200, 32)).astype(np.float32)
+    tensors = [onnx.helper.make_tensor_value_info(name, 1, (None, n)) for name, n in (("x", 200), ("y", 32))]
+    node = onnx.helper.make_node("MatMul", ["x", "w"], ["y"])
+    graph = onnx.helper.make_graph([node], "g", tensors[:1], tensors[1:], [onnx.numpy_helper.from_array(weight, "w")])
+    onnx.save(
+        onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=10), tmp_path / "a"
+    )
+    quantize_blocks(tmp_path / "a", tmp_path / "b")
+    x = rng.normal(size=(7, 200)).astype(np.float32)
+    x[0, 3] = 300.0  # with one scale for all, the rest would be rounded to nothing
+    (y,) = onnxruntime.InferenceSession(str(tmp_path / "b")).run(None, {"x": x})
+    assert np.abs(y - x @ weight)[1:].max() < 1
+    with pytest.raises(ProxyError, match="no weights that can be quantised"):
+        quantize_blocks(tmp_path / "b", tmp_path / "c")
+
+
+def test_an_untrained_proxy_has_no_file_to_quantise():
+    with pytest.raises(ProxyError, match=r"save it, or use backend='onnx'"):
+        choose_backend(Proxy.zero_shot(PLAN), TEXTS, "onnx-int8")
 
 
 def test_auto_takes_the_fastest_that_agrees_and_remembers(own):

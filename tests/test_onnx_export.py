@@ -5,13 +5,13 @@ import sys
 import numpy as np
 import onnx
 import pytest
-from onnx import numpy_helper
 
 from langchain_falconer.errors import ProxyError
-from langchain_falconer.model import HeadWeights, OnnxSession, TorchSession, onnx_export, save_metamodel
+from langchain_falconer.model import HeadWeights, OnnxSession, TorchSession, save_metamodel
 from langchain_falconer.model.encoder import load_tokenizer
 from langchain_falconer.model.metamodel import load_model, load_zero_shot_encoder
-from langchain_falconer.model.onnx_export import INPUTS, OUTPUTS, PARITY, export_onnx, quantize
+from langchain_falconer.model.onnx_export import INPUTS, OUTPUTS, PARITY, export_onnx
+from langchain_falconer.model.quantization import quantize_blocks
 
 ARCHITECTURES = ["tiny_bert", "tiny_roberta", "tiny_deberta", "tiny_modernbert"]
 EXPORTERS = ["optimum", "torch"]
@@ -114,30 +114,8 @@ def test_an_export_that_fails_on_long_padding_is_refused(tiny_modernbert, tmp_pa
         export_onnx(model, tmp_path / "model.onnx", random_heads(model.hidden_size, 1, 1))
 
 
-@pytest.mark.parametrize(
-    ("machine", "flags", "largest"),
-    [
-        ("x86_64", ["avx2", "avx512_vnni"], 127),
-        ("x86_64", ["avx_vnni"], 127),
-        ("x86_64", ["avx2"], 64),
-        ("arm64", [], 127),
-    ],
-)
-def test_int8_weights_have_the_range_that_the_processor_multiplies(
-    machine, flags, largest, proxy_folder, tmp_path, monkeypatch, caplog
-):
-    monkeypatch.setattr(onnx_export, "cpu_flags", lambda: flags)
-    monkeypatch.setattr("platform.machine", lambda: machine)
-    quantize(proxy_folder / "model.onnx", tmp_path / "int8.onnx")
-    graph = onnx.load(tmp_path / "int8.onnx").graph
-    weights = [numpy_helper.to_array(i) for i in graph.initializer if i.name.endswith("_quantized")]
-    assert max(abs(w.astype(int)).max() for w in weights if w.dtype == np.int8) in (largest - 1, largest)
-    assert not caplog.records  # ONNX Runtime's advice concerns other ways of quantising
-    assert [f.name for f in tmp_path.iterdir()] == ["int8.onnx"]
-
-
 def test_a_file_that_cannot_be_quantised_is_refused(tmp_path):
     (tmp_path / "model.onnx").write_bytes(b"no graph")
-    with pytest.raises(ProxyError, match="backend='onnx'"):
-        quantize(tmp_path / "model.onnx", tmp_path / "int8.onnx")
+    with pytest.raises(ProxyError, match="export the proxy again"):
+        quantize_blocks(tmp_path / "model.onnx", tmp_path / "int8.onnx")
     assert [f.name for f in tmp_path.iterdir()] == ["model.onnx"]

@@ -349,7 +349,7 @@ class OpenVinoSession:
     """
 
     n_parallel = 1
-    tokens_per_batch = OnnxSession.tokens_per_batch
+    tokens_per_batch = 1024
 
     def __init__(self, path: Path, name: str = "openvino", threads: int | None = None) -> None:
         try:

@@ -9,8 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import platform
-import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -20,7 +18,7 @@ import numpy as np
 
 from langchain_falconer.errors import ProxyError, first_line
 from langchain_falconer.model.encoder import max_tokens
-from langchain_falconer.model.sessions import HeadWeights, OnnxSession, TorchSession, cpu_flags
+from langchain_falconer.model.sessions import HeadWeights, OnnxSession, TorchSession
 
 if TYPE_CHECKING:
     from onnx import GraphProto
@@ -89,36 +87,6 @@ def export_sharing(model: QueryHeadModel, path: Path, weights: Path) -> None:
     graph = onnx.load(path)
     _share(graph.graph, weights)
     onnx.save(graph, path)
-
-
-def quantize(path: Path, target: Path) -> None:
-    """Write an exported model with int8 weights, one scale per channel, and activations that are quantised as it runs.
-
-    One scale per tensor would lose accuracy. Query heads are inputs of the graph, and stay float32. On processors whose
-    8-bit products overflow, weights have 7 bits: a model is quantised for the processor that runs it.
-
-    Raises:
-        ProxyError: ONNX Runtime cannot quantise this architecture.
-    """
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
-    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-        partial = Path(folder) / target.name
-        try:
-            with _quiet():
-                quantize_dynamic(
-                    path, partial, per_channel=True, weight_type=QuantType.QInt8, reduce_range=_products_overflow()
-                )
-        except Exception as error:  # whatever ONNX Runtime's passes over an unknown graph raise
-            raise ProxyError(
-                f"the proxy cannot be quantised ({first_line(error)}); run it with backend='onnx'"
-            ) from error
-        partial.replace(target)
-
-
-def _products_overflow() -> bool:
-    """Return whether ONNX Runtime adds products of 8 bits in 16, which overflow: on x86 without VNNI."""
-    return platform.machine() in ("x86_64", "AMD64") and not {"avx512_vnni", "avx_vnni"} & set(cpu_flags())
 
 
 def _share(graph: GraphProto, weights: Path) -> None:

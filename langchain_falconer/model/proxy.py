@@ -276,16 +276,16 @@ class Proxy:
         return difference
 
     def quantize(self) -> None:
-        """Write ``model-int8.onnx`` beside ``model.onnx``: its weights in 8 bits, for this processor.
+        """Write ``model-int8.onnx`` beside ``model.onnx``: its weights in 8 bits, in blocks.
 
         Raises:
             ProxyError: The proxy was not exported yet, or cannot be quantised.
         """
-        from langchain_falconer.model.onnx_export import quantize
+        from langchain_falconer.model.quantization import quantize_blocks
 
         if self.path is None or not (self.path / FILES["onnx"]).is_file():
             raise ProxyError("only a saved and exported proxy can be quantised; save it, or use backend='onnx'")
-        quantize(self.path / FILES["onnx"], self.path / FILES["int8"])
+        quantize_blocks(self.path / FILES["onnx"], self.path / FILES["int8"])
 
     def update_manifest(self, **facts: Any) -> None:
         """Add facts (quality, calibration, backend figures) to the manifest, on disk too where the proxy was saved."""

@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 
 from langchain_falconer.model.head_index import HeadIndex
-from langchain_falconer.model.sessions import LABEL_SCALE, HeadWeights, Session
+from langchain_falconer.model.sessions import LABEL_SCALE, HeadWeights, Session, make_executor
 from langchain_falconer.model.tokenization import Tokenizer, WindowSplitter, pad
 
 _MAPS = tuple(
     f"{name}_map.{layer}.{part}" for name in ("span", "label") for layer in (0, 2) for part in ("weight", "bias")
 )
+
+_BATCH_TEXTS = 32
 
 
 class HeadGenerator:
@@ -100,12 +102,17 @@ class ZeroShotEncoder:
             np.zeros(width, np.float32),
         )
         order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
-        for at in range(0, len(order), 64):
-            batch = order[at : at + 64]
+        batches = [order[at : at + _BATCH_TEXTS] for at in range(0, len(order), _BATCH_TEXTS)]
+
+        def compute(batch: Sequence[int]) -> np.ndarray:
             windows = WindowSplitter(self.tokenizer, 256)([texts[i][:2000] for i in batch])
             firsts = {w.text: w for w in reversed(windows)}
             ids, mask = pad([firsts[i] for i in range(len(batch))], self.tokenizer.pad_id)
-            rows[batch] = self.session.run(ids, mask, units)[1] / LABEL_SCALE
+            return self.session.run(ids, mask, units)[1] / LABEL_SCALE
+
+        with make_executor(self.session.n_parallel) as executor:
+            for batch, vectors in zip(batches, executor.map(compute, batches), strict=True):
+                rows[batch] = vectors
         return rows
 
     def vectors(self, index: HeadIndex) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -88,8 +89,8 @@ def cpu_flags() -> list[str]:
 
 def make_executor(n_parallel: int) -> ThreadPoolExecutor:
     """Make the executor that a session computes in; it is shared by all callers, whose batches queue."""
-    if n_parallel == 1:
-        return ThreadPoolExecutor(1, "falconer-core")
+    if n_parallel == 1 or "torch" not in sys.modules:
+        return ThreadPoolExecutor(n_parallel, "falconer-core")
     import torch
 
     started, threads = Barrier(n_parallel + 1), torch.get_num_threads()
@@ -143,30 +144,27 @@ class TorchSession:
 
 
 class OnnxSession:
-    """ONNX Runtime on the CPU. By itself it ignores OMP_NUM_THREADS and containers, so threads are set here.
+    """ONNX Runtime on the CPU, each batch on one core: shared by all cores, it would wait for them at each operator.
 
     Args:
         path: The ONNX file.
         name: Name of the backend.
-        threads: Threads of a batch; by default the CPUs of this process.
+        threads: Batches computed at once; by default as many as the CPUs of this process.
 
     Raises:
         ProxyError: ONNX Runtime cannot load the file.
     """
 
-    n_parallel = 1
-    tokens_per_batch = TOKENS_PER_BATCH
+    tokens_per_batch = 512  # more would not fit the cache of a core
 
     def __init__(self, path: Path, name: str = "onnx", threads: int | None = None) -> None:
         import onnxruntime
 
         self.name = name
+        self.n_parallel = threads or cores()
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or cores()
-        options.inter_op_num_threads = 1
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        # Spinning threads take CPU time from other processes, and gain nothing on these batches.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime raises bare pybind errors
