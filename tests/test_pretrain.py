@@ -548,6 +548,7 @@ def test_the_shipped_metamodel_is_small_has_a_card_and_answers():
     assert sum(f.stat().st_size for f in folder.iterdir()) < 50e6
     assert "Apache-2.0" in (folder / "README.md").read_text("utf-8")
     card = json.loads((folder / "recipe.json").read_text("utf-8"))
+    assert set(Recipe.read().holdout) == set(card["recipe"]["holdout"])
     assert not any(name.split("/")[0] in Recipe.read().holdout for name in card["sources"])
     steps = [
         {
