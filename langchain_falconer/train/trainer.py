@@ -16,6 +16,7 @@ import numpy as np
 from langchain_falconer.annotate import Annotation
 from langchain_falconer.corpus import split_passages, text_id
 from langchain_falconer.errors import ProxyError
+from langchain_falconer.model.artifact import Manifest
 from langchain_falconer.model.devices import resolve_device
 from langchain_falconer.model.encoder import MODEL_INIT_LOCK, base_folder, is_metamodel, load_tokenizer, max_tokens
 from langchain_falconer.model.examples import Example, examples_of
@@ -184,7 +185,7 @@ class _WarmStart:
         return str(self.source.proxy.manifest["base"]) if isinstance(self.source, Previous) else self.source
 
     @property
-    def manifest(self) -> dict[str, Any]:
+    def manifest(self) -> Manifest:
         """The manifest of the proxy before training."""
         return new_manifest(self.plan, self.base, self.passage_chars, self.max_tokens)
 
