@@ -86,10 +86,13 @@ def test_zero_shot_scores_every_dataset_and_says_which_of_them_the_recipe_contai
     assert "2 tasks" in found["verdict"]
 
 
-def test_few_labels_are_compared_with_plain_fine_tuning_on_the_same_rows(trial):
-    found = proxy_quality.few(replace(trial, sets=("semeval14_restaurants",)))
-    assert [row[0] for row in found["rows"]] == ["semeval14_restaurants spans", "mean"]
-    assert [len(pair) for pair in found["scores"]["semeval14_restaurants spans"]] == [2]
+def test_few_labels_are_compared_with_two_baselines_on_the_same_rows(trial):
+    found = proxy_quality.few(replace(trial, sets=("snips",)))
+    assert [row[0] for row in found["rows"]] == ["snips intent", "mean"]
+    assert all(len(row) == len(found["columns"]) for row in found["rows"])
+    (scores,) = found["scores"]["snips intent"]
+    assert scores.linear > 0.5
+    assert found["rows"][0][4] == f"{scores.falconer:.3f}"
 
 
 def test_pace_is_told_for_one_step_and_for_six_and_for_a_start_without_torch(trial):

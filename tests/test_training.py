@@ -1,5 +1,6 @@
 """The course of a training: frozen layers, batches in parts, long texts, a limit of time."""
 
+import math
 import random
 from collections.abc import Iterator
 
@@ -12,12 +13,15 @@ from langchain_falconer.model.encoder import load_tokenizer
 from langchain_falconer.model.examples import Example
 from langchain_falconer.model.head_index import HeadIndex
 from langchain_falconer.model.metamodel import load_model
-from langchain_falconer.model.tokenization import WindowSplitter
+from langchain_falconer.model.sessions import HeadWeights
+from langchain_falconer.model.tokenization import Window, WindowSplitter
+from langchain_falconer.plan import Plan
 from langchain_falconer.settings import TrainSettings
 from langchain_falconer.train import train_proxy
 from langchain_falconer.train.frozen import LowerLayers
 from langchain_falconer.train.loop import TrainingSet, features_of
-from langchain_falconer.train.losses import Totals, loss_of
+from langchain_falconer.train.losses import Feature, Totals, loss_of
+from langchain_falconer.train.probing import probe_heads
 from langchain_falconer.train.schedule import Course, Schedule
 
 CPU = torch.device("cpu")
@@ -158,3 +162,25 @@ def test_training_ends_when_its_time_is_over_and_says_what_it_left_out(tiny_bert
     )
     assert steps == [(1, 1)]
     assert proxy.manifest["training"]["planned"] == [pytest.approx(1 / 30, abs=1e-3), 0.0]
+
+
+def test_the_head_of_a_label_step_is_fitted_to_annotations_only_as_far_as_they_agree_with_the_texts():
+    generator = torch.Generator().manual_seed(0)
+    vectors = torch.randn(60, 32, generator=generator)
+    vectors[:, 0] *= 5
+    vectors = torch.nn.functional.normalize(vectors, dim=-1)
+    mood = {"id": "mood", "op": "get_label", "instruction": "Which mood?", "labels": ["good", "bad"]}
+    index = HeadIndex.of(Plan.parse({"instruction": "x", "steps": [mood]}))
+    words = HeadWeights(*(torch.zeros(shape).numpy() for shape in ((0, 32), (0,), (2, 32), (2,))))
+    none = torch.zeros(0).numpy()
+
+    def probe(is_good):
+        labels = [{"mood": "good" if good else "bad"} for good in is_good]
+        features = [Feature(Window(i, [], none, none, none), Example(str(i), own, {})) for i, own in enumerate(labels)]
+        return probe_heads(index, features, lambda own: vectors[[f.window.text for f in own]], words, 0)["mood"]
+
+    by_vector = probe((vectors[:, 0] > 0).tolist())
+    at_random = probe((torch.rand(60, generator=generator) > 0.5).tolist())
+    assert by_vector.loss < math.log(2) - 0.1 < at_random.loss <= math.log(2) + 1e-5
+    assert (by_vector.weight[0] - by_vector.weight[1]).argmax() == 0
+    assert at_random.weight.norm() < by_vector.weight.norm()

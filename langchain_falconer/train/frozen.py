@@ -48,6 +48,14 @@ class LowerLayers:
         """Return the part of a copy of the network that is trained: it takes :meth:`inputs`, then heads."""
         return _UpperModel(model, self.frozen) if self.frozen else model
 
+    def states_of(self, model: QueryHeadModel, windows: Sequence[Window]) -> tuple[Tensor, Tensor]:
+        """Return the states (B, T, d) of the last layer of a copy of the network, without gradients, and the mask."""
+        inputs, mask = self.inputs(windows)
+        encoder, name = (_upper(model, self.frozen), "inputs_embeds") if self.frozen else (model.encoder, "input_ids")
+        with torch.no_grad(), autocast(self._device, mask.shape[1]):
+            states = encoder(**{name: inputs}, attention_mask=mask).last_hidden_state
+        return states.float(), mask
+
     def freeze(self, model: QueryHeadModel) -> None:
         """Exclude from training what is frozen; at least the word embeddings."""
         freeze_word_embeddings(model.encoder)
@@ -84,8 +92,7 @@ class _UpperModel(nn.Module):
     def __init__(self, model: QueryHeadModel, first: int) -> None:
         super().__init__()
         self.model = model
-        self.encoder = _layers(model.encoder, first, None)
-        self.encoder.embeddings = _GivenStates()
+        self.encoder = _upper(model, first)
 
     def forward(self, states: Tensor, attention_mask: Tensor, *heads: Tensor) -> tuple[Tensor, Tensor]:
         """Return the token scores and label scores of every head; see :class:`QueryHeadModel`."""
@@ -98,6 +105,13 @@ class _GivenStates(nn.Module):
 
     def forward(self, *, inputs_embeds: Tensor, **_: Any) -> Tensor:
         return inputs_embeds
+
+
+def _upper(model: QueryHeadModel, first: int) -> Any:
+    """Return the encoder from a layer on, which takes ``inputs_embeds``."""
+    encoder = _layers(model.encoder, first, None)
+    encoder.embeddings = _GivenStates()
+    return encoder
 
 
 def _layers(encoder: Any, first: int, last: int | None) -> Any:

@@ -70,6 +70,18 @@ class TrainResult:
     selected_after: tuple[float, ...] = (1.0,)
     planned: tuple[float, ...] = (1.0,)
 
+    @classmethod
+    def of(cls, facts: TrainFacts) -> TrainResult:
+        """Read the result from the manifest of a proxy."""
+        return cls(
+            tuple(facts["loss"]),
+            facts["seconds"],
+            facts["steps"],
+            facts["examples"],
+            tuple(facts["selected_after"]),
+            tuple(facts["planned"]),
+        )
+
     def to_dict(self) -> TrainFacts:
         """Return the result as JSON data."""
         return {

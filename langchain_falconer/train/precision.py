@@ -30,7 +30,7 @@ def autocast(device: torch.device | str = "cpu", length: int = 0) -> Iterator[No
             yield
             return
         fused = [SDPBackend.FLASH_ATTENTION] if length >= _LONG else []
-        with sdpa_kernel([*fused, SDPBackend.MATH], set_priority=True):
+        with sdpa_kernel([*fused, SDPBackend.MATH]):  # of these the first that supports the inputs
             yield
 
 

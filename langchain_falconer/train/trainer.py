@@ -16,7 +16,6 @@ import numpy as np
 from langchain_falconer.annotate import Annotation
 from langchain_falconer.corpus import split_passages, text_id
 from langchain_falconer.errors import ProxyError
-from langchain_falconer.model.artifact import Manifest
 from langchain_falconer.model.devices import resolve_device
 from langchain_falconer.model.encoder import MODEL_INIT_LOCK, base_folder, is_metamodel, load_tokenizer, max_tokens
 from langchain_falconer.model.examples import Example, examples_of
@@ -50,6 +49,7 @@ if TYPE_CHECKING:
 
     from langchain_falconer.model.network import QueryHeadModel, QueryHeads
     from langchain_falconer.train.frozen import LowerLayers
+    from langchain_falconer.train.probing import Vectors
 
 _FROZEN = 1 / 3  # of the layers of a pretrained network
 UNLABELLED = 1_000
@@ -89,21 +89,48 @@ def train_proxy(
     Raises:
         ProxyError: There is nothing to train on, a step has no annotation, or the base cannot be loaded.
     """
-    settings = settings or TrainSettings()
-    examples = [examples_of(plan, [annotation], passage_chars) for annotation in annotations]
-    _check_every_step(plan, [example for own in examples for example in own])
-    start = _WarmStart(plan, base, settings, passage_chars)
+    start = _WarmStart(plan, base, settings or TrainSettings(), passage_chars)
+    examples = start.examples(annotations)
     trained = _self_trained(start, start.training_set(examples), unlabelled, development, on_step)
-    manifest = start.manifest | {
-        "settings": settings.model_dump(),
-        "data": _data_facts(annotations, [example for own in examples for example in own], unlabelled),
-        "seen": _trained_ids(annotations, start.previous_tasks),
-        "training": trained.result.to_dict(),
-        "memory": [old.plan.to_dict() for old in start.memory],
-    }
-    own, *retained = trained.tasks
-    network = NetworkSource(loaded=trained.model.to("cpu"))
-    return Proxy(manifest, start.tokenizer, own.weights, network, memory=retained)
+    return start.proxy_of(trained, annotations, examples, unlabelled)
+
+
+def train_student(
+    teacher: Proxy,
+    annotations: Sequence[Annotation],
+    *,
+    base: str = DEFAULT_BASE,
+    unlabelled: Sequence[str] = (),
+    settings: TrainSettings | None = None,
+    on_step: Callable[[int, int, float], None] | None = None,
+) -> Proxy:
+    """Train the second network of a self-training whose first one is a trained proxy, and return the mean of both.
+
+    It learns from annotations that the first one has not seen too, in as many steps as that one was good for.
+
+    Args:
+        teacher: A trained proxy; the new one is for its plan.
+        annotations: Annotations to train on.
+        base: What the training of the teacher started from.
+        unlabelled: More texts of the corpus, which the teacher answers. Default none.
+        settings: The settings that the teacher was trained with; by default those of :class:`TrainSettings`.
+        on_step: Called after each optimiser step as ``on_step(done, total, loss)``.
+
+    Raises:
+        ProxyError: There is nothing to train on, a step has no annotation, or the base cannot be loaded.
+    """
+    passage_chars = int(teacher.manifest["passage_chars"])
+    start = _WarmStart(teacher.plan, base, settings or TrainSettings(), passage_chars)
+    examples = start.examples(annotations)
+    dataset = start.training_set(examples)
+    result = TrainResult.of(teacher.manifest["training"])
+    texts = start.features(_unannotated(unlabelled, passage_chars))
+    dataset = replace(dataset, resampled=(*dataset.resampled, texts))
+    steps = max(1, round(dataset.steps(start.settings) * result.selected_after[-1]))
+    model = copy.deepcopy(teacher.network.module).to(start.device)
+    first = _TrainedModel(model, (TaskHead(start.plan, teacher.heads),), result)
+    trained = start.train_student(dataset, first, (), Course([steps], start.settings, on_step))
+    return start.proxy_of(trained, annotations, examples, unlabelled)
 
 
 def _self_trained(
@@ -123,9 +150,35 @@ def _self_trained(
         return trained
     if not course.has_time:
         return replace(trained, result=replace(trained.result, planned=(*trained.result.planned, 0.0)))
-    teacher = DistillationLoss(start.lower.trained_part(trained.model), trained.tasks[:1])
-    student_dataset = replace(student_dataset, regularizers=(teacher, *start.regularizers))
-    return start.train(student_dataset, development, course).mean(trained)
+    return start.train_student(student_dataset, trained, development, course)
+
+
+def fit_linear_heads(
+    plan: Plan,
+    annotations: Sequence[Annotation],
+    *,
+    base: str = DEFAULT_BASE,
+    settings: TrainSettings | None = None,
+    passage_chars: int = PASSAGE_CHARS,
+) -> Proxy:
+    """Fit the heads of label steps alone, on a network that stays as it is: what training starts from, and a baseline.
+
+    Span steps are answered from their words.
+
+    Args:
+        plan: The plan that the proxy is to answer.
+        annotations: Annotations to fit to.
+        base: The metamodel or encoder. Default ``falconer-small``.
+        settings: The seed; by default that of :class:`TrainSettings`.
+        passage_chars: Length of the passages into which texts are split, in characters. Default 1,200.
+
+    Raises:
+        ProxyError: A step has no annotation, or the base cannot be loaded.
+    """
+    start = _WarmStart(plan, base, settings or TrainSettings(), passage_chars)
+    dataset = start.training_set(start.examples(annotations))
+    heads = start.initial_heads(joint_index(plan, ()), dataset, fitted=True)
+    return Proxy(start.manifest, start.tokenizer, _weights_of(start.model, heads), NetworkSource(loaded=start.model))
 
 
 @dataclass(frozen=True)
@@ -185,7 +238,7 @@ class _WarmStart:
         return str(self.source.proxy.manifest["base"]) if isinstance(self.source, Previous) else self.source
 
     @property
-    def manifest(self) -> Manifest:
+    def manifest(self) -> dict[str, Any]:
         """The manifest of the proxy before training."""
         return new_manifest(self.plan, self.base, self.passage_chars, self.max_tokens)
 
@@ -251,6 +304,31 @@ class _WarmStart:
         """Return the features of examples for the encoder."""
         return features_of(WindowSplitter(self.tokenizer, self.max_tokens), examples)
 
+    def examples(self, annotations: Sequence[Annotation]) -> list[list[Example]]:
+        """Return the examples of each annotation. Raises ``ProxyError`` where a step has none."""
+        examples = [examples_of(self.plan, [annotation], self.passage_chars) for annotation in annotations]
+        _check_every_step(self.plan, [example for own in examples for example in own])
+        return examples
+
+    def proxy_of(
+        self,
+        trained: _TrainedModel,
+        annotations: Sequence[Annotation],
+        examples: Sequence[Sequence[Example]],
+        unlabelled: Sequence[str],
+    ) -> Proxy:
+        """Return a trained network as a proxy."""
+        manifest = self.manifest | {
+            "settings": self.settings.model_dump(),
+            "data": _data_facts(annotations, [example for own in examples for example in own], unlabelled),
+            "seen": _trained_ids(annotations, self.previous_tasks),
+            "training": trained.result.to_dict(),
+            "memory": [old.plan.to_dict() for old in self.memory],
+        }
+        own, *retained = trained.tasks
+        network = NetworkSource(loaded=trained.model.to("cpu"))
+        return Proxy(manifest, self.tokenizer, own.weights, network, memory=retained)
+
     def training_set(self, examples: Sequence[Sequence[Example]]) -> TrainingSet:
         """Return the examples of each annotation as a training set, with those of earlier tasks to rehearse."""
         rehearsed = rehearsal_examples(self.memory, self.previous_tasks, self.passage_chars)
@@ -266,7 +344,7 @@ class _WarmStart:
         model = copy.deepcopy(self.model).to(self.device)
         index = joint_index(self.plan, self.memory)
         with MODEL_INIT_LOCK:
-            heads = self._initial_heads(index).to(self.device)
+            heads = self.initial_heads(index, dataset, fitted=self.is_pretrained).to(self.device)
 
         def trained_heads() -> tuple[HeadWeights, tuple[TaskHead, ...]]:
             return split_heads(self.plan, self.memory, index, _weights_of(model, heads))
@@ -290,8 +368,26 @@ class _WarmStart:
         own, retained = trained_heads()
         return _TrainedModel(model, (TaskHead(self.plan, own), *retained), result)
 
-    def _initial_heads(self, index: HeadIndex) -> QueryHeads:
-        """Return the heads that training starts from: new ones from their words, earlier ones as they were."""
+    def train_student(
+        self, dataset: TrainingSet, teacher: _TrainedModel, development: Sequence[Annotation], course: Course
+    ) -> _TrainedModel:
+        """Train another network that also learns what the teacher answers, and return the mean of both."""
+        loss = DistillationLoss(self.lower.trained_part(teacher.model), teacher.tasks[:1])
+        dataset = replace(dataset, regularizers=(loss, *self.regularizers))
+        return self.train(dataset, development, course).mean(teacher)
+
+    @cached_property
+    def vectors(self) -> Vectors:
+        """The vectors of texts in the network before training."""
+        from langchain_falconer.train.probing import Vectors
+
+        return Vectors(copy.deepcopy(self.model).to(self.device), self.lower)
+
+    def initial_heads(self, index: HeadIndex, dataset: TrainingSet, *, fitted: bool) -> QueryHeads:
+        """Return the heads that training starts from.
+
+        New ones are made from words, those of labels ``fitted`` to the annotations; earlier ones are as they were.
+        """
         import torch
 
         from langchain_falconer.model.network import QueryHeads
@@ -300,8 +396,22 @@ class _WarmStart:
         vectors = ZeroShotEncoder(TorchSession(self.model), self.tokenizer, generator).vectors(index)
         spans, options, questions = (np.zeros_like(v) if self.settings.reset_head else v for v in vectors)
         heads = QueryHeads(*map(torch.from_numpy, (spans, options, questions)))
-        restore_heads(self.memory, index, heads, generator(spans, options, questions))
+        words = generator(spans, options, questions)
+        restore_heads(self.memory, index, heads, words)
+        if fitted:
+            self._fit_label_heads(heads, index, dataset, words)
         return heads
+
+    def _fit_label_heads(self, heads: QueryHeads, index: HeadIndex, dataset: TrainingSet, words: HeadWeights) -> None:
+        import torch
+
+        from langchain_falconer.train.probing import probe_heads
+
+        features = [item for own in dataset.new for item in own]
+        with torch.no_grad():
+            for step, probe in probe_heads(index, features, self.vectors, words, self.settings.seed).items():
+                heads.label_shift[index.label_rows[step]] = probe.weight
+                heads.label_bias[index.label_rows[step]] = probe.bias
 
 
 def _weights_of(model: QueryHeadModel, heads: QueryHeads) -> HeadWeights:
