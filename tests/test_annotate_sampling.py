@@ -1,9 +1,16 @@
 """Sampling of texts to annotate, with real vectors and FAISS."""
 
+import json
+from collections import Counter
+
 import numpy as np
 import pytest
 
-from langchain_falconer.annotate import choose, most_uncertain
+from langchain_falconer.annotate import Annotation, choose, most_uncertain
+from langchain_falconer.annotate.splits import Passages, sample_annotated
+from langchain_falconer.corpus import open_corpus_files
+from langchain_falconer.records import Answers, Label
+from langchain_falconer.settings import MineSettings
 
 
 def unit(array):
@@ -63,3 +70,33 @@ def test_any_number(pool, n):
 def test_the_lowest_scores_come_first():
     assert most_uncertain([0.9, 0.5, 0.7, 0.5], 3) == [1, 3, 2]
     assert most_uncertain([], 3) == []
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_persons_annotations_are_held_out_in_proportion_to_their_answers(seed, tmp_path):
+    values = ["often"] * 85 + ["seldom"] * 10 + ["rare"] * 5
+    annotations = [Annotation(f"text {i}", Answers({"how": Label(v)}), "human") for i, v in enumerate(values)]
+    corpus = tmp_path / "corpus.jsonl"
+    corpus.write_text("".join(json.dumps({"text": f"text {i}"}) + "\n" for i in range(150)))
+    passages = Passages(open_corpus_files([str(corpus)]), 1_200, lambda n: None)
+    sample = sample_annotated(annotations, passages, MineSettings(seed=seed))
+    parts = [Counter(values[int(text.split()[1])] for text in part) for part in (sample.development, sample.test)]
+    assert [sum(part.values()) for part in parts] == [10, 10]
+    assert all(8 <= part["often"] <= 9 for part in parts)
+    assert all(part["seldom"] == 1 for part in parts)
+    assert sum(part["rare"] for part in parts) == 1
+    assert len({*sample.train, *sample.held_out}) == len(sample.train) + 20 == 100
+    assert not {*sample.pool} & {*sample.train, *sample.held_out}
+
+
+def test_any_of_a_persons_annotations_may_be_held_out(tmp_path):
+    annotations = [Annotation(f"text {i}", Answers({"how": Label(str(i))}), "human") for i in range(10)]
+    corpus = tmp_path / "corpus.jsonl"
+    corpus.write_text(json.dumps({"text": "another"}) + "\n")
+    held_out = Counter()
+    for seed in range(100):
+        passages = Passages(open_corpus_files([str(corpus)]), 1_200, lambda n: None)
+        held_out.update(sample_annotated(annotations, passages, MineSettings(seed=seed)).held_out)
+    assert len(held_out) == 10
+    assert sum(held_out.values()) == 200
+    assert min(held_out.values()) >= 8

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+import random
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -10,10 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from langchain_falconer.annotate.sampling import choose, most_uncertain
+from langchain_falconer.annotate.view import Annotation
 from langchain_falconer.corpus import BadRow, Corpus, Passages, sample_uniform, split_passages
 from langchain_falconer.errors import AnnotationError, CorpusError
 from langchain_falconer.files import read_json, write_json
 from langchain_falconer.plan import Plan
+from langchain_falconer.records import Answers
 from langchain_falconer.settings import MineSettings
 
 _POOL_FACTOR = 5
@@ -126,25 +129,56 @@ def _unrecorded(
                 yield text
 
 
-def sample_annotated(texts: Sequence[str], passages: Passages, settings: MineSettings) -> Sample:
-    """Split texts that people annotated; draw a pool from the other passages of the corpus.
+def sample_annotated(annotations: Sequence[Annotation], passages: Passages, settings: MineSettings) -> Sample:
+    """Split texts that people annotated, stratified by their answers; draw a pool from the corpus' other passages.
 
     The whole corpus is read, so that every bad row is known before any work begins.
     """
-    annotated = {text[a:b] for text in texts for a, b in split_passages(text, settings.passage_chars)}
+    strata = {annotation.text: _stratum(annotation.answers) for annotation in annotations}
+    annotated = {text[a:b] for text in strata for a, b in split_passages(text, settings.passage_chars)}
     others = (passage for passage in passages if passage not in annotated)
-    return _split(texts, sample_uniform(others, settings.unlabelled, settings.seed, key=str), passages, settings)
+    pool = sample_uniform(others, settings.unlabelled, settings.seed, key=str)
+    return _split(list(strata), pool, passages, settings, strata)
 
 
-def _split(texts: Sequence[str], pool: list[str], passages: Passages, settings: MineSettings) -> Sample:
-    """Split annotated texts into training and held-out texts, independently of their order."""
+def _stratum(answers: Answers) -> str:
+    """Return the labels of a text and the steps that have spans in it, as one string."""
+    labels = [f"{step}={label.value}" for step, label in sorted(answers.labels.items())]
+    return "; ".join([*labels, *(step for step, spans in sorted(answers.spans.items()) if spans)])
+
+
+def _split(
+    texts: Sequence[str],
+    pool: list[str],
+    passages: Passages,
+    settings: MineSettings,
+    strata: Mapping[str, str] | None = None,
+) -> Sample:
+    """Split annotated texts into training and held-out texts, independently of their order.
+
+    Each part has its share of each stratum, up to one text: of three texts with a rare label one is held out at most.
+    """
     if len(texts) < 2:
         raise AnnotationError(
             f"there are {len(texts)} annotated texts; at least two are needed, one of them to measure quality"
         )
     shuffled = sample_uniform(texts, len(texts), settings.seed, key=str)
     n_held_out = min(len(shuffled) - 1, max(1, round(len(shuffled) * settings.held_out)))
-    return _sample(passages, shuffled[n_held_out:], shuffled[:n_held_out], pool)
+    held_out = shuffled[:n_held_out] if strata is None else _spread(shuffled, n_held_out, strata, settings.seed)
+    chosen = set(held_out)
+    return _sample(passages, [text for text in shuffled if text not in chosen], held_out, pool)
+
+
+def _spread(texts: Sequence[str], n: int, strata: Mapping[str, str], seed: int) -> list[str]:
+    """Draw ``n`` of shuffled texts, and so that the first half of these is spread over the strata too.
+
+    Texts that are sorted by stratum are drawn at equal distances from a random start (systematic sampling): each has
+    the same probability.
+    """
+    ordered = sorted(texts, key=strata.__getitem__)
+    start = random.Random(seed).random()
+    drawn = [ordered[int((i + start) * len(ordered) / n)] for i in range(n)]
+    return [*drawn[1::2], *drawn[::2]]
 
 
 def _sample(passages: Passages, train: list[str], held_out: list[str], pool: list[str]) -> Sample:

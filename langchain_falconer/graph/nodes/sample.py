@@ -41,7 +41,7 @@ def _draw(state: FalconerState, context: NodeContext, plan: Plan) -> Sample:
         annotations = read_annotations(Path(file), plan)
         with context.store() as store:
             store_annotations(store, plan, annotations, context.stored_source(state))
-        return sample_annotated([a.text for a in annotations], passages, settings)
+        return sample_annotated(annotations, passages, settings)
     if context.llm is None:
         source = context.stored_source(state)
         with context.store() as store:
