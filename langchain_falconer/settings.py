@@ -252,9 +252,10 @@ class MineSettings(Settings):
 
     Attributes:
         annotations: Texts that the LLM annotates in the first round. Default 300.
-        held_out: Share of the annotated texts, drawn uniformly, that training never sees. Half of them (*development*)
-            serve all choices: start, early stopping, calibration, thresholds, backend; the other half (*test*) serve
-            nothing but the intervals. Default 0.2.
+        held_out: Share of the annotated texts, drawn uniformly, that the proxy which is measured does not learn from.
+            Half of them (*development*) serve all choices: start, early stopping, calibration, thresholds, backend; the
+            other half (*test*) serve nothing but the intervals. The proxy that runs then learns from them too. Default
+            0.2.
         unlabelled: Texts without annotations that self-training uses as well: better proxies, twice the training time.
             Default 1,000.
         targets: Guarantees for the rows; ``None`` (default) sets none. While the agreement measured on held-out texts

@@ -17,8 +17,10 @@ from loopback import ChatServer, llm_at
 from typing_extensions import TypedDict
 
 from langchain_falconer import Falconer, FalconerContext, Plan, create_falconer_graph
+from langchain_falconer.annotate import splits
 from langchain_falconer.errors import BudgetError, ProxyError, RunError, SettingsError
 from langchain_falconer.graph import Review
+from langchain_falconer.model import Proxy
 from langchain_falconer.settings import BudgetSettings, Targets, TrainSettings
 
 MARKER = "zanzibar marker"
@@ -141,7 +143,7 @@ def test_the_proxy_learns_from_texts_that_nobody_annotated_too(settings, given, 
     )
     result = falconer.mine(INSTRUCTION, corpus, plan=PLAN)
     data = result.proxy.manifest["data"]
-    assert (data["annotations"], data["unlabelled"]) == (32, min(wanted, len(TEXTS) - 40))
+    assert (data["annotations"], data["unlabelled"]) == (40, min(wanted, len(TEXTS) - 40))
     assert result.summary.training.unlabelled == data["unlabelled"]
     assert result.summary.rows.total == len(TEXTS) + 1
 
@@ -190,10 +192,27 @@ def test_the_context_comes_before_what_the_graph_was_made_with(given, tmp_path, 
 def test_progress_is_streamed_stage_by_stage(graph, given):
     events = list(graph.stream({**given, "auto_approve": True}, THREAD, stream_mode="custom"))
     begun = [e["stage"] for e in events if e.get("event") == "begin"]
-    assert begun == ["plan", "sample", "annotate", "train", "evaluate", "execute", "report"]
+    assert begun == ["plan", "sample", "annotate", "train", "evaluate", "train", "execute", "report"]
     assert [e["stage"] for e in events if e.get("event") == "end"] == begun
     done = [e for e in events if e["stage"] == "execute" and "done" in e]
     assert done[-1]["done"] == done[-1]["total"] == len(TEXTS)
+
+
+def test_the_proxy_that_runs_learns_from_the_held_out_texts_once_they_have_measured(files, settings, given):
+    falconer = Falconer(annotations=given["annotations"], home=files / "measured-home", settings=settings)
+    summary = falconer.mine(INSTRUCTION, given["corpus"][0], plan=PLAN).summary
+    parts = summary.annotations
+    n = parts.train + parts.development + parts.test
+    assert parts.test > 0
+    assert summary.training.on_all
+    manifest = Proxy.load(summary.proxy).manifest
+    assert manifest["data"]["annotations"] == len(manifest["seen"]) == n
+    assert len(manifest["training"]["selected_after"]) == 2
+    (before,) = (Proxy.load(p.parent).manifest for p in (files / "measured-home").rglob("measured/*/manifest.json"))
+    assert before["data"]["annotations"] == parts.train
+    assert before["quality"] == manifest["quality"] == summary.quality.model_dump(mode="json")
+    assert before["calibration"] == manifest["calibration"]
+    assert any(f"{parts.train} of the {n} annotations" in message for message in summary.messages)
 
 
 def test_checkpoints_hold_references_and_no_texts(files, settings, given):
@@ -297,8 +316,9 @@ def test_answers_that_are_too_rare_to_be_learnt_are_named_with_the_fix(settings,
     assert "--metric" not in price
 
 
-def test_a_training_that_held_out_texts_speak_against_goes_back_and_says_so(settings, tmp_path):
+def test_a_training_that_held_out_texts_speak_against_goes_back_and_says_so(settings, tmp_path, monkeypatch):
     """The answers that are held out say the opposite of those that are learnt."""
+    monkeypatch.setattr(splits, "_stratum", lambda answers: "")  # the same texts are held out whatever their labels
     told = [{"text": text, "labels": {"happy": "love" in text}} for text in reviews(220)]
     plan = Plan.parse({"instruction": "x", "steps": [{"id": "happy", "op": "get_label", "instruction": "Is it good?"}]})
     slowly = TrainSettings(epochs=30, batch_size=64, learning_rate=5e-3)
@@ -311,7 +331,8 @@ def test_a_training_that_held_out_texts_speak_against_goes_back_and_says_so(sett
         return falconer.mine("x", write_corpus(tmp_path / "corpus.jsonl", reviews(20)), plan=plan).summary
 
     usual = mined("usual")
-    assert (usual.training.selected_after, usual.messages) == ((1.0,), ())
+    assert usual.training.selected_after == (1.0, 1.0)
+    assert not any("stopped early" in message for message in usual.messages)
     (sample,) = (tmp_path / "usual").glob("runs/*/sample-0.json")
     opposed = mined("opposed", json.loads(sample.read_text())["development"])
     assert opposed.training.selected_after[0] < 1

@@ -454,7 +454,8 @@ def test_a_training_that_makes_it_worse_is_said_and_undone(metamodel, tiny_bert,
     wild = mined(metamodel, "wild", learning_rate=0.5, epochs=2)
     assert "training made the proxy worse" in " ".join(wild.summary.messages)
     assert wild.quality.agreement.value > 0.8
-    assert not mined(tiny_bert, "calm", learning_rate=5e-3, epochs=30).summary.messages
+    (message,) = mined(tiny_bert, "calm", learning_rate=5e-3, epochs=30).summary.messages
+    assert "learned from all" in message
 
 
 def test_the_sentence_space_is_preserved(tiny_bert, tmp_path):

@@ -6,26 +6,11 @@ import hashlib
 import json
 from collections import OrderedDict
 from collections.abc import Mapping
-from typing import Any, cast
-
-from typing_extensions import TypedDict
-
-from langchain_falconer.records import LabelData, SpanData
+from typing import Any
 
 _MAX_TEXTS = 2**14
 _MAX_CHARS = 1_024
 _ROW_FIELDS = ("id", "text", "metadata")
-
-
-class TextAnswers(TypedDict, total=False):
-    """The part of a result row that depends on the text alone; ``confidence`` is that of the proxy, in [0, 1]."""
-
-    labels: dict[str, LabelData]
-    spans: dict[str, list[SpanData]]
-    match: bool
-    decided_by: dict[str, str]
-    confidence: float
-    error: str
 
 
 class SharedAnswer:
@@ -44,11 +29,11 @@ class SharedAnswer:
         """Store the answers about the text, or its error."""
         self._line = _encode(json.dumps(_without_row_fields(answers), ensure_ascii=False))
 
-    def read(self) -> TextAnswers:
+    def read(self) -> dict[str, Any]:
         """Return the part of a result row that depends on the text only."""
         if self._line is None:
             raise RuntimeError("the answers of a shard are read before they are stored")
-        return cast(TextAnswers, _without_row_fields(json.loads(self._line)))
+        return _without_row_fields(json.loads(self._line))
 
 
 class AnswerCache:

@@ -183,13 +183,13 @@ class Cascade:
                     yield Comparison.of(confidence, row, self._llm_row(row, self.drawn[position]))
             offset += len(rows)
 
-    def _llm_row(self, row: Mapping[str, Any], annotation: Annotation | None) -> Mapping[str, Any] | None:
+    def _llm_row(self, row: Mapping[str, Any], annotation: Annotation | None) -> dict[str, Any] | None:
         """Return the LLM's row for a text; None unless it answered every step."""
         if annotation is None or not annotation.is_complete:
             return None
         return self._annotated[annotation.text].row(self.run.proxy, _document(row))
 
-    def _complete(self, shard: Path, queue: _EscalationQueue) -> list[Mapping[str, Any]]:
+    def _complete(self, shard: Path, queue: _EscalationQueue) -> list[dict[str, Any]]:
         """Return the rows of a shard with the LLM's answers where there are any; undecided rows are marked."""
         rows = _scored(shard)
         annotated = self._annotated | self.run.complete(queue.answers(rows, self._complete_texts))
@@ -201,12 +201,12 @@ class Cascade:
         confidence: float | None,
         completed: CompletedAnnotation | None,
         queue: _EscalationQueue,
-    ) -> Mapping[str, Any]:
+    ) -> dict[str, Any]:
         if confidence is None:
             return row
-        final: Mapping[str, Any] = completed.row(self.run.proxy, _document(row)) if completed else row
+        final = completed.row(self.run.proxy, _document(row)) if completed else row
         is_decided = bool(completed and completed.annotation.is_complete) or not queue.needs_llm(row, confidence)
-        return final if is_decided else {**final, "uncertain": True}
+        return final if is_decided else final | {"uncertain": True}
 
     @property
     def _complete_texts(self) -> set[str]:

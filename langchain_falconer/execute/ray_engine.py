@@ -18,7 +18,6 @@ from ray.data.block import BlockMetadata
 from ray.util.queue import Queue
 
 from langchain_falconer.errors import FalconerError, RunError
-from langchain_falconer.execute.answer_cache import TextAnswers
 from langchain_falconer.execute.backends import make_session
 from langchain_falconer.execute.shards import Shard, answer
 from langchain_falconer.model import Proxy
@@ -92,7 +91,7 @@ def _answer_queue(proxy: Proxy, queue: Any, workers: int) -> Generator[dict[str,
         queue.shutdown(force=True)  # a task that still waits on it fails, and ends
 
 
-def _checked(shard: Shard, reply: dict[str, Any]) -> list[TextAnswers]:
+def _checked(shard: Shard, reply: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the answers of a reply. Raises ``RunError`` if the actor failed or the reply is another shard's."""
     if reply["error"]:
         raise RunError(reply["error"])

@@ -10,7 +10,7 @@ from functools import cached_property
 from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 from langchain_falconer.annotate import HUMAN, Annotation
 from langchain_falconer.corpus import BadRow, Corpus, Document
@@ -19,7 +19,7 @@ from langchain_falconer.execute.memory import release_memory
 from langchain_falconer.execute.shard_store import ShardEntry, ShardStore
 from langchain_falconer.execute.shards import Shard, answer, cut, plan_shards
 from langchain_falconer.execute.statistics import RowStatistics
-from langchain_falconer.execute.writers import Facts, check_output, read_rows, write_output
+from langchain_falconer.execute.writers import check_output, read_rows, write_output
 from langchain_falconer.files import digest
 from langchain_falconer.model import Proxy, confidence_of
 from langchain_falconer.plan import Plan, holds, resolve
@@ -136,7 +136,7 @@ class Run:
         return ShardStore(self.folder / name)
 
     @property
-    def facts(self) -> Facts:
+    def facts(self) -> dict[str, Any]:
         """Provenance of the rows as JSON data: version of the package, plan, proxy, backend and corpus."""
         return {
             "version": version("langchain-falconer"),
@@ -178,7 +178,7 @@ class Run:
         if isinstance(row, BadRow):
             return {"id": row.id, "error": f"{row.where}: {row.reason}"}
         if row.text in known:
-            result: dict[str, Any] = {
+            result = {
                 **known[row.text].row(self.proxy, row),
                 "confidence": known[row.text].confidence_of(self.proxy.plan),
             }
@@ -231,13 +231,13 @@ class CompletedAnnotation:
     annotation: Annotation
     answers: Answers
 
-    def row(self, proxy: Proxy, document: Document) -> ResultRow:
+    def row(self, proxy: Proxy, document: Document) -> dict[str, Any]:
         """Return the result row of a document with this text."""
         record = proxy.record(document.id, document.text, self.answers)
         source = HUMAN if self.annotation.source == HUMAN else "llm"
         annotated = self.annotation.answers
         decided = {s: source if s in annotated else by for s, by in record.decided_by.items()}
-        return cast(ResultRow, _with_metadata(replace(record, decided_by=decided).to_dict(), document))
+        return _with_metadata(dict(replace(record, decided_by=decided).to_dict()), document)
 
     def confidence_of(self, plan: Plan) -> float | None:
         """Return the proxy's confidence in the answers that are its own; None if the annotation is complete."""
@@ -250,5 +250,5 @@ def _merge(annotated: Answers, predicted: Answers) -> Answers:
     return Answers({**predicted.labels, **annotated.labels}, {**predicted.spans, **annotated.spans}, none_prob)
 
 
-def _with_metadata(row: Mapping[str, Any], document: Document) -> dict[str, Any]:
-    return {**row, **({"metadata": dict(document.metadata)} if document.metadata else {})}
+def _with_metadata(row: dict[str, Any], document: Document) -> dict[str, Any]:
+    return row | {"metadata": dict(document.metadata)} if document.metadata else row

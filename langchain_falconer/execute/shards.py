@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any
 
 from langchain_falconer.corpus import BadRow, Document
 from langchain_falconer.errors import RunError
-from langchain_falconer.execute.answer_cache import AnswerCache, SharedAnswer, TextAnswers
+from langchain_falconer.execute.answer_cache import AnswerCache, SharedAnswer
 from langchain_falconer.execute.shard_store import ShardEntry, ShardStore, input_digest
 from langchain_falconer.model import Proxy, confidence_of, text_groups
 
@@ -42,7 +42,7 @@ class Shard:
     texts: list[str]
     answers: dict[str, SharedAnswer]
 
-    def store(self, answers: Iterable[TextAnswers]) -> None:
+    def store(self, answers: Iterable[dict[str, Any]]) -> None:
         """Store the proxy's answers about :attr:`texts`, in their order."""
         for text, answer in zip(self.texts, answers, strict=True):
             self.answers[text].store(answer)
@@ -101,7 +101,7 @@ def plan_shards(
         yield Shard(index, rows, digest, entry, n_reused, texts, answers)
 
 
-def answer(proxy: Proxy, texts: Sequence[str], stopped: Callable[[], bool] = bool) -> Iterator[TextAnswers]:
+def answer(proxy: Proxy, texts: Sequence[str], stopped: Callable[[], bool] = bool) -> Iterator[dict[str, Any]]:
     """Yield the part of each text's result row that depends on the text, with ``confidence`` in [0, 1].
 
     A text that the proxy fails on yields ``{"error": reason}``.
@@ -115,16 +115,16 @@ def answer(proxy: Proxy, texts: Sequence[str], stopped: Callable[[], bool] = boo
         yield from _answer_group(proxy, group)
 
 
-def _answer_group(proxy: Proxy, texts: Sequence[str]) -> list[TextAnswers]:
+def _answer_group(proxy: Proxy, texts: Sequence[str]) -> list[dict[str, Any]]:
     try:
         return _row_parts(proxy, texts)
     except Exception as error:
         return [_failure(error)] if len(texts) == 1 else _answer_one_by_one(proxy, texts)
 
 
-def _answer_one_by_one(proxy: Proxy, texts: Sequence[str]) -> list[TextAnswers]:
+def _answer_one_by_one(proxy: Proxy, texts: Sequence[str]) -> list[dict[str, Any]]:
     """Answer texts singly to isolate those that the proxy fails on."""
-    parts: list[TextAnswers] = []
+    parts: list[dict[str, Any]] = []
     errors: list[Exception] = []
     for text in texts:
         try:
@@ -142,13 +142,13 @@ def _answer_one_by_one(proxy: Proxy, texts: Sequence[str]) -> list[TextAnswers]:
     return parts
 
 
-def _row_parts(proxy: Proxy, texts: Sequence[str]) -> list[TextAnswers]:
+def _row_parts(proxy: Proxy, texts: Sequence[str]) -> list[dict[str, Any]]:
     return [
-        cast(TextAnswers, {**proxy.record("", text, answers).to_dict(), "confidence": confidence_of(answers)})
+        proxy.record("", text, answers).to_dict() | {"confidence": confidence_of(answers)}
         for text, answers in zip(texts, proxy.answers(texts), strict=True)
     ]
 
 
-def _failure(error: Exception) -> TextAnswers:
+def _failure(error: Exception) -> dict[str, Any]:
     reason = next(iter(str(error).splitlines()), "")[:200]
     return {"error": f"the proxy failed on this text: {reason or type(error).__name__}"}

@@ -115,7 +115,7 @@ class RowStatistics:
             self.scores[step] = [a + b for a, b in zip(self.scores.get(step, [0] * _BINS), bins, strict=True)]
         return self
 
-    def to_dict(self) -> Mapping[str, object]:
+    def to_dict(self) -> dict[str, Any]:
         """Return the counts as JSON data."""
         return dict(vars(self))
 

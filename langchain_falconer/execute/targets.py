@@ -6,8 +6,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from typing_extensions import TypedDict
-
 from langchain_falconer.errors import SettingsError
 from langchain_falconer.evaluate import Certificate, Population, can_certify, certify, min_texts_to_certify
 from langchain_falconer.plan import Plan, SpanStep
@@ -178,22 +176,14 @@ TARGET_METRICS = {
 """Target metrics by the name of their field in :class:`Targets`."""
 
 
-class BareAnswers(TypedDict):
-    """Answers without scores, by step: labels, and the answers about each span by its offsets."""
-
-    labels: dict[str, bool | str | list[str]]
-    spans: dict[str, dict[tuple[int, int], BareAnswers]]
-
-
-def bare_answers(answers: Mapping[str, Any]) -> BareAnswers:
+def bare_answers(answers: Mapping[str, Any]) -> dict[str, Any]:
     """Return the answers of a row, or of a span in it, without scores: labels by step, spans by step and offsets."""
-    return {
-        "labels": {step: label["value"] for step, label in answers.get("labels", {}).items()},
-        "spans": {
-            step: {(span["start"], span["end"]): bare_answers(span) for span in step_spans}
-            for step, step_spans in answers.get("spans", {}).items()
-        },
+    labels = {step: label["value"] for step, label in answers.get("labels", {}).items()}
+    spans = {
+        step: {(span["start"], span["end"]): bare_answers(span) for span in step_spans}
+        for step, step_spans in answers.get("spans", {}).items()
     }
+    return {"labels": labels, "spans": spans}
 
 
 def _misses_span(predicted: Mapping[str, Any], reference: Mapping[str, Any]) -> bool:

@@ -95,8 +95,8 @@ def build_falconer(
     graph.add_conditional_edges("route", route.after_route, ["sample", "report", END])
     graph.add_edge("sample", "annotate")
     graph.add_edge("annotate", "train")
-    graph.add_edge("train", "evaluate")
-    graph.add_conditional_edges("evaluate", _after_evaluate, ["annotate", "execute"])
+    graph.add_conditional_edges("train", _after_train, ["evaluate", "execute"])
+    graph.add_conditional_edges("evaluate", _after_evaluate, ["annotate", "train"])
     graph.add_edge("execute", "report")
     graph.add_edge("report", END)
     return graph
@@ -150,8 +150,12 @@ def _client(model: LLM | BaseChatModel | str | None, llms: dict[object, LLM]) ->
     return llms.get(key) or llms.setdefault(key, LLM(model))
 
 
-def _after_evaluate(state: FalconerState) -> Literal["annotate", "execute"]:
-    return "annotate" if state.get("needs_annotation") else "execute"
+def _after_train(state: FalconerState) -> Literal["evaluate", "execute"]:
+    return "execute" if train.was_measured(state) else "evaluate"
+
+
+def _after_evaluate(state: FalconerState) -> Literal["annotate", "train"]:
+    return "annotate" if state.get("needs_annotation") else "train"
 
 
 def _without_texts(value: Any) -> dict[str, Any]:

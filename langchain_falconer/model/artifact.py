@@ -5,15 +5,12 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
-
-from typing_extensions import NotRequired, TypedDict
+from typing import Any
 
 from langchain_falconer.errors import ProxyError
-from langchain_falconer.plan import PlanData
 
 FORMAT = 2
 FILES = {
@@ -29,43 +26,7 @@ PARTS = frozenset([*FILES.values(), *_NEEDED, "ready"])
 """Names of the files of a proxy; ``ready`` marks a proxy that a run has finished."""
 
 
-class Manifest(TypedDict):
-    """Facts about a proxy, as JSON data in its ``manifest.json``; training and runs add more.
-
-    Attributes:
-        format: Version of the folder's layout.
-        plan: The plan that it answers.
-        plan_fingerprint: Digest of the plan.
-        step_fingerprints: Digest of each step, by its id.
-        base: The checkpoint that it was made from.
-        passage_chars: Characters of a passage.
-        max_tokens: Tokens of one encoder pass.
-        settings: Settings of its training.
-        data: Sizes and digest of its training data.
-        versions: Versions of the libraries that made it.
-        prompt: ``cuckoo`` where texts are read inside its prompt.
-        calibration: Its :class:`Calibration`.
-        memory: Plans that the same network learned earlier.
-        quality: Its quality on test texts.
-    """
-
-    format: int
-    plan: PlanData
-    plan_fingerprint: str
-    step_fingerprints: dict[str, str]
-    base: str
-    passage_chars: int
-    max_tokens: int
-    settings: Mapping[str, Any]
-    data: Mapping[str, Any]
-    versions: Mapping[str, str]
-    prompt: NotRequired[str]
-    calibration: NotRequired[Mapping[str, Any]]
-    memory: NotRequired[list[PlanData]]
-    quality: NotRequired[Mapping[str, Any] | None]
-
-
-def read_manifest(folder: Path) -> Manifest:
+def read_manifest(folder: Path) -> dict[str, Any]:
     """Read the manifest of a proxy and check it, without reading weights.
 
     Raises:
@@ -84,7 +45,7 @@ def read_manifest(folder: Path) -> Manifest:
         raise ValueError(f"its manifest lacks {', '.join(sorted(lacking))}")
     if missing := [name for name in _NEEDED if not (folder / name).is_file()]:
         raise ValueError(f"it lacks {', '.join(missing)}")
-    return cast(Manifest, manifest)
+    return manifest
 
 
 def is_proxy(names: Iterable[str]) -> bool:

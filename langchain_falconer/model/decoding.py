@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from typing_extensions import NotRequired, TypedDict
 
 from langchain_falconer.evaluate import logit
 from langchain_falconer.model.head_index import HeadIndex
@@ -35,14 +34,6 @@ class Scores:
     spans: dict[str, list[tuple[int, int, float]]] = field(default_factory=dict)
     none_prob: dict[str, float] = field(default_factory=dict)
     n_tokens: float = 1.0
-
-
-class CalibrationData(TypedDict):
-    """A :class:`Calibration` as JSON data."""
-
-    temperatures: dict[str, float]
-    scales: dict[str, list[float]]
-    thresholds: NotRequired[dict[str, float]]
 
 
 @dataclass(frozen=True)
@@ -74,11 +65,10 @@ class Calibration:
             {s: self.thresholds[own] for s, own in steps.items() if own in self.thresholds},
         )
 
-    def to_dict(self) -> CalibrationData:
+    def to_dict(self) -> dict[str, Any]:
         """Return the calibration as JSON data for a manifest."""
-        scales = {step: list(scale) for step, scale in self.scales.items()}
-        data = CalibrationData(temperatures=dict(self.temperatures), scales=scales)
-        return {**data, "thresholds": dict(self.thresholds)} if self.thresholds else data
+        data = {"temperatures": dict(self.temperatures), "scales": {k: list(v) for k, v in self.scales.items()}}
+        return data | ({"thresholds": dict(self.thresholds)} if self.thresholds else {})
 
 
 def read_scores(

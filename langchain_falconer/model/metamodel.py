@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +87,7 @@ def load_weights(model: Any, folder: Path) -> None:
         raise ProxyError(f"the weights at {folder} do not fit its config.json; train again")
 
 
-def save_metamodel(model: Any, tokenizer: Tokenizer, folder: Path, card: Mapping[str, object]) -> None:
+def save_metamodel(model: Any, tokenizer: Tokenizer, folder: Path, card: dict[str, Any]) -> None:
     """Write a metamodel: float16 safetensors, an ONNX graph that reads them, config, tokenizer, and ``recipe.json``.
 
     Args:

@@ -15,7 +15,7 @@ import numpy as np
 
 from langchain_falconer.errors import PlanError, ProxyError, first_line
 from langchain_falconer.files import write_whole
-from langchain_falconer.model.artifact import FILES, FORMAT, Manifest, read_manifest, replacing_folder
+from langchain_falconer.model.artifact import FILES, FORMAT, read_manifest, replacing_folder
 from langchain_falconer.model.cuckoo import PROMPT, cuckoo_head, cuckoo_tokenizer, is_cuckoo, repeat_head
 from langchain_falconer.model.decoding import Calibration
 from langchain_falconer.model.devices import resolve_device
@@ -449,7 +449,7 @@ class Embedder:
         return self._encoder.embed(texts)
 
 
-def new_manifest(plan: Plan, base: str, passage_chars: int, limit: int) -> Manifest:
+def new_manifest(plan: Plan, base: str, passage_chars: int, limit: int) -> dict[str, Any]:
     """Return the manifest of a proxy before training."""
     return {
         "format": FORMAT,

@@ -116,6 +116,8 @@ class TrainingSummary(FrozenModel):
             development texts scored worse after the later steps.
         planned: Share of the steps that there was time for, per network; 0 where a second one was left out.
         is_base: Whether the untrained base was selected, because training made it worse on development texts.
+        on_all: Whether the proxy that runs learned from the held-out texts too, once they had measured the one
+            before it: the quality is of that one.
         operating_points: Threshold per step that has a metric; ``None`` where no threshold reaches it.
     """
 
@@ -127,6 +129,7 @@ class TrainingSummary(FrozenModel):
     selected_after: tuple[float, ...] = (1.0,)
     planned: tuple[float, ...] = (1.0,)
     is_base: bool = False
+    on_all: bool = False
     operating_points: dict[str, OperatingPoint | None] = Field(default_factory=dict)
 
     @classmethod

@@ -1,7 +1,8 @@
-"""The training: a proxy for exactly these annotations, found in the registry or trained now."""
+"""The training: a proxy that is measured, then the one that runs; either is found where it was trained before."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,56 +16,74 @@ from langchain_falconer.graph.state import FalconerState
 from langchain_falconer.model import Embedder, Proxy
 from langchain_falconer.plan import Plan
 from langchain_falconer.report import TrainingSummary
-from langchain_falconer.train import calibrate, train_proxy
+from langchain_falconer.settings import TrainSettings
+from langchain_falconer.train import calibrate, train_proxy, train_student
 
 _READY = "ready"  # stands in the folder of a proxy that a run has finished
 
 
 @dataclass(frozen=True)
 class _TrainingSet:
-    """Annotations to train on, development annotations for every choice, and texts without annotations."""
+    """The annotations of a run, and texts without annotations."""
 
     plan: Plan
     train: list[Annotation]
     development: list[Annotation]
+    """Annotations for every choice."""
+    test: list[Annotation]
+    """Annotations that nothing but the quality is measured on."""
     unlabelled: list[str]
     unseen: list[str]
     """Texts that nothing which training starts from may have seen."""
 
+    @property
+    def annotations(self) -> list[Annotation]:
+        """All annotations."""
+        return [*self.train, *self.development, *self.test]
+
 
 def train(state: FalconerState, context: NodeContext) -> Update:
-    """Train the proxy, unless the registry has one of the very same annotations and settings."""
+    """Train a proxy that is measured; once it was, the proxy that runs, which learns from the held-out texts too."""
     plan, sample = context.plan(state), context.sample(state)
     messages = list(state.get("messages", []))
     with context.timed(state, "train") as seconds, context.store() as store:
-        annotated = context.annotations(store, state, sample.train)
-        development = context.annotations(store, state, sample.development)
+        annotated, development, test = (
+            context.annotations(store, state, texts) for texts in (sample.train, sample.development, sample.test)
+        )
         unseen = [*sample.held_out, *context.certification_sample(state).values()]
-        data = _TrainingSet(plan, annotated, development, sample.pool[: context.settings.unlabelled], unseen)
-        path = context.home.registry.path(_name(data, context))
-        if not (path / _READY).is_file():
-            _train(data, path, context, messages)
-    manifest = Proxy.load(path).manifest
-    training = TrainingSummary.of(manifest)
-    messages += rare_label_warnings(plan, annotated)
+        data = _TrainingSet(plan, annotated, development, test, sample.pool[: context.settings.unlabelled], unseen)
+        if was_measured(state):
+            path = context.home.registry.path(_name(data, context))
+            if not (path / _READY).is_file():
+                _train_on_all(data, Path(state["proxy"] or ""), path, context, messages)
+            messages += rare_label_warnings(plan, data.annotations)
+        else:
+            path = context.folder(state) / "measured" / _name(data, context)
+            if not (path / _READY).is_file():
+                _train(data, path, context, messages)
+    training = TrainingSummary.of(Proxy.load(path).manifest)
     return {"proxy": str(path), "training": training.model_dump(mode="json"), "messages": messages, "seconds": seconds}
 
 
+def was_measured(state: FalconerState) -> bool:
+    """Return whether the last proxy was measured and is good enough, so that no more texts are annotated."""
+    return state["round"] > 0 and not state.get("needs_annotation")
+
+
 def _train(data: _TrainingSet, path: Path, context: NodeContext, messages: list[str]) -> None:
+    """Train the proxy that is measured: on the training texts, with every choice made on the development texts."""
     settings = context.settings
     start = _start(data, context)
     proxy = train_proxy(
         data.plan,
         data.train,
         base=start,
-        unlabelled=data.unlabelled,
         development=data.development,
         settings=settings.train,
         passage_chars=settings.passage_chars,
-        on_step=lambda n, total, loss: context.emit({"done": n, "total": total, "loss": round(loss, 4)}),
+        on_step=_reporter(context),
     )
     messages += _early_stopping_message(proxy.manifest["training"]["selected_after"])
-    messages += _time_limit_message(proxy.manifest["training"]["planned"], settings.train.max_minutes)
     proxy = _keep_better(data, proxy, start, context, messages)
     calibrate(proxy, data.development, settings.metrics)
     proxy.save(path)
@@ -72,11 +91,60 @@ def _train(data: _TrainingSet, path: Path, context: NodeContext, messages: list[
         before = context.home.registry.entry(Path(start).name).manifest
         seen = sorted({*before.get("seen", ()), *proxy.manifest.get("seen", ())})
         proxy.update_manifest(base=settings.base, started_from=Path(start).name, seen=seen)
+    (path / _READY).touch()
+
+
+def _reporter(context: NodeContext) -> Callable[[int, int, float], None]:
+    return lambda n, total, loss: context.emit({"done": n, "total": total, "loss": round(loss, 4)})
+
+
+def _train_on_all(
+    data: _TrainingSet, measured_path: Path, path: Path, context: NodeContext, messages: list[str]
+) -> None:
+    """Train the proxy that runs: the measured one teaches a network that learns from all annotations.
+
+    What was chosen on development texts stays chosen: start, number of steps, calibration, thresholds. Where the
+    untrained base was the better one, or no time is left, the measured proxy runs.
+    """
+    proxy = before = Proxy.load(measured_path)
+    training, settings = before.manifest["training"], _time_left(before, context.settings.train)
+    if settings is None:
+        messages.append("no time was left to learn from the held-out texts too; more of it (--train-minutes) may help")
+    elif not training.get("is_base"):
+        started_from = before.manifest.get("started_from")
+        start = str(context.home.registry.path(started_from)) if started_from else context.settings.base
+        proxy = train_student(
+            before,
+            data.annotations,
+            base=start,
+            unlabelled=data.unlabelled,
+            settings=settings,
+            on_step=_reporter(context),
+        )
+        kept = ("base", "started_from", "calibration", "operating_points", "quality", "annotator")
+        facts = {name: before.manifest[name] for name in kept if name in before.manifest}
+        seen = sorted({*before.manifest["seen"], *proxy.manifest["seen"]})
+        proxy.update_manifest(**facts, seen=seen, training={**proxy.manifest["training"], "on_all": True})
+        messages.append(
+            f"quality was measured on the proxy that learned from {len(data.train)} of the {len(data.annotations)} "
+            "annotations; the one that runs then learned from all of them"
+        )
+    proxy.save(path)
+    messages += _time_limit_message(proxy.manifest["training"]["planned"], context.settings.train.max_minutes)
     try:
         proxy.export()
     except ProxyError as error:
         messages.append(str(error))
     (path / _READY).touch()
+
+
+def _time_left(before: Proxy, settings: TrainSettings) -> TrainSettings | None:
+    """Return the settings with the minutes that are left; None where these are too few to train again."""
+    if settings.max_minutes is None:
+        return settings
+    taken = before.manifest["training"]["seconds"] / 60
+    left = settings.max_minutes - taken
+    return settings.model_copy(update={"max_minutes": left}) if left > taken / 2 else None
 
 
 def _start(data: _TrainingSet, context: NodeContext) -> str:
@@ -164,11 +232,12 @@ def _time_limit_message(planned: list[float], minutes: float | None) -> list[str
 def _name(data: _TrainingSet, context: NodeContext) -> str:
     """The name of a proxy: a digest of everything that it is made from, and of what it must not have seen."""
     settings = context.settings
-    annotations = [(a.text, repr(a.answers)) for a in (*data.train, *data.development)]
+    annotations = [(a.text, repr(a.answers)) for a in data.annotations]
     metrics = {step: str(metric) for step, metric in settings.metrics.items()}
     made_from = digest(
         annotations,
         len(data.train),
+        len(data.development),
         data.unlabelled,
         data.unseen,
         settings.train.model_dump(exclude={"device"}),
