@@ -17,7 +17,7 @@ from langchain_falconer.model.sessions import HeadWeights
 from langchain_falconer.model.tokenization import Window, WindowSplitter
 from langchain_falconer.plan import Plan
 from langchain_falconer.settings import TrainSettings
-from langchain_falconer.train import train_proxy
+from langchain_falconer.train import train_proxy, trainer
 from langchain_falconer.train.frozen import LowerLayers
 from langchain_falconer.train.loop import TrainingSet, features_of
 from langchain_falconer.train.losses import Feature, Totals, loss_of
@@ -184,3 +184,19 @@ def test_the_head_of_a_label_step_is_fitted_to_annotations_only_as_far_as_they_a
     assert by_vector.loss < math.log(2) - 0.1 < at_random.loss <= math.log(2) + 1e-5
     assert (by_vector.weight[0] - by_vector.weight[1]).argmax() == 0
     assert at_random.weight.norm() < by_vector.weight.norm()
+
+
+def test_a_pretrained_network_goes_three_quarters_of_the_way(proxy_folder, monkeypatch):
+    def weights() -> list[torch.Tensor]:
+        proxy = train_proxy(PLAN, annotations(reviews(12)), base=str(proxy_folder), settings=TrainSettings(epochs=2))
+        heads = [torch.from_numpy(array) for array in proxy.heads.arrays().values()]
+        return [p.detach() for p in proxy.network.module.parameters()] + heads
+
+    part = weights()
+    monkeypatch.setattr(trainer, "_RETAINED", 0.0)
+    whole = weights()
+    monkeypatch.setattr(trainer, "_RETAINED", 1.0)
+    before = weights()
+    assert any(not torch.equal(one, other) for one, other in zip(before, whole, strict=True))
+    for start, end, way in zip(before, whole, part, strict=True):
+        torch.testing.assert_close(way, start + 0.75 * (end - start), atol=1e-5, rtol=1e-4)

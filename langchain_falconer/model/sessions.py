@@ -49,10 +49,10 @@ class HeadWeights:
             self.span_weight[tokens], self.span_bias[tokens], self.label_weight[labels], self.label_bias[labels]
         )
 
-    def mean(self, other: HeadWeights) -> HeadWeights:
-        """Average these heads with others of the same plan."""
+    def towards(self, other: HeadWeights, share: float) -> HeadWeights:
+        """Move these heads a share of the way to others of the same plan."""
         others = other.arrays()
-        return HeadWeights(**{name: (array + others[name]) / 2 for name, array in self.arrays().items()})
+        return HeadWeights(**{name: array + share * (others[name] - array) for name, array in self.arrays().items()})
 
 
 class Session(Protocol):

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from langchain_falconer.train.probing import Vectors
 
 _FROZEN = 1 / 3  # of the layers of a pretrained network
+_RETAINED = 0.25  # of the way from trained weights back to pretrained ones
 UNLABELLED = 1_000
 """Unlabelled texts that self-training uses by default; more of them cost time and gain nothing measurable."""
 
@@ -207,7 +208,7 @@ class _TrainedModel:
             for own, other in zip(self.model.parameters(), teacher.model.parameters(), strict=True):
                 own.lerp_(other, 0.5)
         tasks = tuple(
-            TaskHead(own.plan, own.weights.mean(other.weights))
+            TaskHead(own.plan, own.weights.towards(other.weights, 0.5))
             for own, other in zip(self.tasks, teacher.tasks, strict=True)
         )
         return _TrainedModel(self.model, tasks, teacher.result.followed_by(self.result))
@@ -355,6 +356,7 @@ class _WarmStart:
             proxy.set_session(proxy.torch_session(bf16=is_fast_in_bf16(kind), device=kind))
             return proxy.answers([a.text for a in development], apply_conditions=False)
 
+        before, _ = trained_heads()
         schedule = course.begin()
 
         def after_step(loss: float) -> None:
@@ -366,7 +368,18 @@ class _WarmStart:
         result = fit(network, dataset, self.settings, schedule, after_step)
         result = replace(result, selected_after=(selector.restore(),))
         own, retained = trained_heads()
+        if self.is_pretrained:
+            own = own.towards(before, _RETAINED)
+            self._retain(model)
         return _TrainedModel(model, (TaskHead(self.plan, own), *retained), result)
+
+    def _retain(self, model: QueryHeadModel) -> None:
+        """Move trained weights a part of the way back to those before (WiSE-FT, Wortsman et al., arXiv 2109.01903)."""
+        import torch
+
+        with torch.no_grad():
+            for own, before in zip(model.parameters(), self.model.parameters(), strict=True):
+                own.lerp_(before.to(own.device), _RETAINED)
 
     def train_student(
         self, dataset: TrainingSet, teacher: _TrainedModel, development: Sequence[Annotation], course: Course
