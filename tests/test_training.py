@@ -3,6 +3,7 @@
 import math
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from langchain_falconer.model.metamodel import load_model
 from langchain_falconer.model.sessions import HeadWeights
 from langchain_falconer.model.tokenization import Window, WindowSplitter
 from langchain_falconer.plan import Plan
+from langchain_falconer.records import Answers
 from langchain_falconer.settings import TrainSettings
 from langchain_falconer.train import train_proxy, trainer
 from langchain_falconer.train.frozen import LowerLayers
@@ -186,9 +188,12 @@ def test_the_head_of_a_label_step_is_fitted_to_annotations_only_as_far_as_they_a
     assert at_random.weight.norm() < by_vector.weight.norm()
 
 
-def test_a_pretrained_network_goes_three_quarters_of_the_way(proxy_folder, monkeypatch):
+def test_for_labels_a_pretrained_network_goes_three_quarters_of_the_way(proxy_folder, monkeypatch):
+    plan = Plan(instruction="Is it good?", steps=(PLAN["positive"],))
+    known = [replace(a, answers=Answers(a.answers.labels)) for a in annotations(reviews(12))]
+
     def weights() -> list[torch.Tensor]:
-        proxy = train_proxy(PLAN, annotations(reviews(12)), base=str(proxy_folder), settings=TrainSettings(epochs=2))
+        proxy = train_proxy(plan, known, base=str(proxy_folder), settings=TrainSettings(epochs=2))
         heads = [torch.from_numpy(array) for array in proxy.heads.arrays().values()]
         return [p.detach() for p in proxy.network.module.parameters()] + heads
 

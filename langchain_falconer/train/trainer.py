@@ -27,7 +27,7 @@ from langchain_falconer.model.query_heads import HeadGenerator, ZeroShotEncoder
 from langchain_falconer.model.sessions import HeadWeights, TorchSession
 from langchain_falconer.model.task_heads import TaskHead
 from langchain_falconer.model.tokenization import Tokenizer, WindowSplitter
-from langchain_falconer.plan import Plan
+from langchain_falconer.plan import Plan, SpanStep
 from langchain_falconer.records import Answers
 from langchain_falconer.settings import DEFAULT_BASE, TrainSettings
 from langchain_falconer.train.checkpoint_selection import CheckpointSelector
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from langchain_falconer.train.probing import Vectors
 
 _FROZEN = 1 / 3  # of the layers of a pretrained network
-_RETAINED = 0.25  # of the way from trained weights back to pretrained ones
+_RETAINED = 0.25  # of the way from trained weights back to pretrained ones; spans lose where the base is weak
 UNLABELLED = 1_000
 """Unlabelled texts that self-training uses by default; more of them cost time and gain nothing measurable."""
 
@@ -368,7 +368,7 @@ class _WarmStart:
         result = fit(network, dataset, self.settings, schedule, after_step)
         result = replace(result, selected_after=(selector.restore(),))
         own, retained = trained_heads()
-        if self.is_pretrained:
+        if self.is_pretrained and not any(isinstance(step, SpanStep) for step in self.plan.steps):
             own = own.towards(before, _RETAINED)
             self._retain(model)
         return _TrainedModel(model, (TaskHead(self.plan, own), *retained), result)
