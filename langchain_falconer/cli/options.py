@@ -195,9 +195,7 @@ class TrainingOptions:
 class RunOptions:
     """The fields of ``RunSettings``."""
 
-    backend: Annotated[
-        BackendName, DeviceName, _run("--backend", help="What computes; auto measures which is fastest.")
-    ] = "auto"
+    backend: Annotated[BackendName, _run("--backend", help="What computes; auto measures which is fastest.")] = "auto"
     device: Annotated[DeviceName, _run("--device", help="Where; auto is a GPU where there is one.")] = "auto"
     engine: Annotated[EngineName, _run("--engine", help="Compute here, or on a Ray cluster (RAY_ADDRESS).")] = "local"
     workers: Annotated[
