@@ -349,7 +349,9 @@ def test_a_run_that_was_cut_short_and_resumed_equals_an_undisturbed_one(tiny_ber
     assert all(np.array_equal(a, b) for a, b in zip(weights(whole).values(), weights(resumed).values(), strict=True))
 
 
-def test_steps_made_in_worker_processes_are_the_same(tiny_bert, tmp_path):
+@pytest.mark.timeout(60)
+def test_steps_made_in_worker_processes_are_the_same(tiny_bert, tmp_path, monkeypatch):
+    monkeypatch.setenv("TOKENIZERS_PARALLELISM", "true")  # as the command line sets it
     mixture = Mixture({"p": price_source(), "m": mood_source()}, {"p": 1, "m": 1})
     settings = settings_of(4)
 
@@ -364,6 +366,7 @@ def test_steps_made_in_worker_processes_are_the_same(tiny_bert, tmp_path):
         folder.mkdir()
         maker = Recording(**vars(maker_of(str(tiny_bert), mixture, settings)))
         maker.folder = folder
+        maker.tokenizer.encode(REVIEWS * 20, 64, 0)  # starts the threads of tokenizers
         pretrain(start(str(tiny_bert)), maker, settings, folder / "checkpoints", workers=workers)
         return [(folder / str(step)).read_bytes() for step in range(4)]
 

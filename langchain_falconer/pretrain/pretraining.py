@@ -6,6 +6,7 @@ A bundle takes this module to GPU machines: it needs torch, transformers, tokeni
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
@@ -181,7 +182,12 @@ def _steps(maker: StepMaker, first: int, workers: int) -> Iterator[Step]:
         prefetch_factor=4,
         collate_fn=_same,
         multiprocessing_context="fork",
+        worker_init_fn=_use_one_thread,
     )
+
+
+def _use_one_thread(_: int) -> None:
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the threads of tokenizers do not survive a fork: it would hang
 
 
 def _same(step: Any) -> Any:
