@@ -144,9 +144,9 @@ def _labels(rows: Iterable[Mapping[str, Any]], meta: Mapping[str, Any]) -> dict[
             for text, value in labelled
         ]
         names = {name: class_names(name, description) for name, description in described.items()}
-        kept = [(text, value) for text, value in pairs if value or several]
+        answered = [(text, value) for text, value in pairs if value or several]
         sources[task] = LabelSource(
-            kept, names, [about["prompt"]], meta.get("kind", "text"), exclusive=not several, topic=in_words(task)
+            answered, names, [about["prompt"]], meta.get("kind", "text"), exclusive=not several, topic=in_words(task)
         )
     return sources
 

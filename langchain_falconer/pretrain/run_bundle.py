@@ -13,75 +13,87 @@ import lzma
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from langchain_falconer.pretrain.batches import StepMaker
+    from langchain_falconer.pretrain.pretraining import PretrainProgress, PretrainSettings
 
 HERE = Path(__file__).resolve().parent
 
 
 def main() -> None:
     """Pretrain as the bundle says, and write the weights to its ``result`` folder."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, help="duration over all resumptions (default: that of the recipe)")
-    parser.add_argument("--device", default="cuda", help="a device of torch (default: cuda)")
-    parser.add_argument(
-        "--workers", type=int, default=max(1, (os.cpu_count() or 2) - 1), help="processes that make batches"
-    )
-    options = parser.parse_args()
+    options = _options()
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the workers are the parallelism
 
     import torch
     from safetensors.torch import load_file, save_file
 
     from langchain_falconer.model.encoder import empty_encoder
     from langchain_falconer.model.network import QueryHeadModel
-    from langchain_falconer.model.tokenization import Tokenizer
-    from langchain_falconer.pretrain.batches import Anchors, Mixture, StepMaker
-    from langchain_falconer.pretrain.pretraining import PretrainProgress, PretrainSettings, pretrain
-    from langchain_falconer.pretrain.tasks import KINDS
+    from langchain_falconer.pretrain.pretraining import PretrainSettings, pretrain
 
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the workers are the parallelism
     settings = PretrainSettings(**json.loads((HERE / "card.json").read_text("utf-8"))["recipe"]["settings"])
     if options.seconds:
         settings = dataclasses.replace(settings, steps=None, seconds=options.seconds)
+    model = QueryHeadModel(empty_encoder(str(HERE)))
+    model.load_state_dict({name: w.float() for name, w in load_file(HERE / "model.safetensors").items()}, strict=False)
+    result, device = HERE / "result", options.device
+    ran = pretrain(
+        model,
+        _maker(settings),
+        settings,
+        result / "checkpoints",
+        device=device,
+        workers=options.workers,
+        on_progress=_report,
+    )
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    halves = {name: p.detach().to(torch.float16).contiguous() for name, p in trained.items()}
+    result.mkdir(exist_ok=True)
+    save_file(halves, result / "weights.safetensors")
+    about = {"ran": ran, "device": torch.cuda.get_device_name() if device.startswith("cuda") else device}
+    (result / "ran.json").write_text(json.dumps(about) + "\n", "utf-8")
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, help="duration over all resumptions (default: that of the recipe)")
+    parser.add_argument("--device", default="cuda", help="a device of torch (default: cuda)")
+    cores = os.cpu_count() or 2
+    parser.add_argument("--workers", type=int, default=max(1, cores - 1), help="processes that make batches")
+    return parser.parse_args()
+
+
+def _maker(settings: PretrainSettings) -> StepMaker:
+    from safetensors.numpy import load_file
+
+    from langchain_falconer.model.tokenization import Tokenizer
+    from langchain_falconer.pretrain.batches import Anchors, Mixture, StepMaker
+    from langchain_falconer.pretrain.tasks import KINDS
+
     with lzma.open(HERE / "sources.jsonl.xz", "rt", encoding="utf-8") as lines:
         texts = json.loads(next(lines))
         rows = [json.loads(line) for line in lines]
-    sources = {row["name"]: KINDS[row["kind"]](**row["fields"]) for row in rows}
-    maker = StepMaker(
-        Mixture(sources, {row["name"]: row["weight"] for row in rows}),
-        Anchors(texts, load_file(HERE / "anchors.safetensors")["vectors"].numpy()),
+    return StepMaker(
+        Mixture(
+            {row["name"]: KINDS[row["kind"]](**row["fields"]) for row in rows},
+            {row["name"]: row["weight"] for row in rows},
+        ),
+        Anchors(texts, load_file(HERE / "anchors.safetensors")["vectors"]),
         Tokenizer.read(HERE),
         settings.seed,
         settings.tasks,
         settings.texts,
         settings.max_tokens,
     )
-    model = QueryHeadModel(empty_encoder(str(HERE)))
-    model.load_state_dict({name: w.float() for name, w in load_file(HERE / "model.safetensors").items()}, strict=False)
 
-    def report(progress: PretrainProgress) -> None:
-        done = f"step {progress.step}, {progress.share:.0%}, {progress.seconds:.0f} s"
-        losses = ", ".join(f"{name} {loss:.2f}" for name, loss in progress.loss.items())
-        print(f"{done}: {losses}", file=sys.stderr, flush=True)  # noqa: T201
 
-    result = HERE / "result"
-    ran = pretrain(
-        model,
-        maker,
-        settings,
-        result / "checkpoints",
-        device=options.device,
-        workers=options.workers,
-        on_progress=report,
-    )
-    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    result.mkdir(exist_ok=True)
-    save_file(
-        {name: p.detach().to(torch.float16).contiguous() for name, p in trained.items()}, result / "weights.safetensors"
-    )
-    about = {
-        "ran": ran,
-        "device": torch.cuda.get_device_name() if options.device.startswith("cuda") else options.device,
-    }
-    (result / "ran.json").write_text(json.dumps(about) + "\n", "utf-8")
+def _report(progress: PretrainProgress) -> None:
+    done = f"step {progress.step}, {progress.share:.0%}, {progress.seconds:.0f} s"
+    losses = ", ".join(f"{name} {loss:.2f}" for name, loss in progress.loss.items())
+    print(f"{done}: {losses}", file=sys.stderr, flush=True)  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -151,11 +151,11 @@ class QuestionSource:
         rows = rng.sample(self.rows, min(len(self.rows), size))
         questions = []
         for i, (text, question, answers) in enumerate(rows):
-            known: dict[int, Offsets] = {i: answers}
+            answered: dict[int, Offsets] = {i: answers}
             other = rng.randrange(len(rows))
             if rng.random() < self.astray and rows[other][0] != text:
-                known[other] = ()
-            questions.append(SpanQuestion(question, known))
+                answered[other] = ()
+            questions.append(SpanQuestion(question, answered))
         return Task([text for text, _, _ in rows], questions)
 
 
