@@ -308,9 +308,7 @@ def settings_of(steps, **more):
 def maker_of(base, mixture, settings):
     vectors = Embedder(base)(REVIEWS).astype(np.float16) if settings.keep else np.zeros((0, 1), np.float16)
     anchors = Anchors(REVIEWS if settings.keep else [], vectors)
-    return StepMaker(
-        mixture, anchors, load_tokenizer(base), settings.seed, settings.tasks, settings.texts, settings.max_tokens
-    )
+    return StepMaker(mixture, anchors, load_tokenizer(base), settings)
 
 
 def start(base):
@@ -320,7 +318,7 @@ def start(base):
 
 def pretrained(base, mixture, settings, folder, **options):
     model = start(base)
-    pretrain(model, maker_of(base, mixture, settings), settings, folder, **options)
+    pretrain(model, maker_of(base, mixture, settings), folder, **options)
     return model
 
 
@@ -344,7 +342,7 @@ def test_a_run_that_was_cut_short_and_resumed_equals_an_undisturbed_one(tiny_ber
     whole = pretrained(str(tiny_bert), mixture, settings, tmp_path / "whole")
     maker = maker_of(str(tiny_bert), mixture, settings)
     with pytest.raises(CutError):
-        pretrain(start(str(tiny_bert)), Cut(**vars(maker)), settings, tmp_path / "cut")
+        pretrain(start(str(tiny_bert)), Cut(**vars(maker)), tmp_path / "cut")
     resumed = pretrained(str(tiny_bert), mixture, settings, tmp_path / "cut")
     assert all(np.array_equal(a, b) for a, b in zip(weights(whole).values(), weights(resumed).values(), strict=True))
 
@@ -367,7 +365,7 @@ def test_steps_made_in_worker_processes_are_the_same(tiny_bert, tmp_path, monkey
         maker = Recording(**vars(maker_of(str(tiny_bert), mixture, settings)))
         maker.folder = folder
         maker.tokenizer.encode(REVIEWS * 20, 64, 0)  # starts the threads of tokenizers
-        pretrain(start(str(tiny_bert)), maker, settings, folder / "checkpoints", workers=workers)
+        pretrain(start(str(tiny_bert)), maker, folder / "checkpoints", workers=workers)
         return [(folder / str(step)).read_bytes() for step in range(4)]
 
     assert steps("here", 0) == steps("there", 2)

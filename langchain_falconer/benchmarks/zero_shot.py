@@ -59,13 +59,13 @@ def zero_shot(trial: Trial) -> BenchmarkTable:
         raise CorpusError(
             f"{trial.data} holds no dataset; name the folder of the datasets with --data", path=trial.data
         )
-    read = _datasets_of(trial.base)
+    read, embed = _datasets_of(trial.base), Embedder(PLAIN_BASE)
     results = []
     for folder in folders:
         for title, plan, test in _tasks(folder):
             score = score_of(Proxy.zero_shot(plan, base=trial.base), plan, test)
             is_label = isinstance(plan.steps[0], LabelStep)
-            results.append(_Result(title, folder.name in read, score, _cosine(plan, test) if is_label else None))
+            results.append(_Result(title, folder.name in read, score, _cosine(plan, test, embed) if is_label else None))
             trial.on_score(title, 0, score=score.value)
     return {
         "title": f"{trial.base}, nothing trained",
@@ -93,7 +93,8 @@ def _tasks(folder: Path) -> Iterator[tuple[str, Plan, list[Annotation]]]:
             {**row, "spans": [s for s in row["spans"] if s["label"] in instructions["spans"]]}
             for row in rows[:TEST_ROWS]
         ]
-        yield f"{folder.name} spans", plan_of(meta, None), annotated(own, plan_of(meta, None), None)
+        plan = plan_of(meta, None)
+        yield f"{folder.name} spans", plan, annotated(own, plan, None)
     for task, about in instructions.get("labels", {}).items():
         own = [r for r in rows if isinstance(c := r["labels"].get(task), str) and c in about["classes"]][:TEST_ROWS]
         if own:
@@ -116,11 +117,10 @@ def _verdict(results: list[_Result]) -> str:
     return ", ".join(parts)
 
 
-def _cosine(plan: Plan, test: list[Annotation]) -> float:
+def _cosine(plan: Plan, test: list[Annotation], embed: Embedder) -> float:
     step = plan.steps[0]
     assert isinstance(step, LabelStep)
     assert step.labels
-    embed = Embedder(PLAIN_BASE)
     options = embed([o.description or o.name for o in step.labels])
     best = np.argmax(embed([a.text for a in test]) @ options.T, axis=1)
     return float(np.mean([step.names[b] == a.answers.labels[step.id].value for b, a in zip(best, test, strict=True)]))

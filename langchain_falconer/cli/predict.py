@@ -22,8 +22,6 @@ from langchain_falconer.cli.options import (
     read_file,
 )
 
-_BACKEND_TEXTS = 256
-
 
 @grouped
 def predict(
@@ -43,7 +41,7 @@ def predict(
     The same command again resumes where it was stopped.
     """
     from langchain_falconer.corpus import Document, as_place, open_corpus_files
-    from langchain_falconer.execute import Run, check_run, choose_backend
+    from langchain_falconer.execute import BACKEND_TEXTS, Run, check_run, choose_backend
     from langchain_falconer.graph import Home as HomeFolder
     from langchain_falconer.model import Proxy
     from langchain_falconer.plan import Plan
@@ -52,7 +50,7 @@ def predict(
     check_run(settings.run)
     proxy = Proxy.zero_shot(Plan.parse(read_file(proxy_path))) if proxy_path.is_file() else Proxy.load(proxy_path)
     documents = open_corpus_files(list(corpus), settings.corpus)
-    first = [d.text for d in islice(documents, _BACKEND_TEXTS) if isinstance(d, Document)]
+    first = [d.text for d in islice(documents, BACKEND_TEXTS) if isinstance(d, Document)]
     choose_backend(proxy, first, settings.run.backend, device=settings.run.device)
     target = as_place(output)
     with progress_bars() as bars:

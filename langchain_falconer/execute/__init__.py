@@ -1,6 +1,7 @@
 """Execution: choice of a backend, resumable runs over a corpus, the cascade with the LLM, and output files."""
 
 from langchain_falconer.execute.backends import (
+    BACKEND_TEXTS,
     BACKENDS,
     MIN_AGREEMENT,
     BackendChoice,
@@ -19,6 +20,7 @@ from langchain_falconer.execute.writers import check_output, parquet_schema, rea
 
 __all__ = [
     "BACKENDS",
+    "BACKEND_TEXTS",
     "MIN_AGREEMENT",
     "BackendChoice",
     "Candidate",

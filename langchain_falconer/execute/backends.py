@@ -41,6 +41,8 @@ BACKENDS = get_args(BackendName)[1:]
 NO_OPENVINO = "OpenVINO is not installed; run: pip install 'langchain-falconer[openvino]'"
 _NO_RAY = "Ray is not installed; run: pip install 'langchain-falconer[ray]', or choose the engine local"
 _FLOAT32 = ("onnx", "torch")  # an export was checked against torch when it was made
+BACKEND_TEXTS = 256
+"""Texts of a corpus that :func:`choose_backend` is given to choose from."""
 _SAMPLE_TEXTS, _SAMPLE_CHARS, _CHARS_EACH = 192, 40_000, 2_400
 _REPEATS, _SECONDS = 3, 1.0
 _CACHE_VERSION = 4

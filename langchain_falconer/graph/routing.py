@@ -11,7 +11,7 @@ from langchain_falconer.annotate import HUMAN, Annotation, stored_annotations
 from langchain_falconer.corpus import CorpusStats, Dataset, Document
 from langchain_falconer.errors import LLMError, ProxyError, RunError
 from langchain_falconer.evaluate import Quality, evaluate_plan, min_texts_to_certify
-from langchain_falconer.execute import choose_backend
+from langchain_falconer.execute import BACKEND_TEXTS, choose_backend
 from langchain_falconer.files import digest, file_digest
 from langchain_falconer.graph.context import NodeContext
 from langchain_falconer.graph.costs import CostModel
@@ -29,7 +29,6 @@ _HUMAN = "trains on a person's annotations, and runs the proxy"
 _UNTRAINED = "answers from the words of the questions alone"
 _LEVEL = 0.95
 _ONE_SIDED = 0.975  # confidence of the lower end of a 95% interval
-_BACKEND_TEXTS = 256
 
 
 @dataclass(frozen=True)
@@ -309,7 +308,7 @@ class Router:
     def _load(self, match: ModelMatch) -> Proxy:
         proxy = Proxy.load(match.entry.path)
         run = self.context.settings.run
-        choose_backend(proxy, self.stats.sample[:_BACKEND_TEXTS], run.backend, device=run.device)
+        choose_backend(proxy, self.stats.sample[:BACKEND_TEXTS], run.backend, device=run.device)
         return proxy.with_plan(self.plan, match.steps)
 
 

@@ -11,11 +11,10 @@ import numpy as np
 
 from langchain_falconer.evaluate import logit
 from langchain_falconer.model.head_index import HeadIndex
-from langchain_falconer.model.tokenization import Window
+from langchain_falconer.model.tokenization import BEGIN, INSIDE, OUTSIDE, Window
 from langchain_falconer.plan import LabelStep, SpanStep
 from langchain_falconer.records import Answers, Label, Span
 
-_OUTSIDE, _BEGIN, _INSIDE = range(3)
 _IMPOSSIBLE = np.float32(-1e9)
 
 
@@ -106,7 +105,7 @@ def _read_spans(
 ) -> None:
     scores = span_scores.reshape(*span_scores.shape[:2], -1, 3)
     # A text whose every word scores "outside" highest has no span on its best path: skip it without decoding.
-    odds = scores[..., _BEGIN:].max(-1) - scores[..., _OUTSIDE]
+    odds = scores[..., BEGIN:].max(-1) - scores[..., OUTSIDE]
     for row, window in enumerate(windows):
         word_odds = odds[row, window.words]
         hits = (word_odds > 0).any(0)
@@ -117,7 +116,7 @@ def _read_spans(
                 scale = calibration.scales.get(step_id, (1.0, 0.0))
                 path = best_path(log_p)
                 out[row].spans[step_id] = _spans_on(path, log_p, window, scale)
-                remaining = remaining[path == _OUTSIDE]
+                remaining = remaining[path == OUTSIDE]
             out[row].none_prob[step_id] = float(1 / (1 + np.exp(np.float64(remaining.max(initial=-np.inf)))))
 
 
@@ -127,14 +126,14 @@ def best_path(log_p: np.ndarray) -> np.ndarray:
     ``log_p`` is (W, 3) over words; returns (W,) states. Exact.
     """
     path: np.ndarray = log_p.argmax(-1)
-    previous = np.concatenate(([_OUTSIDE], path[:-1]))
-    if not ((path == _INSIDE) & (previous == _OUTSIDE)).any():
+    previous = np.concatenate(([OUTSIDE], path[:-1]))
+    if not ((path == INSIDE) & (previous == OUTSIDE)).any():
         return path  # the unconstrained best is valid already
     best = np.array([0.0, _IMPOSSIBLE, _IMPOSSIBLE])
     came_from = np.empty((len(log_p), 3), np.int64)
     for t, row in enumerate(log_p):
         top = int(best.argmax())
-        inside_from = _BEGIN if best[_BEGIN] >= best[_INSIDE] else _INSIDE
+        inside_from = BEGIN if best[BEGIN] >= best[INSIDE] else INSIDE
         came_from[t] = (top, top, inside_from)
         best = best[came_from[t]] + row
     state = int(best.argmax())
@@ -149,9 +148,9 @@ def _spans_on(
 ) -> list[tuple[int, int, float]]:
     spans = []
     slope, shift = scale
-    for first in np.flatnonzero(path == _BEGIN):
+    for first in np.flatnonzero(path == BEGIN):
         last = first
-        while last + 1 < len(path) and path[last + 1] == _INSIDE:
+        while last + 1 < len(path) and path[last + 1] == INSIDE:
             last += 1
         chosen = log_p[np.arange(first, last + 1), path[first : last + 1]]
         score = 1 / (1 + np.exp(-(slope * logit(np.exp(chosen.mean())) + shift)))

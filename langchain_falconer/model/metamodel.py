@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from langchain_falconer.errors import ProxyError, first_line
 from langchain_falconer.model.encoder import (
@@ -21,6 +21,11 @@ from langchain_falconer.model.onnx_export import export_sharing
 from langchain_falconer.model.query_heads import HeadGenerator, ZeroShotEncoder
 from langchain_falconer.model.sessions import OnnxSession, TorchSession
 from langchain_falconer.model.tokenization import Tokenizer
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from langchain_falconer.model.network import QueryHeadModel
 
 _WEIGHTS, _ONNX = "model.safetensors", "model.onnx"
 
@@ -87,6 +92,14 @@ def load_weights(model: Any, folder: Path) -> None:
         raise ProxyError(f"the weights at {folder} do not fit its config.json; train again")
 
 
+def halves(model: QueryHeadModel) -> dict[str, Tensor]:
+    """Return the weights of a model in float16, as they are stored."""
+    import torch
+
+    weights = {name: value for name, value in model.state_dict().items() if value.is_floating_point()}
+    return {name: value.detach().to(torch.float16).contiguous() for name, value in weights.items()}
+
+
 def save_metamodel(model: Any, tokenizer: Tokenizer, folder: Path, card: dict[str, Any]) -> None:
     """Write a metamodel: float16 safetensors, an ONNX graph that reads them, config, tokenizer, and ``recipe.json``.
 
@@ -96,16 +109,10 @@ def save_metamodel(model: Any, tokenizer: Tokenizer, folder: Path, card: dict[st
         folder: The folder to write to.
         card: The content of ``recipe.json``: how the metamodel was trained.
     """
-    import torch
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
-    halves = {
-        name: value.detach().to(torch.float16).contiguous()
-        for name, value in model.state_dict().items()
-        if value.is_floating_point()
-    }
-    save_file(halves, folder / _WEIGHTS)
+    save_file(halves(model), folder / _WEIGHTS)
     model.encoder.config.save_pretrained(folder)
     tokenizer.save(folder)
     export_sharing(load_model(str(folder)), folder / _ONNX, folder / _WEIGHTS)

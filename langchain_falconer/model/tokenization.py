@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,8 @@ import numpy as np
 
 from langchain_falconer.model.words import WordBoundaries
 
+OUTSIDE, BEGIN, INSIDE = range(3)
+"""States of a word: outside of a span, its first word, another word of it."""
 _OVERLAP = 64
 _FILE = "tokenizer.json"
 
@@ -38,6 +40,15 @@ class Window:
     def extent(self) -> tuple[int, int]:
         """Start and end of the words in the text."""
         return (int(self.starts[0]), int(self.ends[-1])) if len(self.words) else (0, 0)
+
+    def states(self, spans: Iterable[tuple[int, int]]) -> np.ndarray:
+        """Return the state of each word, (W,), for the spans of a question."""
+        states = np.full(len(self.words), OUTSIDE, np.int64)
+        for start, end in spans:
+            inside = np.flatnonzero((self.starts < end) & (self.ends > start))
+            states[inside] = INSIDE
+            states[inside[:1]] = BEGIN
+        return states
 
 
 class Tokenizer:

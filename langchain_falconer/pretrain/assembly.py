@@ -8,7 +8,6 @@ import shutil
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import torch
 from pydantic import JsonValue
@@ -19,16 +18,15 @@ import langchain_falconer
 from langchain_falconer.errors import ProxyError
 from langchain_falconer.model import cores, resolve_device, save_metamodel
 from langchain_falconer.model.encoder import load_tokenizer
-from langchain_falconer.model.metamodel import load_model
+from langchain_falconer.model.metamodel import halves, load_model
 from langchain_falconer.model.network import QueryHeadModel
 from langchain_falconer.pretrain.batches import Mixture, StepMaker
 from langchain_falconer.pretrain.pretraining import PretrainProgress, pretrain
 from langchain_falconer.pretrain.recipe import Recipe
+from langchain_falconer.pretrain.run_bundle import RESULT
 from langchain_falconer.pretrain.tasks import fields_of
 from langchain_falconer.settings import DeviceName
 
-RESULT = "result"
-"""The folder of a bundle in which its result lies."""
 MAX_BUNDLE_BYTES = 60 * 2**20
 _MODULES = (
     "errors",
@@ -42,6 +40,7 @@ _MODULES = (
     "pretrain/pretraining",
     "pretrain/tasks",
     "pretrain/wordings",
+    "train/frozen",
     "train/precision",
 )
 """What a bundle takes along; none of them needs more than torch, transformers, tokenizers, safetensors and numpy."""
@@ -75,9 +74,7 @@ def make(
     mixture = recipe.mixture(data)
     model, maker = _start(recipe), _maker(recipe, mixture)
     workers = max(1, cores() - 1) if where == "cuda" else 0  # a GPU waits for batches; a CPU has no time to spare
-    ran = pretrain(
-        model, maker, recipe.settings, folder / "checkpoints", device=where, workers=workers, on_progress=on_progress
-    )
+    ran = pretrain(model, maker, folder / "checkpoints", device=where, workers=workers, on_progress=on_progress)
     card = _card(recipe, mixture) | {"ran": dict(ran), "device": where}
     save_metamodel(model, maker.tokenizer, folder, card)
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
@@ -103,7 +100,7 @@ def write_bundle(recipe: Recipe, data: Sequence[Path], folder: Path) -> int:
     _write_modules(folder)
     model.encoder.config.save_pretrained(folder)  # type: ignore[union-attr,operator]
     maker.tokenizer.save(folder)
-    save_file(_halves(model.state_dict()), folder / "model.safetensors")
+    save_file(halves(model), folder / "model.safetensors")
     save_file({"vectors": torch.from_numpy(maker.anchors.vectors)}, folder / "anchors.safetensors")
     with lzma.open(folder / "sources.jsonl.xz", "wt", encoding="utf-8") as out:
         print(json.dumps(list(maker.anchors.texts), ensure_ascii=False), file=out)
@@ -157,16 +154,7 @@ def _start(recipe: Recipe) -> QueryHeadModel:
 
 
 def _maker(recipe: Recipe, mixture: Mixture) -> StepMaker:
-    settings = recipe.settings
-    return StepMaker(
-        mixture,
-        recipe.anchor_texts(mixture),
-        load_tokenizer(recipe.base),
-        settings.seed,
-        settings.tasks,
-        settings.texts,
-        settings.max_tokens,
-    )
+    return StepMaker(mixture, recipe.anchor_texts(mixture), load_tokenizer(recipe.base), recipe.settings)
 
 
 def _card(recipe: Recipe, mixture: Mixture) -> dict[str, JsonValue]:
@@ -175,10 +163,6 @@ def _card(recipe: Recipe, mixture: Mixture) -> dict[str, JsonValue]:
         "sources": {name: len(source) for name, source in sorted(mixture.sources.items())},
         "versions": {name: version(name) for name in ("torch", "transformers", "langchain-falconer")},
     }
-
-
-def _halves(tensors: dict[str, Any]) -> dict[str, torch.Tensor]:
-    return {k: v.detach().to(torch.float16).contiguous() for k, v in tensors.items() if v.is_floating_point()}
 
 
 def _write_modules(folder: Path) -> None:

@@ -5,15 +5,20 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import accumulate
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from langchain_falconer.model.tokenization import Tokenizer, Window, WindowSplitter, pad
 from langchain_falconer.pretrain.tasks import LabelQuestion, Source, SpanQuestion, Task
 
-UNKNOWN, OUTSIDE, BEGIN, INSIDE = -100, 0, 1, 2
-"""Targets of a token; the unknown ones are left out of the loss."""
+if TYPE_CHECKING:
+    from langchain_falconer.pretrain.pretraining import PretrainSettings
+
+UNKNOWN = -100
+"""Target of a token that is left out of the loss."""
 _KEEP_EVERY = 3
 _KEEP_TEXTS = 24
 
@@ -32,9 +37,14 @@ class Mixture:
 
     def draw(self, rng: random.Random, size: int) -> tuple[str, Task]:
         """Draw a task of at most ``size`` texts; returns the name of its source too."""
-        names = sorted(self.sources)
-        name = rng.choices(names, cum_weights=list(accumulate(self.weights[n] for n in names)))[0]
+        names, cumulative = self._cumulative
+        name = rng.choices(names, cum_weights=cumulative)[0]
         return name, self.sources[name].draw(rng, size)
+
+    @cached_property
+    def _cumulative(self) -> tuple[list[str], list[float]]:
+        names = sorted(self.sources)
+        return names, list(accumulate(self.weights[name] for name in names))
 
 
 @dataclass(frozen=True)
@@ -111,30 +121,24 @@ class Step:
 
 @dataclass
 class StepMaker:
-    """Makes the steps of a pretraining; each depends on ``seed`` and its number alone, so that a run can be resumed.
+    """Makes the steps of a pretraining; each depends on the seed and its number alone, so that a run can be resumed.
 
     Attributes:
         mixture: The sources.
         anchors: Texts whose vectors are preserved.
         tokenizer: The tokenizer of the network.
-        seed: Seed.
-        n_tasks: Tasks of a step.
-        n_texts: Texts of a task.
-        max_tokens: Tokens of a text; the rest of a longer one is cut.
+        settings: The seed, and the sizes of steps, tasks and texts.
     """
 
     mixture: Mixture
     anchors: Anchors
     tokenizer: Tokenizer
-    seed: int
-    n_tasks: int
-    n_texts: int
-    max_tokens: int
+    settings: PretrainSettings
 
     def make(self, step: int) -> Step:
         """Make step ``step``."""
-        rng = random.Random(f"{self.seed}-{step}")
-        drawn = [self.mixture.draw(rng, self.n_texts) for _ in range(self.n_tasks)]
+        rng = random.Random(f"{self.settings.seed}-{step}")
+        drawn = [self.mixture.draw(rng, self.settings.texts) for _ in range(self.settings.tasks)]
         n_anchors = min(len(self.anchors.texts), _KEEP_TEXTS) if step % _KEEP_EVERY == 0 else 0
         chosen = rng.sample(range(len(self.anchors.texts)), n_anchors)
         texts = [text for _, task in drawn for text in task.texts]
@@ -160,7 +164,7 @@ class StepMaker:
 
     def _windows(self, texts: Sequence[str]) -> list[Window]:
         firsts: dict[int, Window] = {}
-        for window in WindowSplitter(self.tokenizer, self.max_tokens)(texts):
+        for window in WindowSplitter(self.tokenizer, self.settings.max_tokens)(texts):
             firsts.setdefault(window.text, window)
         return [firsts[i] for i in range(len(texts))]
 
@@ -169,12 +173,7 @@ def _span_targets(questions: Sequence[SpanQuestion], windows: Sequence[Window], 
     targets = np.full((len(windows), width, len(questions)), UNKNOWN, np.int8)
     for column, question in enumerate(questions):
         for row, spans in question.answers.items():
-            window = windows[row]
-            targets[row, window.words, column] = OUTSIDE
-            for start, end in spans:
-                inside = window.words[(window.starts < end) & (window.ends > start)]
-                targets[row, inside, column] = INSIDE
-                targets[row, inside[:1], column] = BEGIN
+            targets[row, windows[row].words, column] = windows[row].states(spans)
     return targets
 
 

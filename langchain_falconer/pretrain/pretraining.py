@@ -23,6 +23,7 @@ from langchain_falconer.errors import ProxyError
 from langchain_falconer.model.network import SPAN_STATES, QueryHeadModel, pooled
 from langchain_falconer.model.sessions import LABEL_SCALE
 from langchain_falconer.pretrain.batches import UNKNOWN, LabelBatch, Step, StepMaker, TaskBatch
+from langchain_falconer.train.frozen import freeze_word_embeddings
 from langchain_falconer.train.precision import autocast
 
 _CHECKPOINT = "checkpoint.safetensors"
@@ -107,7 +108,6 @@ class _State:
 def pretrain(
     model: QueryHeadModel,
     maker: StepMaker,
-    settings: PretrainSettings,
     folder: Path,
     *,
     device: str = "cpu",
@@ -118,8 +118,7 @@ def pretrain(
 
     Args:
         model: The network to start from.
-        maker: Makes its steps.
-        settings: How it learns.
+        maker: Makes its steps, and knows the settings.
         folder: The folder of checkpoints.
         device: A device of torch.
         workers: Processes that make steps; 0 makes them between the steps.
@@ -131,8 +130,9 @@ def pretrain(
     Raises:
         ProxyError: The weights are no longer numbers.
     """
+    settings = maker.settings
     start = {name: p.detach().clone() for name, p in model.named_parameters()}
-    model.encoder.get_input_embeddings().requires_grad_(False)  # type: ignore[operator] # rare words would drift
+    freeze_word_embeddings(model.encoder)
     model.to(device).eval()  # no dropout: few texts come twice in the same task, and drawing it takes long
     optimizer = _optimizer(model, settings)
     average = [p.detach().clone() for p in _trained(model).values()]
@@ -143,7 +143,7 @@ def pretrain(
         state.seconds = time.monotonic() - began
         if state.share(settings) >= 1:
             break
-        for name, loss in _learn(model, optimizer, step, settings, state.share(settings)).items():
+        for name, loss in _learn(model, optimizer, step, settings, state.share(settings)):
             losses[name].append(loss)
         state.step += 1
         state.texts += len(step.ids)
@@ -196,30 +196,29 @@ def _same(step: Any) -> Any:
 
 def _learn(
     model: QueryHeadModel, optimizer: torch.optim.Optimizer, step: Step, settings: PretrainSettings, share: float
-) -> dict[str, float]:
-    """Take one step; returns the loss by source."""
+) -> list[tuple[str, float]]:
+    """Take one step; returns the loss of each task with the name of its source."""
     device = next(model.parameters()).device
-    losses: dict[str, Tensor] = {}
     with autocast(device):
         states = _encode(model, step.ids, step.mask)
         word_states = _encode(model, step.word_ids, step.word_mask)
         words = pooled(word_states.float(), _tensor(step.word_mask, device))
         mask = _tensor(step.mask, device)
-        for i, task in enumerate(step.tasks):
-            loss = _task_loss(model, task, states, mask, words, settings.span_weight)
-            losses[f"{i} {task.source}"] = loss
+        losses = [
+            (task.source, _task_loss(model, task, states, mask, words, settings.span_weight)) for task in step.tasks
+        ]
     if len(step.anchors):
         n = len(step.anchors)
         vectors = pooled(states[-n:].float(), mask[-n:])
         drift = (1 - (vectors * _tensor(step.anchors, device).float()).sum(-1)).mean()
-        losses["keep"] = settings.keep * len(step.tasks) / 2 * drift
+        losses.append(("keep", settings.keep * len(step.tasks) / 2 * drift))
     optimizer.zero_grad(set_to_none=True)
-    torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
+    torch.stack([loss for _, loss in losses]).sum().backward()  # type: ignore[no-untyped-call]
     torch.nn.utils.clip_grad_norm_(_trained(model).values(), float(len(step.tasks)))
     for group in optimizer.param_groups:
         group["lr"] = group["peak"] * _rate(share, settings.warmup)
     optimizer.step()
-    return {name.split(" ")[-1]: loss.item() for name, loss in losses.items()}
+    return [(name, loss.item()) for name, loss in losses]
 
 
 def _task_loss(

@@ -20,12 +20,13 @@ if TYPE_CHECKING:
     from langchain_falconer.pretrain.pretraining import PretrainProgress, PretrainSettings
 
 HERE = Path(__file__).resolve().parent
+RESULT = "result"
+"""The folder of a bundle in which its result lies."""
 
 
 def main() -> None:
     """Pretrain as the bundle says, and write the weights to its ``result`` folder."""
     options = _options()
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the workers are the parallelism
 
     import torch
     from safetensors.torch import load_file, save_file
@@ -39,11 +40,10 @@ def main() -> None:
         settings = dataclasses.replace(settings, steps=None, seconds=options.seconds)
     model = QueryHeadModel(empty_encoder(str(HERE)))
     model.load_state_dict({name: w.float() for name, w in load_file(HERE / "model.safetensors").items()}, strict=False)
-    result, device = HERE / "result", options.device
+    result, device = HERE / RESULT, options.device
     ran = pretrain(
         model,
         _maker(settings),
-        settings,
         result / "checkpoints",
         device=device,
         workers=options.workers,
@@ -83,10 +83,7 @@ def _maker(settings: PretrainSettings) -> StepMaker:
         ),
         Anchors(texts, load_file(HERE / "anchors.safetensors")["vectors"]),
         Tokenizer.read(HERE),
-        settings.seed,
-        settings.tasks,
-        settings.texts,
-        settings.max_tokens,
+        settings,
     )
 
 

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _IGNORE = -100
-_OUTSIDE, _BEGIN, _INSIDE = range(3)
 
 
 @dataclass(frozen=True)
@@ -92,11 +91,7 @@ def _span_targets(index: HeadIndex, batch: Sequence[Feature], width: int) -> Ten
         window = item.window
         for step_id, spans in item.example.spans.items():
             head = index.span_row[step_id]
-            targets[row, window.words, head] = _OUTSIDE
-            for start, end in spans:
-                inside = window.words[(window.starts < end) & (window.ends > start)]
-                targets[row, inside, head] = _INSIDE
-                targets[row, inside[:1], head] = _BEGIN
+            targets[row, window.words, head] = window.states(spans)
     return torch.from_numpy(targets)
 
 

@@ -6,15 +6,13 @@ from pathlib import Path
 
 from langchain_falconer.annotate import Annotation, AnnotationStore
 from langchain_falconer.corpus import Place
-from langchain_falconer.execute import Cascade, Guarantee, Run, RunReport, choose_backend
+from langchain_falconer.execute import BACKEND_TEXTS, Cascade, Guarantee, Run, RunReport, choose_backend
 from langchain_falconer.files import read_json, write_json
 from langchain_falconer.graph.context import NodeContext, Update
 from langchain_falconer.graph.nodes.annotate import ask_llm
 from langchain_falconer.graph.state import FalconerState
 from langchain_falconer.model import Proxy
 from langchain_falconer.settings import Targets
-
-_BACKEND_TEXTS = 256
 
 
 def execute(state: FalconerState, context: NodeContext) -> Update:
@@ -25,7 +23,7 @@ def execute(state: FalconerState, context: NodeContext) -> Update:
     with context.timed(state, "execute") as seconds, context.store() as store:
         annotated = context.annotations(store, state, [*sample.held_out, *sample.train])
         development = context.annotations(store, state, sample.development)
-        texts = (sample.pool + sample.held_out + sample.train)[:_BACKEND_TEXTS]
+        texts = (sample.pool + sample.held_out + sample.train)[:BACKEND_TEXTS]
         backend = choose_backend(proxy, texts, settings.backend, development, device=settings.device)
         run = Run(proxy, context.corpus(state), folder / "shards", settings, annotated, scored=targets is not None)
         # The output of a question is written by the report, from the rows here.
