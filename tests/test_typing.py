@@ -21,7 +21,7 @@ COVERED = (
     "files.py",
     "gguf.py",
     "graph",
-    "llm.py",
+    "llm",
     "plan",
     "records.py",
     "registry",

@@ -1,0 +1,36 @@
+"""Output modes: the ways to request a JSON object of a chat model."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from langchain_core.language_models import BaseChatModel
+    from langchain_core.messages import AIMessage
+
+OutputMode = Literal["json_schema", "function_calling", "text"]
+OUTPUT_MODES: tuple[OutputMode, ...] = ("json_schema", "function_calling", "text")
+
+
+def caller(model: BaseChatModel, mode: OutputMode, schema: Mapping[str, object]) -> Callable[[Any], AIMessage]:
+    """Return a function from messages to the LLM's message; it raises the model's error in an unsupported mode."""
+    if mode == "text":
+        return model.invoke
+    options: dict[str, Any] = {"method": mode, "include_raw": True}
+    if mode == "json_schema" and "strict" in inspect.signature(model.with_structured_output).parameters:
+        options["strict"] = True
+    structured = model.with_structured_output(dict(schema), **options)
+    # Only the raw message is used, not LangChain's `parsed`: its parser completes JSON that was cut off.
+    return lambda prompt: structured.invoke(prompt)["raw"]  # type: ignore[index]
+
+
+def with_schema(messages: list[tuple[str, str]], schema: Mapping[str, object]) -> list[tuple[str, str]]:
+    """Add the schema to the system prompt, for models without structured output."""
+    shape = json.dumps(schema, ensure_ascii=False)
+    request = f"Answer with one JSON object and nothing else. It fits this JSON schema: {shape}"
+    if messages and messages[0][0] == "system":
+        return [("system", f"{messages[0][1]}\n\n{request}"), *messages[1:]]
+    return [("system", request), *messages]
