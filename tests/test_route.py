@@ -9,8 +9,10 @@ from laptops import PLAN, STEPS, annotation_row, annotations, asked, is_positive
 from loopback import ChatServer, llm_at
 
 from langchain_falconer import Falconer, Plan, Proxy
+from langchain_falconer.corpus import Dataset
 from langchain_falconer.errors import BudgetError, RunError, SettingsError
 from langchain_falconer.evaluate import evaluate_plan
+from langchain_falconer.graph import AskOptions, NodeContext, Router
 from langchain_falconer.graph.costs import CostModel
 from langchain_falconer.records import Answers, Label
 from langchain_falconer.settings import MineSettings, Targets, Trust
@@ -309,3 +311,87 @@ def test_a_persons_annotations_train_where_there_is_no_llm(tmp_path, settings):
     assert list(falconer.mine("x", falconer.corpus("reviews"), plan=PLAN).rows()) == list(result.rows())
     falconer.add_documents("reviews", texts=reviews(53))
     assert falconer.ask(PLAN, falconer.corpus("reviews")).summary.computed == 3
+
+
+# ---- what the LLM did not answer, and what is not known
+
+
+def silent_about(*texts):
+    """A teacher that answers `{}` where one of these texts is asked about."""
+    return lambda request: "{}" if {*texts} & {*asked(request).values()} else teacher(request)
+
+
+def test_an_llm_that_answers_half_of_the_texts_is_not_called_the_answer(llm, server, tmp_path, settings):
+    texts = [*reviews(4), reviews(4)[3]]  # the last one twice: rows are counted
+    server.reply = silent_about(*texts[2:])
+    label = Plan.parse({"instruction": "x", "steps": [STEPS[0]]})
+    partial = Falconer(llm, home=tmp_path, settings=settings).ask(label, texts=texts, quality=0.9)
+    assert [row["decided_by"]["positive"] for row in partial.rows()] == ["llm", "llm", "proxy", "proxy", "proxy"]
+    assert partial.summary.unanswered == 3
+    assert any("answered 2 of 5 texts" in message for message in partial.summary.messages)
+    assert not partial.target.met
+    server.reply = teacher
+    paid = server.calls
+    whole = Falconer(llm, home=tmp_path, settings=settings).ask(label, texts=texts, quality=0.9)
+    assert {row["decided_by"]["positive"] for row in whole.rows()} == {"llm"}
+    assert (whole.summary.unanswered, whole.target.met) == (0, True)
+    assert server.calls == paid + 1  # two open texts share a call; nothing is paid twice
+
+
+def test_texts_to_verify_on_are_no_part_of_what_training_measures_on(llm, server, tmp_path, settings):
+    def contrary(request):
+        about_price = "Task: Extract the price" in request["messages"][-1]["content"]
+        return json.dumps({k: prices(t) if about_price else not is_positive(t) for k, t in asked(request).items()})
+
+    server.reply = contrary
+    falconer = Falconer(llm, home=tmp_path, settings=settings)
+    corpus = write_lines(tmp_path / "corpus.jsonl", ({"text": t} for t in reviews(600)))
+    context = NodeContext(falconer.home, falconer.llm, settings)
+    router = Router(context, PLAN, Dataset.of_files([corpus], settings.corpus), AskOptions(trust=TRUST))
+    verified = set(router.stats.sample[: router.n_verify])
+    assert len(verified) == 10
+    assert not verified & set(router.stats.sample[router.n_verify :])
+    falconer.ask(PLAN, corpus, trust=TRUST)
+    [sample] = tmp_path.glob("runs/*/sample-0.json")
+    test = set(json.loads(sample.read_text("utf-8"))["test"])
+    assert test
+    assert len(verified & test) < len(verified) / 2  # by chance at most: both are small draws of the same corpus
+
+
+def test_several_measured_proxies_share_the_error_of_the_best(proxy_folder, llm, tmp_path, settings):
+    """One that alone is known to reach the quality is not known to, where it is the best of ten."""
+    shutil.copytree(proxy_folder, tmp_path / "proxies" / "best")
+    measured(tmp_path / "proxies" / "best", 0.96)
+    falconer = Falconer(llm, home=tmp_path, settings=settings)
+    falconer.add_documents("reviews", texts=reviews(48))
+    low = Proxy.load(tmp_path / "proxies" / "best").manifest["quality"]["agreement"]["low"]
+    required = low - 0.005
+    chosen = falconer.estimate(PLAN, falconer.corpus("reviews"), quality=required).chosen
+    assert (chosen.name, chosen.texts) == ("registry", 0)
+    for i in range(9):
+        shutil.copytree(tmp_path / "proxies" / "best", tmp_path / "proxies" / f"other-{i}")
+        measured(tmp_path / "proxies" / f"other-{i}", 0.8)
+    decision = falconer.estimate(PLAN, falconer.corpus("reviews"), quality=required)
+    assert not any(way.name == "registry" and way.texts == 0 for way in (decision.chosen, *decision.others))
+
+
+def test_an_unknown_price_is_unknown_and_no_projection_is_below_what_was_spent(server, tmp_path, settings):
+    unpriced = Falconer(llm_at(server), home=tmp_path, settings=settings)
+    estimate = unpriced.estimate(PLAN, texts=reviews(8))
+    assert estimate.chosen.usd is None
+    server.reply = lambda request: {
+        "content": teacher(request),
+        "usage": {"prompt_tokens": 9_000, "completion_tokens": 9},
+    }
+    result = unpriced.ask(PLAN, texts=reviews(8))
+    assert result.cost.usd is None
+    assert result.decision.chosen.usd is None
+    assert result.cost.tokens_for_every_text >= result.cost.tokens
+    page = result.report(tmp_path / "report.html").read_text("utf-8")
+    assert "no price known" in page
+    assert "$0" not in page.replace("$0.", "")
+
+
+def test_what_asks_nobody_costs_nothing_whatever_the_price(trained):
+    trained.add_documents("reviews", texts=reviews(12))
+    assert trained.ask(PLAN, trained.corpus("reviews")).decision.chosen.usd == 0

@@ -16,7 +16,7 @@ from langchain_core.language_models import FakeMessagesListChatModel
 from langchain_core.messages import AIMessage, ToolMessage
 from langchain_tests.integration_tests import ToolsIntegrationTests
 from langchain_tests.unit_tests import ToolsUnitTests
-from laptops import INSTRUCTION, PLAN, is_positive, prices, reviews, teacher, write_corpus
+from laptops import INSTRUCTION, PLAN, asked, is_positive, prices, reviews, teacher, write_corpus
 from loopback import ChatServer, llm_at
 
 from langchain_falconer import Falconer, FalconerToolkit
@@ -414,6 +414,25 @@ def test_without_proxy_the_llm_answers_for_a_handful_once(with_llm):
     assert paid > 0
     call(tools["get_label"], texts=new, instruction="Is the writer happy?")
     assert server.calls == paid
+
+
+@pytest.mark.parametrize("tool", ["get_label", "get_span"])
+def test_an_llm_that_answers_no_text_is_an_error_and_what_it_left_out_is_called_a_guess(tool, with_llm):
+    tools, server = with_llm
+    new = reviews(4, start=900)
+    arguments = {"texts": new, "instruction": "Is the writer happy?" if tool == "get_label" else "Extract the price"}
+    server.reply = lambda _: "{}"
+    assert call(tools[tool], **arguments).status == "error"
+    server.reply = lambda request: "{}" if {*new[2:]} & {*asked(request).values()} else teacher(request)
+    partial = call(tools[tool], **arguments).artifact
+    assert partial["quality"].startswith("the LLM answered 2 of 4 texts")
+    assert partial["guesses"] == [2, 3]
+    assert partial["cost"]["usd"] is None
+    assert partial["cost"]["tokens_for_every_text"] >= partial["cost"]["tokens"]
+    server.reply = teacher
+    whole = call(tools[tool], **arguments).artifact
+    assert whole["quality"] == "the LLM itself answered"
+    assert "guesses" not in whole
 
 
 def test_concurrent_identical_questions_are_answered_once(with_llm):

@@ -101,7 +101,7 @@ class CorpusStats:
     """Statistics of a dataset from one pass.
 
     Attributes:
-        sample: Distinct passages, drawn uniformly; training evaluates on the same ones, so they are annotated once.
+        sample: Distinct passages, drawn uniformly.
         documents: Number of rows, unreadable ones included.
         passages: Number of passages, each a text for the LLM.
         chars: Mean length of a passage in characters.

@@ -30,6 +30,22 @@ class Proportion(FrozenModel):
         """Both ends of the interval."""
         return self.low, self.high
 
+    def at_level(self, level: float) -> Proportion:
+        """Return the same share with its exact interval at another level, for claims that share one error budget.
+
+        The trials behind the interval (fewer than ``n`` where answers of a text fail together) follow from its width.
+        """
+        if level == self.level or self.n == 0:
+            return self.model_copy(update={"level": level})
+        from scipy.optimize import brentq
+
+        def excess(trials: float) -> float:
+            ends = _with_exact_interval(self.value, self.value * trials, trials, self.level, self.n)
+            return (ends.high - ends.low) - (self.high - self.low)
+
+        trials = float(brentq(excess, 1e-3, 1e9))  # the interval narrows with the trials
+        return _with_exact_interval(self.value, self.value * trials, trials, level, self.n)
+
 
 def proportion(successes: int, n: int, level: float = 0.95) -> Proportion:
     """Compute the share of successes in independent trials with its exact interval (Clopper and Pearson 1934).

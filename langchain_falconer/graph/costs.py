@@ -46,6 +46,8 @@ class CostModel:
         assumed = (self.chars / 4 + _PROMPT_TOKENS / self.texts_per_call, _ANSWER_TOKENS)
         tokens = [texts * self.steps * each for each in self.tokens_per_answer or assumed]
         usd = sum(n * each for n, each in zip(tokens, self.price, strict=True)) / 1e6 if self.price else None
+        if texts == 0:
+            usd = 0.0  # whatever the price
         seconds = texts * self._llm_seconds
         if name != "llm":
             seconds += _LOADING_SECONDS + self.texts / self.texts_per_second

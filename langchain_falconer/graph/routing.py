@@ -28,6 +28,8 @@ _EXACT = "trained on these very questions"
 _HUMAN = "trains on a person's annotations, and runs the proxy"
 _UNTRAINED = "answers from the words of the questions alone"
 _LEVEL = 0.95
+_VERIFY_SEED = 1_000_003
+"""Added to the seed of a job, for a sample of its own."""
 _ONE_SIDED = 0.975  # confidence of the lower end of a 95% interval
 
 
@@ -41,8 +43,8 @@ class Route:
         quality: Its measured agreement.
         annotator: Whose answers the quality is measured by.
         answers: The LLM's answers, where it answers every text.
-        unanswered: Texts that the LLM was to answer and did not.
-        answered_share: Share of the texts that the LLM answered, where it answers every text.
+        unanswered: Rows that the LLM was to answer and did not.
+        answered_share: Share of the rows that the LLM answered, where it answers every text.
     """
 
     strategy: Strategy
@@ -101,10 +103,13 @@ class Router:
 
     @cached_property
     def stats(self) -> CorpusStats:
-        """Sizes of the corpus, and a uniform sample of its texts."""
+        """Sizes of the corpus, and a uniform sample of its texts: those to verify on, then those to time backends on.
+
+        It has a seed of its own: what a proxy is verified on is no part of the sample that training measures on.
+        """
         settings = self.context.settings
-        size = max(self.n_verify, min(settings.annotations, 500) + 1)
-        return CorpusStats.of(self.dataset, settings.passage_chars, settings.seed, size)
+        size = self.n_verify + max(BACKEND_TEXTS, min(settings.annotations, 500) + 1)
+        return CorpusStats.of(self.dataset, settings.passage_chars, settings.seed + _VERIFY_SEED, size)
 
     @cached_property
     def costs(self) -> CostModel:
@@ -151,7 +156,7 @@ class Router:
     def _possible(self) -> list[Strategy]:
         matches = exact_matches(self._entries, self.plan)
         accepted = self._accepted(matches)
-        strategies = [self.costs.strategy("registry", 0, _EXACT, accepted.entry.name)] if accepted else []
+        strategies = [self.costs.strategy("registry", 0, _EXACT, accepted[0].entry.name)] if accepted else []
         if self.is_human:
             return [*strategies, self.costs.strategy("train", 0, _HUMAN)]
         if self.context.llm is None:
@@ -171,17 +176,23 @@ class Router:
     def _is_small(self) -> bool:
         return self.stats.passages <= self.n_training and self.stats.is_short
 
-    def _accepted(self, matches: Sequence[ModelMatch]) -> ModelMatch | None:
-        """The best proxy that was trained on the plan; with a quality, the best that was measured to reach it.
+    def _accepted(self, matches: Sequence[ModelMatch]) -> tuple[ModelMatch, Quality | None] | None:
+        """The best proxy that was trained on the plan, with its quality; where one is required, it was measured.
 
-        What counts is agreement with this LLM, or a person.
+        What counts is agreement with this LLM, or a person. Of several proxies the best is taken, so that they share
+        one error budget: each interval is widened to its part of the level.
         """
-        quality, llm = self.options.quality, self.context.llm
-        if quality is None:
-            return next(iter(matches), None)
+        required, llm = self.options.quality, self.context.llm
+        if required is None:
+            return (matches[0], matches[0].quality) if matches else None
         annotators = (llm.name if llm else None, HUMAN)
-        measured = (match for match in matches if match.quality and match.annotator in annotators)
-        return next((match for match in measured if match.quality and reaches(match.quality, quality)), None)
+        measured = [(match, match.quality) for match in matches if match.quality and match.annotator in annotators]
+        level = 1 - (1 - _LEVEL) / max(1, len(measured))
+        for match, quality in measured:
+            widened = quality.model_copy(update={"agreement": quality.agreement.at_level(level)})
+            if reaches(widened, required):
+                return match, widened
+        return None
 
     def _to_verify(self, matches: Sequence[ModelMatch]) -> list[tuple[Strategy, ModelMatch | None]]:
         """The proxies that are worth verifying: one that matches exactly, similar ones, and the untrained base."""
@@ -205,12 +216,12 @@ class Router:
         """Choose a strategy; the LLM may be asked about a few texts, or about all where there are few."""
         matches = exact_matches(self._entries, self.plan)
         if accepted := self._accepted(matches):
-            return self._registry_route(accepted)
+            return self._registry_route(*accepted)
         if self.is_human:
             return Route(self.costs.strategy("train", 0, _HUMAN))
         if self.context.llm is None:
             if matches:
-                return self._registry_route(matches[0])
+                return self._registry_route(matches[0], matches[0].quality)
             raise _no_strategy(self._entries)
         if self.stats.passages > self.n_verify and (best := self._verified(matches, state, self.context.llm)):
             return best
@@ -219,9 +230,8 @@ class Router:
         reason = "no proxy is similar enough, and the texts are too many to ask the LLM about each"
         return Route(self.costs.strategy("train", self.n_training, reason))
 
-    def _registry_route(self, match: ModelMatch) -> Route:
+    def _registry_route(self, match: ModelMatch, quality: Quality | None) -> Route:
         strategy = self.costs.strategy("registry", 0, _EXACT, match.entry.name)
-        quality = match.quality
         if self.options.quality is None and quality and not reaches(quality, self.min_agreement):
             self.messages.append(
                 f"the proxy was measured at {in_words(quality)}; request a quality, and it is verified, and another "
@@ -230,19 +240,28 @@ class Router:
         return Route(strategy, self._load(match), quality, match.annotator)
 
     def _llm_route(self, state: FalconerState, llm: LLM) -> Route:
-        texts = list(dict.fromkeys(row.text for row in self.dataset.open() if isinstance(row, Document)))
-        answers = self._ask(texts, state, llm, all_or_error=True)
-        unanswered = len(texts) - sum(a.is_complete for a in answers)
+        rows = [row.text for row in self.dataset.open() if isinstance(row, Document)]
+        answers = self._ask(list(dict.fromkeys(rows)), state, llm, all_or_error=True)
+        complete = {a.text for a in answers if a.is_complete}
+        unanswered = sum(text not in complete for text in rows)
+        if unanswered:
+            self.messages.append(
+                f"the LLM answered {len(rows) - unanswered} of {len(rows)} texts, the rest is the untrained model's "
+                "guess; the same question again asks about it again"
+            )
         reason = f"{self.stats.passages} texts, and training would ask about {self.n_training}"
         strategy = self.costs.strategy("llm", self.stats.passages, reason)
-        share = 1 - unanswered / max(1, len(texts))
+        share = 1 - unanswered / max(1, len(rows))
         return Route(strategy, self._untrained(), None, llm.name, tuple(answers), unanswered, share)
 
     def _verified(self, matches: Sequence[ModelMatch], state: FalconerState, llm: LLM) -> Route | None:
         """The proxy that agrees best with the LLM on a few texts, if it agrees well enough."""
-        answers = [a for a in self._ask(self.stats.sample[: self.n_verify], state, llm) if not a.failures]
+        answers = [a for a in self._ask(self.stats.sample[: self.n_verify], state, llm) if a.is_complete]
         if len(answers) < self.n_verify // 2:
-            self.messages.append(f"only {len(answers)} texts could be verified, so that no untrained proxy is trusted")
+            self.messages.append(
+                f"the LLM answered only {len(answers)} of {self.n_verify} texts to verify on, so that nothing but a "
+                "proxy that was trained on the question is trusted"
+            )
             return None
         candidates = []
         for strategy, match in self._to_verify(matches):
@@ -296,9 +315,8 @@ class Router:
             raise report.error
         if not answers:
             raise LLMError(f"{llm.name} gave no usable answer to any of {len(texts)} texts; try another model")
-        if missing := len(set(texts)) - sum(a.is_complete for a in answers):
-            why = f" ({report.error})" if report.error else ""
-            self.messages.append(f"the LLM left {missing} of {len(set(texts))} texts without an answer{why}")
+        if report.error:
+            self.messages.append(f"the LLM stopped before the last text ({report.error})")
         return answers
 
     def _untrained(self) -> Proxy:
@@ -308,7 +326,8 @@ class Router:
     def _load(self, match: ModelMatch) -> Proxy:
         proxy = Proxy.load(match.entry.path)
         run = self.context.settings.run
-        choose_backend(proxy, self.stats.sample[:BACKEND_TEXTS], run.backend, device=run.device)
+        texts = self.stats.sample[self.n_verify :] or self.stats.sample  # those to verify on choose nothing else
+        choose_backend(proxy, texts[:BACKEND_TEXTS], run.backend, device=run.device)
         return proxy.with_plan(self.plan, match.steps)
 
 

@@ -230,7 +230,7 @@ class RunSummary(FrozenModel):
         target: The requested quality; ``None`` where none was requested.
         computed: Rows that were computed rather than read from an earlier result.
         findings: Most frequent values, their sources and quotes; ``None`` of a plain ``mine``.
-        unanswered: Texts that the LLM should have answered and did not; the untrained proxy decided them.
+        unanswered: Rows that the LLM should have answered and did not; the untrained proxy decided them.
         cached: Whether the whole result was read from an earlier, identical question.
     """
 

@@ -124,8 +124,13 @@ def _run_step(tool: FalconerTool, step: LabelStep | SpanStep, request: GetSpanIn
         return compact(result)
     rows = list(islice(result.rows(), MAX_TEXTS))
     if isinstance(step, LabelStep):
-        return {"labels": [row.get("labels", {}).get(step.id) for row in rows], **compact(result)}
-    return {"spans": [row.get("spans", {}).get(step.id) for row in rows], **compact(result)}
+        answers: dict[str, object] = {"labels": [row.get("labels", {}).get(step.id) for row in rows]}
+    else:
+        answers = {"spans": [row.get("spans", {}).get(step.id) for row in rows]}
+    if result.summary.unanswered:
+        guesses = [i for i, row in enumerate(rows) if row.get("decided_by", {}).get(step.id) == "proxy"]
+        answers["guesses"] = guesses  # positions of the texts that the LLM did not answer
+    return {**answers, **compact(result)}
 
 
 def compact(result: MiningResult) -> Mapping[str, object]:
@@ -174,8 +179,9 @@ def _quality(summary: RunSummary) -> Mapping[str, object] | str:
         if summary.decision is None or summary.decision.chosen.name != "llm":
             return "not measured"
         if summary.unanswered:
-            answered = summary.rows.total - summary.unanswered
-            return f"the LLM answered {answered} of {summary.rows.total} texts, the rest is the untrained model's guess"
+            texts = summary.rows.total - summary.rows.failed
+            answered = texts - summary.unanswered
+            return f"the LLM answered {answered} of {texts} texts, the rest is the untrained model's guess"
         return "the LLM itself answered"
     agreement = summary.quality.agreement
     ends = {"value": round(agreement.value, 3), "low": round(agreement.low, 3), "high": round(agreement.high, 3)}

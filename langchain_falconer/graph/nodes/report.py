@@ -119,7 +119,10 @@ def _summary(
 
 
 def _cost(state: FalconerState, context: NodeContext) -> Cost:
-    """The cost of this job, against asking the LLM about every passage at the same tokens per text."""
+    """The cost of this job, against asking the LLM about every passage at the same tokens per text.
+
+    What was spent on some of the texts is no more than what all of them take: a projection below it is raised to it.
+    """
     with context.store() as store:
         spent, annotated = store.spent(state["run_id"]), store.spent(state["run_id"], "annotate")
     passages = (state.get("sample") or {}).get("passages")
@@ -131,7 +134,7 @@ def _cost(state: FalconerState, context: NodeContext) -> Cost:
         input_tokens=spent.input_tokens,
         output_tokens=spent.output_tokens,
         usd=spent.usd if spent.calls else 0.0,
-        tokens_for_every_text=every,
+        tokens_for_every_text=None if every is None else max(every, annotated.tokens),
     )
 
 
