@@ -65,6 +65,7 @@ def test_an_approved_plan_is_run(graph, given, files):
     (question,) = asked_for["__interrupt__"]
     assert question.value["plan"] == PLAN.to_dict()
     assert "def pipeline(text):" in question.value["pseudocode"]
+    assert "estimate" not in question.value  # a person's labels cost nothing
     assert question.value["mermaid"].startswith("flowchart")
     assert not (files / "out.jsonl").exists()
     result = graph.invoke(Command(resume={"action": "approve"}), THREAD)
@@ -74,6 +75,27 @@ def test_an_approved_plan_is_run(graph, given, files):
     assert result["summary"]["cost"]["calls"] == 0
     assert [row["text"] for row in rows(files / "out.jsonl")] == TEXTS
     json.dumps(result)
+
+
+def test_the_review_shows_what_annotation_will_cost_and_a_cap_that_cannot_hold_is_refused_before(files, settings):
+    request = {"instruction": INSTRUCTION, "corpus": [str(files / "corpus.jsonl")], "plan": PLAN.to_dict()}
+    with ChatServer(teacher) as server:
+        graph = create_falconer_graph(
+            llm_at(server), home=files / "estimated", settings=settings, checkpointer=InMemorySaver()
+        )
+        (question,) = graph.invoke(request, THREAD)["__interrupt__"]
+        capped = settings.model_copy(update={"budget": BudgetSettings(max_usd=1)})
+        other = create_falconer_graph(
+            llm_at(server), home=files / "estimated", settings=capped, checkpointer=InMemorySaver()
+        )
+        with pytest.raises(SettingsError, match="price"):
+            other.invoke(request, THREAD)
+        assert server.calls == 0
+    estimate = question.value["estimate"]
+    assert (estimate["texts"], estimate["calls"], estimate["usd"]) == (30, 2 * 15, None)
+    assert estimate["tokens"] > 0
+    assert estimate["minutes"] > 0
+    assert "no price known" in estimate["summary"]
 
 
 def test_an_edited_plan_is_run_and_an_invalid_edit_asked_about_again(graph, given):

@@ -1,5 +1,6 @@
 """The LLM behind planner and annotator: structured output, retries, account, and errors that name the fix."""
 
+import re
 import sys
 import threading
 import time
@@ -343,10 +344,22 @@ def test_prices_come_from_table_or_settings_or_are_none():
     def named(model):
         return LLM(ChatOpenAI(model=model, api_key=KEY))
 
-    assert named("gpt-4.1-mini").price() == named("gpt-4.1-mini-2025-04-14").price() == (0.4, 1.6)
+    listed = named("gpt-4.1-mini").price()
+    assert listed == named("gpt-4.1-mini-2025-04-14").price()
+    assert (listed.input, listed.output, listed.cached_input, listed.batch) == pytest.approx((0.4, 1.6, 0.1, 0.5))
+    assert re.fullmatch(r"genai-prices [\d.]+, checked 20\d\d-\d\d-\d\d", listed.source)
     assert named("local").price() is None
     own = LLMSettings(usd_per_million_tokens=(7, 8))
-    assert LLM(ChatOpenAI(model="gpt-4.1-mini", api_key=KEY), own).price() == (7, 8)
+    assert LLM(ChatOpenAI(model="gpt-4.1-mini", api_key=KEY), own).price().usd(1e6, 1e6) == 15
+
+
+def test_input_tokens_that_the_provider_had_cached_cost_their_own_price():
+    usage = {"prompt_tokens": 1_000, "completion_tokens": 10, "prompt_tokens_details": {"cached_tokens": 800}}
+    with ChatServer(lambda request: {"content": GOOD, "usage": usage}) as server:
+        model = ChatOpenAI(base_url=server.base_url, api_key=KEY, model="gpt-4.1-mini", max_retries=0)
+        reply = LLM(model).complete(MESSAGES, SCHEMA)
+    assert (reply.usage.input_tokens, reply.usage.output_tokens) == (1_000, 10)
+    assert reply.usage.usd == pytest.approx((200 * 0.4 + 800 * 0.1 + 10 * 1.6) / 1e6)
 
 
 def test_usage_adds_up_and_an_unknown_price_stays_unknown():

@@ -14,6 +14,7 @@ from langchain_falconer.errors import BudgetError, RunError, SettingsError
 from langchain_falconer.evaluate import evaluate_plan
 from langchain_falconer.graph import AskOptions, NodeContext, Router
 from langchain_falconer.graph.costs import CostModel
+from langchain_falconer.llm import Price
 from langchain_falconer.records import Answers, Label
 from langchain_falconer.settings import MineSettings, Targets, Trust
 
@@ -288,7 +289,7 @@ def test_costs_are_told_before_anything_is_paid(llm, server, tmp_path, settings)
 
 def test_the_cost_model_favours_training_exactly_beyond_the_break_even():
     def gain(texts):
-        costs = CostModel(texts, chars=200, steps=2, annotations=300, price=(1.0, 2.0))
+        costs = CostModel(texts, chars=200, steps=2, annotations=300, price=Price(1.0, 2.0, "as set"))
         return costs.strategy("llm", texts).tokens - costs.strategy("train", 300).tokens
 
     costs = CostModel(300, chars=200, steps=2, annotations=300)
@@ -387,6 +388,7 @@ def test_an_unknown_price_is_unknown_and_no_projection_is_below_what_was_spent(s
     assert result.cost.usd is None
     assert result.decision.chosen.usd is None
     assert result.cost.tokens_for_every_text >= result.cost.tokens
+    assert result.decision.prices is None
     page = result.report(tmp_path / "report.html").read_text("utf-8")
     assert "no price known" in page
     assert "$0" not in page.replace("$0.", "")

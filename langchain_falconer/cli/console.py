@@ -45,7 +45,7 @@ class ProgressBars:
         """Show an event."""
         progress = self._progress
         if note := event.get("note"):
-            progress.console.print(note, markup=False, highlight=False)
+            progress.console.print(note, markup=False, highlight=False, soft_wrap=True)
             return
         stage = event["stage"]
         if stage not in self._tasks:
@@ -116,6 +116,8 @@ def print_decision(decision: Decision) -> None:
     for one in (decision.chosen, *decision.others):
         usd = "?" if one.usd is None else f"{one.usd:.4f}"
         table.add_row(one.name, f"{one.texts:,}", f"{one.tokens:,}", usd, f"{one.seconds:,.0f}", one.reason)
+    if decision.prices:
+        table.caption = f"prices: {decision.prices}"
     stdout.print(table)
     even = decision.break_even
     by_seconds = f"{even.texts_by_seconds:,}" if even.texts_by_seconds is not None else "never"

@@ -27,6 +27,8 @@ class TerminalReviewer:
 
         with self._bars.paused():
             print_code(question["pseudocode"], stderr)
+            if estimate := question.get("estimate"):
+                stderr.print(str(estimate["summary"]), markup=False, highlight=False)
             if question.get("error"):
                 stderr.print(f"That plan is not valid: {question['error']}", style="red", markup=False)
             prompt = "Is this plan right? [a]pprove, [e]dit, [r]eject"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -14,7 +14,7 @@ from langchain_falconer.evaluate import Quality, evaluate_plan, min_texts_to_cer
 from langchain_falconer.execute import BACKEND_TEXTS, choose_backend
 from langchain_falconer.files import digest, file_digest
 from langchain_falconer.graph.context import NodeContext
-from langchain_falconer.graph.costs import CostModel
+from langchain_falconer.graph.costs import CostModel, cost_model
 from langchain_falconer.graph.nodes.annotate import ask_llm
 from langchain_falconer.graph.state import AskOptions, FalconerState
 from langchain_falconer.llm import LLM
@@ -95,11 +95,15 @@ class Router:
         strategies = self._possible()
         if not strategies:
             raise _no_strategy(self._entries)
-        return Decision(chosen=strategies[0], others=tuple(strategies[1:]), break_even=self.costs.break_even)
+        return self._decided(strategies[0], strategies[1:])
 
     def decision(self, strategy: Strategy) -> Decision:
         """Return the decision for a strategy that was chosen."""
-        return Decision(chosen=strategy, others=tuple(self.others), break_even=self.costs.break_even)
+        return self._decided(strategy, self.others)
+
+    def _decided(self, chosen: Strategy, others: Sequence[Strategy]) -> Decision:
+        prices = self.costs.price.source if self.costs.price else None
+        return Decision(chosen=chosen, others=tuple(others), break_even=self.costs.break_even, prices=prices)
 
     @cached_property
     def stats(self) -> CorpusStats:
@@ -114,24 +118,7 @@ class Router:
     @cached_property
     def costs(self) -> CostModel:
         """The cost model, with the pace of this LLM's earlier answers."""
-        llm, settings = self.context.llm, self.context.settings
-        model = CostModel(
-            self.stats.passages,
-            self.stats.chars,
-            len(self.plan.steps),
-            self.n_training,
-            llm.price() if llm else None,
-            texts_per_call=settings.annotate.texts_per_call,
-        )
-        if llm is None:
-            return model
-        with self.context.store() as store:
-            spent, seconds, answers = store.annotation_totals(llm.name)
-        if not answers:
-            return model
-        tokens = (spent.input_tokens / answers, spent.output_tokens / answers)
-        per_answer = seconds / answers / llm.settings.max_concurrency
-        return replace(model, tokens_per_answer=tokens, seconds_per_answer=per_answer)
+        return cost_model(self.context, self.plan, self.stats.passages, self.stats.chars, self.n_training)
 
     @property
     def min_agreement(self) -> float:

@@ -106,6 +106,7 @@ class FalconerState(FalconerInput):
     """The state between the nodes."""
 
     run_id: NotRequired[str]
+    estimate: NotRequired[JsonObject | None]
     review: NotRequired[ReviewState]
     routing: NotRequired[RoutingState]
     sample: NotRequired[dict[str, int]]
@@ -151,6 +152,8 @@ class ReviewRequest(TypedDict):
         plan: The plan as JSON data.
         pseudocode: The plan as pseudo-Python.
         mermaid: The plan as a Mermaid drawing.
+        estimate: What annotation is expected to cost (``AnnotationEstimate`` as JSON data), and ``summary``, its
+            sentence; absent where no LLM annotates.
         error: What was wrong with an earlier edit.
     """
 
@@ -158,6 +161,7 @@ class ReviewRequest(TypedDict):
     plan: PlanData
     pseudocode: str
     mermaid: str
+    estimate: NotRequired[JsonObject]
     error: NotRequired[str]
 
 

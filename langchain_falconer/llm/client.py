@@ -22,7 +22,7 @@ from langchain_falconer.llm.failures import (
 )
 from langchain_falconer.llm.loading import api_key_hint, load_model, model_name
 from langchain_falconer.llm.output_modes import OUTPUT_MODES, OutputMode, caller, with_schema
-from langchain_falconer.llm.prices import list_price
+from langchain_falconer.llm.prices import Price, list_price
 from langchain_falconer.llm.replies import CUT_OFF, FILTERED, Reply, message_text, parse_reply, without_surrogates
 from langchain_falconer.llm.usage import Meter, Usage, estimate_tokens
 from langchain_falconer.llm.waiting import rate_limiter, retry_wait
@@ -54,12 +54,12 @@ class LLM:
         self._slots = threading.BoundedSemaphore(self.settings.max_concurrency)
         self._rate_limiter = rate_limiter(self.settings.requests_per_second)
 
-    def price(self) -> tuple[float, float] | None:
-        """Return USD per million input and output tokens; ``None`` if unknown."""
+    def price(self) -> Price | None:
+        """Return the price of the model, the settings' before that of the table; ``None`` if it is unknown."""
         if self.settings.usd_per_million_tokens is not None:
-            return self.settings.usd_per_million_tokens
+            return Price(*self.settings.usd_per_million_tokens, source="as set")
         if self.name.startswith("gguf:"):
-            return (0.0, 0.0)
+            return Price(0.0, 0.0, source="it runs on this machine")
         return list_price(self.name)
 
     def complete(
@@ -161,7 +161,8 @@ class LLM:
         elif reported.get("total_cost") == 0:  # LangChain's mark of an answer from its cache
             usage = Usage(usd=0.0)
         else:
-            usage = self._usage(reported["input_tokens"], reported["output_tokens"])
+            cached = (reported.get("input_token_details") or {}).get("cache_read") or 0
+            usage = self._usage(reported["input_tokens"], reported["output_tokens"], cached)
         finish = message.response_metadata.get("finish_reason") or message.response_metadata.get("stop_reason")
         if finish in ("length", "max_tokens", "MAX_TOKENS"):
             return Reply(None, text, usage, CUT_OFF)
@@ -170,9 +171,9 @@ class LLM:
         data, fault = parse_reply(text, schema)
         return Reply(data, text, usage, fault)
 
-    def _usage(self, input_tokens: int, output_tokens: int) -> Usage:
+    def _usage(self, input_tokens: int, output_tokens: int, cached_tokens: int = 0) -> Usage:
         price = self.price()
-        usd = (input_tokens * price[0] + output_tokens * price[1]) / 1e6 if price else None
+        usd = price.usd(input_tokens, output_tokens, cached_tokens) if price else None
         return Usage(1, input_tokens, output_tokens, usd)
 
     def _failure(self, error: Exception) -> LLMError:

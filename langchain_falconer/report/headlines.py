@@ -75,7 +75,8 @@ def interval(proportion: Proportion) -> str:
 def _cost(cost: Cost) -> Headline:
     every = cost.tokens_for_every_text
     notes = [f"{fmt.percent(cost.share)} of the {fmt.count(every)} to ask about every text"] if cost.share else []
-    notes += [fmt.usd(cost.usd)] if cost.calls or cost.usd is not None else []
+    if cost.calls or cost.usd is not None:
+        notes.append(fmt.usd(cost.usd) + (f" ({cost.prices})" if cost.prices else ""))
     return Headline("LLM tokens", fmt.count(cost.tokens), ", ".join(notes))
 
 

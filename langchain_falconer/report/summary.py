@@ -67,6 +67,7 @@ class Cost(FrozenModel):
         input_tokens: Tokens sent.
         output_tokens: Tokens received.
         usd: Price in US dollars; ``None`` where it is unknown.
+        prices: Source of the price, with its date; ``None`` where it is unknown.
         tokens_for_every_text: Projected tokens of asking the LLM about every text; ``None`` where it is unknown.
     """
 
@@ -74,6 +75,7 @@ class Cost(FrozenModel):
     input_tokens: int = 0
     output_tokens: int = 0
     usd: float | None = None
+    prices: str | None = None
     tokens_for_every_text: int | None = None
 
     @property
@@ -183,11 +185,19 @@ class BreakEven(FrozenModel):
 
 
 class Decision(FrozenModel):
-    """The strategy chosen, the others with their reasons, and the break-even point of training."""
+    """How a strategy was chosen.
+
+    Attributes:
+        chosen: The strategy.
+        others: The others, with their reasons.
+        break_even: The corpus size from which training pays.
+        prices: Source of the prices, with their date; ``None`` where they are unknown.
+    """
 
     chosen: Strategy
     others: tuple[Strategy, ...]
     break_even: BreakEven
+    prices: str | None = None
 
 
 class QualityTarget(FrozenModel):

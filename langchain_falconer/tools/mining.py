@@ -151,6 +151,7 @@ def compact(result: MiningResult) -> Mapping[str, object]:
             "llm_calls": cost.calls,
             "tokens": cost.tokens,
             "usd": cost.usd,
+            **({"prices": cost.prices} if cost.prices else {}),
             "tokens_for_every_text": cost.tokens_for_every_text,
         },
         "decision": _decision(summary),

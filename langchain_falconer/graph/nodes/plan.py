@@ -5,6 +5,7 @@ from __future__ import annotations
 from langchain_falconer.errors import PlannerError, SettingsError
 from langchain_falconer.execute import check_output, check_run
 from langchain_falconer.graph.context import NodeContext, Update
+from langchain_falconer.graph.costs import estimate_annotation
 from langchain_falconer.graph.state import FalconerState
 
 _FRESH: Update = {
@@ -39,7 +40,15 @@ def plan(state: FalconerState, context: NodeContext) -> Update:
                 raise PlannerError("there is no LLM to write a plan; pass a plan (--plan FILE) or an LLM (--llm MODEL)")
             with context.store() as store:
                 plan = context.home.plan(context.llm, state["instruction"], context.budget(store, run_id))
-    return {**_FRESH, "run_id": run_id, "plan": plan.to_dict(), "seconds": seconds}
+        estimate = None
+        if context.options(state) is None and context.llm is not None and not state.get("annotations"):
+            with context.store() as store:
+                context.budget(store, run_id)  # refuses caps that cannot hold
+            estimate = estimate_annotation(context, state, plan)
+        if estimate and state.get("auto_approve"):
+            context.emit({"note": str(estimate)})  # else the review shows it
+    facts = {**estimate.model_dump(mode="json"), "summary": str(estimate)} if estimate else None
+    return {**_FRESH, "run_id": run_id, "plan": plan.to_dict(), "estimate": facts, "seconds": seconds}
 
 
 def _check_annotator(state: FalconerState, context: NodeContext) -> None:

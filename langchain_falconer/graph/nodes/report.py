@@ -129,11 +129,13 @@ def _cost(state: FalconerState, context: NodeContext) -> Cost:
     every = (state.get("routing") or {}).get("tokens_for_every_text")
     if passages and (pace := read_json(context.llm_pace_file(state))):
         every = round(annotated.tokens / pace["texts"] * passages)
+    price = context.llm.price() if context.llm and spent.calls else None
     return Cost(
         calls=spent.calls,
         input_tokens=spent.input_tokens,
         output_tokens=spent.output_tokens,
         usd=spent.usd if spent.calls else 0.0,
+        prices=price.source if price else None,
         tokens_for_every_text=None if every is None else max(every, annotated.tokens),
     )
 

@@ -23,6 +23,8 @@ def review(state: FalconerState) -> Update:
         "pseudocode": to_pseudocode(plan),
         "mermaid": to_mermaid(plan),
     }
+    if estimate := state.get("estimate"):
+        request["estimate"] = estimate
     if error := state.get("review", {}).get("error"):
         request["error"] = error
     answer = Review.model_validate(interrupt(request, response_schema=Review))
