@@ -27,7 +27,7 @@ from langchain_falconer.corpus import (
 from langchain_falconer.errors import AnnotationError, PlannerError, RunError, SettingsError
 from langchain_falconer.evaluate import Quality
 from langchain_falconer.execute import Guarantee, read_rows
-from langchain_falconer.files import digest
+from langchain_falconer.files import digest, file_digest
 from langchain_falconer.graph import (
     AskOptions,
     FalconerInput,
@@ -142,6 +142,8 @@ class Falconer:
     Args:
         llm: Plans and annotates: any ``BaseChatModel``, or a string such as ``"openai:gpt-4.1-mini"``.
         annotations: A file of your own labels (JSONL); with it, and a plan, no LLM is needed.
+        corrections: A file of your corrections of the LLM's answers (JSONL, as ``annotations``, for single steps too).
+            They stand in for its answers from now on in this home, and show how often it is right.
         home: Folder of annotations, proxies and runs; ``$FALCONER_HOME`` or ``~/.falconer`` by default.
         settings: How to mine.
         llm_settings: Timeout, retries, rate, concurrency and price of an ``llm`` that is not an :class:`LLM` yet.
@@ -157,12 +159,14 @@ class Falconer:
         llm: LLM | BaseChatModel | str | None = None,
         *,
         annotations: str | Path | None = None,
+        corrections: str | Path | None = None,
         home: str | Path | None = None,
         settings: MineSettings | None = None,
         llm_settings: LLMSettings | None = None,
     ) -> None:
         self.llm = llm if llm is None or isinstance(llm, LLM) else LLM(llm, llm_settings)
         self.annotations = annotations
+        self.corrections = corrections
         self.home = Home.at(home)
         if not isinstance(settings, MineSettings | None):
             raise SettingsError(
@@ -400,7 +404,9 @@ class Falconer:
                 addresses=addresses,
                 checkpointer=SqliteSaver(connection),
             )
-            summary = _stream(graph, {"configurable": {"thread_id": job}}, state, on_event, reviewer)
+            # Corrections that come after a run was stopped are a new thread: what was done is found in the home.
+            thread = f"{job}-{file_digest(state['corrections'])}" if state.get("corrections") else job
+            summary = _stream(graph, {"configurable": {"thread_id": thread}}, state, on_event, reviewer)
         if "rejected" in summary:
             raise RunError(f"the plan was rejected ({summary['rejected']}); word it differently, or pass a plan")
         return MiningResult(RunSummary.model_validate(summary), addresses)
@@ -418,6 +424,7 @@ class Falconer:
             "output": None,
             "plan": Plan.parse(plan).to_dict() if plan is not None else None,
             "annotations": str(Path(self.annotations).absolute()) if self.annotations else None,
+            "corrections": str(Path(self.corrections).absolute()) if self.corrections else None,
             "auto_approve": True,
             "ask": None,
             "dataset": None,

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, model_validator
 
+from langchain_falconer.prompts import DEFAULT_PROMPTS, SECOND_PROMPTS, Prompts
 from langchain_falconer.records import FrozenModel
 
 DEFAULT_BASE = "falconer-small"
@@ -75,10 +76,18 @@ class AnnotateSettings(Settings):
     Attributes:
         texts_per_call: Limit of texts in one call. More cost fewer tokens; small models prefer few. Default 4.
         chars_per_call: A call takes no further text once its texts have this many characters. Default 6,000.
+        prompts: What the LLM reads besides the step and the texts.
+        second_prompts: The other wording, in which some texts are asked about a second time.
+        repeated: Share of the annotated texts, drawn uniformly, that the LLM answers a second time in the other
+            wording: its agreement with itself bounds what any proxy can reach. 0 is none; none either where that would
+            be fewer than ten texts. Default 0.1.
     """
 
     texts_per_call: Annotated[int, Field(ge=1, le=100)] = 4
     chars_per_call: Annotated[int, Field(ge=1)] = 6_000
+    prompts: Prompts = DEFAULT_PROMPTS
+    second_prompts: Prompts = SECOND_PROMPTS
+    repeated: Annotated[float, Field(ge=0, lt=1)] = 0.1
 
 
 class BudgetSettings(Settings):

@@ -23,6 +23,7 @@ COVERED = (
     "graph",
     "llm",
     "plan",
+    "prompts.py",
     "records.py",
     "registry",
     "report",

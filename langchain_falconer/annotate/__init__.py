@@ -4,28 +4,57 @@ A store holds hashes, offsets and labels, never a text. What an LLM writes is da
 a quote counts only where the text holds it letter by letter.
 """
 
-from langchain_falconer.annotate.annotation_files import read_annotations, store_annotations, write_annotations
+from langchain_falconer.annotate.agreement import (
+    Accuracy,
+    accuracy,
+    second_source,
+    self_agreement,
+    source_of,
+    trusted_annotations,
+)
+from langchain_falconer.annotate.annotation_files import (
+    read_annotations,
+    store_annotations,
+    store_corrections,
+    write_annotations,
+)
 from langchain_falconer.annotate.annotator import AnnotationReport, Annotator
 from langchain_falconer.annotate.budget import Budget
 from langchain_falconer.annotate.grounding import Grounding, ground
 from langchain_falconer.annotate.sampling import choose, most_uncertain
 from langchain_falconer.annotate.store import AnnotationStore
-from langchain_falconer.annotate.view import HUMAN, Annotation, has_answers, stored_annotations
+from langchain_falconer.annotate.view import (
+    CORRECTIONS,
+    HUMAN,
+    UNIFORM_CORRECTIONS,
+    Annotation,
+    has_answers,
+    stored_annotations,
+)
 
 __all__ = [
+    "CORRECTIONS",
     "HUMAN",
+    "UNIFORM_CORRECTIONS",
+    "Accuracy",
     "Annotation",
     "AnnotationReport",
     "AnnotationStore",
     "Annotator",
     "Budget",
     "Grounding",
+    "accuracy",
     "choose",
     "ground",
     "has_answers",
     "most_uncertain",
     "read_annotations",
+    "second_source",
+    "self_agreement",
+    "source_of",
     "store_annotations",
+    "store_corrections",
     "stored_annotations",
+    "trusted_annotations",
     "write_annotations",
 ]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from langchain_falconer.annotate.store import AnnotationStore, Key, StoredAnswer, json_lines, replacing_text, text_key
-from langchain_falconer.annotate.view import HUMAN, Annotation, can_answer
+from langchain_falconer.annotate.view import CORRECTIONS, HUMAN, UNIFORM_CORRECTIONS, Annotation, can_answer
 from langchain_falconer.errors import AnnotationError
 from langchain_falconer.plan import LabelStep, Plan, SpanStep, holds
 from langchain_falconer.records import Answers, Label, Span
@@ -236,3 +236,44 @@ def _collect(
         rows[plan[name].fingerprint][key] = StoredAnswer([[span.start, span.end] for span in spans])
         for span in spans:
             _collect(plan, text, span, (span.start, span.end), rows)
+
+
+def read_corrections(path: Path, plan: Plan) -> tuple[list[Annotation], list[Annotation]]:
+    """Read a person's corrections: annotations, of single steps too, in the format of :func:`read_annotations`.
+
+    A row with ``"uniform": true`` is of a text that was drawn uniformly, whatever the person changed in it.
+
+    Returns:
+        The corrections of uniformly drawn texts, and all others.
+
+    Raises:
+        AnnotationError: As of :func:`read_annotations`.
+    """
+    uniform = {
+        data.get("text") for _, data in json_lines(path) if isinstance(data, dict) and data.get("uniform") is True
+    }
+    corrections = read_annotations(path, plan)
+    return [c for c in corrections if c.text in uniform], [c for c in corrections if c.text not in uniform]
+
+
+def store_corrections(store: AnnotationStore, plan: Plan, path: Path) -> int:
+    """Write a person's corrections to the store, where they stand in for the answers of every LLM.
+
+    Each replaces an earlier correction of the same step and text; corrections of other steps stay.
+
+    Returns:
+        Number of texts.
+
+    Raises:
+        AnnotationError: As of :func:`read_annotations`.
+    """
+    uniform, others = read_corrections(path, plan)
+    for source, corrections in ((UNIFORM_CORRECTIONS, uniform), (CORRECTIONS, others)):
+        rows: dict[str, dict[Key, StoredAnswer]] = {step.fingerprint: {} for step in plan.steps}
+        for correction in corrections:
+            _collect(plan, correction.text, correction.answers, None, rows)
+        for step, answers in rows.items():
+            texts = [key[0] for key in answers]
+            for name in (UNIFORM_CORRECTIONS, CORRECTIONS):
+                store.replace(name, {step: answers if name == source else {}}, texts)
+    return len(uniform) + len(others)

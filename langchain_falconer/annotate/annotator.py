@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from langchain_falconer.annotate.agreement import second_source, source_of
 from langchain_falconer.annotate.budget import Budget
 from langchain_falconer.annotate.questions import Question, RejectedReply
 from langchain_falconer.annotate.store import AnnotationStore, Key, StoredAnswer
@@ -54,17 +55,29 @@ class Annotator:
         store: Store of the answers.
         plan: Steps to ask.
         budget: Budget that refuses calls beyond its caps.
-        settings: Grouping of texts into calls.
+        settings: Grouping of texts into calls, and prompts.
+        second: Whether to ask in the second wording, one text a call, whatever a person corrected.
     """
 
     def __init__(
-        self, llm: LLM, store: AnnotationStore, plan: Plan, budget: Budget, settings: AnnotateSettings | None = None
+        self,
+        llm: LLM,
+        store: AnnotationStore,
+        plan: Plan,
+        budget: Budget,
+        settings: AnnotateSettings | None = None,
+        *,
+        second: bool = False,
     ) -> None:
         self._llm = llm
         self._store = store
         self._plan = plan
-        self._meter = budget.for_source(llm.name)
         self._settings = settings or AnnotateSettings()
+        self._second = second
+        self._prompts = self._settings.second_prompts if second else self._settings.prompts
+        first = source_of(llm.name, self._settings.prompts)
+        self._source = second_source(first) if second else first
+        self._meter = budget.for_source(llm.name, "repeat" if second else None)
 
     def annotate(self, texts: Sequence[str], on_progress: Progress | None = None) -> AnnotationReport:
         """Ask the questions about these texts that the store cannot answer.
@@ -79,12 +92,12 @@ class Annotator:
                 ``AnnotationReport.error``.
         """
         steps = {step.fingerprint for step in self._plan.steps}
-        with self._store.exclusive(self._llm.name, steps):  # a job with the same questions waits, then reads
+        with self._store.exclusive(self._source, steps):  # a job with the same questions waits, then reads
             return self._annotate(texts, on_progress)
 
     def _annotate(self, texts: Sequence[str], on_progress: Progress | None) -> AnnotationReport:
-        view = AnnotationView(self._store, self._plan, texts, self._llm.name)
-        session = _Session(self._llm, self._store, self._meter)
+        view = AnnotationView(self._store, self._plan, texts, self._source, corrected=not self._second)
+        session = _Session(self._llm, self._store, self._source, self._meter)
         done = total = failed = 0
         for level in _topological_levels(self._plan):
             statuses = _deduplicate([(step, view.read(step)) for step in level])
@@ -109,10 +122,10 @@ class Annotator:
         """
         for batch in self._batches(step, status.targets):
             if open_targets := tuple(status.targets[key] for key in batch if key in status.open):
-                yield Question(step, open_targets)
+                yield Question(step, open_targets, self._prompts)
 
     def _batches(self, step: LabelStep | SpanStep, targets: Mapping[Key, AnnotationTarget]) -> Iterator[list[Key]]:
-        max_targets = self._settings.texts_per_call
+        max_targets = 1 if self._second else self._settings.texts_per_call
         if isinstance(step, LabelStep) and step.names:
             max_targets = max(1, min(max_targets, _MAX_ENUM // len(step.names)))
         batch: list[Key] = []
@@ -130,9 +143,10 @@ class Annotator:
 class _Session:
     """Calls of one annotation run: several threads ask, write answers to the store, and stop after repeated errors."""
 
-    def __init__(self, llm: LLM, store: AnnotationStore, meter: Meter) -> None:
+    def __init__(self, llm: LLM, store: AnnotationStore, source: str, meter: Meter) -> None:
         self._llm = llm
         self._store = store
+        self._source = source
         self._meter = meter
         self._lock = threading.Lock()
         self._consecutive_errors = 0
@@ -158,7 +172,7 @@ class _Session:
             for target, reason in retries:
                 if self.error:
                     break
-                single = Question(question.step, (target,))
+                single = replace(question, targets=(target,))
                 self._store_outcomes(single, self._ask(single, reason if is_single else None), is_last=True)
                 done += 1
         except BudgetError as error:
@@ -200,7 +214,7 @@ class _Session:
                 failures[target.key] = outcome.reason
             else:
                 retries.append((target, outcome.reason))
-        self._store.put(self._llm.name, question.step.fingerprint, answers, failures)
+        self._store.put(self._source, question.step.fingerprint, answers, failures)
         return retries
 
 

@@ -13,6 +13,10 @@ from langchain_falconer.records import Answers, Label, Span
 
 HUMAN = "human"
 """Source of a person's annotations."""
+CORRECTIONS = f"{HUMAN}:corrections"
+"""Source of a person's corrections of single answers; they stand in for those of every LLM."""
+UNIFORM_CORRECTIONS = f"{CORRECTIONS}:uniform"
+"""Source of corrections, or confirmations, of texts that were drawn uniformly."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +32,7 @@ class Annotation:
         source: Name of the LLM, or ``"human"``.
         failures: Reasons why steps that apply have no answer, by step id.
         is_complete: Whether no question about the text is open.
+        corrected: Ids of the steps that a person answered in place of the source.
     """
 
     text: str
@@ -35,6 +40,7 @@ class Annotation:
     source: str
     failures: Mapping[str, str] = field(default_factory=dict)
     is_complete: bool = field(default=True, compare=False)
+    corrected: frozenset[str] = frozenset()
 
 
 @dataclass(slots=True)
@@ -49,6 +55,7 @@ class AnnotationTarget:
         spans: Spans by step id.
         failures: Reasons why steps have no answer, by step id.
         unanswered: Steps that should have an answer, or whose ``where`` waits for one.
+        corrected: Steps that a person answered.
         rejected: Number of quotes that do not occur in the text.
     """
 
@@ -59,6 +66,7 @@ class AnnotationTarget:
     spans: dict[str, tuple[AnnotationTarget, ...]] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
     unanswered: set[str] = field(default_factory=set)
+    corrected: set[str] = field(default_factory=set)
     rejected: int = 0
 
     def __post_init__(self) -> None:
@@ -95,10 +103,21 @@ _Blocker = tuple[AnnotationTarget, str]
 
 
 class AnnotationView:
-    """The answers of one source to a plan about some texts, read from the store step by step."""
+    """The answers of one source to a plan about some texts, read from the store step by step.
 
-    def __init__(self, store: AnnotationStore, plan: Plan, texts: Iterable[str], source: str) -> None:
+    Args:
+        store: The store.
+        plan: The plan.
+        texts: The texts.
+        source: The source.
+        corrected: Whether a person's corrections stand in for the answers of an LLM.
+    """
+
+    def __init__(
+        self, store: AnnotationStore, plan: Plan, texts: Iterable[str], source: str, *, corrected: bool = True
+    ) -> None:
         self.plan = plan
+        self._corrections = (UNIFORM_CORRECTIONS, CORRECTIONS) if corrected and not _is_human(source) else ()
         self.targets = {text: AnnotationTarget(text) for text in texts}
         self._store = store
         self._source = source
@@ -109,8 +128,14 @@ class AnnotationView:
         hashes = [target.key[0] for target, _ in applicable]
         answers = self._store.answers(self._source, step.fingerprint, hashes)
         failures = self._store.failures(self._source, step.fingerprint, hashes)
+        corrections = {
+            k: a for c in self._corrections for k, a in self._store.answers(c, step.fingerprint, hashes).items()
+        }
+        answers |= corrections
         targets = {target.key: target for target, blockers in applicable if not blockers}
         for target, blockers in applicable:
+            if target.key in corrections:
+                target.corrected.add(step.id)
             if answer := answers.get(target.key):
                 self._add_answer(step, target, answer)
                 continue
@@ -164,8 +189,13 @@ class AnnotationView:
         parts = list(self.targets[text].walk())
         failures = {step_id: reason for part in reversed(parts) for step_id, reason in part.failures.items()}
         is_complete = not any(part.unanswered for part in parts)
-        source = HUMAN if self._source.startswith(f"{HUMAN}:") else self._source
-        return Annotation(text, parts[0].answers(), source, failures, is_complete)
+        source = HUMAN if _is_human(self._source) else self._source
+        corrected = frozenset(step_id for part in parts for step_id in part.corrected)
+        return Annotation(text, parts[0].answers(), source, failures, is_complete, corrected)
+
+
+def _is_human(source: str) -> bool:
+    return source == HUMAN or source.startswith(f"{HUMAN}:")
 
 
 def _targets_of(plan: Plan, step: LabelStep | SpanStep, root: AnnotationTarget) -> list[AnnotationTarget]:
@@ -199,8 +229,17 @@ def _are_spans(text: str, value: object) -> bool:
     return True
 
 
-def stored_annotations(store: AnnotationStore, plan: Plan, texts: Iterable[str], source: str) -> list[Annotation]:
+def stored_annotations(
+    store: AnnotationStore, plan: Plan, texts: Iterable[str], source: str, *, corrected: bool = True
+) -> list[Annotation]:
     """Read the annotations of texts that the store already holds; no LLM is called.
+
+    Args:
+        store: The store.
+        plan: The plan.
+        texts: The texts.
+        source: The source of the answers.
+        corrected: Whether a person's corrections stand in for the answers of an LLM.
 
     Returns:
         An annotation for each of the texts, in their order, about which the source answered at least one step.
@@ -209,7 +248,7 @@ def stored_annotations(store: AnnotationStore, plan: Plan, texts: Iterable[str],
         AnnotationError: The store holds an answer that its step cannot give.
     """
     texts = list(texts)
-    view = AnnotationView(store, plan, texts, source)
+    view = AnnotationView(store, plan, texts, source, corrected=corrected)
     for step in plan.ordered:
         view.read(step)
     return [a for a in map(view.annotation, texts) if a.answers.labels or a.answers.spans]

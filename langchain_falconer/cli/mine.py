@@ -59,6 +59,10 @@ class SourceOptions:
     annotations: Annotated[
         Path | None, typer.Option("--annotations", help="Your own labels (JSONL); no LLM is asked about texts.")
     ] = None
+    corrections: Annotated[
+        Path | None,
+        typer.Option("--corrections", help="Your corrections of the LLM's answers (JSONL); they count from now on."),
+    ] = None
     home: options.Home = None
 
 
@@ -90,7 +94,13 @@ def mine(
 
     if result.report is not None and not result.report.absolute().parent.is_dir():
         raise RunError(f"the folder of the report '{result.report}' does not exist; create it first")
-    falconer = Falconer(llm.make(), annotations=sources.annotations, home=sources.home, settings=settings.make())
+    falconer = Falconer(
+        llm.make(),
+        annotations=sources.annotations,
+        corrections=sources.corrections,
+        home=sources.home,
+        settings=settings.make(),
+    )
     plan = Plan.parse(options.read_file(sources.plan)) if sources.plan else None
     is_reviewed = plan is None and not result.yes and sys.stdin.isatty()
     with progress_bars() as bars:

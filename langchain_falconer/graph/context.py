@@ -11,7 +11,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from langchain_falconer.annotate import HUMAN, Annotation, AnnotationStore, Budget, stored_annotations
+from langchain_falconer.annotate import HUMAN, Annotation, AnnotationStore, Budget, source_of, stored_annotations
 from langchain_falconer.annotate.splits import Sample, sample_certification_rows
 from langchain_falconer.corpus import Corpus, Dataset, Place, as_place, open_corpus_files
 from langchain_falconer.errors import AnnotationError, CorpusError, RunError
@@ -111,7 +111,7 @@ class NodeContext:
         if state.get("annotations"):
             return HUMAN
         if self.llm is not None:
-            return self.llm.name
+            return source_of(self.llm.name, self.settings.annotate.prompts)
         if self.recorded is None:
             raise AnnotationError("nothing annotates the texts; name an LLM or a file of annotations")
         return self.recorded

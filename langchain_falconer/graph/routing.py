@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from langchain_falconer.annotate import HUMAN, Annotation, stored_annotations
+from langchain_falconer.annotate import HUMAN, Annotation, source_of, stored_annotations
 from langchain_falconer.corpus import CorpusStats, Dataset, Document
 from langchain_falconer.errors import LLMError, ProxyError, RunError
 from langchain_falconer.evaluate import Quality, evaluate_plan, min_texts_to_certify
@@ -297,7 +297,9 @@ class Router:
         """
         with self.context.store() as store:
             report = ask_llm(store, self.plan, texts, state, self.context, show=True)
-            answers = stored_annotations(store, self.plan, texts, llm.name)
+            answers = stored_annotations(
+                store, self.plan, texts, source_of(llm.name, self.context.settings.annotate.prompts)
+            )
         if report.error is not None and (all_or_error or not answers):
             raise report.error
         if not answers:

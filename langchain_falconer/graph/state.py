@@ -41,6 +41,8 @@ class FalconerInput(TypedDict):
     """A plan; without one the LLM writes it."""
     annotations: NotRequired[str | None]
     """A file of a person's annotations (JSONL); with them no LLM is asked about texts."""
+    corrections: NotRequired[str | None]
+    """A file of a person's corrections of the LLM's answers (JSONL), which count from now on in this home."""
     auto_approve: NotRequired[bool]
     """Skip the review of the plan."""
     ask: NotRequired[JsonObject | None]
@@ -87,6 +89,8 @@ class AnnotationState(TypedDict, total=False):
     tokens: int
     rejected_quotes: int
     stopped: str | None
+    self_agreement: JsonObject | None
+    accuracy: JsonObject | None
     llm_seconds_per_text: float | None
 
 

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from langchain_falconer.annotate import Accuracy
 from langchain_falconer.evaluate import OperatingPoint, Quality
 from langchain_falconer.execute import BackendChoice, Guarantee, RowCounts
 from langchain_falconer.plan import Plan
@@ -47,6 +48,9 @@ class AnnotationSummary(FrozenModel):
         failed: Texts with a step that the LLM did not answer.
         rejected_quotes: Quotes that are not verbatim in their text.
         stopped: Why annotation ended early; ``None`` if it did not.
+        self_agreement: How well the LLM agrees with itself on held-out texts that it was asked about a second time, in
+            another wording: more than that cannot be expected of a proxy. ``None`` where nothing was asked twice.
+        accuracy: The LLM's answers against a person's; ``None`` without corrections.
     """
 
     source: str | None = None
@@ -57,6 +61,8 @@ class AnnotationSummary(FrozenModel):
     failed: int = 0
     rejected_quotes: int = 0
     stopped: str | None = None
+    self_agreement: Quality | None = None
+    accuracy: Accuracy | None = None
 
 
 class Cost(FrozenModel):

@@ -3,8 +3,18 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
-from langchain_falconer.annotate import AnnotationReport, AnnotationStore, Annotator, stored_annotations
+from langchain_falconer.annotate import (
+    AnnotationReport,
+    AnnotationStore,
+    Annotator,
+    accuracy,
+    self_agreement,
+    source_of,
+    store_corrections,
+    stored_annotations,
+)
 from langchain_falconer.errors import AnnotationError, BudgetError, LLMError
 from langchain_falconer.files import read_json, write_json
 from langchain_falconer.graph.context import NodeContext, Update
@@ -26,10 +36,13 @@ def annotate(state: FalconerState, context: NodeContext) -> Update:
     texts = [*sample.held_out, *sample.train]
     facts = dict(state.get("annotation", {}))
     with context.timed(state, "annotate") as seconds, context.store() as store:
+        if file := state.get("corrections"):
+            store_corrections(store, plan, Path(file))
         if not state.get("annotations") and context.llm is not None:
             facts |= _ask_about_sample(store, plan, texts, state, context)
             if facts["stopped"]:
                 messages.append(f"annotation ended early: {facts['stopped']}")
+            facts |= _trust(store, plan, texts, state, context)
         annotated = context.annotations(store, state, texts)
         spent = store.spent(state["run_id"], "annotate")
     failed = sum(bool(a.failures) for a in annotated)
@@ -63,6 +76,23 @@ def _ask_about_sample(
     return {"rejected_quotes": rejected, "stopped": str(error) if error else None, "llm_seconds_per_text": per_text}
 
 
+def _trust(
+    store: AnnotationStore, plan: Plan, texts: list[str], state: FalconerState, context: NodeContext
+) -> AnnotationState:
+    """Have a uniform slice of the texts answered a second time; compare the LLM with itself, and with a person."""
+    assert context.llm is not None
+    settings, sample, source = context.settings, context.sample(state), context.source(state)
+    repeated = [*sample.development, *sample.test][: round(settings.annotations * settings.annotate.repeated)]
+    if len(repeated) >= _MIN_ANNOTATIONS:
+        budget = context.budget(store, state["run_id"])
+        Annotator(context.llm, store, plan, budget, settings.annotate, second=True).annotate(repeated)
+    agreement, right = self_agreement(store, plan, repeated, source), accuracy(store, plan, texts, source)
+    return {
+        "self_agreement": agreement.model_dump(mode="json") if agreement else None,
+        "accuracy": right.model_dump(mode="json") if right else None,
+    }
+
+
 def ask_llm(
     store: AnnotationStore,
     plan: Plan,
@@ -84,10 +114,11 @@ def ask_llm(
     """
     if context.llm is None:
         raise AnnotationError("nothing annotates the texts; name an LLM")
-    before, began = len(stored_annotations(store, plan, texts, context.llm.name)), time.monotonic()
+    source = source_of(context.llm.name, context.settings.annotate.prompts)
+    before, began = len(stored_annotations(store, plan, texts, source, corrected=False)), time.monotonic()
     annotator = Annotator(context.llm, store, plan, context.budget(store, state["run_id"]), context.settings.annotate)
     report = annotator.annotate(texts, (lambda n, total: context.emit({"done": n, "total": total})) if show else None)
-    if (fresh := len(stored_annotations(store, plan, texts, context.llm.name)) - before) > 0:
+    if (fresh := len(stored_annotations(store, plan, texts, source, corrected=False)) - before) > 0:
         file = context.llm_pace_file(state)
         pace = read_json(file) or {"seconds": 0.0, "texts": 0}
         seconds = pace["seconds"] + time.monotonic() - began

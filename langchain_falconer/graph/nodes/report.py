@@ -97,6 +97,8 @@ def _summary(
             "failed": annotation.get("failed", 0),
             "rejected_quotes": annotation.get("rejected_quotes", 0),
             "stopped": annotation.get("stopped"),
+            "self_agreement": annotation.get("self_agreement"),
+            "accuracy": annotation.get("accuracy"),
             **{part: sample.get(part, 0) for part in ("train", "development", "test")},
         },
         "quality": state.get("quality"),
