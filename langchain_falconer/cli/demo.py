@@ -18,9 +18,9 @@ def demo(
     timeout: Timeout = 120,
     as_json: AsJson = False,
 ) -> None:
-    """Mine 2,225 real BBC articles: from business news, the companies and the amounts of money.
+    """Mine 2,000 real film reviews: from the positive ones, the people they name and the ratings they give.
 
-    Without an LLM, plan and annotations are a recording of a real LLM's; training and the run are live.
+    Without an LLM, 300 annotations that were made by hand stand in for those of one; training and the run are live.
     """
     from langchain_falconer.demo import Recording
 
@@ -28,11 +28,11 @@ def demo(
     model = make_llm(llm, timeout_s=timeout) if llm else None
     if model is None:
         stderr.print(
-            f"[yellow]No --llm named:[/yellow] the plan and {recording.texts} annotated passages are a recording of "
-            f"[bold]{recording.model}[/bold] ({recording.date})."
+            f"[yellow]No --llm named:[/yellow] the plan and {recording.texts} annotations were made by hand "
+            f"({recording.date}), in place of a strong LLM's."
         )
         stderr.print(
-            "Training and the run over all articles are live. "
+            "Training and the run over all reviews are live. "
             "To have your own LLM plan and annotate: falconer demo --llm openai:gpt-4.1-mini",
             markup=False,
         )

@@ -1,5 +1,6 @@
-"""The demo: 2,225 real BBC articles, and answers recorded from a real LLM for users without one."""
+"""The demo: 2,000 real film reviews, and annotations made by hand for users without an LLM."""
 
-from langchain_falconer.demo.recording import Recording, articles, bbc_articles
+from langchain_falconer.demo.recording import Recording
+from langchain_falconer.demo.reviews import film_reviews, reviews
 
-__all__ = ["Recording", "articles", "bbc_articles"]
+__all__ = ["Recording", "film_reviews", "reviews"]
