@@ -30,4 +30,5 @@ def test_annotations_are_about_reviews_of_the_corpus_and_their_spans_lie_inside(
             for answer in by_step[step.id]:
                 for start, end in answer["value"]:
                     span = texts[answer["text"]][start:end]
-                    assert span and span == span.strip()
+                    assert span
+                    assert span == span.strip()

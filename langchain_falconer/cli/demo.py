@@ -39,3 +39,9 @@ def demo(
     with progress_bars() as bars:
         result = recording.mine(output, model, home=home, on_event=bars)
     print_result(result, output.with_suffix(".html"), as_json=as_json)
+    if model is None:
+        total = result.summary.corpus.documents
+        stderr.print(
+            f"An LLM would take about {recording.llm_tokens(recording.texts):,} tokens for these {recording.texts} "
+            f"annotations, and about {recording.llm_tokens(total):,} to read all {total:,} reviews."
+        )

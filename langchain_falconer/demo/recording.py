@@ -8,11 +8,13 @@ from pathlib import Path
 
 from langchain_falconer.demo.reviews import film_reviews
 from langchain_falconer.falconer import Falconer, MiningResult, ProgressCallback
+from langchain_falconer.graph.costs import CostModel
 from langchain_falconer.llm import LLM
 from langchain_falconer.plan import Plan
 from langchain_falconer.settings import MineSettings
 
 _HERE = Path(__file__).parent
+_MEAN_CHARS = 412
 SETTINGS = MineSettings.model_validate({"annotate": {"texts_per_call": 1}})
 
 
@@ -63,3 +65,8 @@ class Recording:
             with falconer.home.store() as store:
                 store.import_answers(self.answers)
         return falconer.mine(self.plan.instruction, corpus, output, plan=plan, recorded=source, on_event=on_event)
+
+    def llm_tokens(self, texts: int) -> int:
+        """Estimate the tokens that an LLM would take to annotate this many reviews."""
+        costs = CostModel(texts, _MEAN_CHARS, len(self.plan.steps), texts, texts_per_call=1)
+        return costs.strategy("llm", texts).tokens

