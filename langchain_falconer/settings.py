@@ -262,9 +262,11 @@ class MineSettings(Settings):
     Attributes:
         annotations: Texts that the LLM annotates in the first round. Default 300.
         held_out: Share of the annotated texts, drawn uniformly, that the proxy which is measured does not learn from.
-            Half of them (*development*) serve all choices: start, early stopping, calibration, thresholds, backend; the
-            other half (*test*) serve nothing but the intervals. The proxy that runs then learns from them too. Default
-            0.2.
+            A third of them (*development*) serves all choices: start, early stopping, calibration, thresholds, backend;
+            two thirds (*test*) serve nothing but the intervals. The proxy that runs then learns from them too. Default
+            0.3: 210 training, 30 development and 60 test texts of 300.
+        indexed: Passages of the corpus among which candidates for rare answers are sought, by embeddings that are kept
+            in the home (768 bytes each); of a larger corpus a uniform draw of that many. Default 1,000,000.
         unlabelled: Texts without annotations that self-training uses as well: better proxies, twice the training time.
             Default 1,000.
         targets: Guarantees for the rows; ``None`` (default) sets none. While the agreement measured on held-out texts
@@ -284,7 +286,8 @@ class MineSettings(Settings):
     """
 
     annotations: int = Field(default=300, ge=10)
-    held_out: float = Field(default=0.2, gt=0, lt=1)
+    held_out: float = Field(default=0.3, gt=0, lt=1)
+    indexed: int = Field(default=1_000_000, ge=1)
     unlabelled: int = Field(default=1_000, ge=0)
     targets: Targets | None = None
     round_annotations: int = Field(default=100, ge=1)

@@ -21,7 +21,7 @@ from langchain_falconer.annotate.annotation_files import (
 from langchain_falconer.annotate.annotator import AnnotationReport, Annotator
 from langchain_falconer.annotate.budget import Budget
 from langchain_falconer.annotate.grounding import Grounding, ground
-from langchain_falconer.annotate.sampling import choose, most_uncertain
+from langchain_falconer.annotate.sampling import choose, most_uncertain, retrieve
 from langchain_falconer.annotate.store import AnnotationStore
 from langchain_falconer.annotate.view import (
     CORRECTIONS,
@@ -49,6 +49,7 @@ __all__ = [
     "has_answers",
     "most_uncertain",
     "read_annotations",
+    "retrieve",
     "second_source",
     "self_agreement",
     "source_of",

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from langchain_falconer.corpus import diverse, near_duplicates, nearest
+from langchain_falconer.corpus import PassageIndex, diverse, near_duplicates, nearest
 
 Vectors = npt.NDArray[np.float32]
 
 _DUPLICATE_COSINE = 0.95
 """Cosine similarity from which two texts count as near-duplicates: annotating both adds little."""
+_CANDIDATES = 3  # passages that are retrieved for each that is wanted, as some are near-duplicates
 
 
 def choose(
@@ -57,6 +58,35 @@ def choose(
     chosen |= dict.fromkeys(rest[row] for row in diverse(vectors[rest], third, seed)) if rest else {}
     chosen |= dict.fromkeys([i for i in [*dissimilar, *shuffled] if i not in chosen][: n - len(chosen)])
     return [int(i) for i in rng.permutation(list(chosen))]
+
+
+def retrieve(index: PassageIndex, queries: Sequence[str], n: int, exclude: Iterable[str] = ()) -> list[str]:
+    """Retrieve the passages of a whole corpus that are nearest to questions or to example texts.
+
+    Each query gives its nearest passage, then each its second nearest, and so on; near-duplicates (cosine 0.95) of what
+    was retrieved before are left out.
+
+    Args:
+        index: The passages.
+        queries: Instructions, names and descriptions of labels, or texts whose like is wanted.
+        n: Number of passages; fewer are returned where there are no more.
+        exclude: Texts that are left out, such as those that are annotated or held out.
+
+    Returns:
+        Distinct passages, the nearest first.
+    """
+    if not queries or n < 1:
+        return []
+    vectors = index.embed(list(queries))
+    _, rows = index.top(lambda passages: passages @ vectors.T, _CANDIDATES * n, index.rows(exclude))
+    return index.texts(dissimilar(index, rows, n))
+
+
+def dissimilar(index: PassageIndex, ranked: npt.NDArray[np.int64], n: int) -> list[int]:
+    """Select rows of an index from several rankings (rankings, rows), in turn, without near-duplicates."""
+    candidates = list(dict.fromkeys(ranked.T.ravel().tolist()))
+    distinct = np.flatnonzero(near_duplicates(index.vectors(candidates), _DUPLICATE_COSINE))
+    return [candidates[at] for at in distinct[:n]]
 
 
 def most_uncertain(scores: Sequence[float], n: int) -> list[int]:

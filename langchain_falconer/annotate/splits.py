@@ -170,7 +170,7 @@ def _split(
 
 
 def _spread(texts: Sequence[str], n: int, strata: Mapping[str, str], seed: int) -> list[str]:
-    """Draw ``n`` of shuffled texts, and so that the first half of these is spread over the strata too.
+    """Draw ``n`` of shuffled texts, and so that the first third of these is spread over the strata too.
 
     Texts that are sorted by stratum are drawn at equal distances from a random start (systematic sampling): each has
     the same probability.
@@ -178,14 +178,15 @@ def _spread(texts: Sequence[str], n: int, strata: Mapping[str, str], seed: int) 
     ordered = sorted(texts, key=strata.__getitem__)
     start = random.Random(seed).random()
     drawn = [ordered[int((i + start) * len(ordered) / n)] for i in range(n)]
-    return [*drawn[1::2], *drawn[::2]]
+    middle = set(range(1, n, 3))
+    return [*drawn[1::3], *(text for i, text in enumerate(drawn) if i not in middle)]
 
 
 def _sample(passages: Passages, train: list[str], held_out: list[str], pool: list[str]) -> Sample:
-    """Return the sample, half of its held-out texts for development; a single one is a test text."""
-    half = len(held_out) // 2
+    """Return the sample, a third of its held-out texts for development; a single one is a test text."""
+    third = round(len(held_out) / 3)
     sizes = (passages.documents, passages.bad_rows, passages.passages)
-    return Sample(*sizes, train, held_out[:half], held_out[half:], pool)
+    return Sample(*sizes, train, held_out[:third], held_out[third:], pool)
 
 
 def _partition(texts: Sequence[str], chosen: Container[int]) -> tuple[list[str], list[str]]:

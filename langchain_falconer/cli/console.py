@@ -26,6 +26,7 @@ _STAGES = {
     "plan": "planning",
     "route": "choosing a strategy",
     "sample": "reading the corpus",
+    "index": "indexing the corpus",
     "annotate": "annotating (LLM)",
     "train": "training the proxy",
     "evaluate": "measuring",

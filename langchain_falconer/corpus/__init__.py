@@ -5,6 +5,7 @@ in it is executed, used as a path or followed as a link.
 """
 
 from langchain_falconer.corpus.documents import BadRow, Document
+from langchain_falconer.corpus.embeddings import EmbeddingStore, KeyCollector, PassageIndex
 from langchain_falconer.corpus.index import diverse, near_duplicates, nearest
 from langchain_falconer.corpus.partitions import CorpusStats, Dataset, Partition
 from langchain_falconer.corpus.passages import Passages, is_joined, overlapping, split_passages
@@ -19,8 +20,11 @@ __all__ = [
     "CorpusStats",
     "Dataset",
     "Document",
+    "EmbeddingStore",
     "IngestReport",
+    "KeyCollector",
     "Partition",
+    "PassageIndex",
     "Passages",
     "Place",
     "StoredCorpus",

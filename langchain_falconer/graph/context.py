@@ -3,22 +3,35 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from filelock import FileLock
 
 from langchain_falconer.annotate import HUMAN, Annotation, AnnotationStore, Budget, source_of, stored_annotations
 from langchain_falconer.annotate.splits import Sample, sample_certification_rows
-from langchain_falconer.corpus import Corpus, Dataset, Place, as_place, open_corpus_files
+from langchain_falconer.corpus import (
+    Corpus,
+    Dataset,
+    EmbeddingStore,
+    KeyCollector,
+    PassageIndex,
+    Passages,
+    Place,
+    as_place,
+    open_corpus_files,
+)
 from langchain_falconer.errors import AnnotationError, CorpusError, RunError
-from langchain_falconer.files import digest, file_digest, read_json, write_json
+from langchain_falconer.files import digest, file_digest, read_json, replacing, write_json
 from langchain_falconer.graph.home import Home
 from langchain_falconer.graph.state import AskOptions, FalconerInput, FalconerState
 from langchain_falconer.llm import LLM
+from langchain_falconer.model import Embedder
 from langchain_falconer.plan import Plan
 from langchain_falconer.settings import MineSettings, Targets
 
@@ -26,6 +39,7 @@ Emit = Callable[[Mapping[str, object]], None]
 """Receives progress events; the graph adds the name of the stage."""
 Update = Mapping[str, object]
 """The fields of :class:`FalconerState` that a node returns."""
+_INDEXED_TOKENS = 128  # of a passage; more of them cost twice the time
 
 
 @dataclass(frozen=True)
@@ -156,6 +170,30 @@ class NodeContext:
             rows = sample_certification_rows(self.corpus(state), targets.annotations, self.settings.seed)
             write_json(file, cached := {"rows": list(rows.items())})
         return dict(cached["rows"])
+
+    def passages(self, state: FalconerState) -> Passages:
+        """Open the passages of the corpus; rows are counted in progress events."""
+        return Passages(self.corpus(state), self.settings.passage_chars, lambda n: self.emit({"done": n}))
+
+    def passage_index(self, state: FalconerState) -> PassageIndex:
+        """Return the index of the corpus' passages; those that this home never saw are embedded first."""
+        file = self.folder(state) / "passages.npy"
+        if not file.is_file():
+            collector = KeyCollector(self.settings.indexed)
+            deque(collector.watch(self.passages(state)), maxlen=0)
+            self.save_passage_keys(state, collector)
+        embed = Embedder(self.settings.base, _INDEXED_TOKENS)
+        store = EmbeddingStore(self.home.embeddings / embed.fingerprint, embed.width)
+        index = PassageIndex(lambda: self.passages(state), np.load(file, allow_pickle=False), store, embed)
+        return index.build(lambda n, total: self.emit({"stage": "index", "done": n, "total": total}))
+
+    def save_passage_keys(self, state: FalconerState, collector: KeyCollector) -> None:
+        """Write the keys of the passages that are indexed, as collected in a pass over the corpus."""
+        keys = collector.keys()
+        if collector.is_sample:
+            self.emit({"note": f"candidates are sought among {len(keys):,} passages, drawn uniformly from more"})
+        with replacing(self.folder(state) / "passages.npy") as partial, partial.open("wb") as file:
+            np.save(file, keys, allow_pickle=False)
 
     def llm_pace_file(self, state: FalconerState) -> Path:
         """Return the file that counts seconds and texts of the LLM over all invocations of a job."""

@@ -55,6 +55,11 @@ class Home:
         return self.folder / "partitions"
 
     @property
+    def embeddings(self) -> Path:
+        """The folder of the embeddings of passages, by what embeds them."""
+        return self.folder / "embeddings"
+
+    @property
     def checkpoints(self) -> Path:
         """The SQLite file of the graph's checkpointer."""
         return self._in(".") / "checkpoints.sqlite"

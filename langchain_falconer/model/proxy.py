@@ -14,17 +14,17 @@ from typing import Any
 import numpy as np
 
 from langchain_falconer.errors import PlanError, ProxyError, first_line
-from langchain_falconer.files import write_whole
+from langchain_falconer.files import digest, file_digest, write_whole
 from langchain_falconer.model.artifact import FILES, FORMAT, read_manifest, replacing_folder
 from langchain_falconer.model.cuckoo import PROMPT, cuckoo_head, cuckoo_tokenizer, is_cuckoo, repeat_head
 from langchain_falconer.model.decoding import Calibration
 from langchain_falconer.model.devices import resolve_device
-from langchain_falconer.model.encoder import MODEL_INIT_LOCK, max_tokens
+from langchain_falconer.model.encoder import MODEL_INIT_LOCK, base_folder, max_tokens
 from langchain_falconer.model.head_index import HeadIndex
 from langchain_falconer.model.metamodel import load_model, load_zero_shot_encoder
 from langchain_falconer.model.network_source import NetworkSource
 from langchain_falconer.model.predictor import InputLimits, Predictor
-from langchain_falconer.model.query_heads import ZeroShotEncoder
+from langchain_falconer.model.query_heads import MAX_TOKENS, ZeroShotEncoder
 from langchain_falconer.model.sessions import HeadWeights, OnnxSession, Session, TorchSession
 from langchain_falconer.model.task_heads import TaskHead, pack, unpack
 from langchain_falconer.model.tokenization import Tokenizer
@@ -435,18 +435,31 @@ class Embedder:
 
     Args:
         base: A metamodel or encoder.
+        max_tokens: Tokens of a text that count, its first ones. Default 256.
     """
 
-    def __init__(self, base: str = DEFAULT_BASE) -> None:
+    def __init__(self, base: str = DEFAULT_BASE, max_tokens: int = MAX_TOKENS) -> None:
         self.base = base
+        self.max_tokens = max_tokens
 
     @cached_property
-    def _encoder(self) -> ZeroShotEncoder:
+    def encoder(self) -> ZeroShotEncoder:
+        """The encoder of texts and questions."""
         return load_zero_shot_encoder(self.base)[0]
+
+    @property
+    def width(self) -> int:
+        """Length of a vector."""
+        return self.encoder.generator.width
+
+    @property
+    def fingerprint(self) -> str:
+        """A digest of what the vectors depend on: the base, its weights where they are in a folder, the tokens."""
+        return digest(self.base, file_digest(Path(base_folder(self.base)) / FILES["weights"]), self.max_tokens)
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
         """Return unit vectors (n, d), float32."""
-        return self._encoder.embed(texts)
+        return self.encoder.embed(texts, self.max_tokens)
 
 
 def new_manifest(plan: Plan, base: str, passage_chars: int, limit: int) -> dict[str, Any]:

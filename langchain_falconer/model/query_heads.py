@@ -11,13 +11,15 @@ import numpy as np
 
 from langchain_falconer.model.head_index import HeadIndex
 from langchain_falconer.model.sessions import LABEL_SCALE, HeadWeights, Session, make_executor
-from langchain_falconer.model.tokenization import Tokenizer, WindowSplitter, pad
+from langchain_falconer.model.tokenization import Tokenizer, length_batches, pad_ids
 
 _MAPS = tuple(
     f"{name}_map.{layer}.{part}" for name in ("span", "label") for layer in (0, 2) for part in ("weight", "bias")
 )
 
-_BATCH_TEXTS = 32
+MAX_TOKENS = 256
+"""Tokens of a text that count in its sentence vector: as many as the base was trained with."""
+_CHARS_PER_TOKEN = 8  # what is further on is not among the first tokens, and need not be tokenised
 
 
 class HeadGenerator:
@@ -88,8 +90,8 @@ class ZeroShotEncoder:
     tokenizer: Tokenizer
     generator: HeadGenerator
 
-    def embed(self, texts: Sequence[str]) -> np.ndarray:
-        """Return unit sentence vectors (n, d), float32; of a long text only the first 256 tokens count.
+    def embed(self, texts: Sequence[str], max_tokens: int = MAX_TOKENS) -> np.ndarray:
+        """Return unit sentence vectors (n, d), float32; of a long text only the first ``max_tokens`` count.
 
         They are computed as the scores of d label heads, each a unit vector.
         """
@@ -101,14 +103,13 @@ class ZeroShotEncoder:
             np.eye(width, dtype=np.float32),
             np.zeros(width, np.float32),
         )
-        order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
-        batches = [order[at : at + _BATCH_TEXTS] for at in range(0, len(order), _BATCH_TEXTS)]
+        beginnings = [text[: _CHARS_PER_TOKEN * max_tokens] for text in texts]
+        ids = [encoding.ids for encoding in self.tokenizer.encode(beginnings, max_tokens, 0)]
+        batches = list(length_batches([len(own) for own in ids], self.session.tokens_per_batch))
 
         def compute(batch: Sequence[int]) -> np.ndarray:
-            windows = WindowSplitter(self.tokenizer, 256)([texts[i][:2000] for i in batch])
-            firsts = {w.text: w for w in reversed(windows)}
-            ids, mask = pad([firsts[i] for i in range(len(batch))], self.tokenizer.pad_id)
-            return self.session.run(ids, mask, units)[1] / LABEL_SCALE
+            padded = pad_ids([ids[i] for i in batch], self.tokenizer.pad_id)
+            return self.session.run(*padded, units)[1] / LABEL_SCALE
 
         with make_executor(self.session.n_parallel) as executor:
             for batch, vectors in zip(batches, executor.map(compute, batches), strict=True):

@@ -10,7 +10,7 @@ import numpy as np
 from langchain_falconer.model.decoding import Calibration, ScoredPassage, Scores, merge, read_scores
 from langchain_falconer.model.head_index import HeadIndex
 from langchain_falconer.model.sessions import HeadWeights, Session
-from langchain_falconer.model.tokenization import Window, pad
+from langchain_falconer.model.tokenization import Window, length_batches, pad
 
 _MAX_CHARS_IN_MEMORY = 2**19
 WindowFn = Callable[[Sequence[str]], list[Window]]
@@ -62,7 +62,7 @@ class Scorer:
     def _score_group(self, texts: Sequence[str]) -> list[Scores]:
         windows = self._windows(texts)
         scores: list[Scores | None] = [None] * len(windows)
-        batches = list(_batches(windows, self.session.tokens_per_batch))
+        batches = list(length_batches([len(w.ids) for w in windows], self.session.tokens_per_batch))
         inputs = [[windows[i] for i in batch] for batch in batches]
         outputs = self._executor.map(self._compute, inputs)
         for batch, own, (spans, labels) in zip(batches, inputs, outputs, strict=True):
@@ -89,13 +89,3 @@ def text_groups(texts: Sequence[str], max_chars: int) -> Iterator[Sequence[str]]
         size += len(text)
     if at < len(texts):
         yield texts[at:]
-
-
-def _batches(windows: Sequence[Window], max_tokens: int) -> Iterator[list[int]]:
-    """Group windows of similar length, by index, into batches of at most ``max_tokens`` padded tokens."""
-    order = sorted(range(len(windows)), key=lambda i: (-len(windows[i].ids), i))
-    at = 0
-    while at < len(order):
-        size = max(1, max_tokens // len(windows[order[at]].ids))
-        yield order[at : at + size]
-        at += size

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -165,10 +165,25 @@ def _window(index: int, text: str, encoding: Any, boundaries: WordBoundaries) ->
 
 def pad(windows: Sequence[Window], pad_id: int) -> tuple[np.ndarray, np.ndarray]:
     """Pad windows to a batch of ``input_ids`` and ``attention_mask``, (B, T) int64."""
-    width = max(len(w.ids) for w in windows)
-    ids = np.full((len(windows), width), pad_id, np.int64)
-    mask = np.zeros((len(windows), width), np.int64)
-    for row, window in enumerate(windows):
-        ids[row, : len(window.ids)] = window.ids
-        mask[row, : len(window.ids)] = 1
+    return pad_ids([w.ids for w in windows], pad_id)
+
+
+def pad_ids(texts: Sequence[Sequence[int]], pad_id: int) -> tuple[np.ndarray, np.ndarray]:
+    """Pad the token ids of texts to a batch of ``input_ids`` and ``attention_mask``, (B, T) int64."""
+    width = max(map(len, texts))
+    ids = np.full((len(texts), width), pad_id, np.int64)
+    mask = np.zeros((len(texts), width), np.int64)
+    for row, own in enumerate(texts):
+        ids[row, : len(own)] = own
+        mask[row, : len(own)] = 1
     return ids, mask
+
+
+def length_batches(lengths: Sequence[int], max_tokens: int) -> Iterator[list[int]]:
+    """Group texts of similar length, by index, into batches of at most ``max_tokens`` padded tokens."""
+    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
+    at = 0
+    while at < len(order):
+        size = max(1, max_tokens // lengths[order[at]])
+        yield order[at : at + size]
+        at += size

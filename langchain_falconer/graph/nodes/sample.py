@@ -6,7 +6,6 @@ from pathlib import Path
 
 from langchain_falconer.annotate import has_answers, read_annotations, store_annotations
 from langchain_falconer.annotate.splits import Sample, sample_annotated, sample_for_llm, sample_recorded
-from langchain_falconer.corpus import Passages
 from langchain_falconer.errors import SettingsError
 from langchain_falconer.execute import check_targets, required_annotations, target_hints
 from langchain_falconer.graph.context import NodeContext, Update
@@ -36,7 +35,7 @@ def sample(state: FalconerState, context: NodeContext) -> Update:
 
 def _draw(state: FalconerState, context: NodeContext, plan: Plan) -> Sample:
     settings = context.settings
-    passages = Passages(context.corpus(state), settings.passage_chars, lambda n: context.emit({"done": n}))
+    passages = context.passages(state)
     if file := state.get("annotations"):
         annotations = read_annotations(Path(file), plan)
         with context.store() as store:
