@@ -52,6 +52,16 @@ def planning(llm: LLMName = None, timeout: Timeout = 120, as_json: AsJson = Fals
 
 
 @app.command()
+def coverage(
+    runs: Annotated[int, typer.Option("--runs", help="Corpora per setting.", min=1)] = 500, as_json: AsJson = False
+) -> None:
+    """Simulate corpora, and count how often the intervals of corrected counts hold the true ones."""
+    from langchain_falconer.benchmarks import coverage as simulated
+
+    print_benchmark(simulated.run(runs), as_json=as_json)
+
+
+@app.command()
 def labels(data: Data, seeds: Seeds = 1, rows: Rows = 500, as_json: AsJson = False) -> None:
     """Train on human labels of four public datasets, and score on their test rows."""
     from langchain_falconer.benchmarks import human_labels

@@ -1,6 +1,14 @@
 """Evaluation: metrics of agreement, intervals, calibration and guarantees (with numpy and scipy only)."""
 
 from langchain_falconer.evaluate.calibration import expected_calibration_error, fit_scale, fit_temperature, logit
+from langchain_falconer.evaluate.estimates import (
+    Estimate,
+    Pairs,
+    RowTotals,
+    detectable_difference,
+    estimate_sum,
+    estimate_total,
+)
 from langchain_falconer.evaluate.guarantees import Certificate, Population, can_certify, certify, min_texts_to_certify
 from langchain_falconer.evaluate.intervals import Proportion, proportion, proportion_by_text
 from langchain_falconer.evaluate.metrics import Confusion, F1Scores, LabelScores, label_scores, span_scores
@@ -10,15 +18,21 @@ from langchain_falconer.evaluate.thresholds import OperatingPoint, operating_poi
 __all__ = [
     "Certificate",
     "Confusion",
+    "Estimate",
     "F1Scores",
     "LabelScores",
     "OperatingPoint",
+    "Pairs",
     "Population",
     "Proportion",
     "Quality",
+    "RowTotals",
     "StepQuality",
     "can_certify",
     "certify",
+    "detectable_difference",
+    "estimate_sum",
+    "estimate_total",
     "evaluate_plan",
     "expected_calibration_error",
     "fit_scale",

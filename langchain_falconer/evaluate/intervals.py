@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -63,13 +65,16 @@ def proportion(successes: int, n: int, level: float = 0.95) -> Proportion:
     return _with_exact_interval(successes / n, successes, n, level, n)
 
 
-def proportion_by_text(successes: ArrayLike, trials: ArrayLike, level: float = 0.95) -> Proportion:
+def proportion_by_text(
+    successes: ArrayLike, trials: ArrayLike, level: float = 0.95, size_factor: float = 1.0
+) -> Proportion:
     """Compute the share of successes in trials that are clustered by text, so that errors of a text may correlate.
 
     The interval is that of Korn and Graubard (1998, Survey Methodology 24:193-201): the exact interval at the
     *effective* number of trials, at which a binomial share would vary as much as the share does between texts. It
     covers where a bootstrap over texts does not: for rare labels, and if there is no error (where a bootstrap has width
-    zero). In that case each text counts as one trial, since the trials of a text may fail together. In 135 simulated
+    zero). In that case each text counts as one trial, since the trials of a text may fail together (fewer than that,
+    where some have many more trials than others). In 135 simulated
     settings (30 to 200 texts, shares of .5 to .99, errors correlated within texts by .05 to .9) 95% intervals covered
     the true share in 91% to 100% of runs, and in 94% or more in all settings but one; percentile bootstrap: from 23%.
 
@@ -77,6 +82,8 @@ def proportion_by_text(successes: ArrayLike, trials: ArrayLike, level: float = 0
         successes: Successes in each text, shape (texts,).
         trials: Trials in each text, shape (texts,); texts without trials do not count.
         level: Confidence level.
+        size_factor: Multiplies the effective number of trials, where the population is finite; ``inf`` where the
+            texts are all of it, so that the interval has width zero.
 
     Returns:
         The share over all trials. Without trials: 1.0 with the interval [0, 1], the whole range.
@@ -92,21 +99,57 @@ def proportion_by_text(successes: ArrayLike, trials: ArrayLike, level: float = 0
     if n == 0:
         return Proportion(value=1.0, low=0.0, high=1.0, level=level, n=0)
     share = float(x.sum()) / total
-    effective = float(n) if total == n or share in (0.0, 1.0) else _effective_trials(x, m, share, level)
+    effective = _effective_trials(x, m, share, level) if (m != 1).any() else float(n)
+    if math.isinf(size_factor):
+        return Proportion(value=share, low=share, high=share, level=level, n=n)
+    effective *= size_factor
     return _with_exact_interval(share, share * effective, effective, level, n)
+
+
+def event_rate(
+    events: ArrayLike, exposure: ArrayLike, level: float = 0.95, size_factor: float = 1.0, *, largest: float = 1.0
+) -> tuple[float, float, float]:
+    """Compute the number of events per unit of exposure, with an interval for events that come in clusters by text.
+
+    The gamma interval of Fay and Feuer (1997, Statistics in Medicine 16:791-801) for a weighted sum of Poisson counts:
+    a text with k events is one event of weight k. It is exact where all weights are 1, stands without any event, and is
+    conservative otherwise.
+
+    Args:
+        events: Events in each text, shape (texts,), any number of them.
+        exposure: Units in each text (such as 1, or the number of spans that were predicted), shape (texts,).
+        level: Confidence level.
+        size_factor: As in :func:`proportion_by_text`.
+        largest: Weight of the largest event that may not have been seen yet.
+
+    Returns:
+        The rate, and the lower and upper end of its interval.
+    """
+    from scipy.special import gammaincinv
+
+    k, units = np.asarray(events, float), float(np.asarray(exposure, float).sum())
+    total, tail = float(k.sum()), (1 - level) / 2
+    if math.isinf(size_factor):
+        return total / units, total / units, total / units
+    squares, heaviest = float((k**2).sum()) / size_factor, max(largest, float(k.max(initial=0.0)))
+    low = float(gammaincinv(total**2 / squares, tail)) * squares / total if total else 0.0
+    more, wider = total + heaviest, squares + heaviest**2 / size_factor
+    high = float(gammaincinv(more**2 / wider, 1 - tail)) * wider / more
+    return total / units, low / units, high / units
 
 
 def _effective_trials(x: NDArray[np.float64], m: NDArray[np.float64], share: float, level: float) -> float:
     n, total = len(m), float(m.sum())
     if n == 1:
         return 1.0  # one text shows no variance between texts
+    texts = total**2 / float((m**2).sum())  # fewer than n where some have many more trials than others (Kish 1965)
     variance = n / (n - 1) * float(((x - share * m) ** 2).sum()) / total**2  # of a ratio, linearised
-    if variance == 0.0:
-        return float(n)  # every text has the same share: by chance, or because its trials are not independent
+    if variance == 0.0 or share in (0.0, 1.0):
+        return texts  # every text has the same share: by chance, or because its trials are not independent
     from scipy.special import stdtrit
 
     tail = (1 - level) / 2
-    correction = float((stdtrit(total - 1, tail) / stdtrit(n - 1, tail)) ** 2)
+    correction = float((stdtrit(max(total, 2.0) - 1, tail) / stdtrit(max(texts, 2.0) - 1, tail)) ** 2)
     return min(total, share * (1 - share) / variance * correction)
 
 
