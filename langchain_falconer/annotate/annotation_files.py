@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import chain, pairwise, repeat
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from langchain_falconer.annotate.store import AnnotationStore, Key, StoredAnswer
 from langchain_falconer.annotate.view import CORRECTIONS, HUMAN, UNIFORM_CORRECTIONS, Annotation, can_answer
 from langchain_falconer.errors import AnnotationError
 from langchain_falconer.plan import LabelStep, Plan, SpanStep, holds
-from langchain_falconer.records import Answers, Label, Span
+from langchain_falconer.records import Answers, JsonObject, Label, Span
 
 
 def read_annotations(path: Path, plan: Plan, *, shared_only: bool = False) -> list[Annotation]:
@@ -181,18 +181,26 @@ def _truncated(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def write_annotations(path: Path, plan: Plan, annotations: Iterable[Annotation]) -> int:
+def write_annotations(
+    path: Path, plan: Plan, annotations: Iterable[Annotation], extras: Iterable[JsonObject] = ()
+) -> int:
     """Write annotations in the format of :func:`read_annotations`, without failures.
 
     The file holds the texts. It appears only once it is complete, gzipped if its name ends in ``.gz``.
+
+    Args:
+        path: The file.
+        plan: The plan.
+        annotations: The annotations.
+        extras: Further keys of each row, which :func:`read_annotations` ignores.
 
     Returns:
         Number of annotations.
     """
     count = 0
     with replacing_text(path) as file:
-        for count, annotation in enumerate(annotations, 1):  # noqa: B007
-            row = {"text": annotation.text, **_row(plan, annotation.answers, None)}
+        for count, (annotation, extra) in enumerate(zip(annotations, chain(extras, repeat({}))), 1):  # noqa: B007, B905
+            row = {"text": annotation.text, **_row(plan, annotation.answers, None), **extra}
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
     return count
 

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from langchain_falconer.annotate import Accuracy
+from langchain_falconer.annotate.noise import Suspect
 from langchain_falconer.evaluate import OperatingPoint, Quality
 from langchain_falconer.execute import BackendChoice, Guarantee, RowCounts
 from langchain_falconer.plan import Plan
@@ -51,6 +52,8 @@ class AnnotationSummary(FrozenModel):
         self_agreement: How well the LLM agrees with itself on held-out texts that it was asked about a second time, in
             another wording: more than that cannot be expected of a proxy. ``None`` where nothing was asked twice.
         accuracy: The LLM's answers against a person's; ``None`` without corrections.
+        likely_errors: Held-out annotations that are likely wrong, with the reasons; the likeliest first.
+        review: File of annotations for a person to check, which ``--corrections`` reads; ``None`` if there is none.
     """
 
     source: str | None = None
@@ -63,6 +66,8 @@ class AnnotationSummary(FrozenModel):
     stopped: str | None = None
     self_agreement: Quality | None = None
     accuracy: Accuracy | None = None
+    likely_errors: tuple[Suspect, ...] = ()
+    review: str | None = None
 
 
 class Cost(FrozenModel):

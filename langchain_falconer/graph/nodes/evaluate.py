@@ -6,6 +6,7 @@ from langchain_falconer.annotate.splits import Sample, next_round
 from langchain_falconer.graph.context import NodeContext, Update
 from langchain_falconer.graph.nodes.train import measured
 from langchain_falconer.graph.state import FalconerState
+from langchain_falconer.graph.suspects import write_suspects
 from langchain_falconer.model import Proxy
 
 
@@ -17,6 +18,7 @@ def evaluate(state: FalconerState, context: NodeContext) -> Update:
         test, development = (context.annotations(store, state, part) for part in (sample.test, sample.development))
         quality = measured(plan, proxy, test)
         facts = quality.model_dump(mode="json") if quality else None
+        write_suspects(state, context, store, proxy)
         proxy.update_manifest(quality=facts, annotator=context.source(state))
         chosen = measured(plan, proxy, development)
         needs_annotation = chosen is not None and _needs_annotation(state, context, chosen.agreement.value, sample)

@@ -9,6 +9,7 @@ from langchain_falconer.files import read_json, write_json
 from langchain_falconer.graph.context import NodeContext, Update
 from langchain_falconer.graph.routing import in_words, reaches
 from langchain_falconer.graph.state import FalconerState
+from langchain_falconer.graph.suspects import read_suspects
 from langchain_falconer.model import Proxy
 from langchain_falconer.report import (
     Cost,
@@ -78,7 +79,7 @@ def _summary(
 ) -> RunSummary:
     """The only builder of a summary, for runs and for questions."""
     execution, annotation, routing = state["execution"], state.get("annotation") or {}, state.get("routing") or {}
-    sample = state.get("sample") or {}
+    sample, suspects = state.get("sample") or {}, read_suspects(state, context)
     training = TrainingSummary.model_validate(state["training"]) if state.get("training") else None
     llm_seconds, per_second = annotation.get("llm_seconds_per_text"), execution["pace"].get("texts_per_second")
     facts = {
@@ -99,6 +100,8 @@ def _summary(
             "stopped": annotation.get("stopped"),
             "self_agreement": annotation.get("self_agreement"),
             "accuracy": annotation.get("accuracy"),
+            "likely_errors": suspects.likely_errors,
+            "review": suspects.review,
             **{part: sample.get(part, 0) for part in ("train", "development", "test")},
         },
         "quality": state.get("quality"),
