@@ -163,13 +163,13 @@ def test_the_schema_is_closed_and_depends_on_no_text(store):
     with ChatServer(teacher) as server:
         report = annotator(server, store).annotate([hostile, "bad"])
     request = server.requests[0].json
-    assert items_of(request) == {"t1": hostile, "t2": "bad"}
+    assert items_of(request) == {"t1": hostile}  # which is asked about alone
     head, _, _ = request["messages"][-1]["content"].rpartition("\nTexts: ")
     assert head == "Task: Is it positive?"
     assert all("ignore all this" not in message["content"] for message in request["messages"][:-1])
     shape = schema_of(request)
-    assert shape["properties"] == {"t1": {"type": "boolean"}, "t2": {"type": "boolean"}}
-    assert shape["required"] == ["t1", "t2"]
+    assert shape["properties"] == {"t1": {"type": "boolean"}}
+    assert shape["required"] == ["t1"]
     assert shape["additionalProperties"] is False
     assert plain(report.annotations[0])["positive"] is True
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from langchain_falconer.annotate.agreement import second_source, source_of
 from langchain_falconer.annotate.budget import Budget
+from langchain_falconer.annotate.isolation import addresses_the_llm
 from langchain_falconer.annotate.questions import Question, RejectedReply
 from langchain_falconer.annotate.store import AnnotationStore, Key, StoredAnswer
 from langchain_falconer.annotate.view import Annotation, AnnotationTarget, AnnotationView, StepStatus
@@ -118,7 +119,7 @@ class Annotator:
         """Yield questions about the open targets, several targets per call.
 
         The grouping depends on all targets, not on the open ones: after a kill, a run resumes with exactly the calls
-        that it would have made.
+        that it would have made. Texts that speak to the LLM are asked about alone, and change no other call.
         """
         for batch in self._batches(step, status.targets):
             if open_targets := tuple(status.targets[key] for key in batch if key in status.open):
@@ -131,6 +132,9 @@ class Annotator:
         batch: list[Key] = []
         chars = 0
         for key, target in targets.items():
+            if addresses_the_llm(target.text):
+                yield [key]
+                continue
             if batch and (len(batch) == max_targets or chars + len(target.text) > self._settings.chars_per_call):
                 yield batch
                 batch, chars = [], 0

@@ -102,6 +102,24 @@ def live(
     print_benchmark(table, as_json=as_json)
 
 
+@app.command()
+def injection(
+    data: Data,
+    llm: LLMName = None,
+    texts_per_call: Annotated[int, typer.Option("--texts-per-call", help="Texts in one LLM call.", min=1)] = 4,
+    home: Home = None,
+    timeout: Timeout = 120,
+    as_json: AsJson = False,
+) -> None:
+    """Count the answers about ordinary texts that change because hostile texts are annotated beside them."""
+    from langchain_falconer.benchmarks import injection
+    from langchain_falconer.graph import Home as HomeFolder
+
+    folder = HomeFolder.at(home).folder
+    table = injection.run(data, _required(llm, timeout_s=timeout), folder, texts_per_call=texts_per_call)
+    print_benchmark(table, as_json=as_json)
+
+
 @dataclass(frozen=True)
 class DrawOptions:
     """Options for the rows that are drawn of each dataset."""
