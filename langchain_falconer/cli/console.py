@@ -24,6 +24,7 @@ _STAGES = {
     "distil": "labelling (LLM)",
     "pretrain": "pretraining",
     "plan": "planning",
+    "pilot": "trying the questions out",
     "route": "choosing a strategy",
     "sample": "reading the corpus",
     "index": "indexing the corpus",

@@ -89,6 +89,9 @@ class AnnotationOptions:
     texts_per_call: Annotated[
         int, _llm("--texts-per-call", help="Texts in one LLM call; small models answer better on 1.", min=1)
     ] = 4
+    no_pilot: Annotated[
+        bool, typer.Option("--no-pilot", help="Skip the pilot that tries the questions out on 20 texts first.")
+    ] = False
 
 
 @dataclass(frozen=True)

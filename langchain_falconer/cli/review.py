@@ -29,6 +29,14 @@ class TerminalReviewer:
             print_code(question["pseudocode"], stderr)
             if estimate := question.get("estimate"):
                 stderr.print(str(estimate["summary"]), markup=False, highlight=False)
+            for wording in question.get("wordings", []):
+                before, after = wording["agreement"], wording["rewritten_agreement"]
+                lines = [
+                    f"Step '{wording['step']}' was answered twice about {wording['texts']} texts.",
+                    f"  {before:.0%} agreement: {wording['instruction']}",
+                    f"  {'unknown' if after is None else format(after, '.0%')} agreement: {wording['rewritten']}",
+                ]
+                stderr.print("\n".join(lines), markup=False, highlight=False)
             if question.get("error"):
                 stderr.print(f"That plan is not valid: {question['error']}", style="red", markup=False)
             prompt = "Is this plan right? [a]pprove, [e]dit, [r]eject"

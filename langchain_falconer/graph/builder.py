@@ -1,7 +1,7 @@
 """The LangGraph state machine.
 
-plan → review → route → sample → annotate → train → evaluate → (annotate | execute) → report; the route of a question
-may lead from an earlier answer to the end, or from a proxy that is trusted to the report.
+plan → pilot → review → route → sample → annotate → train → evaluate → (annotate | execute) → report; the route of a
+question may lead from an earlier answer to the end, or from a proxy that is trusted to the report.
 """
 
 from __future__ import annotations
@@ -17,7 +17,18 @@ from langgraph.types import TracePolicy
 
 from langchain_falconer.graph.context import NodeContext, Update
 from langchain_falconer.graph.home import Home
-from langchain_falconer.graph.nodes import annotate, evaluate, execute, plan, report, review, route, sample, train
+from langchain_falconer.graph.nodes import (
+    annotate,
+    evaluate,
+    execute,
+    pilot,
+    plan,
+    report,
+    review,
+    route,
+    sample,
+    train,
+)
 from langchain_falconer.graph.state import FalconerInput, FalconerOutput, FalconerState
 from langchain_falconer.llm import LLM
 from langchain_falconer.settings import MineSettings
@@ -32,6 +43,7 @@ if TYPE_CHECKING:
 Node = Callable[[FalconerState, NodeContext], Update]
 _NODES: dict[str, Node] = {
     "plan": plan.plan,
+    "pilot": pilot.pilot,
     "route": route.route,
     "sample": sample.sample,
     "annotate": annotate.annotate,
@@ -89,7 +101,8 @@ def build_falconer(
     graph.add_node("review", review.review)
     graph.add_node("reject", review.reject)
     graph.add_edge(START, "plan")
-    graph.add_edge("plan", "review")
+    graph.add_edge("plan", "pilot")
+    graph.add_edge("pilot", "review")
     graph.add_conditional_edges("review", review.after_review, ["route", "review", "reject"])
     graph.add_edge("reject", END)
     graph.add_conditional_edges("route", route.after_route, ["sample", "report", END])

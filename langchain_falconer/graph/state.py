@@ -111,6 +111,9 @@ class FalconerState(FalconerInput):
 
     run_id: NotRequired[str]
     estimate: NotRequired[JsonObject | None]
+    planned: NotRequired[bool]
+    """Whether the LLM wrote the plan."""
+    pilot: NotRequired[JsonObject | None]
     review: NotRequired[ReviewState]
     routing: NotRequired[RoutingState]
     sample: NotRequired[dict[str, int]]
@@ -158,6 +161,8 @@ class ReviewRequest(TypedDict):
         mermaid: The plan as a Mermaid drawing.
         estimate: What annotation is expected to cost (``AnnotationEstimate`` as JSON data), and ``summary``, its
             sentence; absent where no LLM annotates.
+        wordings: Questions on which the LLM's two answers differed in a pilot, each with its other wording and the
+            agreement before and after (``Wording`` as JSON data). The plan holds the better one where the LLM wrote it.
         error: What was wrong with an earlier edit.
     """
 
@@ -166,6 +171,7 @@ class ReviewRequest(TypedDict):
     pseudocode: str
     mermaid: str
     estimate: NotRequired[JsonObject]
+    wordings: NotRequired[list[JsonObject]]
     error: NotRequired[str]
 
 

@@ -1,7 +1,7 @@
 """Plans: the questions about every text, as validated data, and the planner that writes them."""
 
 from langchain_falconer.plan.conditions import All, Any_, Condition, Equals, Exists, In, Not, atoms
-from langchain_falconer.plan.planner import Planner
+from langchain_falconer.plan.planner import Disagreement, Planner
 from langchain_falconer.plan.rendering import condition_text, to_mermaid, to_pseudocode
 from langchain_falconer.plan.resolution import holds, matches, resolve
 from langchain_falconer.plan.schema import LabelOption, LabelStep, OptionData, Plan, PlanData, SpanStep, Step, StepData
@@ -10,6 +10,7 @@ __all__ = [
     "All",
     "Any_",
     "Condition",
+    "Disagreement",
     "Equals",
     "Exists",
     "In",

@@ -4,17 +4,37 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from langchain_falconer.errors import PlanError, PlannerError
-from langchain_falconer.plan.prompts import EXAMPLES, SCHEMA, SYSTEM
-from langchain_falconer.plan.schema import Plan
+from langchain_falconer.plan.prompts import EXAMPLES, REWRITE_EXAMPLE, REWRITE_SCHEMA, REWRITE_SYSTEM, SCHEMA, SYSTEM
+from langchain_falconer.plan.schema import LabelStep, Plan, SpanStep
 
 if TYPE_CHECKING:
     from langchain_falconer.llm import LLM, Meter
 
+_MAX_REWRITTEN = 600
+"""Characters of a rewritten question: the annotator reads it with every text."""
+_MAX_SHOWN = 500
+"""Characters of a text that the planner is shown."""
 _YES_NO = {"true": True, "yes": True, "false": False, "no": False}
+
+
+@dataclass(frozen=True, slots=True)
+class Disagreement:
+    """A text about which two answers to a question differ.
+
+    Attributes:
+        text: The text.
+        first: One answer, in words.
+        second: The other.
+    """
+
+    text: str
+    first: str
+    second: str
 
 
 class Planner:
@@ -64,6 +84,46 @@ class Planner:
             "put the instruction in simpler words, name a larger model, or write the plan yourself",
             fault.issues,
         ) from fault
+
+    def rewrite(
+        self, step: LabelStep | SpanStep, disagreements: Sequence[Disagreement], meter: Meter | None = None
+    ) -> str | None:
+        """Write a step's question again, so that it says what counts and what does not.
+
+        The LLM receives the texts as quoted data. It may change nothing but the question.
+
+        Args:
+            step: The step.
+            disagreements: Texts about which two annotators differed.
+            meter: Account of every attempt.
+
+        Returns:
+            The new question; None where the LLM wrote none that can be used.
+
+        Raises:
+            LLMError: The LLM did not answer.
+            BudgetError: The meter refused an attempt.
+        """
+        messages = [("system", REWRITE_SYSTEM)]
+        for request, reply in (REWRITE_EXAMPLE,):
+            messages += [("user", json.dumps(request, ensure_ascii=False)), ("assistant", json.dumps(reply))]
+        shown = [
+            {"text": d.text[:_MAX_SHOWN], "first": d.first[:_MAX_SHOWN], "second": d.second[:_MAX_SHOWN]}
+            for d in disagreements
+        ]
+        task: dict[str, object] = {"task": step.instruction, "disagreements": shown}
+        if isinstance(step, LabelStep) and step.names:
+            task["labels"] = list(step.names)
+        messages.append(("user", json.dumps(task, ensure_ascii=False)))
+        data = self._llm.complete(messages, REWRITE_SCHEMA, meter).data
+        question = str(data["task"]).strip() if data else ""
+        # A question that lost its subject or quotes the texts at length is another question.
+        is_usable = 0 < len(question) <= _MAX_REWRITTEN and _words(step.instruction) & _words(question)
+        return question if is_usable and question != step.instruction.strip() else None
+
+
+def _words(text: str) -> set[str]:
+    return {word[:5] for word in re.findall(r"\w{4,}", text.casefold())}
 
 
 def _quoted(instruction: str) -> str:

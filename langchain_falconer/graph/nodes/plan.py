@@ -32,7 +32,8 @@ def plan(state: FalconerState, context: NodeContext) -> Update:
         check_run(context.settings.run)
         _check_annotator(state, context)
         run_id = context.job_id(state)
-        plan = context.plan(state) if state.get("plan") else None
+        planned = not state.get("plan")
+        plan = None if planned else context.plan(state)
         if plan is None and context.options(state) is not None:
             plan = context.home.registry.plan_for(state["instruction"])
         if plan is None:
@@ -48,7 +49,14 @@ def plan(state: FalconerState, context: NodeContext) -> Update:
         if estimate and state.get("auto_approve"):
             context.emit({"note": str(estimate)})  # else the review shows it
     facts = {**estimate.model_dump(mode="json"), "summary": str(estimate)} if estimate else None
-    return {**_FRESH, "run_id": run_id, "plan": plan.to_dict(), "estimate": facts, "seconds": seconds}
+    return {
+        **_FRESH,
+        "run_id": run_id,
+        "plan": plan.to_dict(),
+        "estimate": facts,
+        "planned": planned,
+        "seconds": seconds,
+    }
 
 
 def _check_annotator(state: FalconerState, context: NodeContext) -> None:

@@ -6,6 +6,7 @@ from typing import Literal
 
 from langgraph.types import interrupt
 
+from langchain_falconer.annotate.pilot import Pilot
 from langchain_falconer.errors import PlanError
 from langchain_falconer.graph.context import Update
 from langchain_falconer.graph.state import FalconerState, Review, ReviewRequest
@@ -25,6 +26,8 @@ def review(state: FalconerState) -> Update:
     }
     if estimate := state.get("estimate"):
         request["estimate"] = estimate
+    if wordings := [w for w in Pilot.model_validate(state.get("pilot") or {}).wordings if w.rewritten]:
+        request["wordings"] = [wording.model_dump(mode="json") for wording in wordings]
     if error := state.get("review", {}).get("error"):
         request["error"] = error
     answer = Review.model_validate(interrupt(request, response_schema=Review))
