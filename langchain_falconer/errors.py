@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -108,6 +108,11 @@ class BudgetError(AnnotationError):
         self.cap, self.limit, self.spent = cap, limit, spent
 
 
+LLMErrorKind = Literal["content", "length", "request", "access", "server"]
+"""What refused an LLM call: the provider's content filter, the context length, or this request for another reason (all
+three concern the texts in it); or access to the model, or the server (which say nothing about a text)."""
+
+
 class LLMError(FalconerError):
     """The LLM could not be loaded, reached or parsed.
 
@@ -115,13 +120,25 @@ class LLMError(FalconerError):
         model: Name of the model.
         status: HTTP status of the last attempt; ``None`` where there was no response.
         attempts: Number of attempts made.
+        kind: What refused the call; ``None`` where no call was made.
     """
 
     def __init__(
-        self, message: str, *, model: str | None = None, status: int | None = None, attempts: int | None = None
+        self,
+        message: str,
+        *,
+        model: str | None = None,
+        status: int | None = None,
+        attempts: int | None = None,
+        kind: LLMErrorKind | None = None,
     ) -> None:
         super().__init__(message)
-        self.model, self.status, self.attempts = model, status, attempts
+        self.model, self.status, self.attempts, self.kind = model, status, attempts, kind
+
+    @property
+    def concerns_text(self) -> bool:
+        """Whether another text may well be answered."""
+        return self.kind in ("content", "length", "request")
 
 
 class ProxyError(FalconerError):

@@ -224,7 +224,8 @@ def test_a_bad_reply_is_asked_again_alone_and_then_recorded(store):
 
     with ChatServer(confused) as server:
         report = annotator(server, store).annotate(BAD)
-        assert sorted(len(items_of(r.json)) for r in server.requests) == [1, 1, 2, 2]
+        # No way of asking has worked yet: the first question is asked in all three before its texts go alone.
+        assert [len(items_of(r.json)) for r in server.requests] == [2, 2, 2, 1, 1, 2]
         failed = report.annotations[1]
         assert (report.failed, report.error) == (1, None)
         assert "perhaps" in failed.failures["positive"]
@@ -233,19 +234,19 @@ def test_a_bad_reply_is_asked_again_alone_and_then_recorded(store):
         assert [plain(a) for a in report.annotations if a is not failed] == [{"positive": False}] * 3
         server.reply = teacher
         mended = annotator(server, store).annotate(BAD)
-        assert server.calls == 5
+        assert server.calls == 7
     assert mended.failed == 0
     assert mended.annotations[1].failures == {}
     assert plain(mended.annotations[1]) == {"positive": False}
 
 
 def test_a_lone_text_is_asked_again_with_the_fault_named(store):
-    replies = iter(["nonsense", '{"t1": false}'])
+    replies = iter(['{"t1": false}', "nonsense", '{"t1": false}'])
     with ChatServer(lambda request: next(replies)) as server:
-        report = annotator(server, store, max_concurrency=1).annotate(BAD[:1])
-    assert "An earlier reply could not be used" in server.requests[1].json["messages"][-1]["content"]
-    assert (report.failed, plain(report.annotations[0])) == (0, {"positive": False})
-    assert report.usage.calls == 2
+        report = annotator(server, store, texts_per_call=1, max_concurrency=1).annotate(BAD[:2])
+    assert "An earlier reply could not be used" in server.requests[2].json["messages"][-1]["content"]
+    assert (report.failed, plain(report.annotations[1])) == (0, {"positive": False})
+    assert report.usage.calls == 3
 
 
 def test_quotes_from_another_text_of_the_call_are_asked_again(store):
@@ -415,12 +416,12 @@ def test_an_llm_that_fails_gets_three_attempts_and_the_answers_stay(store):
     texts = [f"bad {i}" for i in range(30)]
     with ChatServer(dying) as server:
         report = annotator(server, store, texts_per_call=1, max_concurrency=1).annotate(texts)
-        assert server.calls == 7
+        assert server.calls == 9  # where the server fails for the first time, the two other ways of asking are tried
         assert (report.failed, report.usage.calls) == (3, 4)
         assert report.error
         server.reply = teacher
         assert annotator(server, store, texts_per_call=1).annotate(texts).failed == 0
-    assert server.calls == 7 + 26
+    assert server.calls == 9 + 26
 
 
 def test_one_text_that_the_llm_refuses_does_not_end_it(store):

@@ -141,8 +141,8 @@ def test_a_reply_that_does_not_fit_is_an_error_in_the_reply_not_an_exception(tex
         reply = llm_at(server).complete(MESSAGES, SCHEMA)
     assert reply.data is None
     assert why in reply.error
-    assert reply.usage.calls == 1
-    assert server.calls == 1
+    assert reply.usage.calls == server.calls == 3
+    assert [r.way for r in server.requests] == ["json_schema", "function_calling", "text"]
 
 
 @pytest.mark.parametrize(
@@ -169,11 +169,11 @@ def test_a_cut_off_reply_is_never_completed():
         "usage": {"prompt_tokens": 9, "completion_tokens": 4},
     }
     with ChatServer(lambda request: cut) as server:
-        reply = llm_at(server).complete(MESSAGES, SCHEMA)
+        reply = llm_at(server).complete(MESSAGES, SCHEMA, mode="json_schema")
     assert reply.data is None
-    assert "max_output_tokens" in reply.error
+    assert "--max-output-tokens" in reply.error
     assert reply.text == '{"n": 3, "word": "yes"'
-    assert (reply.usage.input_tokens, reply.usage.output_tokens) == (9, 4)
+    assert (reply.usage.input_tokens, reply.usage.output_tokens) == (3 * 9, 3 * 4)
 
 
 def test_lone_surrogates_neither_break_the_request_nor_come_back():
@@ -200,8 +200,9 @@ def test_transient_failures_are_retried_and_every_attempt_is_metered(status):
 def test_gives_up_after_max_retries_in_one_sentence():
     with ChatServer(lambda request: (503, refusal("overloaded"), NOW)) as server, pytest.raises(LLMError) as caught:
         llm_at(server, max_retries=2).complete(MESSAGES, SCHEMA)
-    assert server.calls == 3
-    assert "3 attempts (overloaded)" in str(caught.value)
+    # A server may fail in one way of asking only: the others get an attempt each, which is no retry.
+    assert [r.way for r in server.requests] == ["json_schema"] * 2 + ["function_calling", "text", "json_schema"]
+    assert "5 attempts (overloaded)" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
@@ -233,7 +234,7 @@ def test_an_unreachable_server_is_an_llm_error():
     with ChatServer(lambda request: GOOD) as server:
         gone = server.base_url
     model = ChatOpenAI(base_url=gone, api_key=KEY, model="m", max_retries=0)
-    with pytest.raises(LLMError, match="check that it is reachable") as caught:
+    with pytest.raises(LLMError, match="check that the server runs and is reachable") as caught:
         LLM(model, LLMSettings(max_retries=0)).complete(MESSAGES, SCHEMA)
     assert caught.value.__cause__ is not None
     assert (caught.value.model, caught.value.attempts) == ("openai:m", 1)

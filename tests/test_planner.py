@@ -153,11 +153,10 @@ def test_ids_are_normalised_wherever_they_are_used():
 )
 def test_one_repair_round_shows_the_draft_and_its_fault(bad, fault):
     good = draft(step("price", "find_spans", "Find prices"))
-    answers = iter([bad, good])
-    with ChatServer(lambda request: next(answers)) as server:
+    with ChatServer(lambda request: good if "again" in request["messages"][-1]["content"] else bad) as server:
         plan = planner_at(server).plan(PRICES)
     assert plan.steps[0].id == "price"
-    first, second = (r.json["messages"] for r in server.requests)
+    first, second = (server.requests[i].json["messages"] for i in (0, -1))
     assert second[: len(first)] == first
     assert [m["role"] for m in second[len(first) :]] == ["assistant", "user"]
     assert second[-2]["content"] == bad

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from langchain_falconer.annotate.agreement import second_source, source_of
@@ -21,6 +23,10 @@ from langchain_falconer.threads import map_as_completed
 _MAX_ENUM = 1_000
 """OpenAI's limit on enum values in one strict schema."""
 _MAX_CONSECUTIVE_ERRORS = 3
+"""Calls in a row that failed for reasons which say nothing about a text, after which annotation ends."""
+_MAX_UNANSWERED = 5
+"""Questions in a row without a usable answer, of an LLM that never gave one, after which annotation ends."""
+_MAX_REASONS = 3
 Progress = Callable[[int, int], None]
 """Receives the number of questions that are done, and of all that are known so far."""
 
@@ -36,6 +42,8 @@ class AnnotationReport:
         error: Reason for an early end (:class:`BudgetError`, or :class:`LLMError` of an LLM that cannot be reached);
             ``None`` if there was none.
         usage: Usage of the replies of this invocation. Failed calls are in the ledger (``budget.spent``).
+        coerced: Number of answers of this invocation in another form than was asked for, with one reading.
+        reasons: The commonest reasons of failures, each with the number of texts, the commonest first.
     """
 
     annotations: list[Annotation]
@@ -43,6 +51,8 @@ class AnnotationReport:
     failed: int
     error: FalconerError | None
     usage: Usage
+    coerced: int = 0
+    reasons: tuple[tuple[str, int], ...] = ()
 
 
 class Annotator:
@@ -113,7 +123,9 @@ class Annotator:
             failed += sum(view.read(step).failed for step in level)
         rejected = sum(part.rejected for target in view.targets.values() for part in target.walk())
         annotations = [view.annotation(text) for text in texts]
-        return AnnotationReport(annotations, rejected, failed, session.error, session.usage)
+        return AnnotationReport(
+            annotations, rejected, failed, session.error, session.usage, session.coerced, common_reasons(annotations)
+        )
 
     def _questions(self, step: LabelStep | SpanStep, status: StepStatus) -> Iterator[Question]:
         """Yield questions about the open targets, several targets per call.
@@ -145,7 +157,11 @@ class Annotator:
 
 
 class _Session:
-    """Calls of one annotation run: several threads ask, write answers to the store, and stop after repeated errors."""
+    """Calls of one annotation run: several threads ask, write answers to the store, and stop after repeated errors.
+
+    What the provider refuses about a text is a failure of that text. What says nothing about a text (no access, no
+    connection, a rate limit or a server that fails after all retries) ends the run when it recurs.
+    """
 
     def __init__(self, llm: LLM, store: AnnotationStore, source: str, meter: Meter) -> None:
         self._llm = llm
@@ -154,55 +170,98 @@ class _Session:
         self._meter = meter
         self._lock = threading.Lock()
         self._consecutive_errors = 0
-        self._max_consecutive_errors = 1
+        self._unanswered = 0
+        self.coerced = 0
         self.usage = Usage()
         self.error: FalconerError | None = None
 
     def run(self, questions: Sequence[Question]) -> Iterator[int]:
         """Ask the questions; yield, as each finishes, the number of its targets that are done."""
-        workers = min(self._llm.settings.max_concurrency, len(questions))
-        if self.usage == Usage():
-            # An LLM that never replied gets no more attempts than are sent at once anyway.
-            self._max_consecutive_errors = min(workers, _MAX_CONSECUTIVE_ERRORS)
-        return map_as_completed(self._complete, questions, workers, lambda: self.error is not None)
+        waiting = deque(questions)
+        while waiting and not self.error and self._llm.output_mode is None:  # a way to ask is sought once, not n times
+            yield from map_as_completed(self._answer, [waiting.popleft()], 1, lambda: False)
+        workers = min(self._llm.settings.max_concurrency, len(waiting))
+        yield from map_as_completed(self._answer, waiting, workers, lambda: self.error is not None)
 
-    def _complete(self, question: Question) -> int:
-        """Ask; a target without a usable answer is asked about once more, alone, and then recorded as failed."""
-        is_single = len(question.targets) == 1
-        done = 0
-        try:
-            retries = self._store_outcomes(question, self._ask(question), is_last=False)
-            done = len(question.targets) - len(retries)
-            for target, reason in retries:
-                if self.error:
-                    break
+    def _answer(self, question: Question, feedback: str | None = None, *, is_last: bool = False) -> int:
+        """Ask, and write what was answered; return the number of targets that are done.
+
+        A call that is too long is halved. A target without a usable answer is asked about once more, alone, and then
+        recorded as failed.
+
+        Args:
+            question: A step about targets.
+            feedback: Fault of an earlier reply.
+            is_last: Whether a target without a usable answer is not asked about again.
+        """
+        n = len(question.targets)
+        outcomes = self._ask(question, feedback)
+        if isinstance(outcomes, BudgetError):
+            return 0
+        if isinstance(outcomes, LLMError) and outcomes.kind == "length" and n > 1:
+            halves = question.targets[: n // 2], question.targets[n // 2 :]
+            return sum(self._answer(replace(question, targets=half)) for half in halves if not self.error)
+        if isinstance(outcomes, LLMError):  # the LLM has retried already
+            is_final = n == 1 or self.error is not None
+            outcomes = [RejectedReply(str(outcomes), is_final)] * n
+        retries = self._store_outcomes(question, outcomes, is_last=is_last)
+        done = n - len(retries)
+        for target, reason in retries:
+            if not self.error:
                 single = replace(question, targets=(target,))
-                self._store_outcomes(single, self._ask(single, reason if is_single else None), is_last=True)
-                done += 1
+                done += self._answer(single, reason if n == 1 else None, is_last=True)
+        return done
+
+    def _ask(
+        self, question: Question, feedback: str | None
+    ) -> Sequence[StoredAnswer | RejectedReply] | LLMError | BudgetError:
+        n = len(question.targets)
+        try:
+            reply = self._llm.complete(
+                question.messages(feedback), question.schema(), self._meter, accepts=question.accepts
+            )
         except BudgetError as error:
             with self._lock:
                 self.error = self.error or error
-        return done
-
-    def _ask(self, question: Question, feedback: str | None = None) -> list[StoredAnswer | RejectedReply]:
-        targets = len(question.targets)
-        try:
-            reply = self._llm.complete(question.messages(feedback), question.schema(), self._meter)
+            return error
         except LLMError as error:
             self._count_error(error)
-            return [RejectedReply(str(error), final=targets == 1)] * targets  # the LLM has retried already
+            return error
         with self._lock:
-            self._consecutive_errors, self._max_consecutive_errors = 0, _MAX_CONSECUTIVE_ERRORS
+            self._consecutive_errors = 0
             self.usage += reply.usage
         if reply.data is None:
-            return [RejectedReply(reply.error or "the reply holds no answer")] * targets
-        return question.read(reply.data)
+            reason = reply.error or "the reply holds no answer"
+            self._count_unanswered(reason)
+            return [RejectedReply(reason, final=reply.is_refusal and n == 1)] * n
+        outcomes = question.read(reply.data)
+        with self._lock:
+            self._unanswered = 0
+        return outcomes
 
     def _count_error(self, error: LLMError) -> None:
+        if error.concerns_text:
+            with self._lock:
+                self._consecutive_errors = 0  # the server answers
+            if error.kind == "request":
+                self._count_unanswered(str(error))
+            return
+        # A server that nobody ever reached is not reached by another text.
+        is_gone = self._llm.output_mode is None and (error.status is None or error.kind == "access")
         with self._lock:
             self._consecutive_errors += 1
-            if self._consecutive_errors >= self._max_consecutive_errors:
+            if is_gone or self._consecutive_errors >= _MAX_CONSECUTIVE_ERRORS:
                 self.error = self.error or error
+
+    def _count_unanswered(self, reason: str) -> None:
+        """End the run where an LLM that never gave an answer gives none several times: it would be paid for nothing."""
+        if self._llm.output_mode is not None:
+            return
+        with self._lock:
+            self._unanswered += 1
+            if self._unanswered >= _MAX_UNANSWERED:
+                message = f"{self._llm.name} gave no usable answer, however it was asked ({reason}); name another model"
+                self.error = self.error or LLMError(message, model=self._llm.name, kind="request")
 
     def _store_outcomes(
         self, question: Question, outcomes: Sequence[StoredAnswer | RejectedReply], *, is_last: bool
@@ -219,7 +278,27 @@ class _Session:
             else:
                 retries.append((target, outcome.reason))
         self._store.put(self._source, question.step.fingerprint, answers, failures)
+        with self._lock:
+            self.coerced += sum(answer.is_coerced for answer in answers.values())
         return retries
+
+
+def common_reasons(annotations: Iterable[Annotation]) -> tuple[tuple[str, int], ...]:
+    """Return the commonest reasons of failures with the number of texts, what differs by text left out."""
+    reasons = Counter(
+        reason
+        for annotation in annotations
+        for reason in {
+            _general(reason) for reason in annotation.failures.values() if not reason.startswith("not asked")
+        }
+    )
+    return tuple(reasons.most_common(_MAX_REASONS))
+
+
+def _general(reason: str) -> str:
+    """Return a reason without what the LLM wrote and without numbers, so that like reasons are counted together."""
+    quoted = re.sub(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"", "'…'", reason)
+    return re.sub(r"\bt\d+\b", "t…", re.sub(r"\b(?=\w*\d)\w{6,}\b", "…", quoted))
 
 
 def _deduplicate(

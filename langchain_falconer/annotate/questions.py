@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from langchain_falconer.annotate.coercion import UnreadableError, coerce_label, coerce_quotes
 from langchain_falconer.annotate.grounding import ground
 from langchain_falconer.annotate.store import StoredAnswer
 from langchain_falconer.annotate.view import AnnotationTarget
 from langchain_falconer.plan import LabelStep, SpanStep
 from langchain_falconer.prompts import DEFAULT_PROMPTS, Prompts
 
+_NUMBERED = re.compile(r"\s*(?:t|text|item)?[\s_-]*(\d{1,4})\s*", re.IGNORECASE)
+"""Keys of targets as LLMs vary them: T1, text_1, 1."""
 _CONTEXT = 40
 """Characters shown on either side of a span whose words occur more than once in its text."""
 
@@ -105,17 +109,53 @@ class Question:
         }
 
     def read(self, data: Mapping[str, Any]) -> list[StoredAnswer | RejectedReply]:
-        """Read the answers of a reply that fits the schema, in the order of the targets."""
-        return [self._read_one(i, data[key]) for i, key in enumerate(self.keys)]
+        """Read the answers of a reply, in the order of the targets.
+
+        A reply that does not fit the schema is read target by target: what has exactly one reading is an answer.
+        """
+        values = self._by_key(data)
+        return [
+            self._read_one(i, values[key]) if key in values else RejectedReply(f"the reply holds no {key}")
+            for i, key in enumerate(self.keys)
+        ]
+
+    def accepts(self, data: Mapping[str, Any]) -> bool:
+        """Return whether a reply that does not fit the schema answers about a target at least."""
+        return any(isinstance(outcome, StoredAnswer) for outcome in self.read(data))
+
+    def _by_key(self, data: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the values by the keys of the targets; empty where the reply answers about other targets too."""
+        values = {key: data[key] for key in self.keys if key in data}
+        for name, value in data.items():
+            if name not in values and (number := _NUMBERED.fullmatch(name)):
+                if (key := f"t{int(number[1])}") not in self.keys or key in values:
+                    return {}
+                values[key] = value
+        if not values and len(self.keys) == 1:
+            return {self.keys[0]: dict(data)}  # an answer about one text needs no key
+        return values
 
     def _read_one(self, index: int, value: Any) -> StoredAnswer | RejectedReply:
-        if isinstance(self.step, LabelStep):
-            return StoredAnswer([n for n in self.step.names if n in value] if self.step.multi_label else value)
-        grounding = ground(self.targets[index].text, value)
+        try:
+            if isinstance(self.step, LabelStep):
+                return self._read_label(self.step, value)
+            quotes = coerce_quotes(self.targets[index].text, value)
+        except UnreadableError as error:
+            return RejectedReply(str(error))
+        grounding = ground(self.targets[index].text, quotes)
         others = [target.text for i, target in enumerate(self.targets) if i != index]
         if any(quote.strip() and any(quote.strip() in text for text in others) for quote in grounding.rejected):
             return RejectedReply("the reply quotes another text")
-        return StoredAnswer([[span.start, span.end] for span in grounding.spans], rejected=len(grounding.rejected))
+        spans = [[span.start, span.end] for span in grounding.spans]
+        return StoredAnswer(spans, len(grounding.rejected), is_coerced=quotes != value)
+
+    @staticmethod
+    def _read_label(step: LabelStep, value: Any) -> StoredAnswer:
+        label = coerce_label(step, value)
+        if step.kind != "multi":
+            return StoredAnswer(label, is_coerced=type(label) is not type(value) or label != value)
+        is_literal = isinstance(value, list) and all(name in step.names for name in value)
+        return StoredAnswer(list(label) if isinstance(label, tuple) else label, is_coerced=not is_literal)
 
 
 def _request(task: str, data: dict[str, Any]) -> str:

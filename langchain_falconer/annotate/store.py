@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -57,10 +57,12 @@ class StoredAnswer:
     Attributes:
         value: Truth value, label, labels, or spans as ``[start, end]``.
         rejected: Number of quotes that do not occur in the text.
+        is_coerced: Whether the LLM answered in another form than was asked for; not stored.
     """
 
     value: Any
     rejected: int = 0
+    is_coerced: bool = field(default=False, compare=False)
 
 
 def text_key(text: str, at: tuple[int, int] | None = None) -> Key:

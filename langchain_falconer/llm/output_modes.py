@@ -15,12 +15,14 @@ OutputMode = Literal["json_schema", "function_calling", "text"]
 OUTPUT_MODES: tuple[OutputMode, ...] = ("json_schema", "function_calling", "text")
 
 
-def caller(model: BaseChatModel, mode: OutputMode, schema: Mapping[str, object]) -> Callable[[Any], AIMessage]:
+def caller(
+    model: BaseChatModel, mode: OutputMode, schema: Mapping[str, object], *, strict: bool = True
+) -> Callable[[Any], AIMessage]:
     """Return a function from messages to the LLM's message; it raises the model's error in an unsupported mode."""
     if mode == "text":
         return model.invoke
     options: dict[str, Any] = {"method": mode, "include_raw": True}
-    if mode == "json_schema" and "strict" in inspect.signature(model.with_structured_output).parameters:
+    if strict and mode == "json_schema" and "strict" in inspect.signature(model.with_structured_output).parameters:
         options["strict"] = True
     structured = model.with_structured_output(dict(schema), **options)
     # Only the raw message is used, not LangChain's `parsed`: its parser completes JSON that was cut off.
@@ -34,3 +36,27 @@ def with_schema(messages: list[tuple[str, str]], schema: Mapping[str, object]) -
     if messages and messages[0][0] == "system":
         return [("system", f"{messages[0][1]}\n\n{request}"), *messages[1:]]
     return [("system", request), *messages]
+
+
+def with_reasoning(model: BaseChatModel) -> BaseChatModel:
+    """Return a copy of an OpenAI-compatible model whose messages hold the server's reasoning, which LangChain drops.
+
+    Some servers put the whole reply there. ``additional_kwargs["reasoning_content"]`` holds it, as in LangChain's
+    models of providers that document the field.
+    """
+    create = getattr(model, "_create_chat_result", None)
+    if create is None:
+        return model
+
+    def create_chat_result(response: Any, generation_info: dict[str, Any] | None = None) -> Any:
+        result = create(response, generation_info)
+        choices = (response if isinstance(response, dict) else response.model_dump(warnings=False)).get("choices")
+        for generation, choice in zip(result.generations, choices or (), strict=False):
+            message = choice.get("message") or {}
+            if reasoning := message.get("reasoning_content") or message.get("reasoning"):
+                generation.message.additional_kwargs.setdefault("reasoning_content", reasoning)
+        return result
+
+    copy = model.model_copy()
+    object.__setattr__(copy, "_create_chat_result", create_chat_result)  # of this instance: its class may be any
+    return copy
