@@ -39,8 +39,9 @@ class LLMSettings(Settings):
         max_retries: Attempts after the first, on rate limits, server errors and lost connections. Default 5.
         requests_per_second: Rate limit of attempts; ``None`` (default) is no limit.
         max_concurrency: Attempts that may be in flight at once. Default 4.
-        temperature: Sampling temperature. Default 0, the most repeatable.
-        max_output_tokens: Length in tokens at which a reply is cut off. Default 1,024.
+        temperature: Sampling temperature. Default 0, the most repeatable; left out where the model refuses it.
+        max_output_tokens: Length in tokens at which a reply is cut off. Default 1,024; doubled, up to twice, for a
+            reply that was cut off, as reasoning models need.
         usd_per_million_tokens: Price of input and of output tokens, for models that the price table lacks.
     """
 

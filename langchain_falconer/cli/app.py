@@ -13,6 +13,7 @@ import typer
 from langchain_falconer.cli import benchmark, demo, mcp, mine, plan, predict, pretrain, proxies, report, train
 from langchain_falconer.cli.console import stderr, stdout
 from langchain_falconer.errors import FalconerError, SettingsError
+from langchain_falconer.llm import on_wait
 
 app = typer.Typer(
     name="falconer",
@@ -61,7 +62,9 @@ def main() -> None:
     # A run makes millions of objects and few cycles: looking for cycles at the usual rate takes a twelfth of the time.
     gc.set_threshold(100_000, 50, 100)
     try:
-        app()
+        # What a command waits for; the graph's stages say it beside their progress.
+        with on_wait(lambda wait: stderr.print(str(wait), markup=False, highlight=False, soft_wrap=True)):
+            app()
     except FalconerError as error:
         stderr.print("[red]falconer:[/red] ", end="")
         stderr.print(" ".join(str(error).split()), markup=False, highlight=False, soft_wrap=True)

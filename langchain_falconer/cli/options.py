@@ -60,12 +60,22 @@ class LLMOptions:
     llm: LLMName = None
     timeout: Timeout = 120
     concurrency: Concurrency = 4
-    retries: Annotated[int, _llm("--retries", min=0, help="Attempts after the first, on transient failures.")] = 5
+    max_retries: Annotated[
+        int, _llm("--max-retries", min=0, help="Attempts after the first, on rate limits and failures that pass.")
+    ] = 5
     rate: Annotated[float | None, _llm("--rate", help="Requests per second at most.", show_default="no limit")] = None
     price: Annotated[
         str | None,
         _llm("--price", metavar="IN,OUT", help="USD per million input and output tokens.", show_default="price table"),
     ] = None
+
+    max_output_tokens: Annotated[
+        int,
+        _llm("--max-output-tokens", min=1, help="Tokens of a reply; doubled up to twice for one that is cut off."),
+    ] = 1024
+    temperature: Annotated[
+        float, _llm("--temperature", min=0, help="Sampling temperature; left out where the model refuses it.")
+    ] = 0.0
 
     def make(self) -> LLM | None:
         """Set up the LLM; None where none is named."""
@@ -75,9 +85,11 @@ class LLMOptions:
             self.llm,
             timeout_s=self.timeout,
             max_concurrency=self.concurrency,
-            max_retries=self.retries,
+            max_retries=self.max_retries,
             requests_per_second=self.rate,
             usd_per_million_tokens=_prices(self.price),
+            max_output_tokens=self.max_output_tokens,
+            temperature=self.temperature,
         )
 
 

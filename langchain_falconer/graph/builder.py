@@ -30,7 +30,7 @@ from langchain_falconer.graph.nodes import (
     train,
 )
 from langchain_falconer.graph.state import FalconerInput, FalconerOutput, FalconerState
-from langchain_falconer.llm import LLM
+from langchain_falconer.llm import LLM, on_wait
 from langchain_falconer.settings import MineSettings
 from langchain_falconer.tracing import with_texts
 
@@ -150,7 +150,8 @@ def _locked(name: str, node: Node, defaults: FalconerContext, llms: dict[object,
             lambda event: runtime.stream_writer({"stage": name, **event}),
             own.addresses or defaults.addresses or {},
         )
-        with context.locked(state["run_id"] if name != "plan" else context.job_id(state)):
+        job_id = state["run_id"] if name != "plan" else context.job_id(state)
+        with context.locked(job_id), on_wait(lambda wait: context.emit({"note": str(wait)})):
             return node(state, context)
 
     return run

@@ -88,6 +88,7 @@ class AnnotationState(TypedDict, total=False):
     failed: int
     tokens: int
     rejected_quotes: int
+    coerced: int
     stopped: str | None
     self_agreement: JsonObject | None
     accuracy: JsonObject | None

@@ -39,23 +39,25 @@ def annotate(state: FalconerState, context: NodeContext) -> Update:
         if file := state.get("corrections"):
             store_corrections(store, plan, Path(file))
         if not state.get("annotations") and context.llm is not None:
-            facts |= _ask_about_sample(store, plan, texts, state, context)
-            if facts["stopped"]:
-                messages.append(f"annotation ended early: {facts['stopped']}")
+            report, asked = _ask_about_sample(store, plan, texts, state, context)
+            facts |= asked
+            messages += _remarks(report, asked)
             facts |= _trust(store, plan, texts, state, context)
         annotated = context.annotations(store, state, texts)
         spent = store.spent(state["run_id"], "annotate")
-    failed = sum(bool(a.failures) for a in annotated)
-    if failed:
-        messages.append(f"{failed} texts have a step that the LLM could not answer; the proxy decides them")
-    facts |= {"source": context.source(state), "answered": len(annotated), "failed": failed, "tokens": spent.tokens}
+    facts |= {"source": context.source(state), "answered": len(annotated), "tokens": spent.tokens}
+    facts.setdefault("failed", 0)
     return {"annotation": facts, "messages": messages, "seconds": seconds}
 
 
 def _ask_about_sample(
     store: AnnotationStore, plan: Plan, texts: list[str], state: FalconerState, context: NodeContext
-) -> AnnotationState:
-    """Ask about texts to learn from and, if there are enough answers, about those that certify the targets."""
+) -> tuple[AnnotationReport, AnnotationState]:
+    """Ask about texts to learn from and, if there are enough answers, about those that certify the targets.
+
+    Returns:
+        The report about the texts to learn from, and counts of both.
+    """
     report = ask_llm(store, plan, texts, state, context, show=True)
     rejected, error = report.rejected_quotes, report.error
     answered = len(context.annotations(store, state, texts))
@@ -65,15 +67,46 @@ def _ask_about_sample(
             raise BudgetError(f"{message}{error}", cap=error.cap, limit=error.limit, spent=error.spent) from error
         if isinstance(error, LLMError):
             raise LLMError(
-                f"{message}{error}", model=error.model, status=error.status, attempts=error.attempts
+                f"{message}{error}",
+                model=error.model,
+                status=error.status,
+                attempts=error.attempts,
+                kind=error.kind,
             ) from error
-        raise LLMError(f"{message}the LLM gave no usable answers")
+        raise LLMError(f"{message}the LLM gave no usable answers, {_reasons(report)}")
     if rows := list(context.certification_sample(state).values()):
         more = ask_llm(store, plan, rows, state, context, show=True)
         rejected, error = rejected + more.rejected_quotes, error or more.error
     pace = read_json(context.llm_pace_file(state))
     per_text = pace["seconds"] / pace["texts"] if pace else state.get("annotation", {}).get("llm_seconds_per_text")
-    return {"rejected_quotes": rejected, "stopped": str(error) if error else None, "llm_seconds_per_text": per_text}
+    return report, {
+        "rejected_quotes": rejected,
+        "failed": sum(bool(annotation.failures) for annotation in report.annotations),
+        "coerced": report.coerced,
+        "stopped": str(error) if error else None,
+        "llm_seconds_per_text": per_text,
+    }
+
+
+def _remarks(report: AnnotationReport, counts: AnnotationState) -> list[str]:
+    """Return what the user should know of the annotation."""
+    remarks = []
+    if counts["stopped"]:
+        remarks.append(f"annotation ended early: {counts['stopped']}")
+    if failed := counts["failed"]:
+        which = f"{failed} texts have a step" if failed > 1 else "1 text has a step"
+        remarks.append(f"{which} that the LLM did not answer, {_reasons(report)}; the proxy decides them")
+    if report.coerced:
+        remarks.append(
+            f"{report.coerced} answers of the LLM were not in the form that was asked for, and had one reading only"
+        )
+    return remarks
+
+
+def _reasons(report: AnnotationReport) -> str:
+    """Return the commonest reasons of failures with the number of texts."""
+    reasons = "; ".join(f"{reason} ({n} text{'s' * (n > 1)})" for reason, n in report.reasons)
+    return f"most often because: {reasons}" if reasons else "and gave no reason"
 
 
 def _trust(
