@@ -80,6 +80,7 @@ class AnnotateSettings(Settings):
         pilot: Texts that are answered in two wordings before the review of the plan; where the answers differ, the
             planner rewrites the question. None where that would be more than a tenth of the annotations. 0 is no
             pilot. Default 20.
+        batch: Whether to annotate through OpenAI's Batch API: half the price, done within a day. Default ``False``.
         prompts: What the LLM reads besides the step and the texts.
         second_prompts: The other wording, in which some texts are asked about a second time.
         repeated: Share of the annotated texts, drawn uniformly, that the LLM answers a second time in the other
@@ -90,6 +91,7 @@ class AnnotateSettings(Settings):
     texts_per_call: Annotated[int, Field(ge=1, le=100)] = 4
     chars_per_call: Annotated[int, Field(ge=1)] = 6_000
     pilot: Annotated[int, Field(ge=0, le=100)] = 20
+    batch: bool = False
     prompts: Prompts = DEFAULT_PROMPTS
     second_prompts: Prompts = SECOND_PROMPTS
     repeated: Annotated[float, Field(ge=0, lt=1)] = 0.1

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from langchain_falconer.annotate.agreement import second_source, source_of
+from langchain_falconer.annotate.batch_api import BatchSession
 from langchain_falconer.annotate.budget import Budget
 from langchain_falconer.annotate.isolation import addresses_the_llm
 from langchain_falconer.annotate.questions import Question, RejectedReply
@@ -108,7 +109,10 @@ class Annotator:
 
     def _annotate(self, texts: Sequence[str], on_progress: Progress | None) -> AnnotationReport:
         view = AnnotationView(self._store, self._plan, texts, self._source, corrected=not self._second)
-        session = _Session(self._llm, self._store, self._source, self._meter)
+        batches = BatchSession(self._llm, self._store, self._source, self._meter)
+        batches.resume({step.fingerprint for step in self._plan.steps})  # paid for already, with --batch or without
+        is_batch = self._settings.batch or batches.error is not None
+        session = batches if is_batch else _Session(self._llm, self._store, self._source, self._meter)
         done = total = failed = 0
         for level in _topological_levels(self._plan):
             statuses = _deduplicate([(step, view.read(step)) for step in level])

@@ -82,6 +82,23 @@ class Budget:
                 message = f"the next LLM call would exceed {name} of {cap}; raise it and run again to resume"
                 raise BudgetError(message, cap=name, limit=cap, spent=used)
 
+    def enter(self, estimated: Usage) -> int:
+        """Enter work that may outlive this process, such as a batch, at its estimate.
+
+        Returns:
+            Number of the entry in the ledger, for :meth:`close`.
+
+        Raises:
+            BudgetError: It would exceed a cap.
+        """
+        return self._store.reserve(
+            self.run, self._purpose, self._source, estimated, lambda spent: self._check(spent, spent + estimated)
+        )
+
+    def close(self, entry: int, used: Usage, seconds: float) -> None:
+        """Replace the estimate of an entry by its real cost."""
+        self._store.settle(entry, used, seconds)
+
     def settle(self, estimated: Usage, used: Usage) -> None:
         """Replace the estimate of this thread's call by its real cost."""
         with self._changed:

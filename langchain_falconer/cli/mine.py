@@ -37,7 +37,7 @@ class SettingsOptions:
             base=self.train.base,
             metrics=self.train.metrics(),
             corpus=asdict(self.corpus),
-            annotate={"texts_per_call": self.annotation.texts_per_call}
+            annotate={"texts_per_call": self.annotation.texts_per_call, "batch": self.annotation.batch}
             | ({"pilot": 0} if self.annotation.no_pilot else {}),
             budget=asdict(self.budget),
             train={

@@ -104,6 +104,9 @@ class AnnotationOptions:
     no_pilot: Annotated[
         bool, typer.Option("--no-pilot", help="Skip the pilot that tries the questions out on 20 texts first.")
     ] = False
+    batch: Annotated[
+        bool, _llm("--batch", help="Annotate through OpenAI's Batch API: half the price, done within a day.")
+    ] = False
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,14 @@ class NodeContext:
 
     def job_id(self, state: FalconerInput) -> str:
         """Return the identity of a job: question, data, annotator and settings; budget and output may change."""
-        excluded: Any = {"budget": True, "run": True, "corpus": True, "targets": {"escalate"}, "train": {"device"}}
+        excluded: Any = {
+            "annotate": {"batch"},
+            "budget": True,
+            "run": True,
+            "corpus": True,
+            "targets": {"escalate"},
+            "train": {"device"},
+        }
         options = self.options(state)
         return digest(
             state["instruction"],

@@ -323,7 +323,7 @@ class Router:
 def result_id(context: NodeContext, state: FalconerState, plan: Plan, dataset: Dataset) -> str:
     """Return the id of an answer: everything that it depends on."""
     options = AskOptions.model_validate(state["ask"] or {})
-    excluded: Any = {"budget": True, "run": True, "corpus": True, "train": {"device"}}
+    excluded: Any = {"annotate": {"batch"}, "budget": True, "run": True, "corpus": True, "train": {"device"}}
     return digest(
         plan.fingerprint,
         dataset.fingerprint,

@@ -1,5 +1,6 @@
 """The LLM client of planner and annotator: structured output, retries, rate limit, and usage of every attempt."""
 
+from langchain_falconer.llm.batches import BatchResult, BatchStatus, OpenAIBatches
 from langchain_falconer.llm.client import LLM
 from langchain_falconer.llm.output_modes import OUTPUT_MODES, OutputMode
 from langchain_falconer.llm.prices import Price
@@ -10,7 +11,10 @@ from langchain_falconer.llm.waiting import Wait, on_wait
 __all__ = [
     "LLM",
     "OUTPUT_MODES",
+    "BatchResult",
+    "BatchStatus",
     "Meter",
+    "OpenAIBatches",
     "OutputMode",
     "Price",
     "Reply",

@@ -7,6 +7,7 @@ from langchain_falconer.execute import check_output, check_run
 from langchain_falconer.graph.context import NodeContext, Update
 from langchain_falconer.graph.costs import estimate_annotation
 from langchain_falconer.graph.state import FalconerState
+from langchain_falconer.llm import OpenAIBatches
 
 _FRESH: Update = {
     "review": {},
@@ -60,6 +61,8 @@ def plan(state: FalconerState, context: NodeContext) -> Update:
 
 
 def _check_annotator(state: FalconerState, context: NodeContext) -> None:
+    if context.settings.annotate.batch and context.llm is not None and not state.get("annotations"):
+        OpenAIBatches(context.llm)  # refuses other models
     if context.options(state) is not None:
         return  # a trained proxy may answer; the router says so where none does
     has_llm, is_human = context.llm is not None, bool(state.get("annotations"))
