@@ -92,7 +92,7 @@ def test_the_review_shows_what_annotation_will_cost_and_a_cap_that_cannot_hold_i
             other.invoke(request, THREAD)
         assert server.calls == 0
     estimate = question.value["estimate"]
-    assert (estimate["texts"], estimate["calls"], estimate["usd"]) == (30, 2 * 15, None)
+    assert (estimate["texts"], estimate["calls"], estimate["usd"]) == (30, 2 * (15 + 3), None)
     assert estimate["tokens"] > 0
     assert estimate["minutes"] > 0
     assert "no price known" in estimate["summary"]

@@ -22,7 +22,7 @@ from langchain_falconer.annotate.store import AnnotationStore, Key, StoredAnswer
 from langchain_falconer.annotate.view import AnnotationTarget
 from langchain_falconer.errors import BudgetError, FalconerError, LLMError
 from langchain_falconer.files import read_json, write_json
-from langchain_falconer.llm import LLM, BatchResult, BatchStatus, OpenAIBatches, Usage
+from langchain_falconer.llm import LLM, BatchResult, BatchStatus, OpenAIBatches, Usage, wait_for
 from langchain_falconer.plan import LabelStep, SpanStep
 from langchain_falconer.records import FrozenModel, JsonObject
 
@@ -96,6 +96,7 @@ class BatchSession:
 
     Attributes:
         usage: Usage of the batches that were read.
+        coerced: Number of answers in another form than was requested.
         error: Reason for an early end; ``None`` if there was none.
     """
 
@@ -106,6 +107,7 @@ class BatchSession:
         self._budget = budget
         self._folder = store.path.with_suffix(".batches")
         self.usage = Usage()
+        self.coerced = 0
         self.error: FalconerError | None = None
 
     def resume(self, steps: Container[str]) -> None:
@@ -196,7 +198,7 @@ class BatchSession:
             if status.is_over:
                 return
             wait = min(_LONGEST_WAIT_S, 2 * wait or _FIRST_WAIT_S)
-            time.sleep(wait)
+            wait_for(f"batch {status.id} is {status.name}, {status.done} of {len(pending.bodies)} requests done", wait)
 
     def _read(self, pending: PendingBatch, status: BatchStatus) -> None:
         """Store answers and failures, then settle the ledger, then forget the batch: a kill between repeats all."""
@@ -211,6 +213,7 @@ class BatchSession:
             used += usage
             for target, outcome in zip(question.targets, outcomes, strict=True):
                 if isinstance(outcome, StoredAnswer):
+                    self.coerced += outcome.is_coerced
                     answers.setdefault(one.step.fingerprint, {})[target.key] = outcome
                 else:
                     failures.setdefault(one.step.fingerprint, {})[target.key] = outcome.reason
@@ -228,7 +231,7 @@ class BatchSession:
         n = len(question.targets)
         if result.completion is None:
             return Usage(), [RejectedReply(result.reason)] * n
-        reply = self._batches.read(result.completion, question.schema())
+        reply = self._batches.read(result.completion, question.schema(), question.accepts)
         if reply.data is None:
             return reply.usage, [RejectedReply(reply.error or "the reply holds no answer")] * n
         return reply.usage, question.read(reply.data)

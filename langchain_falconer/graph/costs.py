@@ -111,14 +111,15 @@ def cost_model(context: NodeContext, plan: Plan, texts: int, chars: float, annot
 class AnnotationEstimate(FrozenModel):
     """What the annotation of a job is expected to cost at most, before it begins.
 
-    A step with a ``where`` counts as if it held everywhere; a step about spans as if each text had one.
+    A step with a ``where`` counts as if it held everywhere; a step about spans as if each text had one. Texts that are
+    answered a second time, to see whether the LLM agrees with itself, are among them; the pilot is not.
 
     Attributes:
         texts: Texts that the LLM is asked about.
         calls: LLM calls.
         tokens: Their tokens.
         usd: Their price; ``None`` where it is unknown.
-        minutes: Duration.
+        minutes: Duration; ``None`` for a batch, which takes up to a day.
         prices: Source and date of the price; ``None`` where it is unknown.
     """
 
@@ -126,15 +127,16 @@ class AnnotationEstimate(FrozenModel):
     calls: int
     tokens: int
     usd: float | None
-    minutes: float
+    minutes: float | None
     prices: str | None
 
     def __str__(self) -> str:
         """Return the estimate in words."""
+        duration = "up to 24 hours" if self.minutes is None else fmt.duration(60 * self.minutes)
         usd = fmt.usd(self.usd) + (f" ({self.prices})" if self.prices else "")
         return (
             f"to annotate {fmt.count(self.texts)} texts: about {fmt.count(self.calls)} LLM calls, "
-            f"{fmt.count(self.tokens)} tokens, {usd}, {fmt.duration(60 * self.minutes)}"
+            f"{fmt.count(self.tokens)} tokens, {usd}, {duration}"
         )
 
 
@@ -151,13 +153,14 @@ def estimate_annotation(context: NodeContext, state: FalconerState, plan: Plan) 
         return None
     wanted = settings.annotations + (targets.annotations if targets else 0)
     texts = min(wanted, first) if passages.documents < _FIRST_ROWS else wanted
-    costs = cost_model(context, plan, texts, passages.chars / max(1, first), texts)
-    llm = costs.strategy("llm", texts)
+    repeated = round(min(texts, settings.annotations) * settings.annotate.repeated)
+    costs = cost_model(context, plan, texts + repeated, passages.chars / max(1, first), texts)
+    llm, price, is_batch = costs.strategy("llm", texts + repeated), costs.price, settings.annotate.batch
     return AnnotationEstimate(
         texts=texts,
-        calls=len(plan.steps) * -(-texts // settings.annotate.texts_per_call),
+        calls=len(plan.steps) * (-(-texts // settings.annotate.texts_per_call) + repeated),
         tokens=llm.tokens,
-        usd=llm.usd,
-        minutes=round(llm.seconds / 60, 2),
-        prices=costs.price.source if costs.price else None,
+        usd=round(price.batch * llm.usd, 4) if price and is_batch and llm.usd is not None else llm.usd,
+        minutes=None if is_batch else round(llm.seconds / 60, 2),
+        prices=price.source if price else None,
     )

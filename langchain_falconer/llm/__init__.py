@@ -6,7 +6,7 @@ from langchain_falconer.llm.output_modes import OUTPUT_MODES, OutputMode
 from langchain_falconer.llm.prices import Price
 from langchain_falconer.llm.replies import Reply, message_text
 from langchain_falconer.llm.usage import Meter, Usage, estimate_tokens
-from langchain_falconer.llm.waiting import Wait, on_wait
+from langchain_falconer.llm.waiting import Wait, on_wait, wait_for
 
 __all__ = [
     "LLM",
@@ -23,4 +23,5 @@ __all__ = [
     "estimate_tokens",
     "message_text",
     "on_wait",
+    "wait_for",
 ]

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from langchain_falconer.errors import LLMError, SettingsError
-from langchain_falconer.llm.failures import error_message, is_transient, redacted, safe_cause, status_of
-from langchain_falconer.llm.replies import CUT_OFF, FILTERED, Reply, message_text, parse_reply, without_surrogates
+from langchain_falconer.llm.exchange import Request, read_reply
+from langchain_falconer.llm.failures import diagnose
+from langchain_falconer.llm.redaction import safe_cause
+from langchain_falconer.llm.replies import Accepts, Reply, without_surrogates
 from langchain_falconer.llm.usage import Usage, estimate_tokens
 from langchain_falconer.records import JsonObject
 
@@ -80,7 +82,7 @@ class OpenAIBatches:
 
     def __init__(self, llm: LLM) -> None:
         self._llm = llm
-        self._model: Any = llm.model
+        self._model: Any = llm.capabilities.model
         client = getattr(self._model, "root_client", None)
         if not llm.name.startswith("openai:") or client is None:
             message = f"batches need a model of OpenAI (--llm openai:…), and {llm.name} is none; leave --batch out"
@@ -103,7 +105,8 @@ class OpenAIBatches:
     def estimate(self, bodies: Sequence[JsonObject]) -> Usage:
         """Return the most that requests may use, at the price of batches."""
         size = sum(estimate_tokens(json.dumps(body)) for body in bodies)
-        return self._usage(len(bodies), size, len(bodies) * self._llm.settings.max_output_tokens, 0)
+        most = self._llm.usage(size, len(bodies) * self._llm.capabilities.output_limit)
+        return replace(self._discounted(most), calls=len(bodies))
 
     def submit(self, key: str, bodies: Sequence[JsonObject]) -> BatchStatus:
         """Submit requests as a batch under a key of ours, unless a batch has it already.
@@ -124,7 +127,7 @@ class OpenAIBatches:
                 )
                 return _status(batch)
             except Exception as error:
-                if left == 0 or not is_transient(error):
+                if left == 0 or not diagnose(error).is_transient:
                     raise self._error(error) from safe_cause(error, self._model)
         raise AssertionError("the last attempt either returns or raises")
 
@@ -150,17 +153,13 @@ class OpenAIBatches:
                 if result := _result(line):
                     yield result
 
-    def read(self, completion: Mapping[str, Any], schema: Mapping[str, object]) -> Reply:
-        """Read a chat completion as a reply; its usage is at the price of batches."""
-        generation = self._model._create_chat_result(dict(completion)).generations[0]
-        message, reported = generation.message, generation.message.usage_metadata or {}
-        cached = (reported.get("input_token_details") or {}).get("cache_read") or 0
-        usage = self._usage(1, reported.get("input_tokens", 0), reported.get("output_tokens", 0), cached)
-        text, finish = message_text(message), message.response_metadata.get("finish_reason")
-        if finish in ("length", "content_filter"):
-            return Reply(None, text, usage, CUT_OFF if finish == "length" else FILTERED)
-        data, fault = parse_reply(text, schema)
-        return Reply(data, text, usage, fault)
+    def read(
+        self, completion: Mapping[str, Any], schema: Mapping[str, object], accepts: Accepts | None = None
+    ) -> Reply:
+        """Read a chat completion as :meth:`LLM.complete` does; its usage is at the price of batches."""
+        message = self._model._create_chat_result(dict(completion)).generations[0].message
+        reply = read_reply(self._llm, message, Request([], schema, accepts), Usage())
+        return replace(reply, usage=self._discounted(reply.usage))
 
     @property
     def _patient(self) -> OpenAI:
@@ -175,15 +174,12 @@ class OpenAIBatches:
                 break
         return None
 
-    def _usage(self, calls: int, input_tokens: int, output_tokens: int, cached_tokens: int) -> Usage:
+    def _discounted(self, usage: Usage) -> Usage:
         price = self._llm.price()
-        usd = price.batch * price.usd(input_tokens, output_tokens, cached_tokens) if price else None
-        return Usage(calls, input_tokens, output_tokens, usd)
+        return usage if price is None or usage.usd is None else replace(usage, usd=price.batch * usage.usd)
 
     def _error(self, error: Exception) -> LLMError:
-        reason = redacted(error_message(error), self._model)
-        message = f"{self._llm.name} takes or gives no batch ({reason}); run again to resume, or leave --batch out"
-        return LLMError(message, model=self._llm.name, status=status_of(error))
+        return self._llm.error(diagnose(error), self._llm.settings.max_retries + 1)
 
 
 def _lines(bodies: Sequence[JsonObject]) -> bytes:

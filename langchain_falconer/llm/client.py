@@ -61,11 +61,6 @@ class LLM:
         found = next((url for url in (client, *(getattr(model, name, None) for name in names)) if url), None)
         return redacted(str(found), model).rstrip("/") if found else None
 
-    @property
-    def model(self) -> BaseChatModel:
-        """The chat model."""
-        return self._model
-
     def price(self) -> Price | None:
         """Return the price of the model, the settings' before that of the table; ``None`` if it is unknown."""
         if self.settings.usd_per_million_tokens is not None:

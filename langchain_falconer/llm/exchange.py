@@ -231,7 +231,7 @@ class Exchange:
             if not has_class_name(error, "LengthFinishReasonError", "ContentFilterFinishReasonError"):
                 raise
             return self._stopped(error, estimated)
-        return self._read(message, estimated)
+        return read_reply(self._llm, message, self._request, estimated)
 
     def _stopped(self, error: Exception, estimated: Usage) -> Reply:
         """Return the reply in an error that the OpenAI client raises for one that was cut off or filtered."""
@@ -242,22 +242,24 @@ class Exchange:
         is_cut_off = has_class_name(error, "LengthFinishReasonError")
         return Reply(None, text, usage, CUT_OFF if is_cut_off else FILTERED, not is_cut_off, is_cut_off)
 
-    def _read(self, message: AIMessage, estimated: Usage) -> Reply:
-        text, reported = message_text(message), message.usage_metadata
-        if reported is None:
-            usage = self._llm.usage(estimated.input_tokens, estimate_tokens(text))
-        elif reported.get("total_cost") == 0:  # LangChain's mark of an answer from its cache
-            usage = Usage(usd=0.0)
-        else:
-            cached = (reported.get("input_token_details") or {}).get("cache_read") or 0
-            usage = self._llm.usage(reported["input_tokens"], reported["output_tokens"], cached)
-        finish = message.response_metadata.get("finish_reason") or message.response_metadata.get("stop_reason")
-        if finish in ("length", "max_tokens", "MAX_TOKENS"):
-            return Reply(None, text, usage, CUT_OFF, is_cut_off=True)
-        if finish in ("content_filter", "SAFETY", "PROHIBITED_CONTENT", "refusal"):
-            return Reply(None, text, usage, FILTERED, is_refusal=True)
-        data, fault = read_message(message, self._request.schema, self._request.accepts)
-        refusal = message.additional_kwargs.get("refusal") if data is None else None
-        if refusal:
-            fault = f"the LLM declined to answer: {str(refusal)[:200]}"
-        return Reply(data, text, usage, fault, is_refusal=bool(refusal))
+
+def read_reply(llm: LLM, message: AIMessage, request: Request, estimated: Usage) -> Reply:
+    """Read the message that answers a request; its usage is what the provider reports, else estimated."""
+    text, reported = message_text(message), message.usage_metadata
+    if reported is None:
+        usage = llm.usage(estimated.input_tokens, estimate_tokens(text))
+    elif reported.get("total_cost") == 0:  # LangChain's mark of an answer from its cache
+        usage = Usage(usd=0.0)
+    else:
+        cached = (reported.get("input_token_details") or {}).get("cache_read") or 0
+        usage = llm.usage(reported["input_tokens"], reported["output_tokens"], cached)
+    finish = message.response_metadata.get("finish_reason") or message.response_metadata.get("stop_reason")
+    if finish in ("length", "max_tokens", "MAX_TOKENS"):
+        return Reply(None, text, usage, CUT_OFF, is_cut_off=True)
+    if finish in ("content_filter", "SAFETY", "PROHIBITED_CONTENT", "refusal"):
+        return Reply(None, text, usage, FILTERED, is_refusal=True)
+    data, fault = read_message(message, request.schema, request.accepts)
+    refusal = message.additional_kwargs.get("refusal") if data is None else None
+    if refusal:
+        fault = f"the LLM declined to answer: {str(refusal)[:200]}"
+    return Reply(data, text, usage, fault, is_refusal=bool(refusal))

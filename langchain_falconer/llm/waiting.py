@@ -29,7 +29,7 @@ class Wait:
     Attributes:
         reason: Why, such as "rate limited by the server".
         seconds: How long.
-        attempt: Number of the coming attempt, from 2.
+        attempt: Number of the coming attempt, from 2; 0 where nothing failed.
         attempts: Number of attempts at most.
     """
 
@@ -39,7 +39,8 @@ class Wait:
     attempts: int
 
     def __str__(self) -> str:
-        return f"{self.reason}, waiting {self.seconds:.0f} s (attempt {self.attempt} of {self.attempts})"
+        attempt = f" (attempt {self.attempt} of {self.attempts})" if self.attempt else ""
+        return f"{self.reason}, waiting {self.seconds:.0f} s{attempt}"
 
 
 WaitListener = Callable[[Wait], None]
@@ -88,6 +89,11 @@ def sleep(wait: Wait, pause: Pause | None) -> None:
         pause.sleep()
     elif wait.seconds > 0:
         time.sleep(wait.seconds)
+
+
+def wait_for(reason: str, seconds: float) -> None:
+    """Sleep until work of the provider's may be done, and tell the listener."""
+    sleep(Wait(reason, seconds, 0, 0), None)
 
 
 def retry_wait(failure: Failure, attempt: int) -> float:

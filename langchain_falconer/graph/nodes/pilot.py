@@ -30,7 +30,8 @@ def pilot(state: FalconerState, context: NodeContext) -> Update:
             with context.store() as store:
                 budget = pilot_budget(store, state["run_id"], settings.budget, context.llm.price() is not None)
                 memory = context.folder(state) / "rewritten.json"
-                found = run_pilot(context.llm, store, plan, texts, budget, settings.annotate, memory)
+                online = settings.annotate.model_copy(update={"batch": False})  # a person waits for it
+                found = run_pilot(context.llm, store, plan, texts, budget, online, memory)
             data = found.model_dump(mode="json")
             if found.stopped is None:
                 write_json(file, data)
