@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -99,6 +100,31 @@ def live(
     model = _required(llm, timeout_s=timeout)
     with progress_bars() as bars:
         table = live_llm.run(data, model, HomeFolder.at(home).folder, annotations=annotate, on_event=bars)
+    print_benchmark(table, as_json=as_json)
+
+
+@app.command()
+def answers(
+    data: Data,
+    llm: LLMName = None,
+    texts: Annotated[int, typer.Option("--texts", help="Training rows of each dataset.", min=2)] = 300,
+    texts_per_call: Annotated[int, typer.Option("--texts-per-call", help="Texts in one LLM call.", min=1)] = 4,
+    prompts: Annotated[Path | None, typer.Option("--prompts", help="Other prompts (JSON of Prompts).")] = None,
+    sets: Annotated[list[str] | None, typer.Option("--set", help="Only this dataset (repeatable).")] = None,
+    home: Home = None,
+    as_json: AsJson = False,
+) -> None:
+    """Score an LLM's annotations against people's: what a proxy can learn from it at best."""
+    from langchain_falconer.benchmarks import llm_answers
+    from langchain_falconer.graph import Home as HomeFolder
+    from langchain_falconer.prompts import DEFAULT_PROMPTS, Prompts
+    from langchain_falconer.settings import AnnotateSettings
+
+    read = Prompts.model_validate_json(prompts.read_text("utf-8")) if prompts else DEFAULT_PROMPTS
+    settings = AnnotateSettings(texts_per_call=texts_per_call, prompts=read)
+    parts = [part for part in llm_answers.PARTS if not sets or part.task.name in sets]
+    model, folder = _required(llm, timeout_s=600), HomeFolder.at(home).folder
+    table = llm_answers.run(data, model, folder, texts=texts, settings=settings, parts=parts)
     print_benchmark(table, as_json=as_json)
 
 
