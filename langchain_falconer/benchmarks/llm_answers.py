@@ -47,12 +47,12 @@ def run(
     rows = []
     with AnnotationStore(home / "annotations.sqlite") as store:
         for part in parts:
-            plan = question(data, part.task)
-            steps = tuple(step for step in plan.steps if not part.types or step.id in part.types)
-            plan = plan.model_copy(update={"steps": steps})
+            whole = question(data, part.task)
+            steps = tuple(step for step in whole.steps if not part.types or step.id in part.types)
+            plan = whole.model_copy(update={"steps": steps})
             drawn = rows_in(data, part.task, "train")
             random.Random(0).shuffle(drawn)
-            gold = annotated(drawn[:texts], plan, part.task.label)
+            gold = annotated(drawn[:texts], whole, part.task.label)
             budget = Budget(store, digest("answers", llm.name), BudgetSettings(), priced=llm.price() is not None)
             report = Annotator(llm, store, plan, budget, settings).annotate([a.text for a in gold])
             if report.error is not None:
