@@ -43,7 +43,7 @@ from langchain_falconer.llm import LLM
 from langchain_falconer.model import Proxy
 from langchain_falconer.plan import Plan
 from langchain_falconer.records import JsonObject, ResultRow
-from langchain_falconer.report import Cost, Decision, QualityTarget, RunSummary, render_html
+from langchain_falconer.report import Cost, Decision, Estimates, QualityTarget, RunSummary, render_html
 from langchain_falconer.settings import LLMSettings, MineSettings, Trust
 from langchain_falconer.train import train_proxy
 
@@ -92,6 +92,15 @@ class MiningResult:
     def quality(self) -> Quality | None:
         """Agreement with the annotator on test texts, with 95% intervals; None where it was not measured."""
         return self.summary.quality
+
+    @property
+    def estimates(self) -> Estimates | None:
+        """The counts over the rows, corrected by uniformly drawn annotations, with 95% intervals; in all and by group.
+
+        Such as ``result.estimates.matched``, ``.labels["topic"]["sport"]``, ``.spans["price"].spans``, and
+        ``.groups["month"].groups["2026-01"].matched``. Where there is no estimate, its ``reason`` says why.
+        """
+        return self.summary.estimates
 
     @property
     def guarantee(self) -> Guarantee | None:

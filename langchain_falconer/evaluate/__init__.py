@@ -2,6 +2,7 @@
 
 from langchain_falconer.evaluate.calibration import expected_calibration_error, fit_scale, fit_temperature, logit
 from langchain_falconer.evaluate.estimates import (
+    MIN_LABELLED,
     Estimate,
     Pairs,
     RowTotals,
@@ -16,6 +17,7 @@ from langchain_falconer.evaluate.quality import Quality, StepQuality, evaluate_p
 from langchain_falconer.evaluate.thresholds import OperatingPoint, operating_point
 
 __all__ = [
+    "MIN_LABELLED",
     "Certificate",
     "Confusion",
     "Estimate",

@@ -13,31 +13,52 @@ from langchain_falconer.execute.backends import (
 )
 from langchain_falconer.execute.cascade import Cascade, Guarantee
 from langchain_falconer.execute.partition_cache import PartitionCache
+from langchain_falconer.execute.quantities import (
+    ALL,
+    DrawnUnit,
+    Group,
+    GroupTotals,
+    Quantities,
+    Quantity,
+    RowTally,
+    Values,
+    labels_of,
+)
 from langchain_falconer.execute.runner import Run, RunReport
 from langchain_falconer.execute.statistics import RowCounts, RowStatistics, SpanCounts, label_names, most_frequent
-from langchain_falconer.execute.targets import check_targets, required_annotations, target_hints
+from langchain_falconer.execute.targets import TARGET_METRICS, check_targets, required_annotations, target_hints
 from langchain_falconer.execute.writers import check_output, parquet_schema, read_rows, write_output
 
 __all__ = [
+    "ALL",
     "BACKENDS",
     "BACKEND_TEXTS",
     "MIN_AGREEMENT",
+    "TARGET_METRICS",
     "BackendChoice",
     "Candidate",
     "Cascade",
+    "DrawnUnit",
+    "Group",
+    "GroupTotals",
     "Guarantee",
     "OpenVinoSession",
     "PartitionCache",
+    "Quantities",
+    "Quantity",
     "RowCounts",
     "RowStatistics",
+    "RowTally",
     "Run",
     "RunReport",
     "SpanCounts",
+    "Values",
     "check_output",
     "check_run",
     "check_targets",
     "choose_backend",
     "label_names",
+    "labels_of",
     "most_frequent",
     "parquet_schema",
     "read_rows",

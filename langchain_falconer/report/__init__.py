@@ -1,5 +1,12 @@
 """Reports of a run, its results, quality and cost: typed, as one HTML file and on the terminal."""
 
+from langchain_falconer.report.corrected_counts import (
+    CountEstimates,
+    DetectableDifference,
+    Estimates,
+    Grouping,
+    SpanEstimates,
+)
 from langchain_falconer.report.findings import Excerpt, Findings, ValueCount, excerpt, find
 from langchain_falconer.report.html import render_html
 from langchain_falconer.report.proxy_tables import print_entries, print_entry
@@ -23,12 +30,17 @@ __all__ = [
     "BreakEven",
     "CorpusSummary",
     "Cost",
+    "CountEstimates",
     "Decision",
+    "DetectableDifference",
+    "Estimates",
     "Excerpt",
     "Findings",
+    "Grouping",
     "Pace",
     "QualityTarget",
     "RunSummary",
+    "SpanEstimates",
     "Strategy",
     "StrategyName",
     "TrainingSummary",

@@ -16,6 +16,7 @@ from langchain_falconer.evaluate import OperatingPoint, Quality
 from langchain_falconer.execute import BackendChoice, Guarantee, RowCounts
 from langchain_falconer.plan import Plan
 from langchain_falconer.records import FrozenModel
+from langchain_falconer.report.corrected_counts import Estimates
 from langchain_falconer.report.findings import Findings
 
 StrategyName = Literal["registry", "similar", "zero-shot", "llm", "train"]
@@ -239,6 +240,7 @@ class RunSummary(FrozenModel):
         cost: What the LLM cost.
         pace: Throughput.
         rows: Counts over the result rows.
+        estimates: The same counts corrected by uniformly drawn annotations, in all and by group.
         training: The training; ``None`` where nothing was trained.
         backend: The inference backend; ``None`` where the LLM answered every text.
         seconds: Duration per stage.
@@ -265,6 +267,7 @@ class RunSummary(FrozenModel):
     cost: Cost
     pace: Pace
     rows: RowCounts
+    estimates: Estimates | None = None
     training: TrainingSummary | None = None
     backend: BackendChoice | None = None
     seconds: dict[str, float] = Field(default_factory=dict)

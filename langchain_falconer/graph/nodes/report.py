@@ -7,6 +7,7 @@ from pathlib import Path
 from langchain_falconer.execute import PartitionCache, RowCounts, read_rows
 from langchain_falconer.files import read_json, write_json
 from langchain_falconer.graph.context import NodeContext, Update
+from langchain_falconer.graph.estimation import estimate_counts
 from langchain_falconer.graph.routing import in_words, reaches
 from langchain_falconer.graph.state import FalconerState
 from langchain_falconer.graph.suspects import read_suspects
@@ -120,7 +121,9 @@ def _summary(
         "proxy": state.get("proxy"),
         "messages": [*state.get("messages", []), *_threshold_messages(training, context)],
     }
-    return RunSummary.model_validate(facts)
+    summary = RunSummary.model_validate(facts)
+    estimates = estimate_counts(state, context, summary.rows, context.place(summary.output))
+    return summary.model_copy(update={"estimates": estimates})
 
 
 def _cost(state: FalconerState, context: NodeContext) -> Cost:
