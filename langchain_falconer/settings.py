@@ -273,7 +273,8 @@ class MineSettings(Settings):
             two thirds (*test*) serve nothing but the intervals. The proxy that runs then learns from them too. Default
             0.3: 210 training, 30 development and 60 test texts of 300.
         indexed: Passages of the corpus among which candidates for rare answers are sought, by embeddings that are kept
-            in the home (768 bytes each); of a larger corpus a uniform draw of that many. Default 1,000,000.
+            in the home (768 bytes each); of a larger corpus a uniform draw of that many. 0 seeks none: all texts to
+            learn from are uniform too. Default 1,000,000.
         unlabelled: Texts without annotations that self-training uses as well: better proxies, twice the training time.
             Default 1,000.
         targets: Guarantees for the rows; ``None`` (default) sets none. While the agreement measured on held-out texts
@@ -294,7 +295,7 @@ class MineSettings(Settings):
 
     annotations: int = Field(default=300, ge=10)
     held_out: float = Field(default=0.3, gt=0, lt=1)
-    indexed: int = Field(default=1_000_000, ge=1)
+    indexed: int = Field(default=1_000_000, ge=0)
     unlabelled: int = Field(default=1_000, ge=0)
     targets: Targets | None = None
     round_annotations: int = Field(default=100, ge=1)

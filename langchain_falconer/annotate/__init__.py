@@ -20,8 +20,9 @@ from langchain_falconer.annotate.annotation_files import (
 )
 from langchain_falconer.annotate.annotator import AnnotationReport, Annotator
 from langchain_falconer.annotate.budget import Budget
+from langchain_falconer.annotate.candidates import retrieve
 from langchain_falconer.annotate.grounding import Grounding, ground
-from langchain_falconer.annotate.sampling import choose, most_uncertain, retrieve
+from langchain_falconer.annotate.sampling import choose, most_uncertain
 from langchain_falconer.annotate.store import AnnotationStore
 from langchain_falconer.annotate.view import (
     CORRECTIONS,

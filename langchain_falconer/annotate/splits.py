@@ -10,16 +10,18 @@ from pathlib import Path
 
 import numpy as np
 
+from langchain_falconer.annotate.candidates import PossibleAnswer, candidates, rare_answers, retrieve
 from langchain_falconer.annotate.sampling import choose, most_uncertain
 from langchain_falconer.annotate.view import Annotation
-from langchain_falconer.corpus import BadRow, Corpus, Passages, sample_uniform, split_passages
+from langchain_falconer.corpus import BadRow, Corpus, PassageIndex, Passages, sample_uniform, split_passages
 from langchain_falconer.errors import AnnotationError, CorpusError
 from langchain_falconer.files import read_json, write_json
-from langchain_falconer.plan import Plan
 from langchain_falconer.records import Answers
 from langchain_falconer.settings import MineSettings
 
 _POOL_FACTOR = 5
+_LATER_PARTS = 4
+_MIN_IN_PARTS = 60  # fewer training texts are drawn at once: the first of them would teach little about the others
 _BATCH = 500
 
 
@@ -36,6 +38,8 @@ class Sample:
             thresholds, backend.
         test: Texts, uniform over the corpus, for the measurement of quality only.
         pool: Texts without annotations: self-training uses them, later rounds annotate some of them.
+        uniform: Number of training texts, the first ones, that are uniform over the corpus too.
+        remaining: Number of training texts that are yet to be drawn, once the answers about the others are there.
     """
 
     documents: int
@@ -45,6 +49,8 @@ class Sample:
     development: list[str]
     test: list[str]
     pool: list[str]
+    uniform: int = 0
+    remaining: int = 0
 
     @classmethod
     def load(cls, path: Path) -> Sample | None:
@@ -64,34 +70,96 @@ class Sample:
     def counts(self) -> dict[str, int]:
         """Return the size of each part."""
         sizes = {name: len(getattr(self, name)) for name in ("train", "development", "test", "pool")}
-        return {"documents": self.documents, "bad_rows": self.bad_rows, "passages": self.passages, **sizes}
+        sizes["remaining"] = self.remaining
+        return {
+            "documents": self.documents,
+            "bad_rows": self.bad_rows,
+            "passages": self.passages,
+            **sizes,
+            "remaining": self.remaining,
+        }
 
 
-def sample_for_llm(
-    passages: Passages, plan: Plan, settings: MineSettings, embed: Callable[[Sequence[str]], np.ndarray]
-) -> Sample:
-    """Sample texts for an LLM to annotate.
+def sample_for_llm(passages: Passages, texts: Iterable[str], settings: MineSettings) -> Sample:
+    """Draw the texts of a corpus that an LLM annotates whatever they say: the held-out ones, and some to learn from.
 
-    Held-out texts are uniform over the corpus; training texts are uniform, diverse, and near to the instructions by
-    ``embed`` (unit vectors of shape (texts, dimensions)).
+    All are uniform over the corpus. What remains to be drawn is chosen by :func:`extend`.
+
+    Args:
+        passages: Counts the passages.
+        texts: The passages.
+        settings: Number of annotations, share that is held out, seed.
 
     Raises:
         CorpusError: The corpus has fewer than two different texts.
     """
     n_held_out = round(settings.annotations * settings.held_out)
     n_train = settings.annotations - n_held_out
-    pool = sample_uniform(passages, n_held_out + _POOL_FACTOR * n_train, settings.seed, key=str)
+    pool = sample_uniform(texts, n_held_out + _POOL_FACTOR * n_train, settings.seed, key=str)
     if len(pool) < 2:
         raise CorpusError("the corpus has fewer than two different texts; there is nothing to sample from")
     # A corpus smaller than the sample is split in the same proportion.
     n_held_out = min(n_held_out, max(1, round(len(pool) * settings.held_out)))
     held_out, rest = pool[:n_held_out], pool[n_held_out:]
-    if len(rest) <= n_train:
-        return _sample(passages, rest, held_out, [])
-    instructions = embed([step.instruction for step in plan.top_level])
-    chosen = set(choose(rest, n_train, settings.seed, vectors=embed(rest), instructions=instructions))
-    train, others = _partition(rest, chosen)
-    return _sample(passages, train, held_out, others)
+    is_uniform = len(rest) <= n_train or not settings.indexed
+    n_uniform = min(len(rest), n_train) if is_uniform else _first_part(n_train, settings) // 3
+    sample = _sample(passages, rest[:n_uniform], held_out, rest[n_uniform:])
+    return replace(sample, uniform=n_uniform, remaining=min(len(rest), n_train) - n_uniform)
+
+
+def extend(
+    sample: Sample,
+    index: PassageIndex,
+    possible: Sequence[PossibleAnswer],
+    annotations: Sequence[Annotation],
+    settings: MineSettings,
+) -> Sample:
+    """Add the next part of the training texts: candidates for rare answers, and texts unlike each other.
+
+    The candidates of the first part are near the words of the steps; those of later parts are found by what was
+    answered before. Where no answer is rare, all that remains is drawn at once.
+
+    Args:
+        sample: The sample, some of whose training texts remain to be drawn.
+        index: The passages of the corpus.
+        possible: The answers that the steps may give.
+        annotations: Those of the training texts so far.
+        settings: Number of annotations and seed.
+    """
+    known = {*sample.held_out, *sample.train}
+    n_train = len(sample.train) + sample.remaining
+    n_missing = _first_part(n_train, settings) - len(sample.train)
+    if n_missing > 0:
+        queries = np.stack([answer.direction for answer in possible if answer.value is not False])
+        added = retrieve(index, queries, n_missing // 2, known)
+        added += _diverse(sample.pool, {*added}, n_missing - len(added), index, settings)
+    elif rare := rare_answers(possible, annotations, sample.uniform, n_train // 2):
+        n = min(_next_part(n_train, settings), sample.remaining)
+        added = candidates(index, rare, annotations, n, known)
+        added += _diverse(sample.pool, {*added}, n - len(added), index, settings)
+    else:
+        n = sample.remaining
+        added = _diverse(sample.pool, set(), n // 2, index, settings)
+        added += [text for text in sample.pool if text not in {*added}][: n - len(added)]
+    pool = [text for text in sample.pool if text not in {*added}]
+    remaining = sample.remaining - len(added) if added else 0
+    return replace(sample, train=[*sample.train, *added], pool=pool, remaining=remaining)
+
+
+def _diverse(pool: Sequence[str], known: set[str], n: int, index: PassageIndex, settings: MineSettings) -> list[str]:
+    """Choose texts of a pool that are unlike each other, others than the known ones."""
+    others = [text for text in pool if text not in known] if n > 0 else []
+    return [others[i] for i in choose(others, n, settings.seed, index.vectors_of(others))] if others else []
+
+
+def _next_part(n: int, settings: MineSettings) -> int:
+    """Return the size of a later part of ``n`` training texts, in whole calls; 0 where all are one part."""
+    per_call = settings.annotate.texts_per_call
+    return (n - n // 4) // _LATER_PARTS // per_call * per_call if n >= _MIN_IN_PARTS else 0
+
+
+def _first_part(n: int, settings: MineSettings) -> int:
+    return n - _LATER_PARTS * _next_part(n, settings)
 
 
 def sample_certification_rows(corpus: Corpus, n: int, seed: int) -> dict[int, str]:

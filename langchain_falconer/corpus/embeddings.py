@@ -197,9 +197,19 @@ class PassageIndex:
         keys = passage_keys(texts)
         return np.flatnonzero(np.isin(self.keys, keys))
 
+    def vectors_of(self, texts: Sequence[str]) -> Vectors:
+        """Return the unit vectors (n, d) of texts; those that are no passages of the index are embedded now."""
+        keys = passage_keys(texts)
+        rows = np.searchsorted(self.keys, keys).clip(max=len(self.keys) - 1)
+        new = np.flatnonzero(self.keys[rows] != keys)
+        vectors = self.vectors(rows)
+        if len(new):
+            vectors[new] = self.embed([texts[i] for i in new.tolist()])
+        return vectors
+
     def vectors(self, rows: Iterable[int]) -> Vectors:
         """Return the unit vectors (n, d) of rows."""
-        return np.asarray(self._stored[self._at[list(rows)]], np.float32)
+        return self._stored[self._at[np.fromiter(rows, np.int64)]].astype(np.float32)
 
     def top(self, score: ScoreFn, n: int, exclude: Collection[int] = ()) -> tuple[np.ndarray, NDArray[np.int64]]:
         """Return the rows with the ``n`` highest scores for each target.

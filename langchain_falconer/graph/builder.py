@@ -1,7 +1,7 @@
 """The LangGraph state machine.
 
-plan → pilot → review → route → sample → annotate → train → evaluate → (annotate | execute) → report; the route of a
-question may lead from an earlier answer to the end, or from a proxy that is trusted to the report.
+plan → pilot → review → route → sample → annotate (→ sample) → train → evaluate → (annotate | execute) → report; the
+route of a question may lead from an earlier answer to the end, or from a proxy that is trusted to the report.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def build_falconer(
     graph.add_edge("reject", END)
     graph.add_conditional_edges("route", route.after_route, ["sample", "report", END])
     graph.add_edge("sample", "annotate")
-    graph.add_edge("annotate", "train")
+    graph.add_conditional_edges("annotate", sample.after_annotate, ["sample", "train"])
     graph.add_conditional_edges("train", _after_train, ["evaluate", "execute"])
     graph.add_conditional_edges("evaluate", _after_evaluate, ["annotate", "train"])
     graph.add_edge("execute", "report")

@@ -186,7 +186,7 @@ class NodeContext:
         """Return the index of the corpus' passages; those that this home never saw are embedded first."""
         file = self.folder(state) / "passages.npy"
         if not file.is_file():
-            collector = KeyCollector(self.settings.indexed)
+            collector = KeyCollector(max(1, self.settings.indexed))
             deque(collector.watch(self.passages(state)), maxlen=0)
             self.save_passage_keys(state, collector)
         embed = Embedder(self.settings.base, _INDEXED_TOKENS)

@@ -11,12 +11,22 @@ from langchain_falconer.model.head_index import HeadIndex
 from langchain_falconer.model.marking import mark
 from langchain_falconer.model.metamodel import save_metamodel
 from langchain_falconer.model.proxy import PASSAGE_CHARS, Embedder, Proxy, confidence_of
+from langchain_falconer.model.query_heads import ZeroShotEncoder
 from langchain_falconer.model.scoring import text_groups
-from langchain_falconer.model.sessions import HeadWeights, OnnxSession, Session, TorchSession, cores, cpu_flags
+from langchain_falconer.model.sessions import (
+    LABEL_SCALE,
+    HeadWeights,
+    OnnxSession,
+    Session,
+    TorchSession,
+    cores,
+    cpu_flags,
+)
 from langchain_falconer.model.tokenization import Tokenizer
 
 __all__ = [
     "FILES",
+    "LABEL_SCALE",
     "PASSAGE_CHARS",
     "PLAIN_BASE",
     "Embedder",
@@ -28,6 +38,7 @@ __all__ = [
     "Session",
     "Tokenizer",
     "TorchSession",
+    "ZeroShotEncoder",
     "check_destination",
     "confidence_of",
     "cores",

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
+
+import numpy as np
 
 from langchain_falconer.annotate import has_answers, read_annotations, store_annotations
-from langchain_falconer.annotate.splits import Sample, sample_annotated, sample_for_llm, sample_recorded
+from langchain_falconer.annotate.candidates import PossibleAnswer
+from langchain_falconer.annotate.splits import Sample, extend, sample_annotated, sample_for_llm, sample_recorded
+from langchain_falconer.corpus import KeyCollector
 from langchain_falconer.errors import SettingsError
 from langchain_falconer.execute import check_targets, required_annotations, target_hints
 from langchain_falconer.graph.context import NodeContext, Update
 from langchain_falconer.graph.state import FalconerState
-from langchain_falconer.model import Embedder
-from langchain_falconer.plan import Plan
+from langchain_falconer.model import LABEL_SCALE, Embedder, HeadIndex, ZeroShotEncoder
+from langchain_falconer.plan import LabelStep, Plan, SpanStep
 from langchain_falconer.settings import Targets
 from langchain_falconer.train import check_metrics
+
+_SPAN_BIAS = -4.0  # a passage whose cosine to the question is a quarter is as likely to have a span as not
 
 
 def sample(state: FalconerState, context: NodeContext) -> Update:
@@ -26,14 +34,23 @@ def sample(state: FalconerState, context: NodeContext) -> Update:
         file = context.sample_file(state, 0)
         sample = Sample.load(file)
         if sample is None:
-            sample = _draw(state, context, plan)
+            sample = _drawn(state, context, plan)
             sample.save(file)
-        if targets:
+        elif sample.remaining and state.get("sample") == sample.counts():  # these texts are annotated
+            sample = _extended(sample, state, context, plan)
+            sample.save(file)
+        if targets and not state.get("sample"):
             _check_budget(state, context, targets, sample)
     return {"sample": sample.counts(), "seconds": seconds}
 
 
-def _draw(state: FalconerState, context: NodeContext, plan: Plan) -> Sample:
+def after_annotate(state: FalconerState) -> Literal["sample", "train"]:
+    """Return the node that follows an annotation: the sample where texts remain to be drawn, else the training."""
+    is_over = state.get("annotation", {}).get("stopped") or not state.get("sample", {}).get("remaining")
+    return "train" if is_over else "sample"
+
+
+def _drawn(state: FalconerState, context: NodeContext, plan: Plan) -> Sample:
     settings = context.settings
     passages = context.passages(state)
     if file := state.get("annotations"):
@@ -45,7 +62,46 @@ def _draw(state: FalconerState, context: NodeContext, plan: Plan) -> Sample:
         source = context.stored_source(state)
         with context.store() as store:
             return sample_recorded(passages, lambda texts: has_answers(store, plan, texts, source), settings)
-    return sample_for_llm(passages, plan, settings, Embedder(settings.base))
+    keys = KeyCollector(max(1, settings.indexed))
+    sample = sample_for_llm(passages, keys.watch(passages), settings)
+    if not sample.remaining:
+        return sample
+    context.save_passage_keys(state, keys)
+    return _extended(sample, state, context, plan)
+
+
+def _extended(sample: Sample, state: FalconerState, context: NodeContext, plan: Plan) -> Sample:
+    """Add the next part of the training texts."""
+    index = context.passage_index(state)
+    encoder = Embedder(context.settings.base).encoder
+    with context.store() as store:
+        annotations = context.annotations(store, state, sample.train)
+    return extend(sample, index, possible_answers(plan.top_level, encoder), annotations, context.settings)
+
+
+def possible_answers(steps: Sequence[LabelStep | SpanStep], encoder: ZeroShotEncoder) -> list[PossibleAnswer]:
+    """Return the answers that steps may give, as linear classifiers that their words make of them.
+
+    For labels these are the query heads of the untrained network, which scores a passage by its embedding; an option of
+    a choice is compared with the mean of all. For spans it is the similarity to the question.
+    """
+    index = HeadIndex.of(steps)
+    heads, (spans, _, _) = encoder.heads(index), encoder.vectors(index)
+    possible: list[PossibleAnswer] = []
+    for step in steps:
+        if isinstance(step, SpanStep):
+            possible.append(PossibleAnswer(step.id, None, LABEL_SCALE * spans[index.span_row[step.id]], _SPAN_BIAS))
+            continue
+        rows = index.label_rows[step.id]
+        weights, biases = LABEL_SCALE * heads.label_weight[rows], heads.label_bias[rows]
+        if step.kind == "yes_no":
+            weights, biases = np.vstack([weights, -weights]), np.append(biases, -biases)
+        elif step.kind == "choice":
+            weights, biases = weights - weights.mean(0), biases - biases.mean()
+        values: Sequence[bool | str] = (True, False) if step.kind == "yes_no" else step.names
+        for value, weight, bias in zip(values, weights, biases.tolist(), strict=True):
+            possible.append(PossibleAnswer(step.id, value, weight, bias))
+    return possible
 
 
 def _check_budget(state: FalconerState, context: NodeContext, targets: Targets, sample: Sample) -> None:
@@ -61,6 +117,7 @@ def _check_budget(state: FalconerState, context: NodeContext, targets: Targets, 
             has_answers(store, plan, list(texts), context.stored_source(state)).count(False)
             for texts in (to_learn, {*rows.values()} - to_learn)
         )
+        learn += sample.remaining
         spent = store.spent(state["run_id"]).calls
     steps = sum(step.where is None for step in plan.top_level)
     calls = spent + steps * sum(-(-n // context.settings.annotate.texts_per_call) for n in (learn, certify))
