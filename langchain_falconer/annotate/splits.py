@@ -70,14 +70,8 @@ class Sample:
     def counts(self) -> dict[str, int]:
         """Return the size of each part."""
         sizes = {name: len(getattr(self, name)) for name in ("train", "development", "test", "pool")}
-        sizes["remaining"] = self.remaining
-        return {
-            "documents": self.documents,
-            "bad_rows": self.bad_rows,
-            "passages": self.passages,
-            **sizes,
-            "remaining": self.remaining,
-        }
+        names = ("documents", "bad_rows", "passages", "remaining")
+        return {**{name: getattr(self, name) for name in names}, **sizes}
 
 
 def sample_for_llm(passages: Passages, texts: Iterable[str], settings: MineSettings) -> Sample:

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -182,6 +183,11 @@ class NodeContext:
         """Open the passages of the corpus; rows are counted in progress events."""
         return Passages(self.corpus(state), self.settings.passage_chars, lambda n: self.emit({"done": n}))
 
+    @cached_property
+    def embedder(self) -> Embedder:
+        """What embeds passages."""
+        return Embedder(self.settings.base, _INDEXED_TOKENS)
+
     def passage_index(self, state: FalconerState) -> PassageIndex:
         """Return the index of the corpus' passages; those that this home never saw are embedded first."""
         file = self.folder(state) / "passages.npy"
@@ -189,9 +195,8 @@ class NodeContext:
             collector = KeyCollector(max(1, self.settings.indexed))
             deque(collector.watch(self.passages(state)), maxlen=0)
             self.save_passage_keys(state, collector)
-        embed = Embedder(self.settings.base, _INDEXED_TOKENS)
-        store = EmbeddingStore(self.home.embeddings / embed.fingerprint, embed.width)
-        index = PassageIndex(lambda: self.passages(state), np.load(file, allow_pickle=False), store, embed)
+        store = EmbeddingStore(self.home.embeddings / self.embedder.fingerprint, self.embedder.width)
+        index = PassageIndex(lambda: self.passages(state), np.load(file, allow_pickle=False), store, self.embedder)
         return index.build(lambda n, total: self.emit({"stage": "index", "done": n, "total": total}))
 
     def save_passage_keys(self, state: FalconerState, collector: KeyCollector) -> None:

@@ -41,8 +41,9 @@ def annotate(state: FalconerState, context: NodeContext) -> Update:
         if not state.get("annotations") and context.llm is not None:
             report, asked = _ask_about_sample(store, plan, texts, state, context)
             facts |= asked
-            messages += _remarks(report, asked)
-            facts |= _trust(store, plan, texts, state, context)
+            if asked["stopped"] or not sample.remaining:
+                messages += _remarks(report, asked)
+                facts |= _trust(store, plan, texts, state, context)
         annotated = context.annotations(store, state, texts)
         spent = store.spent(state["run_id"], "annotate")
     facts |= {"source": context.source(state), "answered": len(annotated), "tokens": spent.tokens}
@@ -74,7 +75,8 @@ def _ask_about_sample(
                 kind=error.kind,
             ) from error
         raise LLMError(f"{message}the LLM gave no usable answers, {_reasons(report)}")
-    if rows := list(context.certification_sample(state).values()):
+    rows = list(context.certification_sample(state).values())
+    if rows and not context.sample(state).remaining:
         more = ask_llm(store, plan, rows, state, context, show=True)
         rejected, error = rejected + more.rejected_quotes, error or more.error
     pace = read_json(context.llm_pace_file(state))

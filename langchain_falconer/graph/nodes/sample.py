@@ -16,7 +16,7 @@ from langchain_falconer.errors import SettingsError
 from langchain_falconer.execute import check_targets, required_annotations, target_hints
 from langchain_falconer.graph.context import NodeContext, Update
 from langchain_falconer.graph.state import FalconerState
-from langchain_falconer.model import LABEL_SCALE, Embedder, HeadIndex, ZeroShotEncoder
+from langchain_falconer.model import LABEL_SCALE, HeadIndex, ZeroShotEncoder
 from langchain_falconer.plan import LabelStep, Plan, SpanStep
 from langchain_falconer.settings import Targets
 from langchain_falconer.train import check_metrics
@@ -73,10 +73,11 @@ def _drawn(state: FalconerState, context: NodeContext, plan: Plan) -> Sample:
 def _extended(sample: Sample, state: FalconerState, context: NodeContext, plan: Plan) -> Sample:
     """Add the next part of the training texts."""
     index = context.passage_index(state)
-    encoder = Embedder(context.settings.base).encoder
     with context.store() as store:
         annotations = context.annotations(store, state, sample.train)
-    return extend(sample, index, possible_answers(plan.top_level, encoder), annotations, context.settings)
+    return extend(
+        sample, index, possible_answers(plan.top_level, context.embedder.encoder), annotations, context.settings
+    )
 
 
 def possible_answers(steps: Sequence[LabelStep | SpanStep], encoder: ZeroShotEncoder) -> list[PossibleAnswer]:
