@@ -134,10 +134,17 @@ class MiningResult:
         return read_rows(self.output)
 
     def to_pandas(self) -> pd.DataFrame:
-        """Return the rows as a data frame (extra ``pandas``)."""
+        """Return the rows as a data frame (extra ``pandas``), with one column for each column of the input.
+
+        One with the name of a part of the row, such as ``labels``, is called ``metadata.labels``.
+        """
         import pandas as pd
 
-        return pd.DataFrame(self.rows())
+        frame = pd.DataFrame(self.rows())
+        if "metadata" not in frame:
+            return frame
+        columns = pd.DataFrame([one if isinstance(one, dict) else {} for one in frame.pop("metadata")], frame.index)
+        return frame.join(columns.rename(columns={name: f"metadata.{name}" for name in frame}))
 
     def report(self, path: str | Path) -> Path:
         """Write the HTML report to ``path``."""
@@ -449,8 +456,13 @@ class Falconer:
         return [materialize(source, self.home.corpora, self.settings.corpus, is_text=texts is not None)]
 
     def _settings_for(self, corpus: object) -> MineSettings:
-        is_stored = isinstance(corpus, StoredCorpus)
-        return self.settings.model_copy(update={"corpus": stored_settings()}) if is_stored else self.settings
+        if isinstance(corpus, StoredCorpus):
+            return self.settings.model_copy(update={"corpus": stored_settings()})
+        if corpus is not None and files_of(corpus) is not None:
+            return self.settings
+        # What came as objects is read from the file that it was written to.
+        written = self.settings.corpus.model_copy(update={"text_column": "text", "id_column": "id"})
+        return self.settings.model_copy(update={"corpus": written})
 
 
 def _ask_options(quality: float | None, trust: Trust | None, refresh: bool) -> AskOptions:

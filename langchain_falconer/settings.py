@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from langchain_falconer.prompts import DEFAULT_PROMPTS, SECOND_PROMPTS, Prompts
 from langchain_falconer.records import FrozenModel
@@ -20,6 +20,7 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 BackendName = Literal["auto", "onnx", "onnx-int8", "torch", "torch-bf16", "openvino", "openvino-bf16"]
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 EngineName = Literal["local", "ray"]
+KeptColumns = Literal["all", "none"] | tuple[str, ...]
 
 
 class Settings(FrozenModel):
@@ -63,12 +64,22 @@ class CorpusSettings(Settings):
             name, ``""`` numbers the rows.
         on_bad_row: ``"fail"`` (default) raises at the first unreadable row, ``"record"`` keeps it as a ``BadRow``.
         max_row_bytes: Limit of one row in UTF-8 bytes; a longer one is a bad row and never held whole. Default 8 MiB.
+        keep: The other columns that result rows keep as ``metadata``: ``"all"`` (default), ``"none"``, or their names,
+            as a list or with commas between them.
     """
 
     text_column: str | None = None
     id_column: str | None = None
     on_bad_row: Literal["fail", "record"] = "fail"
     max_row_bytes: Annotated[int, Field(ge=1)] = 8 * 2**20
+    keep: KeptColumns = "all"
+
+    @field_validator("keep", mode="before")
+    @classmethod
+    def _split_names(cls, keep: Any) -> Any:
+        if isinstance(keep, str) and keep not in ("all", "none"):
+            return tuple(name for name in map(str.strip, keep.split(",")) if name)
+        return keep
 
 
 class AnnotateSettings(Settings):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import datetime
+import decimal
 import gzip
 import io
 import json
@@ -15,7 +17,10 @@ import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
+import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -32,9 +37,9 @@ from langchain_falconer.settings import CorpusSettings
 RECORD = CorpusSettings(on_bad_row="record")
 ROWS = [
     {"id": "a", "text": "First, text.", "url": "u"},
-    {"id": "b", "text": 'Zweiter "Text"\nmit Ümlaut 🎉', "url": ""},
+    {"id": "b", "text": 'Zweiter "Text"\nmit Ümlaut 🎉', "url": "ü"},
 ]
-DOCS = [Document("a", ROWS[0]["text"], {"url": "u"}), Document("b", ROWS[1]["text"])]
+DOCS = [Document(row["id"], row["text"], {"url": row["url"]}) for row in ROWS]
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 
 
@@ -91,9 +96,7 @@ def test_every_format_gives_the_same_documents_each_time(tmp_path: Path, name: s
     assert json.loads(json.dumps(corpus.sources)) == corpus.sources
 
 
-LOADED = [
-    LangChainDocument(page_content=r["text"], id=r["id"], metadata={"url": r["url"]} if r["url"] else {}) for r in ROWS
-]
+LOADED = [LangChainDocument(page_content=r["text"], id=r["id"], metadata={"url": r["url"]}) for r in ROWS]
 
 
 class Loader(BaseLoader):
@@ -159,7 +162,7 @@ def test_a_folder_of_texts_or_of_shards_in_sorted_order(tmp_path: Path) -> None:
     (shards / "k=1").mkdir(parents=True)
     parquet(shards / "k=1" / "p0.parquet", [{"text": "x", "n": 1}])
     parquet(shards / "p1.parquet", [{"text": "y", "n": 2}])
-    assert list(open_corpus(shards)) == [Document("k=1/p0.parquet:0", "x"), Document("p1.parquet:0", "y")]
+    assert [(d.id, d.text) for d in open_corpus(shards)] == [("k=1/p0.parquet:0", "x"), ("p1.parquet:0", "y")]
     (shards / "README.md").touch()
     with pytest.raises(CorpusError, match=r"mixes plain text \(README.md\) and Parquet \(k=1/p0.parquet\)"):
         open_corpus(shards)
@@ -171,17 +174,17 @@ def test_a_folder_of_texts_or_of_shards_in_sorted_order(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "expected"),
     [
-        ({"ID": 7, "Body": "t", "stars": 5}, Document("7", "t")),
-        ({"_id": "k", "whatever": "t", "n": 1}, Document("k", "t")),
+        ({"ID": 7, "Body": "t", "stars": 5}, Document("7", "t", {"stars": 5})),
+        ({"_id": "k", "whatever": "t", "n": 1}, Document("k", "t", {"n": 1})),
         (
             {"text": "t", "body": "no", "source": "s", "title": "T", "other": "o"},
-            Document("0", "t", {"source": "s", "title": "T"}),
+            Document("0", "t", {"body": "no", "source": "s", "title": "T", "other": "o"}),
         ),
         (
             {"id": "x", "headline": "t", "metadata": {"a": [1, 2], "b": None}},
             Document("x", "t", {"a": [1, 2], "b": None}),
         ),
-        ({"doc_id": 1.5, "text": "t", "metadata": "no object"}, Document("1.5", "t")),
+        ({"doc_id": 1.5, "text": "t", "metadata": "no object"}, Document("1.5", "t", {"metadata": "no object"})),
         ({"title": "t"}, Document("0", "t")),
     ],
 )
@@ -193,7 +196,7 @@ def test_columns_are_detected(tmp_path: Path, row: dict[str, Any], expected: Doc
 
 def test_columns_are_named_and_a_wrong_name_lists_the_columns(tmp_path: Path) -> None:
     row = {"id": "i", "text": "t", "summary": "s", "key": 3}
-    named = CorpusSettings(text_column="summary", id_column="key")
+    named = CorpusSettings(text_column="summary", id_column="key", keep="none")
     sources: list[Any] = [
         jsonl(tmp_path / "x.jsonl", row),
         table(tmp_path / "x.csv", [row]),
@@ -204,7 +207,7 @@ def test_columns_are_named_and_a_wrong_name_lists_the_columns(tmp_path: Path) ->
     ]
     for source in sources:
         assert list(open_corpus(source, named)) == [Document("3", "s")]
-        assert list(open_corpus(source, CorpusSettings(id_column=""))) == [Document("0", "t")]
+        assert list(open_corpus(source, CorpusSettings(id_column="", keep="none"))) == [Document("0", "t")]
         with pytest.raises(CorpusError, match=r"no column 'txt'.*--text-column.*id, text, summary, key"):
             open_corpus(source, CorpusSettings(text_column="txt"))
         with pytest.raises(CorpusError, match=r"no column 'no'.*--id-column.*id, text, summary, key"):
@@ -244,7 +247,7 @@ BAD_LINES = [
     (b'{"text": " \\n\\u00a0"}', "text is blank"),
     (b'{"text": "ab\\ud83d"}', r"lone surrogate \(U\+D83D at character 2\)"),
     (b'{"id": [1], "text": "x"}', "its id .* is a list"),
-    (b'{"id": true, "text": "x"}', "its id .* is a boolean"),
+    (b'{"id": {"a": 1}, "text": "x"}', "its id .* is an object"),
     (b'{"id": " ", "text": "x"}', "its id .* is blank"),
     (b'{"id": "\\udc00", "text": "x"}', "lone surrogate"),
     (b'{"id": NaN, "text": "x"}', "its id .* is a number"),
@@ -629,3 +632,166 @@ def test_the_package_imports_no_heavy_dependency() -> None:
     code = f"import sys, langchain_falconer.corpus; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env={**os.environ})
     assert done.stdout.strip() == "[]"
+
+
+WIDE = [
+    {"id": "a", "text": "Fine.", "date": "2026-01-02", "stars": 4, "tags": ["x", "y"], "by": {"name": "Ann"}},
+    {"id": "b", "text": "Bad.", "date": None, "stars": 1, "tags": [], "by": {"name": ""}},
+]
+COLUMNS = [{name: cell for name, cell in row.items() if name not in ("id", "text")} for row in WIDE]
+
+
+def metadata_of(source: Any, keep: Any = "all", **more: Any) -> list[Any]:
+    return [record.metadata for record in open_corpus(source, CorpusSettings(keep=keep, **more))]
+
+
+@pytest.mark.parametrize("name", ["x.jsonl", "x.parquet", "saved", "rows", "datasets", "langchain"])
+def test_other_columns_are_kept_as_metadata_all_none_or_by_name(tmp_path: Path, name: str) -> None:
+    makers = {
+        "x.jsonl": lambda p: jsonl(p, *WIDE),
+        "x.parquet": lambda p: parquet(p, WIDE),
+        "saved": lambda p: saved(WIDE, p),
+        "rows": lambda _: WIDE,
+        "datasets": lambda _: Dataset.from_list(WIDE),
+        "langchain": lambda _: [LangChainDocument(r["text"], metadata=m) for r, m in zip(WIDE, COLUMNS, strict=True)],
+    }
+    source = makers[name](tmp_path / name)
+    assert metadata_of(source) == COLUMNS
+    assert metadata_of(source, "none") == [{}, {}]
+    assert metadata_of(source, "stars,by") == [{"stars": row["stars"], "by": row["by"]} for row in WIDE]
+    assert metadata_of(source, ["date"]) == [{"date": "2026-01-02"}, {"date": None}]
+    assert materialize(source, tmp_path / "home").read_bytes() == materialize(source, tmp_path / "home").read_bytes()
+    assert metadata_of(materialize(source, tmp_path / "home")) == COLUMNS
+    if name != "langchain":
+        with pytest.raises(CorpusError, match=r"no column 'star' to keep; correct --keep"):
+            open_corpus(source, CorpusSettings(keep="stars,star"))
+
+
+def test_columns_of_csv_are_strings_and_an_empty_cell_is_missing(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text("id,text,zip,note,\n1,one,007,,0\n2,two,,fine,1\n", "utf-8")
+    assert metadata_of(path) == [{"zip": "007", "note": None}, {"zip": None, "note": "fine"}]
+
+
+def test_an_object_in_the_column_metadata_is_merged_and_no_value_is_lost_where_names_clash(tmp_path: Path) -> None:
+    row = {"id": "1", "text": "t", "page": 3, "metadata": {"page": "iii", "url": "u", "deep": {"a": [None]}}}
+    merged = {"page": 3, "metadata.page": "iii", "url": "u", "deep": {"a": [None]}}
+    for source in (
+        jsonl(tmp_path / "x.jsonl", row),
+        parquet(tmp_path / "x.parquet", [row]),
+        table(tmp_path / "x.csv", [{**row, "metadata": json.dumps(row["metadata"])}]),
+    ):
+        assert metadata_of(source) == [merged | {"page": "3" if source.suffix == ".csv" else 3}]
+    assert metadata_of([row], "url") == [{"url": "u"}]
+    assert metadata_of([{"text": "t", "metadata": "no object"}]) == [{"metadata": "no object"}]
+
+
+def test_values_become_json_data() -> None:
+    values = {
+        "day": datetime.date(2026, 1, 2),
+        "at": datetime.datetime(2026, 1, 2, 3, 4, tzinfo=datetime.UTC),
+        "price": decimal.Decimal("9.90"),
+        "whole": decimal.Decimal("7.0"),
+        "long": decimal.Decimal("12345678901234567890.5"),
+        "text": b"caf\xc3\xa9",
+        "bytes": b"\xff\x00",
+        "missing": float("nan"),
+        "lone": "\ud800!",
+        "key": UUID(int=5),
+        "count": np.int64(3),
+        "flag": np.bool_(True),
+        "vector": np.array([0.5, np.inf]),
+        "gone": pd.NaT,
+        "none": pd.NA,
+        "when": pd.Timestamp("2026-01-02"),
+        "nested": [{"d": datetime.date(2026, 1, 2)}],
+    }
+    (record,) = open_corpus([{"review": "t", **values}], CorpusSettings(text_column="review"))
+    assert isinstance(record, Document)
+    assert record.metadata == {
+        "day": "2026-01-02",
+        "at": "2026-01-02T03:04:00+00:00",
+        "price": 9.9,
+        "whole": 7,
+        "long": "12345678901234567890.5",
+        "text": "café",
+        "bytes": "/wA=",
+        "missing": None,
+        "lone": "?!",
+        "key": str(UUID(int=5)),
+        "count": 3,
+        "flag": True,
+        "vector": [0.5, None],
+        "gone": None,
+        "none": None,
+        "when": "2026-01-02T00:00:00",
+        "nested": [{"d": "2026-01-02"}],
+    }
+    assert [type(record.metadata[name]) for name in ("whole", "count", "flag")] == [int, int, bool]
+    json.dumps(record.metadata, allow_nan=False)
+
+
+def test_long_values_of_other_columns_are_cut_and_say_so(tmp_path: Path) -> None:
+    row = {"text": "t", "page": "é" * 10_000, "vector": [0.25] * 2_000, "data": b"\xff" * 10**6, "list": ["x"] * 200}
+    path = parquet(tmp_path / "x.parquet", [row])
+    (kept,) = metadata_of(path)
+    assert kept["page"] == "é" * 4_095 + "…"
+    assert kept["vector"].startswith("[0.25, 0.25")
+    assert all(kept[name].endswith("…") and len(kept[name]) <= 4_096 for name in ("page", "vector", "data"))
+    assert kept["list"] == ["x"] * 200
+    assert metadata_of(materialize(path, tmp_path / "home")) == [kept]
+
+
+def test_a_column_that_cannot_be_read_stops_nothing(tmp_path: Path) -> None:
+    far = pa.array([2**60, 0], pa.timestamp("us"))
+    bad = pa.array([b"fine", b"\xff"], pa.binary())
+    note = pa.Array.from_buffers(pa.string(), 2, bad.buffers())
+    pq.write_table(pa.table({"text": ["a", "b"], "far": far, "note": note}), tmp_path / "x.parquet")
+    first, second = metadata_of(tmp_path / "x.parquet")
+    assert (first["note"], second["note"]) == ("fine", "\ufffd")
+    assert second["far"].startswith("1970-01-01")
+    deep: Any = 1
+    for _ in range(5_000):
+        deep = [deep]
+    assert reasons([{"text": "t", "deep": deep}])[0].startswith("one of its columns nests too deeply")
+
+
+def test_a_named_column_may_first_appear_after_many_rows(tmp_path: Path) -> None:
+    rows = [*({"id": str(i), "note": "x"} for i in range(30)), {"id": "last", "body": "t", "stars": 3}]
+    settings = CorpusSettings(text_column="body", keep="stars", on_bad_row="record")
+    for source in (jsonl(tmp_path / "x.jsonl", *rows), rows):
+        records = list(open_corpus(source, settings))
+        assert records[-1] == Document("last", "t", {"stars": 3})
+        assert all(isinstance(record, BadRow) for record in records[:-1])
+        with pytest.raises(CorpusError, match=r"no column 'bodi'.*--text-column.*id, note"):
+            open_corpus(source, CorpusSettings(text_column="bodi"))
+
+
+@pytest.mark.parametrize(
+    ("cell", "wanted"),
+    [
+        (decimal.Decimal(10**20), str(10**20)),
+        (decimal.Decimal("1E+3"), "1000"),
+        (datetime.date(2026, 1, 2), "2026-01-02"),
+        (UUID(int=5), str(UUID(int=5))),
+        (True, "true"),
+        (np.int64(7), "7"),
+        (1.5, "1.5"),
+        (b"k", "k"),
+    ],
+)
+def test_ids_of_every_scalar_type_are_strings(cell: Any, wanted: str) -> None:
+    assert [record.id for record in open_corpus([{"id": cell, "text": "t"}])] == [wanted]
+
+
+def test_ids_of_a_decimal_column_are_strings(tmp_path: Path) -> None:
+    ids = pa.array([1, 2]).cast(pa.decimal128(38, 0))
+    pq.write_table(pa.table({"id": ids, "text": ["a", "b"]}), tmp_path / "x.parquet")
+    assert [record.id for record in open_corpus(tmp_path / "x.parquet")] == ["1", "2"]
+
+
+def test_the_column_that_was_taken_for_the_text_is_named(tmp_path: Path) -> None:
+    path = jsonl(tmp_path / "x.jsonl", {"id": 1, "review": "t", "title": "T"})
+    assert open_corpus(path).guessed_columns == ["review"]
+    assert open_corpus(path, CorpusSettings(text_column="review")).guessed_columns == []
+    assert open_corpus(texts=["t"]).guessed_columns == []

@@ -148,6 +148,24 @@ def test_tables_hold_bad_rows_metadata_and_every_kind_of_step(name, tiny_bert, t
     assert set(rows(as_json)[7]) == {"id", "error"}
 
 
+def test_other_columns_change_rows_but_no_answer_is_computed_again(proxy, tmp_path):
+    def ran(stars, folder=tmp_path, **settings):
+        lines = [{"id": str(i), "text": t, "stars": stars + i, "by": "x" * 3_000} for i, t in enumerate(TEXTS)]
+        file = write_lines(tmp_path / "c.jsonl", lines)
+        return run(proxy, open_corpus_files([file], CorpusSettings(**settings)), folder)
+
+    assert ran(0).texts == len(TEXTS)
+    edited = ran(5)
+    assert edited.texts == 0
+    assert [row["metadata"]["stars"] for row in rows(edited.output)] == [5 + i for i in range(len(TEXTS))]
+    (tmp_path / "anew").mkdir()
+    assert edited.output.read_bytes() == ran(5, tmp_path / "anew").output.read_bytes()
+    named = ran(5, keep="stars")
+    assert named.texts == 0
+    assert rows(named.output)[0]["metadata"] == {"stars": 5}
+    assert "metadata" not in rows(ran(5, keep="none").output)[0]
+
+
 @pytest.mark.parametrize("kind", ["labels", "spans"])
 def test_parquet_of_plans_without_spans_or_without_labels(kind, tiny_bert, tmp_path):
     from langchain_falconer.plan import Plan

@@ -21,7 +21,7 @@ from langchain_falconer.annotate import splits
 from langchain_falconer.errors import BudgetError, ProxyError, RunError, SettingsError
 from langchain_falconer.graph import Review
 from langchain_falconer.model import Proxy
-from langchain_falconer.settings import BudgetSettings, Targets, TrainSettings
+from langchain_falconer.settings import BudgetSettings, CorpusSettings, Targets, TrainSettings
 
 MARKER = "zanzibar marker"
 TEXTS = [f"{text} {MARKER}" for text in reviews(90)]
@@ -433,6 +433,27 @@ def test_rows_reports_and_frames_are_the_same_from_parquet(settings, files, give
     assert one.to_pandas().equals(other.to_pandas())
     pages = [result.report(tmp_path / f"{i}.html").read_text() for i, result in enumerate((one, other))]
     assert pages[0].count(MARKER) == pages[1].count(MARKER) > 0
+
+
+def test_other_columns_are_kept_and_may_be_edited_without_new_work(settings, tmp_path, monkeypatch):
+    def mined(stars, **corpus):
+        lines = [{"id": str(i), "review": t, "stars": stars, "labels": "own"} for i, t in enumerate(TEXTS)]
+        file, read = write_lines(tmp_path / "c.jsonl", lines), CorpusSettings(**corpus)
+        changed = settings.model_copy(update={"corpus": read})
+        falconer = Falconer(annotations=labels, home=tmp_path / "home", settings=changed)
+        return falconer.mine(INSTRUCTION, file, plan=PLAN, on_event=events.append)
+
+    labels, events = write_lines(tmp_path / "labels.jsonl", map(annotation_row, TEXTS[:40])), []
+    frame = mined(4).to_pandas()
+    assert (frame["stars"].tolist(), frame["metadata.labels"].tolist()) == ([4] * len(TEXTS), ["own"] * len(TEXTS))
+    assert any("column 'review'" in event.get("note", "") for event in events)
+    monkeypatch.setattr("langchain_falconer.graph.nodes.train.train_proxy", None)
+    monkeypatch.setattr("langchain_falconer.graph.nodes.train.train_student", None)
+    edited = mined(5)
+    assert edited.summary.corpus.guessed_columns == ("review",)
+    assert {row["metadata"]["stars"] for row in edited.rows()} == {5}
+    assert [row["labels"] for row in edited.rows()] == frame["labels"].tolist()
+    assert not any("metadata" in row for row in mined(5, keep="none").rows())
 
 
 def test_texts_in_memory_are_mined_like_files(settings, files, given):

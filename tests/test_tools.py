@@ -195,6 +195,17 @@ def test_results_are_paged_filtered_and_counted(tools, mined):
     assert whole["metadata"]["url"] == SITES[1]
 
 
+def test_a_row_of_many_long_columns_is_shown_in_brief(tools):
+    wide = [{"text": t, "source": "s", **{f"c{i}": "x" * 3_000 for i in range(99)}} for t in TEXTS]
+    tools["mine_corpus"].falconer.add_documents("wide", wide)
+    mined = call(tools["mine_corpus"], instruction=INSTRUCTION, corpus="wide").artifact
+    page = call(tools["read_results"], result=mined["result"]).artifact["page"]
+    row = call(tools["read_results"], result=mined["result"], row=page[0]["id"]).artifact["row"]
+    assert row["text"] in TEXTS
+    assert row["metadata"]["c0"].startswith("xxx")
+    assert "70 more columns" in row["metadata"].values()
+
+
 def test_documents_are_added_and_asked_about(tools):
     added = call(tools["add_documents"], corpus="fresh", documents=[{"text": t, "title": "T"} for t in TEXTS]).artifact
     assert (added["added"], added["documents"]) == (12, 12)

@@ -13,6 +13,7 @@ from laptops import reviews, write_corpus
 from langchain_falconer import Falconer
 from langchain_falconer.corpus import Workspace, open_corpus_files, stored_settings
 from langchain_falconer.errors import CorpusError
+from langchain_falconer.settings import CorpusSettings
 
 PAGES = [
     Document("Prices rose.", metadata={"source": "herald", "url": "https://h.example/1", "title": "Prices"}),
@@ -53,6 +54,16 @@ def test_files_are_sources_and_unreadable_rows_are_counted_with_reasons(workspac
     assert "b.csv line 3" in added.reasons[0]
     assert workspace.corpus("mixed").sources == {"a.jsonl": 5, "b.csv": 1}
     assert next(iter(workspace.corpus("mixed"))).metadata == {"id": "r0", "source": "a.jsonl"}
+
+
+def test_a_stored_corpus_keeps_other_columns_and_the_id_whose_name_clashes(workspace, tmp_path):
+    row = {"key": "k1", "id": "own", "text": "one", "stars": 4}
+    (tmp_path / "a.jsonl").write_text(json.dumps(row), "utf-8")
+    workspace.add("news", tmp_path / "a.jsonl", CorpusSettings(id_column="key"))
+    (document,) = workspace.corpus("news")
+    assert document.metadata == {"id": "k1", "metadata.id": "own", "stars": 4, "source": "a.jsonl"}
+    workspace.add("none", tmp_path / "a.jsonl", CorpusSettings(keep="none"))
+    assert next(iter(workspace.corpus("none"))).metadata == {"id": "own", "source": "a.jsonl"}
 
 
 def test_a_stored_corpus_is_listed_and_keeps_its_fingerprint_until_it_grows(workspace):

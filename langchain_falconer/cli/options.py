@@ -166,6 +166,10 @@ class InputOptions:
         Literal["fail", "record"],
         _input("--bad-rows", help="Stop at a row that cannot be read, or record it.", show_default=True),
     ] = "fail"
+    keep: Annotated[
+        str,
+        _input("--keep", help="Other columns in the rows' metadata: all, none, or names (a,b).", show_default=True),
+    ] = "all"
 
 
 TrainMinutes = Annotated[

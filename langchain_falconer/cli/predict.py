@@ -58,9 +58,15 @@ def predict(
         done = job(target, lambda n: bars({"stage": "execute", "done": n, "total": None}))
         bars({"stage": "execute", "event": "end"})
     counts = done.statistics.counts()
-    facts = {"texts_per_second": done.texts_per_second, "backend": proxy.session.name}
+    guessed = documents.guessed_columns
+    text = f"; the text is the column {', '.join(guessed)}, by its name (--text-column)" if guessed else ""
+    facts = {
+        "texts_per_second": done.texts_per_second,
+        "backend": proxy.session.name,
+        "guessed_columns": guessed,
+    }
     print_outcome(
         {"output": str(target), "rows": counts.model_dump(mode="json"), **facts},
-        f"{counts.total:,} rows, {counts.matched:,} matched, in {target}",
+        f"{counts.total:,} rows, {counts.matched:,} matched, in {target}{text}",
         as_json=as_json,
     )

@@ -1,19 +1,19 @@
-"""Conversion of raw rows to documents: the columns of text and id, and the rows that cannot be read."""
+"""Conversion of raw rows to documents: the columns of text, id and metadata, and the rows that cannot be read."""
 
 from __future__ import annotations
 
 import codecs
 import json
-import math
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
-from itertools import islice
+from decimal import Decimal
 from numbers import Real
 from typing import Any, NamedTuple
 
 from langchain_falconer.corpus.documents import BadRow, Document
+from langchain_falconer.corpus.json_values import jsonable, limited_values
 from langchain_falconer.errors import CorpusError
-from langchain_falconer.settings import CorpusSettings
+from langchain_falconer.settings import CorpusSettings, KeptColumns
 
 PEEK = 20
 """Readable rows that are inspected for the columns of a source without a schema."""
@@ -23,7 +23,8 @@ TEXT_NAMES = (
     "tweet", "post", "passage", "article", "abstract", "utterance", "query", "question", "description", "headline",
 )  # fmt: skip
 ID_NAMES = ("id", "_id", "doc_id", "docid", "document_id", "uuid", "guid", "row_id", "text_id")
-METADATA_NAMES = ("source", "url", "title")
+METADATA = "metadata"
+"""Column whose entries, where it holds an object, are columns themselves."""
 
 
 class RowError(Exception):
@@ -40,37 +41,57 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ColumnLayout:
-    """The columns of text and id.
+    """The columns of text, id and metadata.
 
     Attributes:
         text: Column of the text; None where rows are bare texts.
         id: Column of the id; None where rows are numbered.
         id_is_named: Whether the user named the column of the id, so that each row must have one.
+        text_is_guessed: Whether the column of the text was detected by its name.
+        keep: The other columns that are kept as metadata.
+        unknown: Columns that are to be kept and that the source does not have.
     """
 
     text: str | None
     id: str | None = None
     id_is_named: bool = False
+    text_is_guessed: bool = False
+    keep: KeptColumns = "all"
+    unknown: frozenset[str] = frozenset()
 
     def wanted(self, columns: Collection[str]) -> list[str]:
         """Return those of ``columns`` that a document is made from."""
-        names = (self.text, self.id, *METADATA_NAMES, "metadata")
-        return [column for column in dict.fromkeys(names) if column in columns]  # type: ignore[misc]
+        others = columns if self.keep == "all" else () if self.keep == "none" else self.keep
+        return [column for column in columns if column in (self.text, self.id, METADATA) or column in others]
 
 
 def find_layout(name: str, columns: Mapping[str, bool], settings: CorpusSettings) -> ColumnLayout:
-    """Return the text and id columns of a source, as named in the settings or detected by their names.
+    """Return the columns of a source, as named in the settings or detected by their names.
 
     ``columns`` says of each column, in order, whether it holds strings. Raises ``CorpusError`` if a named one does not
     exist, or the column of the text cannot be determined.
     """
     detected = None if settings.id_column == "" else _first(ID_NAMES, columns)
     id_column = _named(name, columns, settings.id_column, "id") or detected
-    text = _named(name, columns, settings.text_column, "text") or _detect_text(columns, id_column)
+    named = _named(name, columns, settings.text_column, "text")
+    text = named or _detect_text(columns, id_column)
     if text is None and columns:
         options = f"--text-column (text_column=): {_listed(columns)}"
         raise CorpusError(f"{name}: the column of the text cannot be determined; name one of these with {options}")
-    return ColumnLayout(text, id_column, bool(settings.id_column))
+    is_guessed = text is not None and named is None
+    unknown = frozenset(kept_names(settings, columns)).difference(columns)
+    return ColumnLayout(text, id_column, bool(settings.id_column), is_guessed, settings.keep, unknown)
+
+
+def named_columns(settings: CorpusSettings, columns: Collection[str]) -> list[str]:
+    """Return the columns that the user named, so that a source has them although its first rows may not."""
+    own = [column for column in (settings.text_column, settings.id_column) if column]
+    return [*own, *kept_names(settings, columns)]
+
+
+def kept_names(settings: CorpusSettings, columns: Collection[str]) -> tuple[str, ...]:
+    """Return the names of the columns to keep; none where they may be entries of the column ``metadata``."""
+    return settings.keep if isinstance(settings.keep, tuple) and METADATA not in columns else ()
 
 
 def _named(name: str, columns: Mapping[str, bool], wanted: str | None, role: str) -> str | None:
@@ -105,14 +126,21 @@ def _detect_text(columns: Mapping[str, bool], id_column: str | None) -> str | No
     return strings[0] if len(strings) == 1 else _first(TEXT_NAMES, columns)
 
 
-def columns_of(values: Iterable[Any]) -> dict[str, bool]:
-    """Return the columns of the first readable rows in order of appearance, and whether each holds strings."""
+def columns_of(values: Iterable[Any], named: Collection[str] = ()) -> dict[str, bool]:
+    """Return the columns of the first readable rows in order of appearance, and whether each holds strings.
+
+    Reads on, to the end if need be, until it has seen the ``named`` columns: the first rows may lack them.
+    """
     columns: dict[str, bool] = {}
+    missing = set(named)
     readable = (value for value in values if not isinstance(value, RowError))
-    for row in islice(readable, PEEK):
+    for number, row in enumerate(readable):
+        if number >= PEEK and not missing:
+            break
         for key, cell in row.items() if isinstance(row, Mapping) else ():
-            if isinstance(key, str):
+            if isinstance(key, str) and (number < PEEK or key in missing):
                 columns[key] = columns.get(key, False) or isinstance(cell, str)
+        missing.difference_update(columns)
     return columns
 
 
@@ -141,15 +169,26 @@ def _row_id(value: Mapping[str, Any] | str, layout: ColumnLayout) -> str | None:
         if layout.id_is_named:
             raise RowError(f"its id (column '{layout.id}') is missing")
         return None
-    if isinstance(cell, bytes):
-        cell = decode(cell)
-    if isinstance(cell, bool) or not isinstance(cell, str | Real) or cell != cell:
-        raise RowError(f"its id (column '{layout.id}') is {type_name(cell)}, neither a string nor a number")
-    row_id = str(cell)
+    if isinstance(cell, str):
+        row_id = cell
+    elif isinstance(cell, bytes):
+        row_id = decode(cell)
+    else:
+        row_id = _scalar_id(cell, layout)
     if not row_id or row_id.isspace():
         raise RowError(f"its id (column '{layout.id}') is blank")
     utf8_length(row_id)
     return row_id
+
+
+def _scalar_id(cell: Any, layout: ColumnLayout) -> str:
+    """Return the string of an id that is a number, date, truth value or other scalar."""
+    scalar = jsonable(cell)
+    if scalar is None or isinstance(scalar, list | dict):
+        raise RowError(f"its id (column '{layout.id}') is {type_name(cell)}, not a single value")
+    if isinstance(cell, Decimal):
+        return format(cell, "f")
+    return json.dumps(scalar) if isinstance(scalar, bool) else str(scalar)
 
 
 def _text(value: Mapping[str, Any] | str, layout: ColumnLayout, limit: int) -> str:
@@ -179,35 +218,35 @@ def _text(value: Mapping[str, Any] | str, layout: ColumnLayout, limit: int) -> s
 
 
 def _metadata(value: Mapping[str, Any] | str, layout: ColumnLayout) -> dict[str, Any]:
-    if isinstance(value, str):
+    """Return the columns that are kept, as JSON data.
+
+    The entries of an object in the column ``metadata`` are columns like the others. Where a column and an entry have
+    the same name, the entry is kept as ``metadata.NAME``.
+    """
+    if isinstance(value, str) or layout.keep == "none":
         return {}
-    nested = value.get("metadata")
+    entries = _entries(value.get(METADATA))
+    own = (layout.text, layout.id, None if entries is None else METADATA)
     try:
-        metadata: dict[str, Any] = jsonable(nested) if isinstance(nested, Mapping) else {}
+        metadata = limited_values({name: cell for name, cell in value.items() if name not in own}, layout.keep)
+        for name, cell in limited_values(entries or {}, layout.keep).items():
+            metadata[f"{METADATA}.{name}" if name in metadata else name] = cell
     except RecursionError:
-        raise RowError("its metadata nests too deeply") from None
-    for name in METADATA_NAMES:
-        cell = value.get(name) if name not in (layout.text, layout.id) else None
-        if isinstance(cell, str | bytes | Real) and cell not in ("", b""):
-            metadata[name] = jsonable(cell)
+        raise RowError("one of its columns nests too deeply (--keep leaves columns out)") from None
     return metadata
 
 
-def jsonable(value: Any) -> Any:
-    """Convert a value to plain JSON data that UTF-8 can encode; other types become strings. Idempotent."""
-    if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode()
-    if value is None or isinstance(value, bool | int):
-        return value
-    if isinstance(value, Real):
-        return float(value) if math.isfinite(value) else None
-    if isinstance(value, bytes):
-        return value.decode("utf-8", "replace")
-    if isinstance(value, Mapping):
-        return {jsonable(str(key)): jsonable(cell) for key, cell in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [jsonable(cell) for cell in value]
-    return jsonable(str(value))
+def _entries(cell: Any) -> Mapping[Any, Any] | None:
+    """Return the entries of an object in the column ``metadata``, which tables hold as JSON; None if it is not one."""
+    if isinstance(cell, Mapping):
+        return cell
+    if isinstance(cell, str) and cell.startswith("{"):
+        try:
+            data = json.loads(cell)
+        except (ValueError, RecursionError):
+            return None
+        return data if isinstance(data, dict) else None
+    return None
 
 
 def _stored_bad_row(value: Mapping[str, Any] | str, row_id: str) -> BadRow | None:

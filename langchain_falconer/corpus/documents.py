@@ -14,7 +14,7 @@ class Document:
     Attributes:
         id: Its id, unique in the corpus.
         text: The text.
-        metadata: Plain JSON data: the metadata of a LangChain document, or the columns source, url and title.
+        metadata: Plain JSON data: its other columns, or the metadata of a LangChain document.
     """
 
     id: str

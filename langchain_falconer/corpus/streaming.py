@@ -108,6 +108,15 @@ class Corpus:
         self.sources = sources
         self.settings = settings
         self._parts = [(part, part.layout(settings)) for part in parts]
+        unknown = frozenset.intersection(*(layout.unknown for _, layout in self._parts))
+        if unknown:
+            message = f"{', '.join(sources)}: there is no column '{min(unknown)}' to keep; correct --keep (keep=)"
+            raise CorpusError(message, column=min(unknown))
+
+    @property
+    def guessed_columns(self) -> list[str]:
+        """The columns that were taken for the text by their names, nobody having named one."""
+        return list(dict.fromkeys(layout.text for _, layout in self._parts if layout.text and layout.text_is_guessed))
 
     def __iter__(self) -> Iterator[Document | BadRow]:
         has_ids = any(layout.id for _, layout in self._parts)
@@ -133,6 +142,13 @@ class Corpus:
         if not files:
             for record in self.records():
                 digest.update(record_line(record))
+        return digest.hexdigest()[:16]
+
+    def texts_digest(self) -> str:
+        """Read the corpus and return a digest (16 hex digits) of its sources and texts, but not of other columns."""
+        digest = hashlib.sha256(json.dumps(self.sources).encode())
+        for record in self.records():
+            digest.update(repr(record.text if isinstance(record, Document) else None).encode("utf-8", "surrogatepass"))
         return digest.hexdigest()[:16]
 
     def records(self) -> Iterator[Document | BadRow]:

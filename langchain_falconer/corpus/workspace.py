@@ -118,7 +118,7 @@ class Workspace:
     ) -> IngestReport:
         """Add documents to a corpus, which is created if it does not exist; texts that it holds are not added.
 
-        The id of a document is the hash of its text; its original id and its origin (``source``, ``url``, ``title``)
+        The id of a document is the hash of its text; its original id and its other columns
         stay in its metadata. The addition is atomic: all of the new documents are added, or none.
 
         Args:
@@ -231,9 +231,10 @@ def _append(folder: Path, lines: IO[bytes], sources: Mapping[str, str]) -> int:
 
 def _with_id(record: Document, text_hash: str, number: int) -> Document:
     """Return the document with the hash of its text as id; its original id moves to the metadata."""
-    is_generated = record.id in (text_hash, str(number))
-    metadata = record.metadata if is_generated else {"id": record.id, **record.metadata}
-    return replace(record, id=text_hash, metadata=metadata)
+    if record.id in (text_hash, str(number)):
+        return replace(record, id=text_hash)
+    own = {"metadata.id" if name == "id" else name: cell for name, cell in record.metadata.items()}
+    return replace(record, id=text_hash, metadata={"id": record.id, **own})
 
 
 def _documents(source: Any, settings: CorpusSettings, is_text: bool) -> Iterator[Document | BadRow]:

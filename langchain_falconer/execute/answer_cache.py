@@ -10,6 +10,7 @@ from typing import Any
 
 _MAX_TEXTS = 2**14
 _MAX_CHARS = 1_024
+_MAX_LINE = 2_048
 _ROW_FIELDS = ("id", "text", "metadata")
 
 
@@ -23,6 +24,8 @@ class SharedAnswer:
 
     def __init__(self, line: str | None = None) -> None:
         """Take the line of a finished row; None if the answers are still to be computed."""
+        if line is not None and len(line) > _MAX_LINE:  # it holds a long text, or many columns
+            line = json.dumps(_without_row_fields(json.loads(line)), ensure_ascii=False)
         self._line = None if line is None else _encode(line)
 
     def store(self, answers: Mapping[str, Any]) -> None:

@@ -126,7 +126,7 @@ class Run:
         """The store for exactly these sources, proxy, backend and annotations: shards of other runs never mix in."""
         name = digest(
             list(self.corpus.sources),
-            self.corpus.settings.model_dump_json(),
+            self.corpus.settings.model_dump(exclude={"keep"}),
             self.proxy.fingerprint,
             self.proxy.session.name,
             self.settings.shard_texts,
@@ -251,4 +251,7 @@ def _merge(annotated: Answers, predicted: Answers) -> Answers:
 
 
 def _with_metadata(row: dict[str, Any], document: Document) -> dict[str, Any]:
-    return row | {"metadata": dict(document.metadata)} if document.metadata else row
+    """Return a result row with the metadata of its document after its text."""
+    if not document.metadata:
+        return row
+    return {"id": document.id, "text": document.text, "metadata": dict(document.metadata), **row}

@@ -7,11 +7,18 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from langchain_falconer.corpus import BadRow, Document
 from langchain_falconer.execute.statistics import RowStatistics
 from langchain_falconer.files import write_json, write_whole
+
+
+class InputDigest(NamedTuple):
+    """Digests of input rows (16 hex digits each): answers depend on the texts alone, result rows on everything."""
+
+    texts: str
+    rows: str
 
 
 @dataclass(frozen=True)
@@ -19,11 +26,11 @@ class ShardEntry:
     """The metadata of a finished shard.
 
     Attributes:
-        digest: Digest of its input rows.
+        digest: Digests of its input rows.
         statistics: Counts over its result rows.
     """
 
-    digest: str
+    digest: InputDigest
     statistics: RowStatistics
 
 
@@ -55,7 +62,7 @@ class ShardStore:
         if not (entry.is_file() and self._shard(index).is_file()):
             return None
         data = json.loads(entry.read_text("utf-8"))
-        return ShardEntry(data["digest"], RowStatistics.from_dict(data["statistics"]))
+        return ShardEntry(InputDigest(*data["digest"]), RowStatistics.from_dict(data["statistics"]))
 
     def lines(self, index: int) -> list[str]:
         """Return the result rows of a finished shard as JSON, one per input row."""
@@ -84,10 +91,12 @@ def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     write_whole(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
-def input_digest(rows: Sequence[Document | BadRow]) -> str:
-    """Return a digest of the ids, texts and metadata of rows, and of why they cannot be read (16 hex digits)."""
-    # Not files.digest: metadata of any type must count with its type.
-    digest = hashlib.sha256()
+def input_digest(rows: Sequence[Document | BadRow]) -> InputDigest:
+    """Return the digests of rows: of their texts; and of ids and metadata too, and of why rows cannot be read."""
+    texts, everything = hashlib.sha256(), hashlib.sha256()
     for row in rows:
-        digest.update(repr(row).encode("utf-8", "surrogatepass"))
-    return digest.hexdigest()[:16]
+        text = row.text if isinstance(row, Document) else None
+        texts.update(repr(text).encode("utf-8", "surrogatepass"))
+        # Not files.digest: metadata of any type must count with its type.
+        everything.update(repr(row).encode("utf-8", "surrogatepass"))
+    return InputDigest(texts.hexdigest()[:16], everything.hexdigest()[:16])

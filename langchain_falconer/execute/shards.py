@@ -10,7 +10,7 @@ from typing import Any
 from langchain_falconer.corpus import BadRow, Document
 from langchain_falconer.errors import RunError
 from langchain_falconer.execute.answer_cache import AnswerCache, SharedAnswer
-from langchain_falconer.execute.shard_store import ShardEntry, ShardStore, input_digest
+from langchain_falconer.execute.shard_store import InputDigest, ShardEntry, ShardStore, input_digest
 from langchain_falconer.model import Proxy, confidence_of, text_groups
 
 _MAX_SHARD_CHARS = 2**22
@@ -27,8 +27,8 @@ class Shard:
     Attributes:
         index: Number of the shard.
         rows: Input rows.
-        digest: Digest of the input rows.
-        entry: Entry in the shard store; None if the shard is not finished.
+        digest: Digests of the input rows.
+        entry: Entry in the shard store; None if the shard is to be written.
         n_reused: Rows whose result is reused from an earlier run.
         texts: Texts that the proxy is to answer.
         answers: Answers by text, including those computed for earlier rows.
@@ -36,7 +36,7 @@ class Shard:
 
     index: int
     rows: Rows
-    digest: str
+    digest: InputDigest
     entry: ShardEntry | None
     n_reused: int
     texts: list[str]
@@ -48,8 +48,8 @@ class Shard:
             self.answers[text].store(answer)
 
 
-def cut(rows: Iterable[Document | BadRow], size: int) -> Iterator[tuple[Rows, str]]:
-    """Group rows in order, ``size`` at a time or fewer where their texts are long, each group with its digest."""
+def cut(rows: Iterable[Document | BadRow], size: int) -> Iterator[tuple[Rows, InputDigest]]:
+    """Group rows in order, ``size`` at a time or fewer where their texts are long, each group with its digests."""
     chunk: Rows = []
     chars = 0
     for row in rows:
@@ -64,12 +64,12 @@ def cut(rows: Iterable[Document | BadRow], size: int) -> Iterator[tuple[Rows, st
 
 
 def plan_shards(
-    chunks: Iterable[tuple[Rows, str]], store: ShardStore, known: Container[str], *, retry_failed: bool
+    chunks: Iterable[tuple[Rows, InputDigest]], store: ShardStore, known: Container[str], *, retry_failed: bool
 ) -> Iterator[Shard]:
     """Yield the shards of a run, each with the texts that are still to be answered.
 
     Answers of finished shards enter the cache too, so that later shards compute the same texts however often a run
-    was stopped.
+    was stopped. A shard whose ids or metadata have changed, but not its texts, is written again with the same answers.
 
     Args:
         chunks: Groups of rows with their digests, see :func:`cut`.
@@ -80,11 +80,13 @@ def plan_shards(
     cache = AnswerCache()
     for index, (rows, digest) in enumerate(chunks):
         entry = store.entry(index)
-        if entry and entry.digest != digest:  # the corpus has changed here
+        if entry and entry.digest.texts != digest.texts:  # the corpus has changed here
             entry = None
         lines: Sequence[str | None] = store.lines(index) if entry else [None] * len(rows)
         if entry and retry_failed and entry.statistics.failed:
             entry, lines = None, [None if line is None or "error" in json.loads(line) else line for line in lines]
+        if entry and entry.digest.rows != digest.rows:
+            entry = None
         texts: list[str] = []
         answers: dict[str, SharedAnswer] = {}
         for row, line in zip(rows, lines, strict=True):

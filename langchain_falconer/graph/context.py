@@ -24,6 +24,7 @@ from langchain_falconer.corpus import (
     PassageIndex,
     Passages,
     Place,
+    Url,
     as_place,
     open_corpus_files,
 )
@@ -79,7 +80,7 @@ class NodeContext:
         return digest(
             state["instruction"],
             state.get("plan"),
-            self.dataset(state).fingerprint,
+            self._texts(state),
             bool(state.get("annotations")),
             file_digest(state.get("annotations")),
             self.llm.name if self.llm else self.recorded,
@@ -122,6 +123,20 @@ class NodeContext:
         if data := state.get("dataset"):
             return Dataset.from_dict(data, self.settings.corpus)
         return Dataset.of_files(places, self.settings.corpus)
+
+    def _texts(self, state: FalconerInput) -> str:
+        """Return the digest of the texts: a job goes on with its answers where only other columns were edited.
+
+        Files are read for it once, remote ones never: theirs is a digest of their versions.
+        """
+        places = self._places(state)
+        if state.get("dataset") or any(isinstance(place, Url) for place in places):
+            return self.dataset(state).fingerprint
+        corpus = open_corpus_files(places, self.settings.corpus.model_copy(update={"keep": "none"}))
+        file = self.home.texts_file(corpus.fingerprint)
+        if (cached := read_json(file)) is None:
+            write_json(file, cached := {"texts": corpus.texts_digest()})
+        return str(cached["texts"])
 
     def _places(self, state: FalconerInput) -> list[Place]:
         if not state["corpus"]:

@@ -91,6 +91,10 @@ class Home:
         """Return the folder of a run."""
         return self._in(f"runs/{run_id}")
 
+    def texts_file(self, fingerprint: str) -> Path:
+        """Return the file of the digest of the texts of a corpus, by its fingerprint."""
+        return self._in("texts") / f"{fingerprint}.json"
+
     def lock_file(self, job_id: str) -> Path:
         """Return the lock file of a job."""
         return self._in("locks") / f"{job_id}.lock"

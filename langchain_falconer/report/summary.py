@@ -30,12 +30,14 @@ class CorpusSummary(FrozenModel):
         documents: Rows, unreadable ones included.
         bad_rows: Unreadable rows.
         name: Name of a stored corpus; ``None`` for files.
+        guessed_columns: Columns that were taken for the text by their names, nobody having named one.
     """
 
     sources: tuple[str, ...]
     documents: int
     bad_rows: int = 0
     name: str | None = None
+    guessed_columns: tuple[str, ...] = ()
 
 
 class AnnotationSummary(FrozenModel):

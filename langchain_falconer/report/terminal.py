@@ -26,7 +26,9 @@ def print_summary(summary: RunSummary, console: Console) -> None:
     from rich.panel import Panel
     from rich.text import Text
 
-    files = (("Rows", summary.output), ("Report", summary.report), ("Proxy", summary.proxy))
+    guessed = ", ".join(f"'{column}'" for column in summary.corpus.guessed_columns)
+    text = guessed and f"column {guessed}, by its name; --text-column names another"
+    files = (("Text", text), ("Rows", summary.output), ("Report", summary.report), ("Proxy", summary.proxy))
     sections = (
         grid(headlines(summary), "bold", "bold cyan", "dim"),
         quality_table(summary.quality),

@@ -16,8 +16,9 @@ from langchain_falconer.plan import LabelStep, Plan, SpanStep
 from langchain_falconer.report import excerpt
 from langchain_falconer.tools.base import FalconerTool, Text
 
-_SOURCE = "coalesce(metadata->>'$.source', metadata->>'$.url', '')"
+_SOURCE = "coalesce(nullif(metadata->>'$.source', ''), metadata->>'$.url', '')"
 _MAX_ROWS = 50
+_MAX_COLUMNS = 30
 Query = Callable[[str, Sequence[object]], list[tuple[Any, ...]]]
 """Run a query with bound values over the table ``rows``."""
 
@@ -70,7 +71,7 @@ class ReadResultsTool(FalconerTool):
                 row = _from_columns(whole[0][0])
                 return {
                     "result": request.result,
-                    "row": {**_answers(row), "text": row.get("text"), "metadata": row["metadata"]},
+                    "row": {**_answers(row), "text": row.get("text"), "metadata": _brief_columns(row["metadata"])},
                 }
             header = {
                 "result": request.result,
@@ -191,6 +192,16 @@ def _brief_row(row: dict[str, Any]) -> Mapping[str, object]:
         return {"id": row["id"], "error": str(row["error"])[:200]}
     spans = {step: [s for s in spans if s] for step, spans in (row.get("spans") or {}).items() if spans}
     return {**excerpt({**row, "spans": spans}).model_dump(exclude_defaults=True), **_answers(row)}
+
+
+def _brief_columns(metadata: Mapping[str, object]) -> Mapping[str, object]:
+    """Return the first columns, long values as the beginning of their text, and the number of columns left out."""
+    brief = {
+        name: str(cell)[:200] if isinstance(cell, str | list | dict) else cell
+        for name, cell in list(metadata.items())[:_MAX_COLUMNS]
+    }
+    left_out = len(metadata) - len(brief)
+    return {**brief, "…": f"{left_out} more columns"} if left_out else brief
 
 
 def _answers(data: dict[str, Any]) -> Mapping[str, object]:

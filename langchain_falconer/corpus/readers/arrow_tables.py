@@ -28,7 +28,7 @@ class ArrowReader(FileReader):
         number = 0
         with self._translated_errors():
             for batch in self._batches(wanted):
-                columns = [_cells(batch.column(name)) for name in wanted]
+                columns = [self._cells(batch.column(name), name, layout) for name in wanted]
                 for cells in zip(*columns, strict=True):
                     yield Row(number, number, dict(zip(wanted, cells, strict=True)))
                     number += 1
@@ -36,6 +36,16 @@ class ArrowReader(FileReader):
     def where(self, at: int) -> str:
         """Describe the position of a row, for messages."""
         return f"{self.label} row {at}"
+
+    def _cells(self, array: Any, name: str, layout: ColumnLayout) -> list[Any]:
+        """Return the values of a column, those of text and id as bytes if they are strings."""
+        if name in (layout.text, layout.id):
+            return _bytes_of_strings(array)
+        try:
+            return _values(array)
+        except Exception as error:
+            message = f"{self.path}: the values of column '{name}' cannot be read ({first_line(error, None)})"
+            raise CorpusError(f"{message}; name the columns to keep with --keep", column=name) from error
 
     def _columns(self) -> Mapping[str, bool]:
         with self._translated_errors():
@@ -134,7 +144,20 @@ def _is_string(arrow_type: Any) -> bool:
     return any(test(arrow_type) for test in (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view))
 
 
-def _cells(array: Any) -> list[Any]:
+def _values(array: Any) -> list[Any]:
+    """Return the values of a column: invalid UTF-8 is replaced, dates beyond those of Python are strings."""
+    import pyarrow as pa
+
+    try:
+        return cast(list[Any], array.to_pylist())
+    except UnicodeDecodeError:
+        cells = _bytes_of_strings(array)
+        return [cell.decode("utf-8", "replace") if isinstance(cell, bytes) else cell for cell in cells]
+    except (ValueError, OverflowError):
+        return cast(list[Any], array.cast(pa.string()).to_pylist())
+
+
+def _bytes_of_strings(array: Any) -> list[Any]:
     """Return the values of a column; strings as bytes, so that an invalid one does not fail its whole batch."""
     import pyarrow as pa
 

@@ -26,14 +26,16 @@ class Delimited(FileReader):
         """Yield the records below the header."""
         delimiter = self._delimiter()
         header = self._header(delimiter)
-        positions = [(column, header.index(column)) for column in layout.wanted(header)]
+        wanted = {column: header.index(column) for column in layout.wanted(header) if column}
+        own = (layout.text, layout.id)
         pattern = _field_pattern(delimiter)
 
         def cells(record: bytes) -> Mapping[str, Any]:
             fields = _fields(decode(record), pattern)
             if len(fields) != len(header):
                 raise RowError(f"it has {len(fields)} fields where the header has {len(header)}")
-            return {column: fields[position] for column, position in positions}
+            # An empty cell of another column is a missing value: CSV has no other.
+            return {column: fields[at] or (None if column not in own else "") for column, at in wanted.items()}
 
         records = read_records(self.path, self.limit, QuoteTracker(delimiter))
         next(records, None)

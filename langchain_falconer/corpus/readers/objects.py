@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Any, ClassVar
 
-from langchain_falconer.corpus.columns import PEEK, ColumnLayout, Row, RowError, columns_of, find_layout, type_name
+from langchain_falconer.corpus.columns import (
+    PEEK,
+    ColumnLayout,
+    Row,
+    RowError,
+    columns_of,
+    find_layout,
+    named_columns,
+    type_name,
+)
 from langchain_falconer.errors import CorpusError
 from langchain_falconer.settings import CorpusSettings
 from langchain_falconer.urls import Place
@@ -24,6 +33,7 @@ class ObjectReader:
             those columns.
         columns: Column names in order, and whether each holds strings.
         replayable: Whether the rows can be read more than once.
+        sampled: Whether ``columns`` are those of the first rows, so that others may follow.
     """
 
     label: ClassVar[str] = ""
@@ -34,16 +44,24 @@ class ObjectReader:
     read: Callable[[list[str]], Iterable[Any]]
     columns: Mapping[str, bool]
     replayable: bool = True
+    sampled: bool = False
 
     def layout(self, settings: CorpusSettings) -> ColumnLayout:
         """Return the columns of text and id. Raises ``CorpusError`` if they cannot be determined."""
         if self.noun != "document":
-            return find_layout(self.name, self.columns, settings)
+            return find_layout(self.name, self._columns(named_columns(settings, self.columns)), settings)
         if settings.text_column:
             message = f"{self.name}: the text of LangChain documents is page_content; omit --text-column"
             raise CorpusError(message, column=settings.text_column)
         id_key = None if settings.id_column == "" else settings.id_column or "id"
-        return ColumnLayout("page_content", id_key, bool(settings.id_column))
+        return ColumnLayout("page_content", id_key, bool(settings.id_column), keep=settings.keep)
+
+    def _columns(self, named: Sequence[str]) -> Mapping[str, bool]:
+        """Return the columns, of which the named ones may first appear in any row."""
+        if not self.sampled or not self.columns or set(named) <= set(self.columns):
+            return self.columns
+        # What can be read only once is not searched for a named column: the rows will show it.
+        return columns_of(self.read([]), named) if self.replayable else {**self.columns, **dict.fromkeys(named, True)}
 
     def where(self, at: int) -> str:
         """Describe the position of a row, for messages."""
@@ -85,9 +103,12 @@ def _hugging_face(source: Any, name: str) -> ObjectReader:
         raise CorpusError(f"the {name} holds splits; give one of them: {', '.join(map(str, source))}")
     unformatted = source.with_format(None)
     if not unformatted.features:
-        return ObjectReader(f"the {name}", "row", lambda _: unformatted, columns_of(islice(unformatted, PEEK)))
+        columns = columns_of(islice(unformatted, PEEK))
+        return ObjectReader(f"the {name}", "row", lambda _: unformatted, columns, sampled=True)
     strings = ("string", "large_string")
-    columns = {key: getattr(feature, "dtype", None) in strings for key, feature in unformatted.features.items()}
+    # Images, audio and video would be decoded to be read.
+    features = {key: one for key, one in unformatted.features.items() if not hasattr(one, "decode_example")}
+    columns = {key: getattr(feature, "dtype", None) in strings for key, feature in features.items()}
     return ObjectReader(f"the {name}", "row", unformatted.select_columns, columns)
 
 
@@ -102,7 +123,9 @@ def _collection(source: Iterable[Any], name: str, once: bool) -> ObjectReader:
         raise CorpusError(f"the {name} is empty; give at least one text")
     noun = "document" if _is_document(first[0]) else "row" if isinstance(first[0], Mapping) else "text"
     items = chain(first, iterator) if is_iterator else source
-    return ObjectReader(f"the {name} of {noun}s", noun, lambda _: items, columns_of(first), replayable=not is_iterator)
+    return ObjectReader(
+        f"the {name} of {noun}s", noun, lambda _: items, columns_of(first), not is_iterator, sampled=True
+    )
 
 
 def _is_document(item: Any) -> bool:
@@ -114,7 +137,7 @@ def _value(item: Any, layout: ColumnLayout) -> Mapping[str, Any] | str | RowErro
         return item
     if not _is_document(item):
         return RowError(f"it is {type_name(item)}, not a text")
-    row = {"page_content": item.page_content, "metadata": item.metadata, "id": getattr(item, "id", None)}
-    if layout.id and layout.id_is_named:
-        row[layout.id] = item.metadata.get(layout.id)
+    row = {"page_content": item.page_content, "metadata": item.metadata}
+    if layout.id:
+        row[layout.id] = item.metadata.get(layout.id) if layout.id_is_named else getattr(item, "id", None)
     return row

@@ -36,7 +36,7 @@ class TextFiles(FileReader):
                 path = str(self.files[0])
                 message = f"{path} is plain text, which has no columns; omit --{role}-column"
                 raise CorpusError(message, path=path, column=column)
-        return ColumnLayout("text", "id")
+        return ColumnLayout("text", "id", keep="none")
 
     def rows(self, layout: ColumnLayout) -> Iterator[Row]:
         """Yield one row per file."""

@@ -83,15 +83,17 @@ def _summary(
     sample, suspects = state.get("sample") or {}, read_suspects(state, context)
     training = TrainingSummary.model_validate(state["training"]) if state.get("training") else None
     llm_seconds, per_second = annotation.get("llm_seconds_per_text"), execution["pace"].get("texts_per_second")
+    corpus = context.corpus(state)
     facts = {
         "run_id": state["run_id"],
         "instruction": state["instruction"],
         "plan": context.plan(state),
         "corpus": {
-            "sources": context.corpus(state).sources,
+            "sources": corpus.sources,
             "documents": sample.get("documents", routing.get("documents", 0)),
             "bad_rows": sample.get("bad_rows", 0),
             "name": context.dataset(state).name if state.get("dataset") else None,
+            "guessed_columns": corpus.guessed_columns,
         },
         "annotations": {
             "source": annotation.get("source", routing.get("annotator")),

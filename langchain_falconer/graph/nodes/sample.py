@@ -52,6 +52,9 @@ def after_annotate(state: FalconerState) -> Literal["sample", "train"]:
 
 def _drawn(state: FalconerState, context: NodeContext, plan: Plan) -> Sample:
     settings = context.settings
+    for column in context.corpus(state).guessed_columns:
+        if column.lower() != "text":
+            context.emit({"note": f"the text is the column '{column}', by its name; --text-column names another"})
     passages = context.passages(state)
     if file := state.get("annotations"):
         annotations = read_annotations(Path(file), plan)
