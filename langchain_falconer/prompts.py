@@ -70,11 +70,30 @@ class Prompts(FrozenModel):
             quotes=("red", "dark green", "red"),
         ),
         SpanExample(
-            task="Extract the parts of the laptop that the reviewer talks about.",
-            text="The battery life is great but I hate the keyboard.",
-            quotes=("battery life", "keyboard"),
+            task="Extract the features of the garden that the visitor talks about.",
+            text="The friendly gardeners showed us beautiful old roses, but the lawn was badly kept.",
+            quotes=("gardeners", "roses", "lawn"),
         ),
-        SpanExample(task="Extract the names of people.", text="We left early and it rained.", quotes=()),
+        SpanExample(
+            task="Extract the features of the garden that the visitor talks about.",
+            text="We spent a lovely day in this garden and will certainly come back!",
+            quotes=(),
+        ),
+        SpanExample(
+            task="Extract the authors.",
+            text="Anna Bell's second novel, praised by the Daily Post, follows Tom Reed's debut.",
+            quotes=("Anna Bell", "Tom Reed"),
+        ),
+        SpanExample(
+            task="Extract the rivers.",
+            text="In 1998 the Royal Choir sang in Vienna, in Prague and for the Red Cross.",
+            quotes=(),
+        ),
+        SpanExample(
+            task="Extract the names of people.",
+            text="Next week Maria Stein leaves for Rome.",
+            quotes=("Maria Stein",),
+        ),
     )
     reversed_labels: bool = False
 
