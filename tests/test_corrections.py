@@ -39,6 +39,7 @@ def test_corrections_measure_the_llm_and_train_the_proxy_again(settings, tmp_pat
         accuracy = second.summary.annotations.accuracy
         assert accuracy.is_uniform
         assert accuracy.texts == len(rows)
+        assert any("drawn uniformly" in message for message in second.summary.messages)
         assert accuracy.quality.steps["positive"].score.value == (len(rows) - 1) / len(rows)
         assert server.calls <= calls + 1  # the price, where a person says that the review is positive
         assert second.summary.proxy != first.summary.proxy
@@ -47,3 +48,17 @@ def test_corrections_measure_the_llm_and_train_the_proxy_again(settings, tmp_pat
         assert third.summary.proxy == second.summary.proxy
         assert third.summary.annotations.accuracy == accuracy
         assert server.calls == calls
+
+
+def test_a_run_of_a_hundred_annotations_asks_a_tenth_twice(settings, tmp_path):
+    write_corpus(tmp_path / "corpus.jsonl", reviews(110))
+    settings = settings.model_copy(update={"annotations": 100})
+    with ChatServer(teacher) as server:
+        summary = mine(server, settings, tmp_path).summary
+        twice = [r for r in server.requests if not r.json["messages"][0]["content"].startswith("You annotate texts.")]
+    agreement = summary.annotations.self_agreement
+    assert agreement.steps["positive"].n == 10
+    assert agreement.agreement.value == 1
+    assert agreement.agreement.low < 0.95
+    assert all(len(asked(request.json)) == 1 for request in twice)
+    assert any("asked twice" in message for message in summary.messages)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from langchain_falconer.annotate import AnnotationStore
+from langchain_falconer.annotate import Accuracy, AnnotationStore
 from langchain_falconer.annotate.noise import Suspect, likely_errors, write_review
+from langchain_falconer.evaluate import Quality
 from langchain_falconer.files import read_json, write_json
 from langchain_falconer.graph.context import NodeContext
-from langchain_falconer.graph.state import FalconerState
+from langchain_falconer.graph.state import AnnotationState, FalconerState
 from langchain_falconer.model import Proxy
 from langchain_falconer.records import FrozenModel
 
@@ -43,3 +44,28 @@ def write_suspects(state: FalconerState, context: NodeContext, store: Annotation
 def read_suspects(state: FalconerState, context: NodeContext) -> Suspects:
     """Read what :func:`write_suspects` wrote; empty where nothing was annotated."""
     return Suspects.model_validate(read_json(context.folder(state) / "suspects.json") or {})
+
+
+def trust_messages(facts: AnnotationState, suspects: Suspects) -> list[str]:
+    """Return what is known of how far the LLM can be trusted, one sentence each."""
+    messages = []
+    if data := facts.get("self_agreement"):
+        same = Quality.model_validate(data).agreement
+        messages.append(
+            f"asked twice, in two wordings, the LLM gave the same answer {same.value:.0%} of the time (95% interval "
+            f"{same.low:.0%} to {same.high:.0%}): a proxy cannot be expected to agree with it more"
+        )
+    if data := facts.get("accuracy"):
+        found = Accuracy.model_validate(data)
+        right = found.quality.agreement
+        drawn = "drawn uniformly" if found.is_uniform else "picked, so that this says nothing about the others"
+        messages.append(
+            f"the LLM is right {right.value:.0%} of the time (95% interval {right.low:.0%} to {right.high:.0%}) by a "
+            f"person's answers about {found.texts} texts, which were {drawn}"
+        )
+    if n := len(suspects.likely_errors):
+        messages.append(
+            f"{n} held-out annotations are likely wrong; correct them in {suspects.review} and run again with it as "
+            "--corrections"
+        )
+    return messages

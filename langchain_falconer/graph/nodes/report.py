@@ -10,7 +10,7 @@ from langchain_falconer.graph.context import NodeContext, Update
 from langchain_falconer.graph.estimation import estimate_counts
 from langchain_falconer.graph.routing import in_words, reaches
 from langchain_falconer.graph.state import FalconerState
-from langchain_falconer.graph.suspects import read_suspects
+from langchain_falconer.graph.suspects import read_suspects, trust_messages
 from langchain_falconer.model import Proxy
 from langchain_falconer.report import (
     Cost,
@@ -121,7 +121,11 @@ def _summary(
         "backend": execution.get("backend"),
         "output": output or execution["output"],
         "proxy": state.get("proxy"),
-        "messages": [*state.get("messages", []), *_threshold_messages(training, context)],
+        "messages": [
+            *state.get("messages", []),
+            *trust_messages(annotation, suspects),
+            *_threshold_messages(training, context),
+        ],
     }
     summary = RunSummary.model_validate(facts)
     estimates = estimate_counts(state, context, summary.rows, context.place(summary.output))
