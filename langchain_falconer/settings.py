@@ -288,10 +288,12 @@ class MineSettings(Settings):
             learn from are uniform too. Default 1,000,000.
         unlabelled: Texts without annotations that self-training uses as well: better proxies, twice the training time.
             Default 1,000.
-        targets: Guarantees for the rows; ``None`` (default) sets none. While the agreement measured on held-out texts
-            is below its target, more texts are annotated, the least certain first.
+        targets: Guarantees for the rows; ``None`` (default) sets none.
+        max_rounds: Limit of annotation rounds; ``None`` (default) is 4 with an agreement target, and 1 without. A later
+            round annotates texts that the proxy doubts. None follows once the agreement on development texts reaches
+            the target, or more of them are forecast to gain less than ``min_gain``.
         round_annotations: Texts per further annotation round. Default 100.
-        max_rounds: Limit of annotation rounds. Default 4.
+        min_gain: Agreement that 100 more LLM calls must be forecast to gain, for another round. Default 0.01.
         seed: Seed of all sampling. Default 0.
         base: Checkpoint that training starts from: a folder, a hub name or ``falconer-small`` (default).
         passage_chars: Longer texts are split into passages of at most this many characters. Default 1,200.
@@ -309,8 +311,9 @@ class MineSettings(Settings):
     indexed: int = Field(default=1_000_000, ge=0)
     unlabelled: int = Field(default=1_000, ge=0)
     targets: Targets | None = None
+    max_rounds: Annotated[int, Field(ge=1)] | None = None
     round_annotations: int = Field(default=100, ge=1)
-    max_rounds: int = Field(default=4, ge=1)
+    min_gain: float = Field(default=0.01, ge=0, le=1)
     seed: int = 0
     base: str = DEFAULT_BASE
     passage_chars: int = Field(default=1_200, ge=50)

@@ -6,7 +6,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from langchain_falconer.annotate import Annotation, choose, most_uncertain
+from langchain_falconer.annotate import Annotation, choose
 from langchain_falconer.annotate.splits import Passages, sample_annotated
 from langchain_falconer.corpus import open_corpus_files
 from langchain_falconer.records import Answers, Label
@@ -53,11 +53,6 @@ def test_near_duplicates_are_used_only_when_nothing_else_remains(pool):
 def test_any_number(pool, n):
     texts, vectors = pool
     assert len(set(choose(texts, n, 0, vectors))) == min(n, 300)
-
-
-def test_the_lowest_scores_come_first():
-    assert most_uncertain([0.9, 0.5, 0.7, 0.5], 3) == [1, 3, 2]
-    assert most_uncertain([], 3) == []
 
 
 @pytest.mark.parametrize("seed", range(5))

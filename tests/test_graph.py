@@ -295,6 +295,7 @@ def test_it_annotates_again_until_the_target_and_a_second_run_pays_nothing(setti
         assert server.calls == calls
     assert [e["stage"] for e in events if e.get("event") == "begin"].count("annotate") == 3
     assert result.summary.annotations.rounds == 3
+    assert result.summary.learning_curve.ended_by == "limit"
     assert result.summary.annotations.train == 21 + 2 * 10
     assert (result.summary.annotations.development, result.summary.annotations.test) == (3, 6)
     assert result.summary.guarantee.drawn == len(TEXTS) - 24 - 2 * 10 - 6
@@ -312,6 +313,7 @@ def test_a_target_that_is_met_ends_the_annotating(settings, tmp_path):
         )
         result = falconer.mine(INSTRUCTION, corpus, plan=PLAN)
     assert result.summary.annotations.rounds == 1
+    assert result.summary.learning_curve.ended_by == "target"
     assert not any("annotation ended early" in message for message in result.summary.messages)
 
 
@@ -389,6 +391,7 @@ def test_a_budget_that_ends_early_leaves_the_rest_to_the_proxy_and_says_so(setti
         result = Falconer(llm_at(server), home=tmp_path / "home", settings=capped).mine(INSTRUCTION, corpus, plan=PLAN)
         assert server.calls == 20
     assert any("annotation ended early" in message for message in result.summary.messages)
+    assert result.summary.learning_curve.ended_by == "budget"
     for row in rows(result.output):
         assert ("price" in row["spans"]) is row["labels"]["positive"]["value"], row
 

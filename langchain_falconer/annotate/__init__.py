@@ -22,7 +22,8 @@ from langchain_falconer.annotate.annotator import AnnotationReport, Annotator
 from langchain_falconer.annotate.budget import Budget
 from langchain_falconer.annotate.candidates import retrieve
 from langchain_falconer.annotate.grounding import Grounding, ground
-from langchain_falconer.annotate.sampling import choose, most_uncertain
+from langchain_falconer.annotate.rounds import choose_doubtful, next_round
+from langchain_falconer.annotate.sampling import choose
 from langchain_falconer.annotate.store import AnnotationStore
 from langchain_falconer.annotate.view import (
     CORRECTIONS,
@@ -46,9 +47,10 @@ __all__ = [
     "Grounding",
     "accuracy",
     "choose",
+    "choose_doubtful",
     "ground",
     "has_answers",
-    "most_uncertain",
+    "next_round",
     "read_annotations",
     "retrieve",
     "second_source",

@@ -1,4 +1,4 @@
-"""Selection of texts to annotate: a diverse part of a pool, and the texts with the lowest confidence of the proxy."""
+"""Selection of texts to annotate: a diverse part of a pool."""
 
 from __future__ import annotations
 
@@ -35,8 +35,3 @@ def choose(pool: Sequence[str], n: int, seed: int, vectors: Vectors) -> list[int
     chosen = dict.fromkeys(distinct[diverse(vectors[distinct], n, seed)].tolist()) if n > 0 else {}
     chosen |= dict.fromkeys([i for i in shuffled if i not in chosen][: n - len(chosen)])
     return [int(i) for i in rng.permutation(list(chosen))]
-
-
-def most_uncertain(scores: Sequence[float], n: int) -> list[int]:
-    """Return the indices of the ``n`` lowest scores (probabilities of the decisions), the lowest first."""
-    return [int(i) for i in np.argsort(np.asarray(scores, dtype=np.float64), kind="stable")[:n]]

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from langchain_falconer.annotate.candidates import PossibleAnswer, candidates, rare_answers, retrieve
-from langchain_falconer.annotate.sampling import choose, most_uncertain
+from langchain_falconer.annotate.sampling import choose
 from langchain_falconer.annotate.view import Annotation
 from langchain_falconer.corpus import BadRow, Corpus, PassageIndex, Passages, sample_uniform, split_passages
 from langchain_falconer.errors import AnnotationError, CorpusError
@@ -255,9 +255,3 @@ def _partition(texts: Sequence[str], chosen: Container[int]) -> tuple[list[str],
     """Return the texts at the chosen indices, and the others."""
     numbered = list(enumerate(texts))
     return [text for i, text in numbered if i in chosen], [text for i, text in numbered if i not in chosen]
-
-
-def next_round(sample: Sample, confidence: Sequence[float], n: int) -> Sample:
-    """Move the ``n`` texts of the pool with the lowest confidence to the training texts."""
-    added, pool = _partition(sample.pool, set(most_uncertain(confidence, n)))
-    return replace(sample, train=[*sample.train, *added], pool=pool)

@@ -61,7 +61,7 @@ def few(trial: Trial) -> BenchmarkTable:
         "columns": ["data set", "plain", "linear head", "falconer", "worst draw", "over plain", "95% interval"],
         "rows": [
             *([name, *_few_columns(scores)] for name, scores in scores_of.items()),
-            ["mean", "", "", "", "", f"{statistics.mean(gains):+.3f}", _interval(gains, "+.3f")],
+            ["mean", "", "", "", "", f"{statistics.mean(gains):+.3f}", interval_of_mean(gains, "+.3f")],
         ],
         "verdict": f"{statistics.mean(gains):+.3f} over plain fine-tuning on the mean of {len(scores_of)} sets; "
         f"more than {_TOLERANCE:g} below the better baseline on {', '.join(behind) or 'none'}",
@@ -98,7 +98,7 @@ def _few_columns(scores: Sequence[FewScores]) -> list[str]:
         f"{statistics.mean(ours):.3f}",
         f"{min(ours):.3f}",
         f"{statistics.mean(gains):+.3f}",
-        _interval(gains, "+.3f"),
+        interval_of_mean(gains, "+.3f"),
     ]
 
 
@@ -133,7 +133,7 @@ def calibration(trial: Trial) -> BenchmarkTable:
                 name,
                 f"{before:.3f}",
                 f"{after:.3f}",
-                _interval([a for _, a, _ in scores_of[name]], ".3f"),
+                interval_of_mean([a for _, a, _ in scores_of[name]], ".3f"),
                 f"{chance:.3f}",
             ]
             for name, (before, after, chance) in means.items()
@@ -169,8 +169,8 @@ def _by_chance(scores: NDArray[np.float64]) -> float:
     return statistics.mean(expected_calibration_error(scores, rng.random(len(scores)) < scores) for _ in range(100))
 
 
-def _interval(values: Sequence[float], shown: str) -> str:
-    """The 95% interval of a mean over seeds (Student's t)."""
+def interval_of_mean(values: Sequence[float], shown: str) -> str:
+    """Return the 95% interval of a mean over seeds (Student's t)."""
     if len(values) < 2:
         return "–"
     from scipy.stats import t

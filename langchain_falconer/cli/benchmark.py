@@ -40,6 +40,7 @@ class Part(str, Enum):
     few = "few"
     noisy_labels = "noisy-labels"
     calibration = "calibration"
+    rounds = "rounds"
     continual = "continual"
     pace = "pace"
 
@@ -220,7 +221,7 @@ def proxy(
     as_json: AsJson = False,
 ) -> None:
     """Measure proxies: zero-shot, from few human labels, task after task; what their scores are worth."""
-    from langchain_falconer.benchmarks import Trial, continual, noisy_labels, proxy_quality, zero_shot
+    from langchain_falconer.benchmarks import Trial, continual, later_rounds, noisy_labels, proxy_quality, zero_shot
 
     trial = Trial(data, base, rows, seeds, tuple(filter(None, sets.split(","))), print_score)
     measure = {
@@ -228,6 +229,7 @@ def proxy(
         Part.few: proxy_quality.few,
         Part.noisy_labels: noisy_labels.noisy_labels_scores,
         Part.calibration: proxy_quality.calibration,
+        Part.rounds: later_rounds.second_round,
         Part.continual: continual.continual_learning,
         Part.pace: continual.pace,
     }[part]

@@ -32,6 +32,8 @@ class SettingsOptions:
         """Make the settings. Raises ``SettingsError`` where they contradict each other."""
         return options.mine_settings(
             annotations=self.annotation.annotate,
+            max_rounds=self.annotation.max_rounds,
+            round_annotations=self.annotation.round_annotations,
             targets={name: value for name, value in asdict(self.targets).items() if value is not None} or None,
             seed=self.train.seed,
             base=self.train.base,

@@ -107,6 +107,18 @@ class AnnotationOptions:
     batch: Annotated[
         bool, _llm("--batch", help="Annotate through OpenAI's Batch API: half the price, done within a day.")
     ] = False
+    max_rounds: Annotated[
+        int | None,
+        _llm(
+            "--max-rounds",
+            help="Rounds of annotation; later ones ask about what the proxy doubts, while that is forecast to pay.",
+            min=1,
+            show_default="1; 4 with --target-agreement",
+        ),
+    ] = None
+    round_annotations: Annotated[
+        int, _llm("--round-annotations", help="Texts that each further round annotates.", min=1)
+    ] = 100
 
 
 @dataclass(frozen=True)

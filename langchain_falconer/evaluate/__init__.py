@@ -12,24 +12,30 @@ from langchain_falconer.evaluate.estimates import (
 )
 from langchain_falconer.evaluate.guarantees import Certificate, Population, can_certify, certify, min_texts_to_certify
 from langchain_falconer.evaluate.intervals import Proportion, proportion, proportion_by_text
+from langchain_falconer.evaluate.learning_curve import CurvePoint, Forecast, LearningCurve, RoundsEnd, forecast
 from langchain_falconer.evaluate.metrics import Confusion, F1Scores, LabelScores, label_scores, span_scores
-from langchain_falconer.evaluate.quality import Quality, StepQuality, evaluate_plan, score_by_text
+from langchain_falconer.evaluate.quality import Quality, StepQuality, agreement_by_text, evaluate_plan, score_by_text
 from langchain_falconer.evaluate.thresholds import OperatingPoint, operating_point
 
 __all__ = [
     "MIN_LABELLED",
     "Certificate",
     "Confusion",
+    "CurvePoint",
     "Estimate",
     "F1Scores",
+    "Forecast",
     "LabelScores",
+    "LearningCurve",
     "OperatingPoint",
     "Pairs",
     "Population",
     "Proportion",
     "Quality",
+    "RoundsEnd",
     "RowTotals",
     "StepQuality",
+    "agreement_by_text",
     "can_certify",
     "certify",
     "detectable_difference",
@@ -39,6 +45,7 @@ __all__ = [
     "expected_calibration_error",
     "fit_scale",
     "fit_temperature",
+    "forecast",
     "label_scores",
     "logit",
     "min_texts_to_certify",

@@ -112,6 +112,28 @@ def score_by_text(plan: Plan, gold: Sequence[Answers], predicted: Sequence[Answe
     return np.mean(values, axis=0) if values else np.ones(len(texts))
 
 
+def agreement_by_text(
+    plan: Plan, gold: Sequence[Answers], predicted: Sequence[Answers]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Count the decisions about each text, and those that are the same: what ``Quality.agreement`` is the share of.
+
+    Args:
+        plan: The plan.
+        gold: Annotator's answers about each text.
+        predicted: Proxy's raw answers about the same texts, ``where`` not applied.
+
+    Returns:
+        Equal decisions and decisions, each of shape (texts,).
+    """
+    texts = [_Case(i, g, p) for i, (g, p) in enumerate(zip(gold, predicted, strict=True))]
+    measured = [_measure(step, cases) for step in plan.ordered if (cases := _cases(plan, step, texts))]
+    equal, decisions = np.zeros(len(texts), np.int64), np.zeros(len(texts), np.int64)
+    for step in measured:
+        np.add.at(decisions, step.texts, 1)
+        np.add.at(equal, step.texts, np.asarray(step.same, np.int64))
+    return equal, decisions
+
+
 def _jackknife_values(step_id: str, cases: Sequence[_Case], n: int) -> NDArray[np.float64]:
     right, answers = np.zeros(n), np.zeros(n)
     for case in cases:

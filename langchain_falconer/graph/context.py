@@ -226,6 +226,10 @@ class NodeContext:
         """Return the file that counts seconds and texts of the LLM over all invocations of a job."""
         return self.folder(state) / "llm_pace.json"
 
+    def learning_curve_file(self, state: FalconerState) -> Path:
+        """Return the file of the learning curve."""
+        return self.folder(state) / "learning_curve.json"
+
     # ---- resources
 
     def budget(self, store: AnnotationStore, run_id: str) -> Budget:

@@ -90,6 +90,7 @@ class AnnotationState(TypedDict, total=False):
     rejected_quotes: int
     coerced: int
     stopped: str | None
+    over_budget: bool
     self_agreement: JsonObject | None
     accuracy: JsonObject | None
     llm_seconds_per_text: float | None
@@ -124,6 +125,7 @@ class FalconerState(FalconerInput):
     proxy: NotRequired[str | None]
     training: NotRequired[JsonObject]
     quality: NotRequired[JsonObject | None]
+    learning_curve: NotRequired[JsonObject]
     execution: NotRequired[ExecutionState]
     seconds: NotRequired[dict[str, float]]
     messages: NotRequired[list[str]]

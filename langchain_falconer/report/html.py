@@ -14,6 +14,7 @@ from langchain_falconer.files import replacing
 from langchain_falconer.plan import SpanStep, to_pseudocode
 from langchain_falconer.report import formatting as fmt
 from langchain_falconer.report.headlines import CERTIFICATE_COLUMNS, certificate_rows, headlines, interval
+from langchain_falconer.report.learning_curve import CURVE_COLUMNS, curve_notes, curve_plot, curve_rows
 from langchain_falconer.report.row_selection import chips, colours_of, pieces, relations, select_rows
 from langchain_falconer.report.summary import RunSummary
 
@@ -62,4 +63,6 @@ def _environment() -> Environment:
     environment = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters.update(count=fmt.count, percent=fmt.percent, duration=fmt.duration, usd=fmt.usd)
     environment.globals.update(interval=interval, pieces=pieces, chips=chips, relations=relations)
+    environment.globals.update(curve_columns=CURVE_COLUMNS, curve_rows=curve_rows)
+    environment.globals.update(curve_plot=curve_plot, curve_notes=curve_notes)
     return environment

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from langchain_falconer.annotate import Accuracy
 from langchain_falconer.annotate.noise import Suspect
-from langchain_falconer.evaluate import OperatingPoint, Quality
+from langchain_falconer.evaluate import LearningCurve, OperatingPoint, Quality
 from langchain_falconer.execute import BackendChoice, Guarantee, RowCounts
 from langchain_falconer.plan import Plan
 from langchain_falconer.records import FrozenModel
@@ -238,6 +238,7 @@ class RunSummary(FrozenModel):
         corpus: The corpus.
         annotations: The annotations.
         quality: Agreement with the annotator on test texts, with 95% intervals; ``None`` where it was not measured.
+        learning_curve: Quality against annotations and LLM calls, round by round, and why no further round followed.
         guarantee: Certificates of the targets; ``None`` without targets.
         cost: What the LLM cost.
         pace: Throughput.
@@ -265,6 +266,7 @@ class RunSummary(FrozenModel):
     corpus: CorpusSummary
     annotations: AnnotationSummary
     quality: Quality | None = None
+    learning_curve: LearningCurve = LearningCurve()
     guarantee: Guarantee | None = None
     cost: Cost
     pace: Pace

@@ -9,6 +9,7 @@ from langchain_falconer.evaluate import Quality
 from langchain_falconer.execute import SpanCounts
 from langchain_falconer.report import formatting as fmt
 from langchain_falconer.report.headlines import CERTIFICATE_COLUMNS, certificate_rows, headlines
+from langchain_falconer.report.learning_curve import CURVE_COLUMNS, curve_notes, curve_rows
 from langchain_falconer.report.summary import RunSummary
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ def print_summary(summary: RunSummary, console: Console) -> None:
     sections = (
         grid(headlines(summary), "bold", "bold cyan", "dim"),
         quality_table(summary.quality),
+        _learning_curve(summary),
         _certificates(summary),
         *(_top_spans(step, counts) for step, counts in summary.rows.spans.items()),
         grid([(name, path) for name, path in files if path], "bold", ""),
@@ -57,6 +59,16 @@ def quality_table(quality: Quality | None) -> Table | None:
         )
     if quality.unmeasured:
         table.caption = plain(f"not measured, without test answers: {', '.join(quality.unmeasured)}", "dim")
+    return table
+
+
+def _learning_curve(summary: RunSummary) -> Table | None:
+    if not summary.learning_curve.points:
+        return None
+    table = framed(*CURVE_COLUMNS)
+    for row in curve_rows(summary.learning_curve):
+        table.add_row(*map(plain, row))
+    table.caption = plain(" ".join(curve_notes(summary.learning_curve)), "dim")
     return table
 
 

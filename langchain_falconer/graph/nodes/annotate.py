@@ -86,6 +86,7 @@ def _ask_about_sample(
         "failed": sum(bool(annotation.failures) for annotation in report.annotations),
         "coerced": report.coerced,
         "stopped": str(error) if error else None,
+        "over_budget": isinstance(error, BudgetError),
         "llm_seconds_per_text": per_text,
     }
 

@@ -108,6 +108,7 @@ def _summary(
             **{part: sample.get(part, 0) for part in ("train", "development", "test")},
         },
         "quality": state.get("quality"),
+        "learning_curve": state.get("learning_curve") or {},
         "guarantee": execution.get("guarantee"),
         "cost": _cost(state, context),
         "pace": {

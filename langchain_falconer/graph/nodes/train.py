@@ -111,12 +111,10 @@ def _train_on_all(
     if settings is None:
         messages.append("no time was left to learn from the held-out texts too; more of it (--train-minutes) may help")
     elif not training.get("is_base"):
-        started_from = before.manifest.get("started_from")
-        start = str(context.home.registry.path(started_from)) if started_from else context.settings.base
         proxy = train_student(
             before,
             data.annotations,
-            base=start,
+            base=start_of(before, context),
             unlabelled=data.unlabelled,
             settings=settings,
             on_step=_reporter(context),
@@ -167,13 +165,19 @@ def _start(data: _TrainingSet, context: NodeContext) -> str:
     return proxy if _zero_shot_score(data, proxy, context) > _zero_shot_score(data, base, context) else base
 
 
+def start_of(proxy: Proxy, context: NodeContext) -> str:
+    """Return what the training of a proxy of this home started from."""
+    started_from = proxy.manifest.get("started_from")
+    return str(context.home.registry.path(started_from)) if started_from else context.settings.base
+
+
 def _zero_shot_score(data: _TrainingSet, base: str, context: NodeContext) -> float:
-    proxy = _zero_shot(data.plan, base, context)
+    proxy = zero_shot(data.plan, base, context)
     return _agreement(data, proxy) if proxy else 0.0
 
 
-def _zero_shot(plan: Plan, base: str, context: NodeContext) -> Proxy | None:
-    """A base before any training; None where it answers nothing yet (a Cuckoo checkpoint knows no labels)."""
+def zero_shot(plan: Plan, base: str, context: NodeContext) -> Proxy | None:
+    """Return a base before any training; None where it answers nothing yet (a Cuckoo checkpoint knows no labels)."""
     try:
         return Proxy.zero_shot(plan, base=base, passage_chars=context.settings.passage_chars)
     except ProxyError:
@@ -187,7 +191,7 @@ def _agreement(data: _TrainingSet, proxy: Proxy) -> float:
 
 def _keep_better(data: _TrainingSet, proxy: Proxy, start: str, context: NodeContext, messages: list[str]) -> Proxy:
     """Return the trained proxy; or the one it started from, where that agrees better with development answers."""
-    base = _zero_shot(data.plan, start, context)
+    base = zero_shot(data.plan, start, context)
     if base is None:
         return proxy
     after, before = _agreement(data, proxy), _agreement(data, base)
