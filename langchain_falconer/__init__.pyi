@@ -1,6 +1,9 @@
 """Names of the package, imported when they are first used; this file is what `__init__.py` loads them by."""
 
 from .annotate import Annotation as Annotation
+from .annotate import CallCheck as CallCheck
+from .annotate import LLMCheck as LLMCheck
+from .annotate import check_llm as check_llm
 from .annotate import read_annotations as read_annotations
 from .annotate import write_annotations as write_annotations
 from .corpus import BadRow as BadRow

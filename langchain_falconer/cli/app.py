@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from langchain_falconer.cli import benchmark, demo, mcp, mine, plan, predict, pretrain, proxies, report, train
+from langchain_falconer.cli import benchmark, check, demo, mcp, mine, plan, predict, pretrain, proxies, report, train
 from langchain_falconer.cli.console import stderr, stdout
 from langchain_falconer.errors import FalconerError, SettingsError
 from langchain_falconer.llm import on_wait
@@ -39,6 +39,7 @@ def falconer(
 
 
 for command in (
+    check.check,
     plan.plan,
     mine.mine,
     train.train,
