@@ -22,10 +22,9 @@ from langchain_falconer.annotate.annotator import AnnotationReport, Annotator
 from langchain_falconer.annotate.budget import Budget
 from langchain_falconer.annotate.candidates import retrieve
 from langchain_falconer.annotate.grounding import Grounding, ground
+from langchain_falconer.annotate.llm_check import CallCheck, LLMCheck, check_llm
 from langchain_falconer.annotate.rounds import choose_doubtful, next_round
 from langchain_falconer.annotate.sampling import choose
-from langchain_falconer.annotate.llm_check import CallCheck, LLMCheck, check_llm
-from langchain_falconer.annotate.sampling import choose, most_uncertain, retrieve
 from langchain_falconer.annotate.store import AnnotationStore
 from langchain_falconer.annotate.view import (
     CORRECTIONS,
