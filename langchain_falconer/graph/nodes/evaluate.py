@@ -30,7 +30,7 @@ def evaluate(state: FalconerState, context: NodeContext) -> Update:
     with context.timed(state, "evaluate") as seconds:
         with context.store() as store:
             test = context.annotations(store, state, sample.test)
-            write_suspects(state, context, store, proxy)
+            write_suspects(state, context, store, proxy, zero_shot(plan, start_of(proxy, context), context))
         quality = measured(plan, proxy, test)
         facts = quality.model_dump(mode="json") if quality else None
         proxy.update_manifest(quality=facts, annotator=context.source(state))
