@@ -86,7 +86,7 @@ def harm_of_training(plan: Plan, trusted: Sequence[Annotation], proxy: Proxy, st
         return None
     return (
         f"on {len(texts)} held-out texts whose answers a person gave, or the LLM gave twice, the untrained model "
-        f"scores {before.mean():.0%}, the trained one {after.mean():.0%}: it learned errors of the LLM; correct answers "
+        f"scores {before.mean():.0%}, the trained one {after.mean():.0%}: it learned the LLM's errors; correct answers "
         "(--corrections), word the question more clearly, or name another LLM"
     )
 
