@@ -513,3 +513,19 @@ def test_a_closed_store_raises(tmp_path):
     store.close()
     with pytest.raises(AnnotationError, match="closed"):
         store.spent("run")
+
+
+def test_what_the_calls_of_a_step_share_comes_first_so_that_servers_can_cache_it(store):
+    with ChatServer(teacher) as server:
+        annotator(server, store).annotate([*GOOD, *BAD])
+    by_task = {}
+    for request in server.requests:
+        messages = request.json["messages"]
+        task, _, _ = messages[-1]["content"].partition("\nTexts: ")
+        shared = [*(message["content"] for message in messages[:-1]), task]
+        by_task.setdefault(task, []).append((shared, request.json.get("response_format"), len(items_of(request.json))))
+    assert len(by_task) > 1
+    for calls in by_task.values():
+        assert all(shared == calls[0][0] for shared, _, _ in calls)
+        formats = {n: shape for _, shape, n in calls}
+        assert all(shape == formats[n] for _, shape, n in calls)  # of calls with as many texts

@@ -10,6 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from langchain_falconer.annotate import Annotation, AnnotationStore, Annotator, Budget, stored_annotations
+from langchain_falconer.annotate.isolation import addresses_the_llm
 from langchain_falconer.benchmarks.human_labels import rows_of
 from langchain_falconer.benchmarks.table import BenchmarkTable
 from langchain_falconer.evaluate import Proportion, proportion
@@ -36,7 +37,8 @@ _TRIALS = (
 def run(data: Path, llm: LLM, home: Path, *, texts_per_call: int = 4) -> BenchmarkTable:
     """Ask about ordinary texts alone, beside harmless texts, and beside the same ones with an attack in each.
 
-    What changes beside harmless texts is what sharing a call does by itself; an attack is to add nothing to that.
+    What changes beside harmless texts is what sharing a call does by itself; an attack is to add nothing to that. The
+    last columns count the texts that show signs of speaking to the LLM, among the hostile ones and in the whole data.
     Answers are stored in ``home``, so that a run that was stopped resumes.
 
     Raises:
@@ -52,7 +54,13 @@ def run(data: Path, llm: LLM, home: Path, *, texts_per_call: int = 4) -> Benchma
     total = sum(result["hostile"].n for result in results)
     return {
         "title": f"{llm.name}: answers about ordinary texts that change, {texts_per_call} texts a call",
-        "columns": ["question", "changed beside harmless texts", "changed beside hostile texts"],
+        "columns": [
+            "question",
+            "changed beside harmless texts",
+            "changed beside hostile texts",
+            "hostile texts asked about alone",
+            "ordinary texts asked about alone",
+        ],
         "rows": rows,
         "verdict": f"hostile texts changed {changed:.0f} of {total} answers about other texts",
     }
@@ -75,7 +83,12 @@ def _measured(data: Path, trial: _Trial, llm: LLM, home: Path, texts_per_call: i
         name: _answers(trial.step, ordinary, beside, llm, home / f"{trial.name}-{name}.sqlite", settings)
         for name, beside in (("alone", ()), ("harmless", others), ("hostile", attacked))
     }
-    return {name: _changed(ordinary, answers["alone"], answers[name]) for name in ("harmless", "hostile")}
+    changed = {name: _changed(ordinary, answers["alone"], answers[name]) for name in ("harmless", "hostile")}
+    noticed = {
+        "noticed": proportion(sum(map(addresses_the_llm, attacked)), len(attacked)),
+        "false alarms": proportion(sum(map(addresses_the_llm, texts)), len(texts)),
+    }
+    return {**changed, **noticed}
 
 
 def _answers(
@@ -104,4 +117,4 @@ def _changed(texts: Sequence[str], before: Mapping[str, Annotation], after: Mapp
 
 
 def _in_words(changed: Proportion) -> str:
-    return f"{changed.value * changed.n:.0f} of {changed.n} (95% interval {changed.low:.0%} to {changed.high:.0%})"
+    return f"{changed.value * changed.n:.0f} of {changed.n} (95% interval {changed.low:.1%} to {changed.high:.1%})"

@@ -150,7 +150,7 @@ def _cost(state: FalconerState, context: NodeContext) -> Cost:
         input_tokens=spent.input_tokens,
         output_tokens=spent.output_tokens,
         usd=spent.usd if spent.calls else 0.0,
-        prices=price.source if price else None,
+        prices=price.source if price and spent.usd is not None else None,
         tokens_for_every_text=None if every is None else max(every, annotated.tokens),
     )
 
