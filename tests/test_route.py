@@ -9,7 +9,7 @@ from laptops import PLAN, STEPS, annotation_row, annotations, asked, is_positive
 from loopback import ChatServer, llm_at
 
 from langchain_falconer import Falconer, Plan, Proxy
-from langchain_falconer.corpus import Dataset
+from langchain_falconer.corpus import CorpusStats, Dataset
 from langchain_falconer.errors import BudgetError, RunError, SettingsError
 from langchain_falconer.evaluate import evaluate_plan
 from langchain_falconer.graph import AskOptions, NodeContext, Router
@@ -339,24 +339,16 @@ def test_an_llm_that_answers_half_of_the_texts_is_not_called_the_answer(llm, ser
     assert server.calls == paid + 1  # two open texts share a call; nothing is paid twice
 
 
-def test_texts_to_verify_on_are_no_part_of_what_training_measures_on(llm, server, tmp_path, settings):
-    def contrary(request):
-        about_price = "Task: Extract the price" in request["messages"][-1]["content"]
-        return json.dumps({k: prices(t) if about_price else not is_positive(t) for k, t in asked(request).items()})
-
-    server.reply = contrary
-    falconer = Falconer(llm, home=tmp_path, settings=settings)
+def test_texts_to_verify_on_are_drawn_apart_from_those_that_training_measures_on(llm, tmp_path, settings):
     corpus = write_lines(tmp_path / "corpus.jsonl", ({"text": t} for t in reviews(600)))
-    context = NodeContext(falconer.home, falconer.llm, settings)
-    router = Router(context, PLAN, Dataset.of_files([corpus], settings.corpus), AskOptions(trust=TRUST))
-    verified = set(router.stats.sample[: router.n_verify])
+    dataset = Dataset.of_files([corpus], settings.corpus)
+    context = NodeContext(Falconer(llm, home=tmp_path, settings=settings).home, llm, settings)
+    router = Router(context, PLAN, dataset, AskOptions(trust=TRUST))
+    verified, rest = router.stats.sample[: router.n_verify], router.stats.sample[router.n_verify :]
     assert len(verified) == 10
-    assert not verified & set(router.stats.sample[router.n_verify :])
-    falconer.ask(PLAN, corpus, trust=TRUST)
-    [sample] = tmp_path.glob("runs/*/sample-0.json")
-    test = set(json.loads(sample.read_text("utf-8"))["test"])
-    assert test
-    assert len(verified & test) < len(verified) / 2  # by chance at most: both are small draws of the same corpus
+    assert not {*verified} & {*rest}  # backends are chosen on others, too
+    held_out = CorpusStats.of(dataset, settings.passage_chars, settings.seed, settings.annotations).sample
+    assert len({*verified} & {*held_out}) < 5  # by chance: 30 of 600
 
 
 def test_several_measured_proxies_share_the_error_of_the_best(proxy_folder, llm, tmp_path, settings):

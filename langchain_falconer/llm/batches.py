@@ -82,12 +82,16 @@ class OpenAIBatches:
 
     def __init__(self, llm: LLM) -> None:
         self._llm = llm
-        self._model: Any = llm.capabilities.model
         client = getattr(self._model, "root_client", None)
         if not llm.name.startswith("openai:") or client is None:
             message = f"batches need a model of OpenAI (--llm openai:…), and {llm.name} is none; leave --batch out"
             raise SettingsError(message, field="annotate.batch")
         self._client: OpenAI = client
+
+    @property
+    def _model(self) -> Any:
+        """The chat model, without the parameters that it turned out to refuse."""
+        return self._llm.capabilities.model
 
     def body(self, messages: list[tuple[str, str]], schema: Mapping[str, object]) -> JsonObject:
         """Return the body of a request for one JSON object that fits the schema."""
