@@ -1,5 +1,6 @@
 """The benchmarks of the proxy, on a folder of data sets as small as can be."""
 
+import gzip
 import json
 import shutil
 from dataclasses import replace
@@ -8,7 +9,15 @@ import pytest
 from laptops import asked, is_positive, prices, reviews
 from loopback import ChatServer, llm_at
 
-from langchain_falconer.benchmarks import Trial, agent_costs, continual, noisy_labels, proxy_quality, zero_shot
+from langchain_falconer.benchmarks import (
+    Trial,
+    agent_costs,
+    continual,
+    noisy_labels,
+    proxy_quality,
+    rare_labels,
+    zero_shot,
+)
 from langchain_falconer.errors import CorpusError
 
 MOODS = {"good": "the review is positive", "bad": "the review is negative"}
@@ -152,3 +161,26 @@ def test_clauses_are_counted_in_passages_of_contracts(tmp_path):
 def test_data_that_is_not_there_is_said_with_the_option_that_names_it(tmp_path):
     with pytest.raises(CorpusError, match="--data"):
         zero_shot.zero_shot(Trial(tmp_path))
+
+
+def test_rare_texts_are_planted_and_found_with_candidates_and_without(tmp_path, tiny_bert):
+    write_set = {"text": "", "labels": {"spam": "spam"}, "spans": []}
+    (tmp_path / "sms_spam").mkdir()
+    spam = [f"win free money {i} now, call the number" for i in range(30)]
+    lines = [json.dumps({**write_set, "text": text}) for text in spam]
+    (tmp_path / "sms_spam" / "train.jsonl").write_text("\n".join(lines))
+    (tmp_path / "short_posts").mkdir()
+    with gzip.open(tmp_path / "short_posts" / "corpus.jsonl.gz", "wt") as out:
+        out.writelines(json.dumps({"id": str(i), "text": text}) + "\n" for i, text in enumerate(reviews(380)))
+    quick = rare_labels.MineSettings.model_validate(
+        {"base": tiny_bert, "annotations": 90, "unlabelled": 0, "train": {"epochs": 2}, "run": {"backend": "onnx"}}
+    )
+    settings = {"texts": 400, "share": 0.05, "kinds": ("sms_spam",), "settings": quick}
+    scores = []
+    planting = rare_labels.Planting(tmp_path, tmp_path / "home", **settings)
+    table = rare_labels.run(planting, lambda name, seed, **found: scores.append(found))
+    assert [row[2] for row in table["rows"]] == ["index", "uniform"]
+    assert all(0 <= found["recall"] <= 1 for found in scores)
+    index, uniform = (int(row[3]) for row in table["rows"])
+    assert 0 < uniform <= 20
+    assert index >= uniform

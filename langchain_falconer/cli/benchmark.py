@@ -190,6 +190,27 @@ def agents(
 
 
 @app.command()
+def rare(
+    data: Data,
+    texts: Annotated[int, typer.Option("--texts", help="Posts, planted ones included.", min=1_000)] = 50_000,
+    seeds: Seeds = 1,
+    sets: Sets = "",
+    home: Home = None,
+    as_json: AsJson = False,
+) -> None:
+    """Find texts of half a percent of a corpus with 300 answers: with candidates from the index, and without."""
+    from langchain_falconer.benchmarks import rare_labels
+    from langchain_falconer.graph import Home as HomeFolder
+
+    kinds = tuple(filter(None, sets.split(",")))
+    with progress_bars() as bars:
+        folder = HomeFolder.at(home).folder
+        planting = rare_labels.Planting(data, folder, texts, seeds=seeds, kinds=kinds, on_event=bars)
+        table = rare_labels.run(planting, print_score)
+    print_benchmark(table, as_json=as_json)
+
+
+@app.command()
 def steps(data: Data, as_json: AsJson = False) -> None:
     """Time a plan of 6 steps against one of 1 step, over the same 5,000 texts."""
     from langchain_falconer.benchmarks import step_count
