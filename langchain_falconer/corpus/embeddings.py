@@ -7,6 +7,7 @@ file that grew, was copied or is read again costs only what is new in it.
 from __future__ import annotations
 
 import hashlib
+import mmap
 import os
 from array import array
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -106,10 +107,18 @@ class EmbeddingStore:
         size = file.stat().st_size // _KEY.itemsize
         return np.fromfile(file, _KEY, size)
 
-    def vectors(self) -> NDArray[np.float16]:
-        """Return the rows as a memory map (n, d)."""
-        shape = len(self.keys()), self.width
-        return np.memmap(self.folder / "vectors.f16", _VALUE, "r", shape=shape) if shape[0] else np.empty(shape, _VALUE)
+    def vectors(self, rows: NDArray[np.int64]) -> Vectors:
+        """Return the vectors (n, d) of rows; the file is mapped meanwhile, so that what was read counts no longer."""
+        if not len(rows):
+            return np.empty((0, self.width), np.float32)
+        with (
+            (self.folder / "vectors.f16").open("rb") as file,
+            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
+        ):
+            stored = np.frombuffer(mapped, _VALUE)
+            vectors = stored[: len(stored) // self.width * self.width].reshape(-1, self.width)[rows].astype(np.float32)
+            del stored  # a map that is still referred to cannot be closed
+        return vectors
 
     def append(self, keys: Keys, vectors: np.ndarray) -> None:
         """Append the vectors (n, d) of passages that are not there yet.
@@ -209,7 +218,7 @@ class PassageIndex:
 
     def vectors(self, rows: Iterable[int]) -> Vectors:
         """Return the unit vectors (n, d) of rows."""
-        return self._stored[self._at[np.fromiter(rows, np.int64)]].astype(np.float32)
+        return self.store.vectors(self._at[np.fromiter(rows, np.int64)])
 
     def top(self, score: ScoreFn, n: int, exclude: Collection[int] = ()) -> tuple[np.ndarray, NDArray[np.int64]]:
         """Return the rows with the ``n`` highest scores for each target.
@@ -222,16 +231,18 @@ class PassageIndex:
         Returns:
             Scores and rows, each of shape (targets, at most n), best first; equal scores in the order of rows.
         """
-        excluded = np.zeros(len(self), np.bool_)
-        excluded[list(exclude)] = True
+        allowed = np.ones(len(self), np.bool_)
+        allowed[list(exclude)] = False
+        in_store = np.argsort(self._at)  # so that a block of rows lies together on disk, and its pages are read once
+        in_store = in_store[allowed[in_store]]
         best: tuple[np.ndarray, NDArray[np.int64]] | None = None
-        for start in range(0, len(self), _SCORED):
-            rows = start + np.flatnonzero(~excluded[start : start + _SCORED])
+        for start in range(0, len(in_store), _SCORED):
+            rows = in_store[start : start + _SCORED]
             scores = np.asarray(score(self.vectors(rows)), np.float32).T
             places = np.broadcast_to(rows, scores.shape)
             if best is not None:
                 scores, places = np.concatenate([best[0], scores], 1), np.concatenate([best[1], places], 1)
-            order = np.argsort(-scores, axis=1, kind="stable")[:, :n]
+            order = np.lexsort((places, -scores), axis=1)[:, :n]
             best = np.take_along_axis(scores, order, 1), np.take_along_axis(places, order, 1)
         return best if best is not None else (np.empty((0, 0), np.float32), np.empty((0, 0), np.int64))
 
@@ -253,7 +264,3 @@ class PassageIndex:
         stored = self.store.keys()
         order = np.argsort(stored, kind="stable")
         return order[np.searchsorted(stored, self.keys, sorter=order)]
-
-    @cached_property
-    def _stored(self) -> NDArray[np.float16]:
-        return self.store.vectors()
