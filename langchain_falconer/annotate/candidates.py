@@ -21,7 +21,8 @@ Vectors = NDArray[np.float32]
 _RARE = 0.1
 """Share of the uniform annotations below which an answer is rare."""
 _PENALTY, _BIAS_PENALTY = 0.03, 0.0003
-_MIN_KNOWN, _MAX_ANSWERS = 3, 32
+_FEW, _MANY = 3, 20  # examples of an answer; its boundary is not known yet, and is what is left to learn
+_MAX_ANSWERS = 32
 DUPLICATE_COSINE = 0.95
 """Cosine similarity from which two texts count as near-duplicates: annotating both adds little."""
 _CANDIDATES = 5  # passages that are ranked for each that is wanted, as some are near-duplicates
@@ -129,8 +130,8 @@ def candidates(
     """Return passages that show where rare answers begin: likely ones, and doubtful ones.
 
     For each rare answer a classifier is fitted to the annotations. In turn it gives the passages that it scores
-    highest, and, once it has seen three examples, those at its boundary and a little below: unusual examples, and the
-    hard negatives without which a proxy that knows an answer from its examples alone finds it everywhere.
+    highest, until there are 20 examples, and, from three on, those at its boundary and a little below: unusual
+    examples, and the hard negatives without which a proxy that knows an answer from its examples finds it everywhere.
 
     Args:
         index: The passages.
@@ -140,19 +141,19 @@ def candidates(
         exclude: Passages that are left out.
     """
     vectors = index.vectors_of([a.text for a in annotations])
-    weights, biases, is_known = [], [], []
+    fitted, counts = [], []
     for answer in rare:
         truths = [answer.is_in(a.answers) for a in annotations]
         own = np.array([truth is not None for truth in truths])
-        fitted = answer.fitted(vectors[own], np.array([truth for truth in truths if truth is not None]))
-        weights.append(fitted.weight)
-        biases.append(fitted.bias)
-        is_known.append(sum(map(bool, truths)) >= _MIN_KNOWN)
+        fitted.append(answer.fitted(vectors[own], np.array([truth for truth in truths if truth is not None])))
+        counts.append(truths.count(True))
+    weights, biases = np.stack([f.weight for f in fitted]), np.array([f.bias for f in fitted], np.float32)
+    few, many = np.array(counts) < _FEW, np.array(counts) >= _MANY
 
     def score(passages: Vectors) -> Vectors:
-        logits = passages @ np.stack(weights).T + np.array(biases, np.float32)
-        near = logits[:, is_known]
-        return np.hstack([logits, -np.abs(near), -np.abs(near + 1.0)])
+        logits = passages @ weights.T + biases
+        doubtful, known = logits[:, ~few], logits[:, many]
+        return np.hstack([logits[:, ~many], -np.abs(doubtful), -np.abs(doubtful + 1.0), -np.abs(known + 2.0)])
 
     _, rows = index.top(score, _CANDIDATES * n, index.rows(exclude))
     return index.texts(_dissimilar(index, rows, n))
