@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from batches import BatchServer
 from laptops import asked
 from loopback import ChatServer, llm_at
 
@@ -81,7 +82,7 @@ def test_no_access_ends_the_check_at_once():
     assert "API_KEY" in check.reason
 
 
-def test_a_reasoning_model_and_what_a_server_reports_are_shown():
+def test_a_reasoning_model_is_called_one():
     def thinks(request):
         usage = {"prompt_tokens": 10, "completion_tokens": 400}
         return {"content": able(request), "usage": usage}
@@ -89,6 +90,25 @@ def test_a_reasoning_model_and_what_a_server_reports_are_shown():
     check, _ = found(thinks)
     assert check.is_reasoning
     assert check.context_tokens is None  # this server lists no models
+
+
+class ListingServer(BatchServer):
+    """A server that lists its models with their context, and answers nothing."""
+
+    def _answer(self, method, path, body):
+        if (method, path) != ("GET", "/v1/models"):
+            return 400, {"error": {"message": "not now"}}
+        model = {"id": "loopback", "object": "model", "created": 0, "owned_by": "me"}
+        return 200, {"object": "list", "data": [{**model, "id": "other"}, {**model, "meta": {"n_ctx": 4096}}]}
+
+
+def test_the_context_that_a_server_reports_is_shown():
+    with ListingServer(able) as server:
+        check = check_llm(llm_at(server))
+    assert check.context_tokens == 4096
+    assert check.max_output_tokens is None
+    assert check.output_limit == 1024
+    assert not check.works
 
 
 def run(server, monkeypatch, capsys, *options):
