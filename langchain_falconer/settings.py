@@ -199,7 +199,9 @@ class Metric(Settings):
 class Targets(Settings):
     """Quality guarantees of a run against the LLM; texts on which the proxy is not confident enough go to the LLM.
 
-    Several targets split the error budget evenly: two at 95% hold at 97.5% each. At least one share must be set.
+    The error budget belongs to all targets together. Agreement and spans, which are about the same texts, use theirs as
+    one; recall and precision have an even share each, and what a target does not need goes to the others. At least one
+    share must be set.
 
     Attributes:
         agreement: Share of texts with exactly the same answers: labels, and spans at their offsets.
@@ -232,10 +234,9 @@ class Targets(Settings):
         names = ("agreement", "recall", "precision", "spans")
         return {name: share for name in names if (share := getattr(self, name)) is not None}
 
-    @property
-    def confidence_each(self) -> float:
-        """The confidence of each target by itself (Bonferroni): the error probabilities add up to that of the whole."""
-        return 1 - (1 - self.confidence) / len(self.shares)
+    def confidence_of(self, n: int) -> float:
+        """Return the confidence that ``n`` of the targets have by themselves, where the budget is split evenly."""
+        return 1 - (1 - self.confidence) * n / len(self.shares)
 
 
 class RunSettings(Settings):

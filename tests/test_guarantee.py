@@ -6,6 +6,7 @@ from scipy.stats import binom
 
 from langchain_falconer.corpus import sample_uniform
 from langchain_falconer.evaluate import Certificate, Population, can_certify, certify, min_texts_to_certify, proportion
+from langchain_falconer.execute import TARGET_METRICS, Comparison, certify_targets
 from langchain_falconer.settings import Targets
 
 WORLDS = 1_000
@@ -192,7 +193,7 @@ def test_guarantees_hold(setting):
 def test_several_guarantees_hold_together(setting):
     """Each has its share of the error budget; the LLM decides a text if any guarantee that concerns it requires so."""
     rng = np.random.default_rng(len(setting))
-    each = Targets(**dict.fromkeys(TARGETS, TARGET), confidence=CONFIDENCE).confidence_each
+    each = Targets(**dict.fromkeys(TARGETS, TARGET), confidence=CONFIDENCE).confidence_of(1)
     outcomes = []
     for _ in range(WORLDS):
         world = World(rng, **SETTINGS[setting])
@@ -204,6 +205,118 @@ def test_several_guarantees_hold_together(setting):
         certified_kinds = [kind for kind in TARGETS if certificates[kind].certified]
         outcomes.append((all(world.holds(kind, decides) for kind in certified_kinds), decides.mean()))
     assert_valid(outcomes)
+
+
+EVERY = ("agreement", "spans", "recall", "precision")
+
+
+class Plans:
+    """Simulated corpora of a plan that filters and extracts: its labels and spans err together or apart."""
+
+    def __init__(self, rng, *, n, errors, together, positives=0.5):
+        hard = rng.random(n)
+        self.match = rng.random(n) < positives
+        flipped = rng.random(n) < 2 * errors * hard
+        self.is_match = self.match ^ flipped
+        shared = rng.random(n) < together
+        self.missed = np.where(shared, flipped, rng.random(n) < 2 * errors * hard)
+        self.equal = ~(flipped | self.missed | (rng.random(n) < errors / 2))
+        self.confidence = np.clip(1 - hard * errors + rng.normal(0, errors / 3, n), 0, 1)
+
+    def comparison(self, i):
+        fields = (self.confidence, self.match, self.is_match, self.equal, self.missed)
+        return Comparison(*(column[i].item() for column in fields))
+
+    def outcome(self, targets, rows):
+        """Return whether all certified targets hold, and the share of texts that the proxy decides."""
+        n = len(self.match)
+        certificates = certify_targets(targets, [self.comparison(i) for i in rows], Population(n, n))
+        decides = np.ones(n, bool)
+        for name, one in certificates.items():
+            concerned = np.array([TARGET_METRICS[name].concerns(match) for match in (False, True)])[
+                self.match.astype(int)
+            ]
+            if one.certified:
+                decides &= allowed(one, self.confidence) | ~concerned
+        final = np.where(decides, self.match, self.is_match)
+        reached = {
+            "agreement": self.equal | ~decides,
+            "spans": ~self.missed | ~decides,
+            "recall": final[self.is_match],
+            "precision": self.is_match[final],
+        }
+        share = {name: values.mean() if len(values) else 1.0 for name, values in reached.items()}
+        holds = all(share[name] >= one.target for name, one in certificates.items() if one.certified)
+        return holds, decides.mean()
+
+
+@pytest.mark.parametrize(
+    ("targets", "world", "drawn"),
+    [
+        ({"agreement": 0.8, "spans": 0.9}, {"n": 2_000, "errors": 0.15, "together": 0.9}, 100),
+        ({"agreement": 0.9, "spans": 0.9}, {"n": 2_000, "errors": 0.07, "together": 0.0}, 60),
+        ({"agreement": 0.85, "spans": 0.85}, {"n": 200, "errors": 0.12, "together": 0.5}, 120),
+        ({"agreement": 0.8, "spans": 0.95, "recall": 0.9}, {"n": 1_000, "errors": 0.1, "together": 0.5}, 150),
+        ({"recall": 0.9, "precision": 0.9}, {"n": 1_000, "errors": 0.1, "together": 0.5}, 150),
+        ({"recall": 0.85, "precision": 0.7}, {"n": 300, "errors": 0.15, "together": 0.5, "positives": 0.3}, 100),
+        (
+            dict.fromkeys(("agreement", "spans", "recall", "precision"), 0.85),
+            {"n": 500, "errors": 0.1, "together": 0.9},
+            100,
+        ),
+    ],
+)
+def test_the_targets_of_a_plan_hold_together(targets, world, drawn):
+    """With correlated errors, few texts and small corpora, whether one family finishes and leaves its budget or not."""
+    rng = np.random.default_rng(7)
+    settings = Targets(**targets, confidence=CONFIDENCE)
+    outcomes = []
+    for _ in range(WORLDS // 2):
+        plan = Plans(rng, **world)
+        outcomes.append(plan.outcome(settings, rng.choice(world["n"], drawn, replace=False)))
+    assert_valid(outcomes)
+    assert np.mean([decided for _, decided in outcomes]) > 0.05
+
+
+def test_one_score_for_two_targets_decides_more_than_a_split_budget():
+    """In every world, for the level of a split is lower; agreement 0.9 with spans 0.95 tolerates more of 300 texts."""
+    rng = np.random.default_rng(8)
+    targets = Targets(agreement=0.9, spans=0.95)
+    gains = []
+    for _ in range(50):
+        plan = Plans(rng, n=2_000, errors=0.08, together=0.5)
+        comparisons = [plan.comparison(i) for i in rng.choice(2_000, 300, replace=False)]
+        everything = Population(2_000, 2_000)
+        joint = certify_targets(targets, comparisons, everything)
+        split = {
+            name: TARGET_METRICS[name].certify(comparisons, share, targets.confidence_of(1), everything)
+            for name, share in targets.shares.items()
+        }
+        assert len({one.threshold for one in joint.values()}) == 1
+        by_joint, by_split = (
+            np.logical_and.reduce([allowed(one, plan.confidence) for one in certificates.values()])
+            for certificates in (joint, split)
+        )
+        assert not (by_split & ~by_joint).any()
+        gains.append(by_joint.mean() - by_split.mean())
+    assert np.mean(gains) > 0.01
+
+
+def test_a_target_that_holds_anyway_leaves_its_budget_to_the_others():
+    rng = np.random.default_rng(9)
+    plan = Plans(rng, n=2_000, errors=0.1, together=0.5)
+    comparisons = [plan.comparison(i) for i in range(300)]
+    both = certify_targets(Targets(agreement=0.9, recall=0.5), comparisons, Population(2_000, 2_000))
+    alone = certify_targets(Targets(agreement=0.9), comparisons, Population(2_000, 2_000))
+    assert both["recall"].certified
+    assert both["recall"].threshold is None
+    assert both["agreement"] == alone["agreement"]
+
+
+def test_a_target_that_no_number_of_failures_certifies_holds_up_no_other():
+    comparisons = [Comparison(0.9, True, True, equal=True, missed=False)] * 60
+    both = certify_targets(Targets(agreement=0.99, spans=0.9), comparisons, Population(10_000, 10_000))
+    assert (both["agreement"].certified, both["spans"].certified) == (False, True)
 
 
 def test_guarantees_are_not_trivially_empty():

@@ -10,7 +10,15 @@ from langchain_falconer.evaluate.estimates import (
     estimate_sum,
     estimate_total,
 )
-from langchain_falconer.evaluate.guarantees import Certificate, Population, can_certify, certify, min_texts_to_certify
+from langchain_falconer.evaluate.guarantees import (
+    Certificate,
+    Population,
+    can_certify,
+    certify,
+    certify_jointly,
+    min_texts_to_certify,
+    tolerated_failures,
+)
 from langchain_falconer.evaluate.intervals import Proportion, proportion, proportion_by_text
 from langchain_falconer.evaluate.learning_curve import CurvePoint, Forecast, LearningCurve, RoundsEnd, forecast
 from langchain_falconer.evaluate.metrics import Confusion, F1Scores, LabelScores, label_scores, span_scores
@@ -38,6 +46,7 @@ __all__ = [
     "agreement_by_text",
     "can_certify",
     "certify",
+    "certify_jointly",
     "detectable_difference",
     "estimate_sum",
     "estimate_total",
@@ -54,4 +63,5 @@ __all__ = [
     "proportion_by_text",
     "score_by_text",
     "span_scores",
+    "tolerated_failures",
 ]

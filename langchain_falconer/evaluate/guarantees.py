@@ -7,6 +7,7 @@ score go to the LLM, and therefore count as agreement.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -108,6 +109,30 @@ def certify(
         failures=failures,
         lower_bound=proportion(n - failures, n, 2 * confidence - 1).low if n else 0.0,
     )
+
+
+def certify_jointly(certificates: Mapping[str, Certificate]) -> dict[str, Certificate]:
+    """Return certificates of several targets for one common score, each made at the confidence of all together.
+
+    The hypothesis at a score is that *some* target is missed if the proxy decides above it. It is rejected where the
+    test of every target rejects at the full level, with no share of the budget for each (intersection-union test,
+    Berger 1982), and the scores are tested in the fixed sequence of :func:`certify`: the risk of that is the level, for
+    all targets together. One score for a whole plan: PASC, arXiv 2605.18812. The common threshold is the highest; where
+    one target allows no text, none is certified.
+    """
+    is_certified = all(one.certified for one in certificates.values())
+    thresholds = [one.threshold for one in certificates.values() if one.threshold is not None]
+    common = {"certified": is_certified, "threshold": max(thresholds, default=None) if is_certified else None}
+    return {name: one.model_copy(update=common) for name, one in certificates.items()}
+
+
+def tolerated_failures(target: float, confidence: float, n: int, population: Population | None = None) -> int:
+    """Return how many failures among ``n`` sampled texts let the proxy decide everywhere; -1 if not even none do.
+
+    Raises as :func:`certify`.
+    """
+    p_values = _p_values(np.arange(n + 1), n, target, confidence, population)
+    return int(np.logical_and.accumulate(p_values <= 1 - confidence).sum()) - 1
 
 
 def can_certify(target: float, confidence: float, n: int, population: Population | None = None) -> bool:

@@ -26,7 +26,15 @@ from langchain_falconer.execute.quantities import (
 )
 from langchain_falconer.execute.runner import Run, RunReport
 from langchain_falconer.execute.statistics import RowCounts, RowStatistics, SpanCounts, label_names, most_frequent
-from langchain_falconer.execute.targets import TARGET_METRICS, check_targets, required_annotations, target_hints
+from langchain_falconer.execute.targets import (
+    TARGET_METRICS,
+    Comparison,
+    certify_targets,
+    check_targets,
+    escalation_forecast,
+    required_annotations,
+    target_hints,
+)
 from langchain_falconer.execute.writers import check_output, parquet_schema, read_rows, write_output
 
 __all__ = [
@@ -38,6 +46,7 @@ __all__ = [
     "BackendChoice",
     "Candidate",
     "Cascade",
+    "Comparison",
     "DrawnUnit",
     "Group",
     "GroupTotals",
@@ -53,10 +62,12 @@ __all__ = [
     "RunReport",
     "SpanCounts",
     "Values",
+    "certify_targets",
     "check_output",
     "check_run",
     "check_targets",
     "choose_backend",
+    "escalation_forecast",
     "label_names",
     "labels_of",
     "most_frequent",

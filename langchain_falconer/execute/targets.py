@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from langchain_falconer.errors import SettingsError
-from langchain_falconer.evaluate import Certificate, Population, can_certify, certify, min_texts_to_certify
+from langchain_falconer.evaluate import (
+    Certificate,
+    Population,
+    can_certify,
+    certify,
+    certify_jointly,
+    min_texts_to_certify,
+    tolerated_failures,
+)
 from langchain_falconer.plan import Plan, SpanStep
 from langchain_falconer.settings import Targets
 
@@ -26,6 +34,15 @@ def check_targets(targets: Targets, plan: Plan) -> None:
         )
 
 
+def families(targets: Targets) -> list[tuple[str, ...]]:
+    """Return the names of targets that are certified together: those over all texts; each of the others is alone.
+
+    Nothing is known of the drawn texts here, so that the choice cannot favour any outcome.
+    """
+    joint = tuple(name for name in targets.shares if TARGET_METRICS[name].over_all_texts)
+    return [names for names in (joint, *((name,) for name in targets.shares if name not in joint)) if names]
+
+
 def required_annotations(targets: Targets, n_drawn: int, n_texts: int) -> int:
     """Return how many of the drawn texts must be annotated at least so that every target can be certified.
 
@@ -38,18 +55,15 @@ def required_annotations(targets: Targets, n_drawn: int, n_texts: int) -> int:
         SettingsError: All of them would be too few.
     """
     required = 0
-    for name, share in targets.shares.items():
-        minimum = min_texts_to_certify(share, targets.confidence_each)
-        population = Population(n_texts, n_texts)
-        if (
-            TARGET_METRICS[name].over_all_texts
-            and n_drawn < minimum
-            and can_certify(share, targets.confidence_each, n_drawn, population)
-        ):
+    population = Population(n_texts, n_texts)
+    for name, share, confidence in _levels(targets):
+        minimum = min_texts_to_certify(share, confidence)
+        is_over_all = TARGET_METRICS[name].over_all_texts
+        if is_over_all and n_drawn < minimum and can_certify(share, confidence, n_drawn, population):
             minimum = n_drawn
         if n_drawn < minimum:
             raise SettingsError(
-                f"a target {name} of {share:g} at {targets.confidence_each:.4g} confidence takes at least {minimum} "
+                f"a target {name} of {share:g} at {confidence:.4g} confidence takes at least {minimum} "
                 f"annotated texts to certify, and {n_drawn} are drawn; raise --certify, or lower the target",
                 field="targets.annotations",
             )
@@ -58,11 +72,18 @@ def required_annotations(targets: Targets, n_drawn: int, n_texts: int) -> int:
 
 
 def target_hints(targets: Targets, n_drawn: int) -> list[str]:
-    """Return sentences on what targets that concern only some of the texts require of the corpus."""
+    """Return sentences on what each target requires, before anything is paid: of the proxy, or of the corpus."""
     hints = []
-    for name, share in targets.shares.items():
-        if not TARGET_METRICS[name].over_all_texts:
-            minimum = min_texts_to_certify(share, targets.confidence_each)
+    for name, share, confidence in _levels(targets):
+        if TARGET_METRICS[name].over_all_texts:
+            tolerated = max(0, tolerated_failures(share, confidence, n_drawn)) / n_drawn
+            hints.append(
+                f"a target {name} of {share:g} with {n_drawn} texts: what the proxy fails on beyond {tolerated:.0%} of "
+                f"the texts, at least, goes to the LLM, and --escalate allows {targets.escalate:.0%}: it cannot be "
+                f"reached with a proxy that fails on more than {tolerated + targets.escalate:.0%}"
+            )
+        else:
+            minimum = min_texts_to_certify(share, confidence)
             hints.append(
                 f"a {name} of {share:g} can be certified if at least {minimum} of the {n_drawn} texts drawn for it "
                 f"match ({minimum / n_drawn:.0%}); if fewer do, raise --certify"
@@ -70,12 +91,80 @@ def target_hints(targets: Targets, n_drawn: int) -> list[str]:
     return hints
 
 
+def escalation_forecast(targets: Targets, n_drawn: int, agreement: float) -> str | None:
+    """Return what a target agreement will cost with a proxy of the measured agreement; None if that is nothing.
+
+    However well the scores rank, the LLM must decide the share of texts on which the proxy fails beyond the failures
+    that the exact test tolerates: m - f / n. (Conformal risk control, where such texts leave the share, gives
+    (m - a) / (1 - a): arXiv 2606.29054.)
+    """
+    share = targets.agreement
+    if share is None:
+        return None
+    confidence = next(level for name, _, level in _levels(targets) if name == "agreement")
+    tolerated = max(0, tolerated_failures(share, confidence, n_drawn)) / n_drawn
+    excess = 1 - agreement - tolerated
+    if excess <= 0:
+        return None
+    uncertain = excess - targets.escalate
+    advice = (
+        f"more than --escalate allows ({targets.escalate:.0%}): about {uncertain:.0%} would be marked uncertain; raise "
+        "it, annotate more, or lower the target"
+        if uncertain > 0
+        else f"--escalate allows {targets.escalate:.0%}"
+    )
+    return (
+        f"the proxy alone cannot be certified at {share:g} with {n_drawn} texts, for it differs from the LLM on about "
+        f"{1 - agreement:.0%}: about {excess:.0%} of the texts, at least, would go to the LLM; {advice}"
+    )
+
+
+def _levels(targets: Targets) -> Iterator[tuple[str, float, float]]:
+    """Yield name, share and confidence of each target."""
+    for names in families(targets):
+        yield from ((name, targets.shares[name], targets.confidence_of(len(names))) for name in names)
+
+
 def certify_targets(targets: Targets, comparisons: list[Comparison], population: Population) -> dict[str, Certificate]:
-    """Return a certificate for each target, by its name, from the proxy's decisions on the drawn texts."""
-    return {
-        name: TARGET_METRICS[name].certify(comparisons, share, targets.confidence_each, population)
-        for name, share in targets.shares.items()
+    """Return a certificate for each target, by its name, from the proxy's decisions on the drawn texts.
+
+    The families share the error budget by the number of their targets. One whose targets hold although the proxy
+    decides everywhere leaves its part to the others, as in the procedure of Holm (1979): while no target is certified
+    wrongly, the budgets of those that do not hold add up to that of the whole at most.
+    """
+    certificates: dict[str, Certificate] = {}
+    remaining = families(targets)
+    while remaining:
+        n_targets = sum(map(len, remaining))
+        unfinished = []
+        for names in remaining:
+            confidence = 1 - (1 - targets.confidence) * len(names) / n_targets
+            family = _certify(names, confidence, targets, comparisons, population)
+            certificates |= family
+            if not all(one.certified and one.threshold is None for one in family.values()):
+                unfinished.append(names)
+        if unfinished == remaining:
+            break
+        remaining = unfinished
+    return {name: certificates[name] for name in targets.shares}
+
+
+def _certify(
+    names: Sequence[str],
+    confidence: float,
+    targets: Targets,
+    comparisons: list[Comparison],
+    population: Population,
+) -> dict[str, Certificate]:
+    """Certify a family; a target that so many texts cannot certify, whatever they show, is not part of it."""
+    certificates = {
+        name: TARGET_METRICS[name].certify(comparisons, targets.shares[name], confidence, population) for name in names
     }
+    if len(names) == 1:
+        return certificates
+    n = len(comparisons)
+    able = [name for name in names if can_certify(targets.shares[name], confidence, n, population)]
+    return certificates | certify_jointly({name: certificates[name] for name in able})
 
 
 @dataclass(frozen=True, slots=True)

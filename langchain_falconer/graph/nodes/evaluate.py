@@ -6,7 +6,8 @@ from pathlib import Path
 
 from langchain_falconer.annotate import next_round
 from langchain_falconer.annotate.splits import Sample
-from langchain_falconer.evaluate import LearningCurve, RoundsEnd
+from langchain_falconer.evaluate import LearningCurve, Quality, RoundsEnd
+from langchain_falconer.execute import escalation_forecast
 from langchain_falconer.graph.context import NodeContext, Update
 from langchain_falconer.graph.measurements import (
     Measurement,
@@ -33,6 +34,7 @@ def evaluate(state: FalconerState, context: NodeContext) -> Update:
             write_suspects(state, context, store, proxy, zero_shot(plan, start_of(proxy, context), context))
         quality = measured(plan, proxy, test)
         facts = quality.model_dump(mode="json") if quality else None
+        _say_what_targets_cost(quality, state, context)
         proxy.update_manifest(quality=facts, annotator=context.source(state))
         curve = _curve(state, context, sample, proxy)
         if curve.ended_by is None:
@@ -46,6 +48,14 @@ def evaluate(state: FalconerState, context: NodeContext) -> Update:
         "needs_annotation": curve.ended_by is None,
         "seconds": seconds,
     }
+
+
+def _say_what_targets_cost(quality: Quality | None, state: FalconerState, context: NodeContext) -> None:
+    targets = context.targets(state)
+    if quality and targets:
+        drawn = len(context.certification_sample(state))
+        if forecast := escalation_forecast(targets, drawn, quality.agreement.value):
+            context.emit({"note": forecast})
 
 
 def _curve(state: FalconerState, context: NodeContext, sample: Sample, proxy: Proxy) -> LearningCurve:
