@@ -294,6 +294,7 @@ def test_it_annotates_again_until_the_target_and_a_second_run_pays_nothing(setti
         again = falconer.mine(INSTRUCTION, corpus, tmp_path / "out.jsonl")
         assert server.calls == calls
     assert [e["stage"] for e in events if e.get("event") == "begin"].count("annotate") == 3
+    assert any("cannot be certified at 0.999" in e.get("note", "") for e in events if e["stage"] == "evaluate")
     assert result.summary.annotations.rounds == 3
     assert result.summary.learning_curve.ended_by == "limit"
     assert result.summary.annotations.train == 21 + 2 * 10
