@@ -58,7 +58,7 @@ class Prompts(FrozenModel):
     spans: str = 'its values t1, t2, ... each hold a "text", a "span" of that text and the "question" about that span'
     find_spans: str = (
         "Answer with all pieces of the text that fit the task, in order of appearance, each copied letter by letter "
-        "and as short as it can be, without words that only describe or judge it; [] if there is none."
+        "and as short as it can be; [] if there is none."
     )
     yes_no: str = "Answer with true for yes or false for no."
     choose_one: str = "Answer with the one label that fits best, spelled as in the task."
@@ -70,26 +70,11 @@ class Prompts(FrozenModel):
             quotes=("red", "dark green", "red"),
         ),
         SpanExample(
-            task="Extract the features of the garden that the visitor talks about.",
-            text="Simply beautiful, peaceful and well worth the walk: we will certainly come back!",
-            quotes=(),
-        ),
-        SpanExample(
-            task="Extract the features of the garden that the visitor talks about.",
-            text="The friendly gardeners showed us beautiful old roses, but the lawn was badly kept.",
-            quotes=("gardeners", "roses", "lawn"),
+            task="Extract the parts of the laptop that the reviewer talks about.",
+            text="The battery life is great but I hate the keyboard.",
+            quotes=("battery life", "keyboard"),
         ),
         SpanExample(task="Extract the names of people.", text="We left early and it rained.", quotes=()),
-        SpanExample(
-            task="Extract the authors.",
-            text="Anna Bell's second novel, praised by the Daily Post, follows Tom Reed's debut.",
-            quotes=("Anna Bell", "Tom Reed"),
-        ),
-        SpanExample(
-            task="Extract the tools that the text mentions.",
-            text="He fixed it with a very old hammer and some cheap but excellent wood glue.",
-            quotes=("hammer", "wood glue"),
-        ),
     )
     reversed_labels: bool = False
 
