@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
@@ -9,10 +10,13 @@ import pytest
 from langchain_core.documents import Document
 from laptops import PLAN, annotation_row, asked, is_positive, reviews, teacher, write_lines
 from loopback import ChatServer, llm_at
+from rich.console import Console
 
 from langchain_falconer import Falconer, Plan
-from langchain_falconer.report import RunSummary
+from langchain_falconer.report import RunSummary, print_summary
 from langchain_falconer.settings import Targets
+from langchain_falconer.tools.mining import compact
+from langchain_falconer.tools.results_tool import ReadResultsTool
 
 TEXTS = reviews(150)
 DOCUMENTS = [
@@ -165,3 +169,45 @@ def test_long_texts_have_estimates_of_spans_and_a_reason_for_labels(tmp_path, se
     assert result.estimates.labels["positive"]["true"].estimate is None
     assert "passage" in result.estimates.labels["positive"]["true"].reason
     assert result.estimates.spans["price"].spans.estimate is not None
+
+
+def test_agents_read_corrected_counts(home, settings):
+    with ChatServer(teacher) as server:
+        falconer = Falconer(llm_at(server), home=home / "agents", settings=settings)
+        result = falconer.ask(PLAN, DOCUMENTS)
+    assert result.decision.chosen.name == "train"
+    compacted = compact(result)
+    matched = compacted["matched_estimate"]
+    assert matched["counted"] == result.summary.rows.matched
+    assert matched["low"] <= matched["estimate"] <= matched["high"]
+    assert compacted["steps"]["positive"]["estimates"]["true"]["low"] >= 0
+    reader = ReadResultsTool(falconer=falconer)
+
+    def read(**request):
+        return json.loads(reader.invoke({"result": result.result, **request}))
+
+    assert "estimate" not in read()
+    assert read(only_matches=True)["estimate"] == matched
+    only_true = read(step="positive", value=True)
+    assert only_true["estimate"]["counted"] == only_true["rows"]
+    assert read(step="price")["estimate"]["counted"] == read(step="price")["rows"]
+    filtered = read(only_matches=True, contains="laptop")
+    assert filtered["estimate"]["estimate"] is None
+    by_label = read(count_by="positive")["values"]
+    assert all(value["estimate"]["counted"] == value["count"] for value in by_label)
+
+
+def test_corrected_counts_stand_in_the_summary_and_in_the_report(mined, tmp_path):
+    console = Console(file=io.StringIO(), width=120)
+    print_summary(mined.summary, console)
+    shown = console.file.getvalue()
+    html = mined.report(tmp_path / "report.html").read_text("utf-8")
+    for text in (shown, html):
+        assert str(round(mined.estimates.matched.estimate)) in text
+        assert "test" in mined.estimates.basis or "uniform" in text
+    assert "By <bdi>shop</bdi>" in html
+
+
+def test_a_report_says_why_counts_are_not_corrected(mined, home, settings, tmp_path):
+    result = Falconer(home=home, settings=settings).ask(PLAN, texts=reviews(50, start=500))
+    assert result.estimates.reason in result.report(tmp_path / "report.html").read_text("utf-8")

@@ -337,7 +337,7 @@ def test_a_full_report_shows_every_part(tmp_path):
     ):  # fmt: skip
         assert expected in shown.text
     drawn = [attrs.get("aria-label") for tag, attrs in shown.tags if tag == "svg" and attrs.get("role") == "img"]
-    assert len(drawn) == 6 + 2 + 1  # intervals, scores, loss
+    assert len(drawn) == 6 + 2 + 1 + 5  # intervals, scores, loss, calibration
     assert all(drawn)
 
 

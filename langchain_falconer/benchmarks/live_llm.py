@@ -64,8 +64,8 @@ def _scored(who: str, label: str, gold: Sequence[Any], predictions: Sequence[tup
     return [
         label,
         f"{len(rows):,}",
-        f"{scores.precision:.3f}",
-        f"{scores.recall:.3f}",
+        f"{scores.precision.value:.3f}",
+        f"{scores.recall.value:.3f}",
         f"{f1.value:.3f}",
         f"{f1.low:.3f} to {f1.high:.3f}",
     ]

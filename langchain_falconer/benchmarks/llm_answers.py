@@ -69,7 +69,9 @@ def run(
 
 def _row(name: str, step: str, quality: StepQuality) -> list[str]:
     score, details = quality.score, quality.details
-    spans = (f"{details.precision:.2f}", f"{details.recall:.2f}") if isinstance(details, F1Scores) else ("", "")
+    spans = (
+        (f"{details.precision.value:.2f}", f"{details.recall.value:.2f}") if isinstance(details, F1Scores) else ("", "")
+    )
     return [
         name,
         step,

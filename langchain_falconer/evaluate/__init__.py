@@ -21,27 +21,33 @@ from langchain_falconer.evaluate.guarantees import (
 )
 from langchain_falconer.evaluate.intervals import Proportion, proportion, proportion_by_text
 from langchain_falconer.evaluate.learning_curve import CurvePoint, Forecast, LearningCurve, RoundsEnd, forecast
-from langchain_falconer.evaluate.metrics import Confusion, F1Scores, LabelScores, label_scores, span_scores
+from langchain_falconer.evaluate.metrics import F1Scores, LabelScores, label_scores, span_scores
+from langchain_falconer.evaluate.mistakes import Mistake
 from langchain_falconer.evaluate.quality import Quality, StepQuality, agreement_by_text, evaluate_plan, score_by_text
+from langchain_falconer.evaluate.reliability import Reliability, ReliabilityBin
+from langchain_falconer.evaluate.slices import Slice
 from langchain_falconer.evaluate.thresholds import OperatingPoint, operating_point
 
 __all__ = [
     "MIN_LABELLED",
     "Certificate",
-    "Confusion",
     "CurvePoint",
     "Estimate",
     "F1Scores",
     "Forecast",
     "LabelScores",
     "LearningCurve",
+    "Mistake",
     "OperatingPoint",
     "Pairs",
     "Population",
     "Proportion",
     "Quality",
+    "Reliability",
+    "ReliabilityBin",
     "RoundsEnd",
     "RowTotals",
+    "Slice",
     "StepQuality",
     "agreement_by_text",
     "can_certify",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,8 +12,6 @@ from pydantic import computed_field
 from langchain_falconer.evaluate.intervals import Proportion, proportion_by_text
 from langchain_falconer.records import FrozenModel, LabelValue
 
-MAX_CONFUSIONS = 20
-
 Counts = tuple[int, int, int]
 """True positives, false positives, false negatives."""
 
@@ -22,20 +19,20 @@ Counts = tuple[int, int, int]
 class F1Scores(FrozenModel):
     """Precision, recall and F1 with the counts behind them.
 
-    Without gold and predicted items all three are 1.0 (as in SQuAD 2.0), with the interval [0, 1]; otherwise a ratio
-    with denominator 0 is 0.0 (as in conlleval, seqeval and scikit-learn).
+    Without gold and predicted items all three are 1.0 (as in SQuAD 2.0); otherwise a ratio with denominator 0 is 0.0
+    (as in conlleval, seqeval and scikit-learn). The interval of a ratio with denominator 0 is [0, 1].
 
     Attributes:
-        precision: Precision.
-        recall: Recall.
+        precision: Precision with its interval.
+        recall: Recall with its interval.
         f1: F1 with its interval.
         tp: Number of true positives.
         fp: Number of false positives.
         fn: Number of false negatives.
     """
 
-    precision: float
-    recall: float
+    precision: Proportion
+    recall: Proportion
     f1: Proportion
     tp: int
     fp: int
@@ -48,20 +45,6 @@ class F1Scores(FrozenModel):
         return self.tp + self.fn
 
 
-class Confusion(FrozenModel):
-    """A wrong single label.
-
-    Attributes:
-        gold: The gold label.
-        predicted: The predicted label; None if it is missing.
-        n: Number of occurrences.
-    """
-
-    gold: str
-    predicted: str | None
-    n: int
-
-
 class LabelScores(FrozenModel):
     """Agreement of labels, over all answers and by class.
 
@@ -70,14 +53,12 @@ class LabelScores(FrozenModel):
         macro_f1: Unweighted mean of F1 over ``classes``.
         micro: Scores of the pooled labels of multi-label answers; None for other steps, where they equal accuracy.
         classes: Scores of each class that occurs in gold or predicted answers.
-        confusions: The most frequent confusions among single labels, at most 20.
     """
 
     accuracy: Proportion
     macro_f1: float
     micro: F1Scores | None
     classes: Mapping[str, F1Scores]
-    confusions: tuple[Confusion, ...]
 
 
 def span_scores(
@@ -123,7 +104,6 @@ def label_scores(
         macro_f1=float(np.mean([scores.f1.value for scores in classes.values()])) if classes else 1.0,
         micro=_f1([_counts(g, p or frozenset()) for g, p in pairs], texts) if multi else None,
         classes=classes,
-        confusions=() if multi else _confusions(pairs),
     )
 
 
@@ -154,11 +134,6 @@ def _class_scores(pairs: Sequence[_Pair], texts: Sequence[int]) -> dict[str, F1S
     return {name: _f1(counts[name], class_texts[name]) for name in sorted(counts)}
 
 
-def _confusions(pairs: Sequence[_Pair]) -> tuple[Confusion, ...]:
-    wrong = Counter((*g, *(p or (None,))) for g, p in pairs if g != p)
-    return tuple(Confusion(gold=g, predicted=p, n=n) for (g, p), n in wrong.most_common(MAX_CONFUSIONS))
-
-
 def _counts(gold: frozenset[Any], predicted: frozenset[Any]) -> Counts:
     right = len(gold & predicted)
     return right, len(predicted) - right, len(gold) - right
@@ -167,15 +142,20 @@ def _counts(gold: frozenset[Any], predicted: frozenset[Any]) -> Counts:
 def _f1(counts: Sequence[Counts], texts: Sequence[int] | None) -> F1Scores:
     by_text = _sums(counts, texts)
     tp, fp, fn = (int(total) for total in by_text.sum(axis=0))
-    if_undefined = float(tp + fp + fn == 0)
+    right = by_text[:, 0]
     return F1Scores(
-        precision=tp / (tp + fp) if tp + fp else if_undefined,
-        recall=tp / (tp + fn) if tp + fn else if_undefined,
-        f1=_f1_of(proportion_by_text(by_text[:, 0], by_text.sum(axis=1))),
+        precision=_ratio(right, right + by_text[:, 1], if_undefined=tp + fp + fn == 0),
+        recall=_ratio(right, right + by_text[:, 2], if_undefined=tp + fp + fn == 0),
+        f1=_f1_of(proportion_by_text(right, by_text.sum(axis=1))),
         tp=tp,
         fp=fp,
         fn=fn,
     )
+
+
+def _ratio(right: NDArray[np.int64], items: NDArray[np.int64], *, if_undefined: bool) -> Proportion:
+    share = proportion_by_text(right, items)
+    return share if items.any() else share.model_copy(update={"value": float(if_undefined)})
 
 
 def _f1_of(jaccard: Proportion) -> Proportion:

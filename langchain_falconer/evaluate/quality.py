@@ -12,10 +12,22 @@ from langchain_falconer.errors import AnnotationError
 from langchain_falconer.evaluate import metrics
 from langchain_falconer.evaluate.intervals import Proportion
 from langchain_falconer.evaluate.metrics import F1Scores, LabelScores, label_classes, share_by_text
+from langchain_falconer.evaluate.mistakes import (
+    Mistake,
+    Occurrence,
+    label_mistakes,
+    most_frequent_mistakes,
+    span_mistakes,
+)
+from langchain_falconer.evaluate.reliability import Reliability, reliability
+from langchain_falconer.evaluate.slices import Slice, attributes_of, compare_slices
 from langchain_falconer.records import Answers, FrozenModel, LabelValue, Span
 
 if TYPE_CHECKING:
     from langchain_falconer.plan import LabelStep, Plan, SpanStep
+
+
+_MIN_POSITIVES = 10  # below it a label, or spans, cannot be judged
 
 
 class StepQuality(FrozenModel):
@@ -31,6 +43,10 @@ class StepQuality(FrozenModel):
         agreement: Share of decisions with exactly the same answer of proxy and annotator: the same label, set of
             labels, or set of spans.
         details: All scores.
+        remarks: What is too rare among these texts to be judged, one sentence each.
+        reliability: Calibration of the scores; ``None`` without scored answers.
+        mistakes: The most frequent mistakes, with quotes where the texts are known.
+        slices: Groups of texts, compared with the others: by length, script and label.
     """
 
     op: Literal["get_label", "get_span"]
@@ -40,6 +56,10 @@ class StepQuality(FrozenModel):
     score: Proportion
     agreement: Proportion
     details: LabelScores | F1Scores
+    remarks: tuple[str, ...] = ()
+    reliability: Reliability | None = None
+    mistakes: tuple[Mistake, ...] = ()
+    slices: tuple[Slice, ...] = ()
 
 
 class Quality(FrozenModel):
@@ -56,7 +76,14 @@ class Quality(FrozenModel):
     unmeasured: tuple[str, ...] = ()
 
 
-def evaluate_plan(plan: Plan, gold: Sequence[Answers], predicted: Sequence[Answers], *, level: float = 0.95) -> Quality:
+def evaluate_plan(
+    plan: Plan,
+    gold: Sequence[Answers],
+    predicted: Sequence[Answers],
+    *,
+    level: float = 0.95,
+    texts: Sequence[str] | None = None,
+) -> Quality:
     """Compare a proxy's answers with the annotator's.
 
     A step counts on a text where the annotator answered it; a missing answer of the proxy is wrong there. A step about
@@ -68,6 +95,7 @@ def evaluate_plan(plan: Plan, gold: Sequence[Answers], predicted: Sequence[Answe
         gold: Annotator's answers about each text.
         predicted: Proxy's raw answers about the same texts, ``where`` not applied.
         level: Confidence level of the interval of the overall agreement.
+        texts: The texts, for quotes of mistakes and slices by length and script.
 
     Raises:
         ValueError: The numbers of texts differ.
@@ -75,9 +103,9 @@ def evaluate_plan(plan: Plan, gold: Sequence[Answers], predicted: Sequence[Answe
     """
     if len(gold) != len(predicted):
         raise ValueError(f"{len(gold)} gold answers, but {len(predicted)} predicted ones; give one for each text")
-    texts = [_Case(i, g, p) for i, (g, p) in enumerate(zip(gold, predicted, strict=True))]
-    cases = {step.id: _cases(plan, step, texts) for step in plan.ordered}
-    measured = {step_id: _measure(plan[step_id], answered) for step_id, answered in cases.items() if answered}
+    whole = [_Case(i, g, p) for i, (g, p) in enumerate(zip(gold, predicted, strict=True))]
+    cases = {step.id: _cases(plan, step, whole) for step in plan.ordered}
+    measured = {step_id: _measure(plan[step_id], answered, texts) for step_id, answered in cases.items() if answered}
     if not measured:
         raise AnnotationError("no held-out text has an answer to any step, so quality is unknown; annotate more texts")
     return Quality(
@@ -184,22 +212,13 @@ class _Measured(NamedTuple):
     texts: list[int]
 
 
-def _measure(step: LabelStep | SpanStep, cases: list[_Case]) -> _Measured:
-    texts = [case.text for case in cases]
-    details: LabelScores | F1Scores
-    if step.op == "get_label":
-        gold = [case.gold.labels[step.id].value for case in cases]
-        labels = [_label(case.predicted, step.id) for case in cases]
-        details = metrics.label_scores(gold, labels, texts)
-        f1 = details.micro.f1 if details.micro else None
-        same = [p is not None and label_classes(g) == label_classes(p) for g, p in zip(gold, labels, strict=True)]
-    else:
-        gold_spans = [_offsets(case.gold, step.id) or [] for case in cases]
-        spans = [_offsets(case.predicted, step.id) for case in cases]
-        details = metrics.span_scores(gold_spans, [one or [] for one in spans], texts)
-        f1 = details.f1
-        same = [p is not None and set(g) == set(p) for g, p in zip(gold_spans, spans, strict=True)]
-    agreement = share_by_text(same, texts)
+def _measure(step: LabelStep | SpanStep, cases: list[_Case], texts: Sequence[str] | None) -> _Measured:
+    numbers = [case.text for case in cases]
+    compared = _compare_labels(step, cases) if step.op == "get_label" else _compare_spans(step, cases)
+    agreement = share_by_text(compared.same, numbers)
+    f1 = compared.details.f1 if isinstance(compared.details, F1Scores) else None
+    if isinstance(compared.details, LabelScores) and compared.details.micro:
+        f1 = compared.details.micro.f1
     quality = StepQuality(
         op=step.op,
         n=agreement.n,
@@ -207,9 +226,82 @@ def _measure(step: LabelStep | SpanStep, cases: list[_Case]) -> _Measured:
         metric="F1" if f1 else "accuracy",
         score=f1 or agreement,
         agreement=agreement,
-        details=details,
+        details=compared.details,
+        remarks=_remarks(compared.details),
+        reliability=reliability(*zip(*compared.scored, strict=True)) if compared.scored else None,
+        mistakes=most_frequent_mistakes(compared.mistakes, texts),
+        slices=_slices(compared, numbers, texts),
     )
-    return _Measured(quality, same, texts)
+    return _Measured(quality, compared.same, numbers)
+
+
+class _Compared(NamedTuple):
+    """Answers of both sides: scores, equality, mistakes, (score, is right) of each answer, and labels of the gold."""
+
+    details: LabelScores | F1Scores
+    same: list[bool]
+    mistakes: list[Occurrence]
+    scored: list[tuple[float, bool]]
+    labels: list[frozenset[str]]
+
+
+def _compare_labels(step: LabelStep | SpanStep, cases: list[_Case]) -> _Compared:
+    numbers = [case.text for case in cases]
+    gold = [case.gold.labels[step.id].value for case in cases]
+    answers = [case.predicted.labels.get(step.id) if case.predicted else None for case in cases]
+    predicted = [label.value if label else None for label in answers]
+    classes = [label_classes(value) for value in gold]
+    answered = [None if value is None else label_classes(value) for value in predicted]
+    same = [g == p for g, p in zip(classes, answered, strict=True)]
+    multi = any(isinstance(value, tuple) for value in (*gold, *predicted))
+    return _Compared(
+        metrics.label_scores(gold, predicted, numbers),
+        same,
+        label_mistakes(classes, answered, numbers, multi=multi),
+        [(label.score, ok) for label, ok in zip(answers, same, strict=True) if label],
+        [] if multi else classes,
+    )
+
+
+def _compare_spans(step: LabelStep | SpanStep, cases: list[_Case]) -> _Compared:
+    numbers = [case.text for case in cases]
+    gold = [case.gold.spans[step.id] for case in cases]
+    answers = [case.predicted.spans.get(step.id) if case.predicted else None for case in cases]
+    places = [[(s.start, s.end, s.text) for s in spans] for spans in gold]
+    answered = [[(s.start, s.end, s.text) for s in spans or ()] for spans in answers]
+    offsets = [[[(start, end) for start, end, _ in spans] for spans in side] for side in (places, answered)]
+    right = [set(spans) for spans in offsets[0]]
+    return _Compared(
+        metrics.span_scores(offsets[0], offsets[1], numbers),
+        [a is not None and g == set(p) for g, a, p in zip(right, answers, offsets[1], strict=True)],
+        span_mistakes(places, answered, numbers),
+        [(s.score, (s.start, s.end) in g) for g, spans in zip(right, answers, strict=True) for s in spans or ()],
+        [],
+    )
+
+
+def _remarks(details: LabelScores | F1Scores) -> tuple[str, ...]:
+    """Return what is too rare to be judged: labels, or spans, that the annotator gave fewer than ten times."""
+    if isinstance(details, F1Scores):
+        few = {"": details.support} if details.support < _MIN_POSITIVES else {}
+    else:
+        few = {name: one.support for name, one in details.classes.items() if one.support < _MIN_POSITIVES}
+    if not few:
+        return ()
+    if "" in few:
+        return (f"the annotator found only {few['']} spans in these texts, too few to say anything",)
+    counts = ", ".join(f"{name} ({n})" for name, n in sorted(few.items(), key=lambda pair: -pair[1]))
+    return (f"too few of these texts have the label to say anything about it: {counts}",)
+
+
+def _slices(compared: _Compared, numbers: Sequence[int], texts: Sequence[str] | None) -> tuple[Slice, ...]:
+    right: dict[int, bool] = {}
+    for number, ok in zip(numbers, compared.same, strict=True):
+        right[number] = right.get(number, True) and ok
+    attributes = attributes_of([texts[number] for number in right]) if texts else {}
+    if compared.labels and len(right) == len(numbers):
+        attributes["label"] = [", ".join(sorted(labels)) for labels in compared.labels]
+    return compare_slices(list(right.values()), attributes)
 
 
 def _label(answers: Answers | Span | None, step_id: str) -> LabelValue | None:

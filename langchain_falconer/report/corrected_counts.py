@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Literal
 
 from pydantic import Field
@@ -39,6 +39,17 @@ class CountEstimates(FrozenModel):
     matched: Estimate
     labels: Mapping[str, Mapping[str, Estimate]] = Field(default_factory=dict)
     spans: Mapping[str, SpanEstimates] = Field(default_factory=dict)
+
+    def named(self, max_labels: int = 12) -> Iterator[tuple[str, Estimate]]:
+        """Yield the estimates with their names; of a step the labels that were counted most often."""
+        yield "matched", self.matched
+        for step, labels in self.labels.items():
+            frequent = sorted(labels.items(), key=lambda pair: -pair[1].counted)[:max_labels]
+            yield from ((f"{step}: {label}", estimate) for label, estimate in frequent)
+        for step, spans in self.spans.items():
+            if spans.texts is not None:
+                yield f"{step}: texts", spans.texts
+            yield f"{step}: spans", spans.spans
 
 
 class DetectableDifference(FrozenModel):
@@ -86,3 +97,11 @@ class Estimates(CountEstimates):
     texts: int = 0
     basis: str = ""
     groups: Mapping[str, Grouping] = Field(default_factory=dict)
+
+    @property
+    def reason(self) -> str | None:
+        """Why nothing is estimated; ``None`` where something is."""
+        estimates = [estimate for _, estimate in self.named()]
+        if any(estimate.estimate is not None for estimate in estimates):
+            return None
+        return next((one.reason for one in estimates if one.reason), None)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from langchain_falconer.evaluate import Proportion
+from langchain_falconer.evaluate import Estimate, Proportion
 from langchain_falconer.execute import Guarantee, RowCounts
 from langchain_falconer.report import formatting as fmt
+from langchain_falconer.report.corrected_counts import Estimates
 from langchain_falconer.report.summary import Cost, Pace, RunSummary
 
 
@@ -21,6 +22,7 @@ class Headline(NamedTuple):
 def headlines(summary: RunSummary) -> list[Headline]:
     """Return rows matched, agreement, guarantee, LLM tokens and pace, as far as the summary has them."""
     facts = [_rows(summary.rows)]
+    facts += _estimated(summary.estimates) if summary.estimates else []
     if summary.quality:
         agreement = summary.quality.agreement
         facts.append(Headline("Agreement", fmt.percent(agreement.value), interval(agreement)))
@@ -33,6 +35,14 @@ def _rows(rows: RowCounts) -> Headline:
     notes = [fmt.percent(rows.matched / rows.total)] if rows.total else []
     notes += [f"{fmt.count(rows.failed)} failed"] if rows.failed else []
     return Headline("Rows matched", f"{fmt.count(rows.matched)} of {fmt.count(rows.total)}", ", ".join(notes))
+
+
+def _estimated(estimates: Estimates) -> list[Headline]:
+    matched, rows = estimates.matched, max(estimates.rows, 1)
+    if matched.estimate is None:
+        return []
+    note = f"{fmt.percent(matched.estimate / rows)}, {count_interval(matched)}"
+    return [Headline("Estimated matches", fmt.count(round(matched.estimate)), note)]
 
 
 def _guarantee(guarantee: Guarantee) -> Headline:
@@ -70,6 +80,14 @@ def interval(proportion: Proportion) -> str:
     texts = f", {fmt.count(proportion.n)} test text{'' if proportion.n == 1 else 's'}" if proportion.n else ""
     level = fmt.count(100 * proportion.level)
     return f"{level}% interval {fmt.percent(proportion.low)} to {fmt.percent(proportion.high)}{texts}"
+
+
+def count_interval(estimate: Estimate) -> str:
+    """Return the interval of a count as a phrase, or why there is none."""
+    if estimate.low is None or estimate.high is None:
+        return f"not estimated: {estimate.reason}"
+    low, high = fmt.count(round(estimate.low)), fmt.count(round(estimate.high))
+    return f"{fmt.count(100 * estimate.level)}% interval {low} to {high}"
 
 
 def _cost(cost: Cost) -> Headline:

@@ -10,13 +10,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from langchain_falconer.errors import RunError
+from langchain_falconer.evaluate import Estimate
 from langchain_falconer.files import replacing
 from langchain_falconer.plan import SpanStep, to_pseudocode
 from langchain_falconer.report import formatting as fmt
+from langchain_falconer.report.corrected_counts import Grouping
 from langchain_falconer.report.headlines import CERTIFICATE_COLUMNS, certificate_rows, headlines, interval
 from langchain_falconer.report.learning_curve import CURVE_COLUMNS, curve_notes, curve_plot, curve_rows
 from langchain_falconer.report.row_selection import chips, colours_of, pieces, relations, select_rows
 from langchain_falconer.report.summary import RunSummary
+
+_MAX_GROUPED = 200  # lines of a table by group
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -55,6 +59,14 @@ def render_html(summary: RunSummary, rows: Iterable[Mapping[str, Any]], out: Pat
         raise RunError(f"the report cannot be written to {out} ({reason}); name a file in a writable folder") from error
 
 
+def _grouped(grouping: Grouping) -> list[tuple[str, Estimate]]:
+    """Return the counts of the groups, those of one kind beside each other."""
+    named = [(f"{name}, {group}", one) for group, counts in grouping.groups.items() for name, one in counts.named(4)]
+    kinds = list(dict.fromkeys(name.rpartition(", ")[0] for name, _ in named))
+    shown = sorted(named, key=lambda pair: kinds.index(pair[0].rpartition(", ")[0]))
+    return shown[:_MAX_GROUPED]
+
+
 @cache
 def _environment() -> Environment:
     from jinja2 import Environment, FileSystemLoader
@@ -62,7 +74,8 @@ def _environment() -> Environment:
     loader = FileSystemLoader(Path(__file__).parent)
     environment = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters.update(count=fmt.count, percent=fmt.percent, duration=fmt.duration, usd=fmt.usd)
-    environment.globals.update(interval=interval, pieces=pieces, chips=chips, relations=relations)
     environment.globals.update(curve_columns=CURVE_COLUMNS, curve_rows=curve_rows)
     environment.globals.update(curve_plot=curve_plot, curve_notes=curve_notes)
+    environment.filters.update(capitalize_first=lambda text: text[:1].upper() + text[1:])
+    environment.globals.update(grouped=_grouped, interval=interval, pieces=pieces, chips=chips, relations=relations)
     return environment

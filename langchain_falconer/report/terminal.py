@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from langchain_falconer.evaluate import Quality
 from langchain_falconer.execute import SpanCounts
 from langchain_falconer.report import formatting as fmt
+from langchain_falconer.report.corrected_counts import Estimates
 from langchain_falconer.report.headlines import CERTIFICATE_COLUMNS, certificate_rows, headlines
 from langchain_falconer.report.learning_curve import CURVE_COLUMNS, curve_notes, curve_rows
 from langchain_falconer.report.summary import RunSummary
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 _TOP_SPANS = 5
+_TOP_LABELS = 4
+_MAX_ESTIMATES = 12
 _BAR_WIDTH = 16
 
 
@@ -32,6 +35,7 @@ def print_summary(summary: RunSummary, console: Console) -> None:
     files = (("Text", text), ("Rows", summary.output), ("Report", summary.report), ("Proxy", summary.proxy))
     sections = (
         grid(headlines(summary), "bold", "bold cyan", "dim"),
+        _estimates(summary.estimates),
         quality_table(summary.quality),
         _learning_curve(summary),
         _certificates(summary),
@@ -57,8 +61,40 @@ def quality_table(quality: Quality | None) -> Table | None:
             f"{fmt.percent(step.score.low)} to {fmt.percent(step.score.high)}",
             fmt.percent(step.agreement.value),
         )
+    if notes := _quality_notes(quality):
+        table.caption = plain("; ".join(notes), "dim")
+        table.caption_justify = "left"
+    return table
+
+
+def _quality_notes(quality: Quality) -> list[str]:
+    """Return what could not be measured, and where the proxy is worse."""
+    notes = [f"{step_id}: {remark}" for step_id, step in quality.steps.items() for remark in step.remarks]
+    notes += [
+        f"{step_id} is worse where {one.by} is {one.value} ({fmt.percent(one.agreement.value)} the same answer)"
+        for step_id, step in quality.steps.items()
+        for one in step.slices
+        if one.is_worse
+    ]
     if quality.unmeasured:
-        table.caption = plain(f"not measured, without test answers: {', '.join(quality.unmeasured)}", "dim")
+        notes.append(f"not measured, without test answers: {', '.join(quality.unmeasured)}")
+    return notes
+
+
+def _estimates(estimates: Estimates | None) -> RenderableType | None:
+    """Return the corrected counts in all; those by group are in the report and in ``--json``."""
+    if estimates is None:
+        return None
+    if estimates.reason:
+        return plain(f"Counts are not corrected: {estimates.reason}", "dim")
+    table = framed("Count", "Counted", "Estimate", "95% interval")
+    for name, one in list(estimates.named(_TOP_LABELS))[:_MAX_ESTIMATES]:
+        if one.low is None or one.high is None:
+            table.add_row(plain(name), fmt.count(one.counted), fmt.DASH, plain(one.reason or "", "dim"))
+        else:
+            interval = f"{fmt.count(round(one.low))} to {fmt.count(round(one.high))}"
+            table.add_row(plain(name), fmt.count(one.counted), fmt.count(round(one.estimate or 0)), interval)
+    table.caption = plain(estimates.basis, "dim")
     return table
 
 

@@ -12,6 +12,7 @@ from langchain_falconer.execute import RowCounts
 from langchain_falconer.falconer import MiningResult
 from langchain_falconer.plan import LabelStep, Plan, SpanStep
 from langchain_falconer.report import Findings, RunSummary, ValueCount
+from langchain_falconer.tools import brief_estimates
 from langchain_falconer.tools.base import MAX_TEXTS, FalconerTool, Text, report_progress
 
 _TOP_SOURCES = 3
@@ -142,8 +143,15 @@ def compact(result: MiningResult) -> Mapping[str, object]:
         "result": summary.result,
         "rows": summary.rows.total,
         "matched": summary.rows.matched,
+        **brief_estimates.matched(summary.estimates),
         "failed": summary.rows.failed,
-        "steps": {step.id: _step(step, summary.rows, findings.top.get(step.id, ())) for step in summary.plan.top_level},
+        "steps": {
+            step.id: {
+                **_step(step, summary.rows, findings.top.get(step.id, ())),
+                **brief_estimates.of_step(step, summary.estimates),
+            }
+            for step in summary.plan.top_level
+        },
         "examples": [example.model_dump(exclude_defaults=True) for example in findings.examples],
         "quality": _quality(summary),
         **target,

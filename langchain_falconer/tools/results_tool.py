@@ -7,13 +7,15 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from langchain_core.tools import ToolException
 from pydantic import BaseModel, Field
 
+from langchain_falconer.execute import label_names
 from langchain_falconer.plan import LabelStep, Plan, SpanStep
-from langchain_falconer.report import excerpt
+from langchain_falconer.report import RunSummary, excerpt
+from langchain_falconer.tools import brief_estimates
 from langchain_falconer.tools.base import FalconerTool, Text
 
 _SOURCE = "coalesce(nullif(metadata->>'$.source', ''), metadata->>'$.url', '')"
@@ -57,7 +59,8 @@ class ReadResultsTool(FalconerTool):
     def answer(self, request: ReadResultsInput) -> Mapping[str, object]:
         """Return one whole row, a page of rows, or counts."""
         results = self.falconer.home.results
-        plan = results.summary(request.result).plan
+        summary = results.summary(request.result)
+        plan = summary.plan
         conditions = _conditions(request, plan)
         where = " AND ".join(["true", *conditions])
         values = [value for value in conditions.values() if value is not None]
@@ -76,14 +79,41 @@ class ReadResultsTool(FalconerTool):
             header = {
                 "result": request.result,
                 "rows": query(f"SELECT count(*) FROM rows WHERE {where}", values)[0][0],
+                **_estimate(request, summary),
                 "offset": request.offset,
             }
             if request.count_by is not None:
-                return header | _counts(query, request, plan, where, values)
+                counts = _counts(query, request, plan, where, values)
+                return {**header, **(counts if conditions else _with_estimates(counts, request, summary))}
             order = f"WHERE {where} ORDER BY file_row_number LIMIT ? OFFSET ?"
             rows = query(f"SELECT to_json(rows) FROM rows {order}", [*values, request.limit, request.offset])
         page = [_brief_row(_from_columns(data)) for (data,) in rows]
         return {**header, "page": page, **_next_page(request, len(page), header["rows"])}
+
+
+def _estimate(request: ReadResultsInput, summary: RunSummary) -> Mapping[str, object]:
+    """Return the corrected number of the rows that the filter leaves."""
+    step = _step(summary.plan, request.step) if request.step is not None else None
+    value = None if request.value is None else str(request.value)
+    if isinstance(step, LabelStep) and request.value is not None:
+        value = label_names(_label(step, request.value))[0]
+    other = bool(request.contains or request.source)
+    return brief_estimates.of_filter(summary.estimates, step, value, only_matches=request.only_matches, other=other)
+
+
+def _with_estimates(counts: dict[str, object], request: ReadResultsInput, summary: RunSummary) -> Mapping[str, object]:
+    """Return counts of a step's values over all rows, each with its corrected count where there is one."""
+    if request.count_by == "source":
+        return counts
+    pairs = cast("list[dict[str, object]]", counts["values"])
+    step = _step(summary.plan, str(request.count_by))
+    estimates = brief_estimates.of_values(summary.estimates, step, [str(pair["value"]) for pair in pairs])
+    values = [{**pair, **_named(estimates.get(str(pair["value"])))} for pair in pairs]
+    return {**counts, "values": values}
+
+
+def _named(estimate: Mapping[str, object] | None) -> dict[str, object]:
+    return {"estimate": estimate} if estimate else {}
 
 
 def _next_page(request: ReadResultsInput, n: int, total: int) -> dict[str, int]:

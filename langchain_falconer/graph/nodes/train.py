@@ -209,8 +209,9 @@ def measured(plan: Plan, proxy: Proxy, annotations: list[Annotation], level: flo
     """Return how well a proxy agrees with annotations; None without annotations."""
     if not annotations:
         return None
-    predicted = proxy.answers([a.text for a in annotations], apply_conditions=False)
-    return evaluate_plan(plan, [a.answers for a in annotations], predicted, level=level)
+    texts = [a.text for a in annotations]
+    predicted = proxy.answers(texts, apply_conditions=False)
+    return evaluate_plan(plan, [a.answers for a in annotations], predicted, level=level, texts=texts)
 
 
 def _early_stopping_message(selected_after: list[float]) -> list[str]:
