@@ -154,7 +154,7 @@ def agreement_by_text(
         Equal decisions and decisions, each of shape (texts,).
     """
     texts = [_Case(i, g, p) for i, (g, p) in enumerate(zip(gold, predicted, strict=True))]
-    measured = [_measure(step, cases) for step in plan.ordered if (cases := _cases(plan, step, texts))]
+    measured = [_measure(step, cases, None) for step in plan.ordered if (cases := _cases(plan, step, texts))]
     equal, decisions = np.zeros(len(texts), np.int64), np.zeros(len(texts), np.int64)
     for step in measured:
         np.add.at(decisions, step.texts, 1)
