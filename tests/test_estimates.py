@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from laptops import PLAN
 
 from langchain_falconer.benchmarks import coverage
 from langchain_falconer.benchmarks.coverage import Corpus, simulate
@@ -15,6 +16,7 @@ from langchain_falconer.evaluate import (
     estimate_sum,
     estimate_total,
 )
+from langchain_falconer.execute import ALL, Quantities, Quantity, RowTally
 
 
 @pytest.mark.parametrize(
@@ -109,3 +111,35 @@ def test_the_benchmark_of_coverage_is_a_table():
     table = coverage.run(runs=2)
     assert len(table["cases"]) == len(coverage.SETTINGS)
     assert sum(int(row[1]) for row in table["rows"]) == len(coverage.SETTINGS)
+
+
+def rows_of(n):
+    for i in range(n):
+        spans = [{"start": 0, "end": 2, "text": "$9", "score": 1.0}] * (i % 3)
+        yield {
+            "id": str(i),
+            "text": f"$9 $9 {i}",
+            "labels": {"positive": {"value": i % 3 > 0, "score": 1.0}},
+            "spans": {"price": spans},
+            "match": i % 3 > 0,
+            "decided_by": {"positive": "llm" if i % 10 == 0 else "proxy", "price": "proxy" if i % 10 else "llm"},
+            "metadata": {"day": f"2026-0{1 + i % 2}-07", "number": i, "shop": "ab"[i % 2], "note": None},
+        }
+
+
+def test_rows_are_tallied_by_the_columns_that_have_few_values():
+    tally = RowTally(
+        Quantities(PLAN), {}, {"$9 $9 7"}, answered_by=("llm",), passage_chars=1200, n_drawn=50, seed=0
+    ).add_all(rows_of(600))
+    total, matched, spans = tally.groups[ALL], Quantity("match"), Quantity("spans", "price")
+    assert (total.rows, total.counted[matched], total.counted[spans]) == (600, 400, 600)
+    assert (total.answered_rows, total.answered[spans]) == (60, 60)
+    assert total.predicted_totals(spans, at_most_one=False) == RowTotals(540, 540, 360)
+    assert (total.labelled["$9 $9 7"], tally.values["$9 $9 7"][spans]) == (1, 1)
+    assert {name: [group.value for group in groups] for name, groups in tally.columns().items()} == {
+        "day": ["2026-01", "2026-02"],
+        "shop": ["a", "b"],
+    }
+    assert [tally.groups[group].rows for group in tally.columns()["shop"]] == [300, 300]
+    assert len({unit.text for unit in tally.drawn}) == 50
+    assert not any(unit.text.endswith("0") for unit in tally.drawn)  # the LLM answered these rows

@@ -5,8 +5,9 @@ from __future__ import annotations
 import random
 import re
 from collections import Counter
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Container, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from langchain_falconer.corpus import split_passages
@@ -19,6 +20,7 @@ MAX_GROUPS = 24
 """Most groups of a column; one with more values has none."""
 _MAX_COLUMNS = 20
 _MAX_VALUE_CHARS = 80
+_MAX_PENDING = 50_000
 _MAX_CROSSED = 12  # labels of a step that other steps are counted by
 _MONTH = re.compile(r"(\d{4}-(?:0[1-9]|1[0-2]))(?:-\d{2})?(?:[T ].*)?")
 
@@ -80,6 +82,25 @@ class Quantities:
                 for step in self.plan.top_level:
                     if step.id != by.id and len(labels_of(step)) <= _MAX_CROSSED:
                         yield from (one._replace(by=by.id, group=label) for one in _of_step(step))
+
+    def pattern(self, row: ResultRow) -> Hashable:
+        """Return what the quantities of a row depend on; rows with the same pattern have the same ones."""
+        return row.get("match"), self._pattern(row)
+
+    def _pattern(self, answers: Mapping[str, Any]) -> Hashable:
+        labels = tuple(
+            (step, tuple(value) if isinstance(value := label["value"], list) else value)
+            for step, label in answers.get("labels", {}).items()
+        )
+        spans = tuple(
+            (step, len(found), *(self._pattern_of_span(step, span) for span in found))
+            for step, found in answers.get("spans", {}).items()
+        )
+        return labels, spans
+
+    def _pattern_of_span(self, step: str, span: Mapping[str, Any]) -> Hashable:
+        text = span["text"] if span["text"] in self.top.get(step, ()) else None
+        return (text, self._pattern(span)) if "labels" in span or "spans" in span else text
 
     def of(self, row: ResultRow) -> dict[Quantity, int]:
         """Return the quantities of a row that are not 0."""
@@ -161,6 +182,22 @@ class GroupTotals:
     long: Counter[Quantity] = field(default_factory=Counter)
     labelled: Counter[str] = field(default_factory=Counter)
 
+    def add(self, values: Values, n: int, *, is_answered: bool) -> None:
+        """Count ``n`` rows with the same quantities, by the annotator or by the proxy."""
+        self.rows += n
+        for quantity, value in values.items():
+            self.counted[quantity] += n * value
+        if is_answered:
+            self.answered_rows += n
+            for quantity, value in values.items():
+                self.answered[quantity] += n * value
+            return
+        self.predicted_rows += n
+        self.predicted_units += n
+        for quantity, value in values.items():
+            self.predicted[quantity] += n * value
+            self.positive[quantity] += n
+
     def answered_totals(self, quantity: Quantity) -> RowTotals:
         """Return the totals of the rows that the annotator answered."""
         return RowTotals(self.answered_rows, self.answered[quantity])
@@ -218,18 +255,23 @@ class RowTally:
         self._n_drawn = n_drawn
         self._n_units = 0
         self._random = random.Random(f"compare {seed}")
-        self._columns: dict[str, set[str] | None] = {}
+        self._columns: dict[str, dict[str, Group] | None] = {}
+        self._patterns: dict[Hashable, Values] = {}
+        self._pending: Counter[tuple[Group, bool, Hashable]] = Counter()
 
     def add_all(self, rows: Iterable[ResultRow]) -> RowTally:
         """Count rows; failed ones do not count."""
         for row in rows:
             if "error" not in row:
                 self._count(row)
+            if len(self._pending) > _MAX_PENDING:
+                self._flush()
+        self._flush()
         return self
 
     def columns(self) -> dict[str, list[Group]]:
         """Return the groups of each column that has at least two, the largest first."""
-        found = {name: [Group(name, value) for value in values] for name, values in self._columns.items() if values}
+        found = {name: list(groups.values()) for name, groups in self._columns.items() if groups}
         return {
             name: sorted(groups, key=lambda one: (-self.groups[one].rows, one.value))
             for name, groups in found.items()
@@ -237,11 +279,37 @@ class RowTally:
         }
 
     def _count(self, row: ResultRow) -> None:
-        text, values = row.get("text", ""), self._quantities.of(row)
-        groups = (ALL, *self._groups_of(row.get("metadata") or {}))
+        text, groups = row.get("text", ""), (ALL, *self._groups_of(row.get("metadata") or {}))
+        pattern = self._quantities.pattern(row)
+        if (values := self._patterns.get(pattern)) is None:
+            values = self._patterns[pattern] = self._quantities.of(row)
         facts = self._facts.get(text)
+        is_long = self._passage_chars is not None and len(text) > self._passage_chars
+        if facts is None and not is_long and text not in self._labelled:
+            is_answered = self._is_answered(row)
+            for group in groups:
+                self._pending[group, is_answered, pattern] += 1
+            if not is_answered:
+                self._draw(text, values, groups)
+            return
+        self._count_singly(row, text, facts, values, groups)
+
+    def _is_answered(self, row: ResultRow) -> bool:
         decided = (row.get("decided_by") or {}).values()
-        if facts is None and decided and all(by in self._answered_by for by in decided):
+        return bool(decided) and all(by in self._answered_by for by in decided)
+
+    def _flush(self) -> None:
+        """Add the rows that were counted by pattern to the totals; many rows have the same answers."""
+        for (group, is_answered, pattern), n in self._pending.items():
+            if (totals := self.groups.get(group)) is not None:  # its column may have had too many values
+                totals.add(self._patterns[pattern], n, is_answered=is_answered)
+        self._pending.clear()
+        self._patterns.clear()
+
+    def _count_singly(
+        self, row: ResultRow, text: str, facts: Values | None, values: Values, groups: tuple[Group, ...]
+    ) -> None:
+        if facts is None and self._is_answered(row):
             facts = values
         units = [(0, len(text))]
         if self._passage_chars is not None:
@@ -276,7 +344,7 @@ class RowTally:
                 totals.predicted.update(part)
                 totals.positive.update(part.keys())
         for piece, part in parts:
-            self._draw(DrawnUnit(piece, part, groups, is_row))
+            self._draw(piece, part, groups, is_row=is_row)
 
     def _inside(self, row: ResultRow, start: int, end: int) -> Values:
         """Return the numbers of spans that begin in a passage of a row."""
@@ -284,41 +352,45 @@ class RowTally:
         inside = self._quantities.of({"id": "", "labels": row.get("labels", {}), "spans": spans})
         return {one: n for one, n in inside.items() if not self._quantities.at_most_one(one)}
 
-    def _draw(self, unit: DrawnUnit) -> None:
+    def _draw(self, text: str, values: Values, groups: tuple[Group, ...], *, is_row: bool = True) -> None:
         """Keep a uniform sample of the units (reservoir sampling)."""
         self._n_units += 1
         if len(self.drawn) < self._n_drawn:
-            self.drawn.append(unit)
-        elif (place := self._random.randrange(self._n_units)) < self._n_drawn:
-            self.drawn[place] = unit
+            self.drawn.append(DrawnUnit(text, values, groups, is_row))
+        elif self._n_drawn and (place := int(self._random.random() * self._n_units)) < self._n_drawn:
+            self.drawn[place] = DrawnUnit(text, values, groups, is_row)
 
     def _groups_of(self, metadata: Mapping[str, Any]) -> Iterator[Group]:
         for column, data in metadata.items():
-            values = self._columns.setdefault(column, set()) if len(self._columns) < _MAX_COLUMNS else None
-            values = self._columns.get(column) if values is None else values
-            if values is None or data is None or data == "":
+            if column not in self._columns:
+                self._columns[column] = {} if len(self._columns) < _MAX_COLUMNS else None
+            known = self._columns[column]
+            if known is None or data is None or data == "":
                 continue
-            value = _group_value(data)
-            if value is None or (value not in values and len(values) == MAX_GROUPS):
+            value = _month_or_text(data) if isinstance(data, str) else _group_value(data)
+            group = known.get(value) if value is not None else None
+            if value is None or (group is None and len(known) == MAX_GROUPS):
                 self._columns[column] = None
-                for old in values:
-                    del self.groups[Group(column, old)]
+                for old in known.values():
+                    del self.groups[old]
                 continue
-            if value not in values:
-                values.add(value)
-                self.groups[Group(column, value)] = GroupTotals()
-            yield Group(column, value)
+            if group is None:
+                group = known[value] = Group(column, value)
+                self.groups[group] = GroupTotals()
+            yield group
+
+
+@lru_cache(maxsize=4096)
+def _month_or_text(data: str) -> str | None:
+    """Return the month of a date, or the text itself; None for a long one."""
+    month = _MONTH.fullmatch(data)
+    return month[1] if month else data if len(data) <= _MAX_VALUE_CHARS else None
 
 
 def _group_value(data: object) -> str | None:
-    """Return the group of a value of a column: dates by month; None for what makes no groups."""
+    """Return the group of a value that is no string; None for what makes no groups."""
     if isinstance(data, bool):
         return str(data).lower()
-    if isinstance(data, float) and not data.is_integer():
-        return None
-    if not isinstance(data, str | int | float):
-        return None
-    text = f"{data:.0f}" if isinstance(data, float) else str(data)
-    if isinstance(data, str) and (month := _MONTH.fullmatch(text)):
-        return month[1]
-    return text if len(text) <= _MAX_VALUE_CHARS else None
+    if isinstance(data, int) or (isinstance(data, float) and data.is_integer()):
+        return f"{data:.0f}"
+    return None
