@@ -101,7 +101,10 @@ def test_few_labels_are_compared_with_two_baselines_on_the_same_rows(trial):
     assert all(len(row) == len(found["columns"]) for row in found["rows"])
     (scores,) = found["scores"]["snips intent"]
     assert scores.linear > 0.5
-    assert found["rows"][0][4] == f"{scores.falconer:.3f}"
+    row = dict(zip(found["columns"], found["rows"][0], strict=True))
+    assert row["worst draw"] == f"{scores.falconer:.3f}"
+    margin = scores.falconer - max(scores.plain, scores.linear)
+    assert row["over the better baseline, worst draw"] == f"{margin:+.3f}"
 
 
 def test_pace_is_told_for_one_step_and_for_six_and_for_a_start_without_torch(trial):

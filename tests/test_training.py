@@ -9,17 +9,18 @@ import pytest
 import torch
 from laptops import PLAN, annotations, reviews
 
+from langchain_falconer.annotate import Annotation
 from langchain_falconer.errors import ProxyError
 from langchain_falconer.model.encoder import load_tokenizer
-from langchain_falconer.model.examples import Example
+from langchain_falconer.model.examples import Example, examples_of
 from langchain_falconer.model.head_index import HeadIndex
 from langchain_falconer.model.metamodel import load_model
 from langchain_falconer.model.sessions import HeadWeights
 from langchain_falconer.model.tokenization import Window, WindowSplitter
 from langchain_falconer.plan import Plan
-from langchain_falconer.records import Answers
+from langchain_falconer.records import Answers, Label
 from langchain_falconer.settings import TrainSettings
-from langchain_falconer.train import train_proxy, trainer
+from langchain_falconer.train import fit_linear_heads, train_proxy, trainer
 from langchain_falconer.train.frozen import LowerLayers
 from langchain_falconer.train.loop import TrainingSet, features_of
 from langchain_falconer.train.losses import Feature, Totals, loss_of
@@ -188,7 +189,27 @@ def test_the_head_of_a_label_step_is_fitted_to_annotations_only_as_far_as_they_a
     assert at_random.weight.norm() < by_vector.weight.norm()
 
 
-def test_for_labels_a_pretrained_network_goes_three_quarters_of_the_way(proxy_folder, monkeypatch):
+def test_a_label_that_is_uncertain_pulls_less_than_one_that_is_certain():
+    step = {"id": "mood", "op": "get_label", "instruction": "Which mood?", "labels": ["good", "bad", "none"]}
+    index = HeadIndex.of(Plan.parse({"instruction": "x", "steps": [step]}))
+    none = torch.zeros(0).numpy()
+
+    def slopes(score):
+        (example,) = examples_of(
+            Plan.parse({"instruction": "x", "steps": [step]}),
+            [Annotation("fine", Answers({"mood": Label("good", score)}), "llm")],
+            1_000,
+        )
+        scores = torch.zeros(1, 3, requires_grad=True)
+        loss_of(torch.zeros(1, 1, 0), scores, index, [Feature(Window(0, [], none, none, none), example)]).backward()
+        return scores.grad[0]
+
+    certain, doubtful = slopes(1.0), slopes(0.6)
+    torch.testing.assert_close(certain, torch.tensor([1 / 3 - 1, 1 / 3, 1 / 3]))
+    torch.testing.assert_close(doubtful, torch.tensor([1 / 3 - 0.6, 1 / 3 - 0.2, 1 / 3 - 0.2]))
+
+
+def test_for_labels_a_pretrained_network_goes_half_the_way_from_a_linear_head(proxy_folder, monkeypatch):
     plan = Plan(instruction="Is it good?", steps=(PLAN["positive"],))
     known = [replace(a, answers=Answers(a.answers.labels)) for a in annotations(reviews(12))]
 
@@ -200,8 +221,9 @@ def test_for_labels_a_pretrained_network_goes_three_quarters_of_the_way(proxy_fo
     part = weights()
     monkeypatch.setattr(trainer, "_RETAINED", 0.0)
     whole = weights()
-    monkeypatch.setattr(trainer, "_RETAINED", 1.0)
-    before = weights()
+    linear = fit_linear_heads(plan, known, base=str(proxy_folder))
+    before = [p.detach() for p in linear.network.module.parameters()]
+    before += [torch.from_numpy(array) for array in linear.heads.arrays().values()]
     assert any(not torch.equal(one, other) for one, other in zip(before, whole, strict=True))
     for start, end, way in zip(before, whole, part, strict=True):
-        torch.testing.assert_close(way, start + 0.75 * (end - start), atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(way, start + 0.5 * (end - start), atol=1e-5, rtol=1e-4)

@@ -28,6 +28,7 @@ from langchain_falconer.settings import TrainSettings
 from langchain_falconer.train import calibrate, fit_linear_heads, train_proxy
 
 _TOLERANCE = 0.005
+_MARGIN = "over the better baseline, worst draw"
 FEWEST = 50  # of fewer spans no calibration error is reported
 
 
@@ -37,6 +38,11 @@ class FewScores(NamedTuple):
     plain: float
     linear: float | None
     falconer: float
+
+    @property
+    def margin(self) -> float:
+        """How far falconer is above the better baseline."""
+        return self.falconer - max(self.plain, self.linear or 0.0)
 
 
 def few(trial: Trial) -> BenchmarkTable:
@@ -58,10 +64,19 @@ def few(trial: Trial) -> BenchmarkTable:
     behind = [name for name, scores in scores_of.items() if _margin(scores) < -_TOLERANCE]
     return {
         "title": f"{trial.rows} human labels, {trial.seeds} seed(s), {trial.base}",
-        "columns": ["data set", "plain", "linear head", "falconer", "worst draw", "over plain", "95% interval"],
+        "columns": [
+            "data set",
+            "plain",
+            "linear head",
+            "falconer",
+            "worst draw",
+            "over plain",
+            "95% interval",
+            _MARGIN,
+        ],
         "rows": [
             *([name, *_few_columns(scores)] for name, scores in scores_of.items()),
-            ["mean", "", "", "", "", f"{statistics.mean(gains):+.3f}", interval_of_mean(gains, "+.3f")],
+            ["mean", "", "", "", "", f"{statistics.mean(gains):+.3f}", interval_of_mean(gains, "+.3f"), ""],
         ],
         "verdict": f"{statistics.mean(gains):+.3f} over plain fine-tuning on the mean of {len(scores_of)} sets; "
         f"more than {_TOLERANCE:g} below the better baseline on {', '.join(behind) or 'none'}",
@@ -99,6 +114,7 @@ def _few_columns(scores: Sequence[FewScores]) -> list[str]:
         f"{min(ours):.3f}",
         f"{statistics.mean(gains):+.3f}",
         interval_of_mean(gains, "+.3f"),
+        f"{min(s.margin for s in scores):+.3f}",
     ]
 
 
