@@ -13,6 +13,7 @@ from langchain_falconer.benchmarks import (
     Trial,
     agent_costs,
     continual,
+    joint_targets,
     noisy_labels,
     proxy_quality,
     rare_labels,
@@ -187,3 +188,10 @@ def test_rare_texts_are_planted_and_found_with_candidates_and_without(tmp_path, 
     index, uniform = (int(row[3]) for row in table["rows"])
     assert 0 < uniform <= 20
     assert index >= uniform
+
+
+def test_one_budget_for_two_targets_withholds_no_more_texts_than_a_split(data):
+    table = joint_targets.run(data, draws=3, certify=30)
+    assert len(table["rows"]) == 3
+    assert all(float(joint) <= float(split) for _, split, joint, *_ in table["rows"])
+    assert table["verdict"] == "never more texts than a split"

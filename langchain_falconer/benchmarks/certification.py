@@ -26,7 +26,7 @@ _HELD_OUT = 0.2  # of the labels to learn from, as in a run
 
 
 @dataclass(frozen=True)
-class _Task:
+class Task:
     """A data set, the label task and class (yes or no; or None for its spans), and targets."""
 
     name: str
@@ -35,8 +35,8 @@ class _Task:
 
 
 TASKS = (
-    _Task("sms_spam", ("spam", "spam"), {"agreement": 0.98, "recall": 0.9, "precision": 0.9}),
-    _Task("semeval14_restaurants", None, {"agreement": 0.9, "spans": 0.9}),
+    Task("sms_spam", ("spam", "spam"), {"agreement": 0.98, "recall": 0.9, "precision": 0.9}),
+    Task("semeval14_restaurants", None, {"agreement": 0.9, "spans": 0.9}),
 )
 
 
@@ -86,8 +86,8 @@ def run(data: Path, *, seeds: int = 3, rows: int = 300, certify: int = 300) -> B
     }
 
 
-def _measured(data: Path, task: _Task, seeds: int, rows: int, certify: int) -> list[dict[str, Any]]:
-    plan, gold = _read(data, task)
+def _measured(data: Path, task: Task, seeds: int, rows: int, certify: int) -> list[dict[str, Any]]:
+    plan, gold = read_task(data, task, "train", "test")
     trials = [_one(plan, gold, task, seed, rows, certify) for seed in range(seeds)]
     return [_summed(task.name, [trial[kind] for trial in trials]) for kind in task.targets]
 
@@ -112,7 +112,7 @@ def _summed(name: str, tries: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _one(
-    plan: Plan, gold: list[Annotation], task: _Task, seed: int, rows: int, certify: int
+    plan: Plan, gold: list[Annotation], task: Task, seed: int, rows: int, certify: int
 ) -> dict[str, dict[str, Any]]:
     """Measure each target with one seed's labels."""
     labelled = random.Random(seed).sample(gold, rows)
@@ -186,8 +186,8 @@ def _found(row: Mapping[str, Any]) -> set[tuple[str, int, int]]:
     return {(step, s["start"], s["end"]) for step, spans in row["spans"].items() for s in spans}
 
 
-def _read(data: Path, task: _Task) -> tuple[Plan, list[Annotation]]:
-    """The plan, and the annotations of all different texts, training and test rows alike."""
+def read_task(data: Path, task: Task, *parts: str) -> tuple[Plan, list[Annotation]]:
+    """Return the plan of a task, and the annotations of all different texts of these parts of its set."""
     meta = meta_of(data, task.name)
     if task.label is None:
         plan = plan_of(meta, None)
@@ -197,12 +197,12 @@ def _read(data: Path, task: _Task) -> tuple[Plan, list[Annotation]]:
     with tempfile.TemporaryDirectory() as name:
         file = Path(name) / "annotations.jsonl"
         with file.open("w", encoding="utf-8") as out:
-            for row in rows_of(data, task.name, "train", "test"):
+            for row in rows_of(data, task.name, *parts):
                 out.write(json.dumps(_annotation_row(row, plan, task), ensure_ascii=False) + "\n")
         return plan, list({a.text: a for a in read_annotations(file, plan)}.values())
 
 
-def _annotation_row(row: HumanRow, plan: Plan, task: _Task) -> AnnotationRow:
+def _annotation_row(row: HumanRow, plan: Plan, task: Task) -> AnnotationRow:
     if task.label is None:
         return annotation_of(row, plan, None)
     label, positive = task.label

@@ -77,11 +77,15 @@ def guarantee(
     seeds: Seeds = 3,
     rows: Rows = 300,
     certify: Annotated[int, typer.Option("--certify", min=1, help="Rows drawn to certify targets.")] = 300,
+    joint: Annotated[bool, typer.Option("--joint", help="Compare one error budget with a split, untrained.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Certify targets on two public datasets with human labels, and check whether the guarantees hold."""
-    from langchain_falconer.benchmarks import certification
+    from langchain_falconer.benchmarks import certification, joint_targets
 
+    if joint:
+        print_benchmark(joint_targets.run(data, certify=certify), as_json=as_json)
+        return
     print_benchmark(certification.run(data, seeds=seeds, rows=rows, certify=certify), as_json=as_json)
 
 
