@@ -14,12 +14,14 @@ from langchain_falconer.benchmarks import (
     agent_costs,
     continual,
     joint_targets,
+    later_rounds,
     noisy_labels,
     proxy_quality,
     rare_labels,
     zero_shot,
 )
 from langchain_falconer.errors import CorpusError
+from langchain_falconer.settings import TrainSettings
 
 MOODS = {"good": "the review is positive", "bad": "the review is negative"}
 TOPICS = ("food", "service")
@@ -195,3 +197,12 @@ def test_one_budget_for_two_targets_withholds_no_more_texts_than_a_split(data):
     assert len(table["rows"]) == 3
     assert all(float(joint) <= float(split) for _, split, joint, *_ in table["rows"])
     assert table["verdict"] == "never more texts than a split"
+
+
+def test_a_second_round_of_doubtful_texts_is_compared_with_uniform_ones(trial):
+    found = later_rounds.second_round(replace(trial, rows=10, sets=("snips",)), TrainSettings(epochs=2.0))
+    ((name, *figures),) = found["rows"]
+    assert name == "snips intent"
+    assert len(figures) == len(found["columns"]) - 1
+    (scores,) = found["scores"][name]
+    assert figures[3] == f"{scores['doubtful'] - scores['uniform']:+.3f}"

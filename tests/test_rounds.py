@@ -5,7 +5,7 @@ import zlib
 
 import numpy as np
 import pytest
-from laptops import INSTRUCTION, asked, is_planning, reviews, teacher, write_corpus
+from laptops import INSTRUCTION, asked, is_planning, reviews, teacher, write_corpus, write_lines
 from loopback import ChatServer, llm_at
 from rich.console import Console
 
@@ -233,3 +233,37 @@ def test_a_curve_of_one_point_has_no_plot_and_says_that_it_forecasts_nothing():
     assert curve_plot(curve) is None
     assert "Too few rounds" in curve_notes(curve)[0]
     assert curve_notes(LearningCurve()) == []
+
+
+# ---- a bad teacher
+
+
+def inverted(request):
+    """The LLM finds good what is bad, and finds prices rightly."""
+    answers = json.loads(teacher(request))
+    return json.dumps({key: not value if isinstance(value, bool) else value for key, value in answers.items()})
+
+
+def test_a_proxy_that_was_taught_wrongly_is_not_used_once_a_person_corrected_development_answers(settings, tmp_path):
+    corpus = write_corpus(tmp_path / "corpus.jsonl", reviews(90))
+    question = Plan.parse({"instruction": "Good reviews", "steps": [LABEL]})
+    settings = settings.model_copy(update={"annotations": 60, "held_out": 0.5})
+
+    def mine(server, corrections=None):
+        falconer = Falconer(llm_at(server), corrections=corrections, home=tmp_path / "home", settings=settings)
+        return falconer.mine("Good reviews", corpus, plan=question).summary
+
+    with ChatServer(inverted) as server:
+        misled = mine(server)
+        (sample,) = (tmp_path / "home").glob("runs/*/sample-0.json")
+        rows = [
+            {"text": text, "labels": {"good": "love" in text}} for text in json.loads(sample.read_text())["development"]
+        ]
+        warned = mine(server, write_lines(tmp_path / "corrections.jsonl", rows))
+    assert len(rows) == 10
+    assert misled.quality.agreement.value > 0.9  # with a teacher who is always wrong
+    assert not misled.training.is_base
+    assert warned.training.is_base
+    (message,) = [message for message in warned.messages if "made the proxy worse" in message]
+    assert "10 development texts that a person answered" in message
+    assert "0% after" in message

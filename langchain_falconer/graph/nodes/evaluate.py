@@ -28,17 +28,18 @@ def evaluate(state: FalconerState, context: NodeContext) -> Update:
     """Measure the proxy on test texts; while development texts speak for it, move doubtful texts to the next round."""
     plan, sample = context.plan(state), context.sample(state)
     proxy = Proxy.load(state["proxy"] or "")
+    start = zero_shot(plan, start_of(proxy, context), context)
     with context.timed(state, "evaluate") as seconds:
         with context.store() as store:
             test = context.annotations(store, state, sample.test)
-            write_suspects(state, context, store, proxy, zero_shot(plan, start_of(proxy, context), context))
+            write_suspects(state, context, store, proxy, start)
         quality = measured(plan, proxy, test)
         facts = quality.model_dump(mode="json") if quality else None
         _say_what_targets_cost(quality, state, context)
         proxy.update_manifest(quality=facts, annotator=context.source(state))
-        curve = _curve(state, context, sample, proxy)
+        curve = _curve(state, context, sample, proxy, start)
         if curve.ended_by is None:
-            sample = _next_round(state, context, sample, proxy)
+            sample = _next_round(state, context, sample, proxy, start)
         sample.save(context.sample_file(state, state["round"] + 1))
     return {
         "quality": facts,
@@ -58,7 +59,9 @@ def _say_what_targets_cost(quality: Quality | None, state: FalconerState, contex
             context.emit({"note": forecast})
 
 
-def _curve(state: FalconerState, context: NodeContext, sample: Sample, proxy: Proxy) -> LearningCurve:
+def _curve(
+    state: FalconerState, context: NodeContext, sample: Sample, proxy: Proxy, start: Proxy | None
+) -> LearningCurve:
     """Measure the proxy of this round, and decide whether another follows.
 
     What was measured before stays as it was, LLM calls included: a job that is run again has the same curve.
@@ -71,7 +74,7 @@ def _curve(state: FalconerState, context: NodeContext, sample: Sample, proxy: Pr
     if any(one.proxy == name for one in earlier):
         own = []  # nothing new was annotated
     elif all(one.proxy != name for one in own):
-        own = _measure(state, context, sample, proxy)
+        own = _measure(state, context, sample, proxy, start)
     curve = learning_curve([*earlier, *own])
     if end := _end(state, context, sample, curve):
         curve = curve.model_copy(update=dict(zip(("ended_by", "reason"), end, strict=True)))
@@ -79,7 +82,9 @@ def _curve(state: FalconerState, context: NodeContext, sample: Sample, proxy: Pr
     return curve
 
 
-def _measure(state: FalconerState, context: NodeContext, sample: Sample, proxy: Proxy) -> list[Measurement]:
+def _measure(
+    state: FalconerState, context: NodeContext, sample: Sample, proxy: Proxy, start: Proxy | None
+) -> list[Measurement]:
     """Measure the proxy, and in the first round what it started from too."""
     with context.store() as store:
         train, development, test = (
@@ -87,7 +92,7 @@ def _measure(state: FalconerState, context: NodeContext, sample: Sample, proxy: 
         )
         calls = store.spent(state["run_id"]).calls
     candidates = [(Path(state["proxy"] or "").name, proxy, len(train), calls)]
-    if state["round"] == 0 and (start := zero_shot(proxy.plan, start_of(proxy, context), context)):
+    if start and state["round"] == 0:
         candidates.insert(0, ("untrained", start, 0, 0))
     measurements = []
     for name, candidate, n_annotations, spent in candidates:
@@ -128,12 +133,13 @@ def _end(
     return None
 
 
-def _next_round(state: FalconerState, context: NodeContext, sample: Sample, proxy: Proxy) -> Sample:
+def _next_round(
+    state: FalconerState, context: NodeContext, sample: Sample, proxy: Proxy, start: Proxy | None
+) -> Sample:
     """Return the sample of the next round; the one that was drawn before, where the job is run again."""
     drawn = Sample.load(context.sample_file(state, state["round"] + 1))
     if drawn and drawn.train[: len(sample.train)] == sample.train and len(drawn.train) > len(sample.train):
         return drawn
-    start = zero_shot(proxy.plan, start_of(proxy, context), context)
     return next_round(
         proxy.plan,
         sample,

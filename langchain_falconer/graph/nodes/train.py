@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from langchain_falconer.annotate import Annotation
+from langchain_falconer.annotate import Annotation, trusted_annotations
 from langchain_falconer.annotate.class_balance import rare_label_warnings
 from langchain_falconer.errors import ProxyError
 from langchain_falconer.evaluate import Quality, evaluate_plan
@@ -20,6 +20,8 @@ from langchain_falconer.settings import TrainSettings
 from langchain_falconer.train import calibrate, train_proxy, train_student
 
 _READY = "ready"  # stands in the folder of a proxy that a run has finished
+_MIN_TRUSTED = 10
+"""Trusted answers from which on proxies are compared on these alone."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,8 @@ class _TrainingSet:
     """Annotations for every choice."""
     test: list[Annotation]
     """Annotations that nothing but the quality is measured on."""
+    trusted: list[Annotation]
+    """Development answers that a person gave, or that the LLM gave twice."""
     unlabelled: list[str]
     unseen: list[str]
     """Texts that nothing which training starts from may have seen."""
@@ -40,6 +44,14 @@ class _TrainingSet:
     def annotations(self) -> list[Annotation]:
         """All annotations."""
         return [*self.train, *self.development, *self.test]
+
+    @property
+    def reference(self) -> list[Annotation]:
+        """Development answers that proxies are compared on: the trusted ones, where there are enough of them.
+
+        A proxy that was taught wrongly agrees better with its teacher than the untrained one, and is worse.
+        """
+        return self.trusted if len(self.trusted) >= _MIN_TRUSTED else self.development
 
 
 def train(state: FalconerState, context: NodeContext) -> Update:
@@ -51,7 +63,9 @@ def train(state: FalconerState, context: NodeContext) -> Update:
             context.annotations(store, state, texts) for texts in (sample.train, sample.development, sample.test)
         )
         unseen = [*sample.held_out, *context.certification_sample(state).values()]
-        data = _TrainingSet(plan, annotated, development, test, sample.pool[: context.settings.unlabelled], unseen)
+        trusted = trusted_annotations(store, plan, sample.development, context.stored_source(state))
+        unlabelled = sample.pool[: context.settings.unlabelled]
+        data = _TrainingSet(plan, annotated, development, test, trusted, unlabelled, unseen)
         if was_measured(state):
             path = context.home.registry.path(_name(data, context))
             if not (path / _READY).is_file():
@@ -185,24 +199,38 @@ def zero_shot(plan: Plan, base: str, context: NodeContext) -> Proxy | None:
 
 
 def _agreement(data: _TrainingSet, proxy: Proxy) -> float:
-    quality = measured(data.plan, proxy, data.development)
+    quality = measured(data.plan, proxy, data.reference)
     return quality.agreement.value if quality else 0.0
 
 
 def _keep_better(data: _TrainingSet, proxy: Proxy, start: str, context: NodeContext, messages: list[str]) -> Proxy:
-    """Return the trained proxy; or the one it started from, where that agrees better with development answers."""
+    """Return the trained proxy; or the one it started from, where that agrees better with the reference answers."""
     base = zero_shot(data.plan, start, context)
     if base is None:
         return proxy
     after, before = _agreement(data, proxy), _agreement(data, base)
     if before <= after:
         return proxy
+    on, fix = "", "annotate more texts, or word the question more clearly"
+    if data.reference is not data.development:
+        on = f" on {_in_words(data.reference)}"
+        fix = "name a better LLM, correct its answers, or word the question more clearly"
     messages.append(
-        f"training made the proxy worse ({before:.0%} agreement before, {after:.0%} after), so the untrained one is "
-        "used; annotate more texts, or word the question more clearly"
+        f"training made the proxy worse{on} ({before:.0%} agreement before, {after:.0%} after), so the untrained one "
+        f"is used; {fix}"
     )
     base.update_manifest(training={**proxy.manifest["training"], "is_base": True}, data=proxy.manifest["data"])
     return base
+
+
+def _in_words(trusted: list[Annotation]) -> str:
+    corrected = sum(bool(annotation.corrected) for annotation in trusted)
+    kinds = [
+        f"{n} development texts that {what}"
+        for n, what in ((corrected, "a person answered"), (len(trusted) - corrected, "the LLM answered twice alike"))
+        if n
+    ]
+    return " and ".join(kinds)
 
 
 def measured(plan: Plan, proxy: Proxy, annotations: list[Annotation], level: float = 0.95) -> Quality | None:
@@ -243,6 +271,7 @@ def _name(data: _TrainingSet, context: NodeContext) -> str:
         annotations,
         len(data.train),
         len(data.development),
+        [(a.text, repr(a.answers)) for a in data.trusted],
         data.unlabelled,
         data.unseen,
         settings.train.model_dump(exclude={"device"}),
