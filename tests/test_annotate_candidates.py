@@ -75,10 +75,12 @@ def test_where_no_answer_is_rare_all_is_drawn_at_once(tmp_path):
     assert (len(sample.train), sample.remaining) == (105, 0)
 
 
-def test_few_texts_to_learn_from_are_drawn_at_once(tmp_path):
+def test_few_texts_to_learn_from_and_those_of_a_batch_are_drawn_at_once(tmp_path):
     sample, sizes = drawn(tmp_path, MineSettings(annotations=40))
     assert sizes == [28]
     assert len(sample.held_out) == 12
+    batch = MineSettings.model_validate({"annotations": 150, "annotate": {"batch": True}})
+    assert drawn(tmp_path, batch)[1] == [105]
 
 
 def test_rare_answers_are_those_of_few_uniform_texts():

@@ -149,7 +149,9 @@ def _diverse(pool: Sequence[str], known: set[str], n: int, index: PassageIndex, 
 def _next_part(n: int, settings: MineSettings) -> int:
     """Return the size of a later part of ``n`` training texts, in whole calls; 0 where all are one part."""
     per_call = settings.annotate.texts_per_call
-    return (n - n // 4) // _LATER_PARTS // per_call * per_call if n >= _MIN_IN_PARTS else 0
+    if n < _MIN_IN_PARTS or settings.annotate.batch:  # a batch may take a day
+        return 0
+    return (n - n // 4) // _LATER_PARTS // per_call * per_call
 
 
 def _first_part(n: int, settings: MineSettings) -> int:
