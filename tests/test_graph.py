@@ -271,7 +271,16 @@ def test_an_llm_plans_and_annotates_and_a_second_run_asks_nothing(settings, tmp_
     assert {row["decided_by"]["positive"] for row in rows(result.output)} == {"llm", "proxy"}
     assert sum(row["decided_by"]["positive"] == "llm" for row in rows(result.output)) == 30
     assert result.quality.agreement.value > 0.5
-    assert {e["stage"] for e in events} == {"plan", "sample", "annotate", "train", "evaluate", "execute", "report"}
+    assert {e["stage"] for e in events} == {
+        "plan",
+        "sample",
+        "index",
+        "annotate",
+        "train",
+        "evaluate",
+        "execute",
+        "report",
+    }
     assert MARKER in result.report(tmp_path / "report.html").read_text()
 
 

@@ -18,7 +18,8 @@ def pilot(state: FalconerState, context: NodeContext) -> Update:
 
     A plan that was passed stays as it is: the better wordings are shown in its review.
     """
-    if context.llm is None or state.get("annotations") or context.options(state) is not None:
+    is_left_out = not 0 < context.settings.annotate.pilot * _LEAST_SHARE <= context.settings.annotations
+    if context.llm is None or state.get("annotations") or context.options(state) is not None or is_left_out:
         return {"pilot": None}
     plan = context.plan(state)
     with context.timed(state, "pilot") as seconds:
@@ -46,8 +47,6 @@ def pilot(state: FalconerState, context: NodeContext) -> Update:
 def _texts(state: FalconerState, context: NodeContext) -> list[str]:
     """Draw the pilot's texts from the end of the uniform order whose beginning are the held-out texts."""
     n, settings = context.settings.annotate.pilot, context.settings
-    if not n or n * _LEAST_SHARE > settings.annotations:
-        return []
     try:
         drawn = sample_uniform(context.passages(state), settings.annotations, settings.seed, key=str)
     except CorpusError:
