@@ -70,9 +70,9 @@ class Prompts(FrozenModel):
             quotes=("red", "dark green", "red"),
         ),
         SpanExample(
-            task="Extract the parts of the laptop that the reviewer talks about.",
-            text="The battery life is great but I hate the keyboard.",
-            quotes=("battery life", "keyboard"),
+            task="Extract the features of the garden that the visitor talks about.",
+            text="The friendly gardeners showed us beautiful old roses, but the lawn was badly kept.",
+            quotes=("gardeners", "roses", "lawn"),
         ),
         SpanExample(task="Extract the names of people.", text="We left early and it rained.", quotes=()),
     )
