@@ -3,12 +3,10 @@
 import json
 from pathlib import Path
 
-from laptops import INSTRUCTION, PLAN, annotations, asked, reviews, teacher, write_corpus
+from laptops import INSTRUCTION, PLAN, asked, reviews, teacher, write_corpus
 from loopback import ChatServer, llm_at
 
 from langchain_falconer import Falconer
-from langchain_falconer.graph.suspects import harm_of_training
-from langchain_falconer.model import Proxy
 
 
 def careless(request):
@@ -64,13 +62,3 @@ def test_a_run_of_a_hundred_annotations_asks_a_tenth_twice(settings, tmp_path):
     assert agreement.agreement.low < 0.95
     assert all(len(asked(request.json)) == 1 for request in twice)
     assert any("asked twice" in message for message in summary.messages)
-
-
-def test_training_that_makes_a_proxy_worse_on_trusted_answers_is_said(proxy, tiny_bert):
-    """The trained proxy knows the reviews; an untrained one does not. Each takes the other's place once."""
-    untrained = Proxy.zero_shot(PLAN, base=tiny_bert)
-    trusted = annotations(reviews(24, start=100))
-    assert harm_of_training(PLAN, trusted, proxy, start=untrained) is None
-    warning = harm_of_training(PLAN, trusted, untrained, start=proxy)
-    assert "24 held-out texts" in warning
-    assert harm_of_training(PLAN, trusted[:5], untrained, start=proxy) is None  # too few to say

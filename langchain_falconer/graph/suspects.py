@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import numpy as np
-
-from langchain_falconer.annotate import Accuracy, Annotation, AnnotationStore, trusted_annotations
+from langchain_falconer.annotate import Accuracy, AnnotationStore
 from langchain_falconer.annotate.noise import Suspect, likely_errors, write_review
-from langchain_falconer.evaluate import Quality, score_by_text
+from langchain_falconer.evaluate import Quality
 from langchain_falconer.files import read_json, write_json
 from langchain_falconer.graph.context import NodeContext
 from langchain_falconer.graph.state import AnnotationState, FalconerState
 from langchain_falconer.model import Proxy
-from langchain_falconer.plan import Plan
 from langchain_falconer.records import FrozenModel
 
 _UNIFORM = 30
 _SUSPECTS = 20
-_LEAST_TRUSTED = 10
-_ONE_SIDED = 1.64
 
 
 class Suspects(FrozenModel):
@@ -28,26 +21,14 @@ class Suspects(FrozenModel):
     Attributes:
         likely_errors: The likeliest first.
         review: Path of the file (JSON lines): held-out annotations, drawn uniformly, then the suspects.
-        warning: What the answers that deserve trust say against the training; ``None`` if they say nothing.
     """
 
     likely_errors: tuple[Suspect, ...] = ()
     review: str | None = None
-    warning: str | None = None
 
 
-def write_suspects(
-    state: FalconerState, context: NodeContext, store: AnnotationStore, proxy: Proxy, start: Proxy | None
-) -> None:
-    """Write what the measured proxy, which did not learn from held-out texts, says against their annotations.
-
-    Args:
-        state: The state of the job.
-        context: Its context.
-        store: Holds the annotations.
-        proxy: The measured proxy.
-        start: What it started from, untrained; ``None`` where that answers nothing.
-    """
+def write_suspects(state: FalconerState, context: NodeContext, store: AnnotationStore, proxy: Proxy) -> None:
+    """Write what the measured proxy, which did not learn from held-out texts, says against their annotations."""
     if state.get("annotations"):
         return  # a person's own
     plan, sample = context.plan(state), context.sample(state)
@@ -56,39 +37,8 @@ def write_suspects(
     found = likely_errors(plan, held_out, predicted)[:_SUSPECTS]
     review = context.folder(state) / "review.jsonl"
     write_review(review, plan, held_out[:_UNIFORM], held_out[_UNIFORM:], found)
-    trusted = trusted_annotations(store, plan, sample.held_out, context.source(state))
-    suspects = Suspects(
-        likely_errors=tuple(found),
-        review=str(review),
-        warning=harm_of_training(plan, trusted, proxy, start) if start else None,
-    )
+    suspects = Suspects(likely_errors=tuple(found), review=str(review))
     write_json(context.folder(state) / "suspects.json", suspects.model_dump(mode="json"))
-
-
-def harm_of_training(plan: Plan, trusted: Sequence[Annotation], proxy: Proxy, start: Proxy) -> str | None:
-    """Return a warning where training on all answers made a proxy worse on those that deserve trust.
-
-    A proxy that learns a bad teacher's errors agrees better with the teacher, and is worse. It counts as worse where
-    the difference exceeds 1.64 standard errors (5%, one-sided).
-
-    Args:
-        plan: The plan.
-        trusted: Answers of a person, or that an LLM gave twice, about texts that training did not see.
-        proxy: The trained proxy.
-        start: The untrained one.
-    """
-    if len(trusted) < _LEAST_TRUSTED:
-        return None
-    texts, right = [a.text for a in trusted], [a.answers for a in trusted]
-    after, before = (score_by_text(plan, right, one.answers(texts, apply_conditions=False)) for one in (proxy, start))
-    loss = before - after
-    if loss.mean() <= _ONE_SIDED * loss.std(ddof=1) / np.sqrt(len(loss)):
-        return None
-    return (
-        f"on {len(texts)} held-out texts whose answers a person gave, or the LLM gave twice, the untrained model "
-        f"scores {before.mean():.0%}, the trained one {after.mean():.0%}: it learned the LLM's errors; correct answers "
-        "(--corrections), word the question more clearly, or name another LLM"
-    )
 
 
 def read_suspects(state: FalconerState, context: NodeContext) -> Suspects:
@@ -118,4 +68,4 @@ def trust_messages(facts: AnnotationState, suspects: Suspects) -> list[str]:
             f"{n} held-out annotations are likely wrong; correct them in {suspects.review} and run again with it as "
             "--corrections"
         )
-    return [*messages, suspects.warning] if suspects.warning else messages
+    return messages

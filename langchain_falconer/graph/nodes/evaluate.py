@@ -32,7 +32,7 @@ def evaluate(state: FalconerState, context: NodeContext) -> Update:
     with context.timed(state, "evaluate") as seconds:
         with context.store() as store:
             test = context.annotations(store, state, sample.test)
-            write_suspects(state, context, store, proxy, start)
+            write_suspects(state, context, store, proxy)
         quality = measured(plan, proxy, test)
         facts = quality.model_dump(mode="json") if quality else None
         _say_what_targets_cost(quality, state, context)
