@@ -45,7 +45,7 @@ def test_mistakes_are_counted_with_quotes():
     assert topic == {("art", "food"): 2, ("art", "sport"): 1}
     price = {(m.gold, m.predicted): m.n for m in steps["price"].mistakes}
     assert price == {("$12", "12"): 1, ("$12", None): 2, (None, "each"): 1}
-    assert steps["topic"].mistakes[0].quotes == (TEXT, TEXT)
+    assert steps["topic"].mistakes[0].quotes == (TEXT,)
 
 
 def test_mistakes_are_the_twenty_most_frequent():

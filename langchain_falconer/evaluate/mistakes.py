@@ -48,7 +48,7 @@ def most_frequent_mistakes(occurrences: Iterable[Occurrence], texts: Sequence[st
             gold=gold,
             predicted=predicted,
             n=len(some),
-            quotes=tuple(_quote(texts[one.text], one.at) for one in some[:_EXAMPLES]) if texts else (),
+            quotes=_quotes(some, texts) if texts else (),
         )
         for (gold, predicted), some in frequent
     )
@@ -89,6 +89,10 @@ def span_mistakes(
             found.append(Occurrence(words, other[2] if other else None, text, start))
         found += [Occurrence(None, words, text, start) for start, _, words in spurious]
     return found
+
+
+def _quotes(occurrences: Sequence[Occurrence], texts: Sequence[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(_quote(texts[one.text], one.at) for one in occurrences[:_EXAMPLES]))
 
 
 def _quote(text: str, at: int) -> str:
