@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 
 from laptops import INSTRUCTION, PLAN, asked, review, teacher, write_corpus
 from loopback import ChatServer, llm_at
 
 from langchain_falconer.graph import build_falconer
+from langchain_falconer.graph.nodes.sample import possible_answers
+from langchain_falconer.model import Embedder, Proxy
+from langchain_falconer.plan import Plan
 
 TEXTS = [review(i if i % 40 == 0 else 3 * i) for i in range(1, 601)]
 """600 reviews, all bad but 10 of those whose number is a multiple of 40."""
@@ -82,3 +86,28 @@ def test_without_an_index_all_texts_are_uniform(settings, tmp_path):
     assert done == ["sample", "annotate"]
     assert sample["uniform"] == len(sample["train"]) == 63
     assert not (tmp_path / "job" / "home" / "embeddings").exists()
+
+
+def test_the_answers_that_a_plan_may_give_score_a_text_like_the_untrained_base(tiny_bert):
+    steps = [
+        {"id": "yes", "op": "get_label", "instruction": "Is it good?"},
+        {"id": "one", "op": "get_label", "instruction": "Which?", "labels": ["price", "battery"]},
+        {"id": "any", "op": "get_label", "instruction": "Which?", "labels": ["a", "b"], "multi_label": True},
+        {"id": "span", "op": "get_span", "instruction": "Extract the price"},
+    ]
+    plan = Plan.parse({"instruction": "x", "steps": steps})
+    embed = Embedder(tiny_bert)
+    possible = possible_answers(plan.top_level, embed.encoder)
+    assert [(answer.step, answer.value) for answer in possible] == [
+        *(("yes", value) for value in (True, False)),
+        *(("one", value) for value in ("price", "battery")),
+        *(("any", value) for value in ("a", "b")),
+        ("span", None),
+    ]
+    text = review(5)
+    logits = [float(embed([text])[0] @ answer.weight + answer.bias) for answer in possible]
+    (scores,) = Proxy.zero_shot(plan, base=tiny_bert).predictor.raw_scores([text])
+    assert math.isclose(1 / (1 + math.exp(-logits[0])), scores.labels["yes"][0], abs_tol=1e-4)
+    assert logits[1] == -logits[0]
+    assert (logits[2] > logits[3]) == (scores.labels["one"][0] > scores.labels["one"][1])
+    assert math.isclose(1 / (1 + math.exp(-logits[5])), scores.labels["any"][1], abs_tol=1e-4)
