@@ -145,6 +145,16 @@ def test_a_plan_is_answered_untrained(falconer, files, tmp_path):
     assert {by for row in rows for by in row["decided_by"].values()} == {"proxy"}
 
 
+def test_columns_to_keep_are_named_and_the_guessed_column_of_the_text_is_shown(falconer, files, tmp_path):
+    corpus = write_lines(tmp_path / "c.jsonl", [{"id": i, "review": "Fine.", "stars": i, "day": "x"} for i in range(3)])
+    arguments = ["predict", files / "plan.json", corpus, "-o", tmp_path / "p.jsonl", "--home", tmp_path / "home"]
+    predicted = falconer(*arguments, "--backend", "torch", "--keep", "stars")
+    assert predicted.code == 0
+    assert "column review" in predicted.out.replace("\n", " ")
+    assert [row["metadata"] for row in read_rows(tmp_path / "p.jsonl")] == [{"stars": i} for i in range(3)]
+    assert refused(falconer(*arguments, "--keep", "star"), "no column 'star' to keep")
+
+
 def test_train_predict_and_report(falconer, mine, files, tiny_bert, tmp_path):
     trained = falconer("train", "--plan", files / "plan.json", "--annotations", files / "labels.jsonl",
                        "--unlabelled", files / "corpus.jsonl", "-o", tmp_path / "proxy", "--base", tiny_bert,
