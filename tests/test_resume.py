@@ -154,6 +154,8 @@ def test_killed_in_three_stages_it_ends_like_an_undisturbed_run(server, run_here
     assert len(again) <= len(undisturbed) + 1  # the call that was under way at the first kill
     for part in ("rows", "quality", "plan"):
         assert resumed[part] == summary[part]
+    review = resumed["annotations"].pop("review"), summary["annotations"].pop("review")  # files of their homes
+    assert [Path(file).name for file in review] == ["review.jsonl"] * 2
     assert resumed["annotations"] == summary["annotations"]
 
 

@@ -12,6 +12,7 @@ from itertools import islice
 from numbers import Integral, Real
 from typing import Any
 
+from langchain_falconer.records import JsonObject
 from langchain_falconer.settings import KeptColumns
 
 MAX_CHARS = 4_096
@@ -19,13 +20,11 @@ MAX_CHARS = 4_096
 MAX_ITEMS = 256
 """Longest list, or object, that is kept whole."""
 _EXACT = 2**53  # integers up to here are exact in every reader of JSON
-
-
 _PLAIN = frozenset({bool, type(None)})
 _SMALL = range(-_EXACT, _EXACT)
 
 
-def limited_values(columns: Mapping[Any, Any], keep: KeptColumns) -> dict[str, Any]:
+def limited_values(columns: Mapping[Any, Any], keep: KeptColumns) -> JsonObject:
     """Convert the columns that are kept to JSON data of limited size.
 
     A string longer than 4,096 characters is cut and ends in "…"; a list or object that is as long, or has more than 256
