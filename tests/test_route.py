@@ -129,7 +129,8 @@ def test_a_near_proxy_is_verified_before_it_is_trusted(proxy_folder, llm, server
     result = falconer.ask(near_plan(), falconer.corpus("reviews"), trust=TRUST)
     assert result.decision.chosen.name == "similar"
     assert result.decision.chosen.proxy == "laptops"
-    assert result.quality.agreement.n == 10
+    assert result.quality.agreement.n == result.estimates.texts == 10
+    assert result.estimates.matched.estimate is not None  # by the texts that it was verified on
     assert 0 < result.cost.calls <= 20
     right = [row["labels"]["happy"]["value"] == is_positive(row["text"]) for row in result.rows()]
     assert all(right)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from langchain_falconer.annotate import UNIFORM_CORRECTIONS, Annotation, AnnotationStore, stored_annotations
-from langchain_falconer.corpus import CorpusStats, Place
+from langchain_falconer.corpus import Place
 from langchain_falconer.evaluate import MIN_LABELLED, Estimate, Pairs, detectable_difference, estimate_total
 from langchain_falconer.execute import (
     ALL,
@@ -182,10 +182,9 @@ def _certification(state: FalconerState, context: NodeContext, store: Annotation
 
 def _verified(state: FalconerState, context: NodeContext, store: AnnotationStore, chosen: Strategy) -> _Sample:
     """The texts that the proxy was verified on; their rows have its answers."""
-    settings, options = context.settings, context.options(state)
-    n = Router(context, context.plan(state), context.dataset(state), options or AskOptions()).n_verify
-    stats = CorpusStats.of(context.dataset(state), settings.passage_chars, settings.seed, n)
-    texts = stats.sample[:n]
+    options = context.options(state) or AskOptions()
+    router = Router(context, context.plan(state), context.dataset(state), options)
+    texts = router.stats.sample[: router.n_verify]
     if chosen.proxy:
         entry = context.home.registry.entry(chosen.proxy)
         texts = [text for text in texts if not entry.trained_on([text])]
