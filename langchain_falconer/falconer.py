@@ -27,7 +27,7 @@ from langchain_falconer.corpus import (
 from langchain_falconer.errors import AnnotationError, PlannerError, RunError, SettingsError
 from langchain_falconer.evaluate import Quality
 from langchain_falconer.execute import Guarantee, read_rows
-from langchain_falconer.files import digest, file_digest
+from langchain_falconer.files import digest, file_digest, read_json
 from langchain_falconer.graph import (
     AskOptions,
     FalconerInput,
@@ -425,7 +425,10 @@ class Falconer:
             summary = _stream(graph, {"configurable": {"thread_id": thread}}, state, on_event, reviewer)
         if "rejected" in summary:
             raise RunError(f"the plan was rejected ({summary['rejected']}); word it differently, or pass a plan")
-        return MiningResult(RunSummary.model_validate(summary), addresses)
+        result = RunSummary.model_validate(summary)
+        if result.report:  # the state has no words of texts; they are in the file of the run
+            result = RunSummary.model_validate(read_json(Path(result.report).with_name("summary.json")))
+        return MiningResult(result, addresses)
 
     def _input(
         self,

@@ -75,6 +75,11 @@ class Quality(FrozenModel):
     agreement: Proportion
     unmeasured: tuple[str, ...] = ()
 
+    def without_texts(self) -> Quality:
+        """Return the quality without mistakes, which hold words of the texts: for what may leave their home."""
+        steps = {step_id: step.model_copy(update={"mistakes": ()}) for step_id, step in self.steps.items()}
+        return self.model_copy(update={"steps": steps})
+
 
 def evaluate_plan(
     plan: Plan,

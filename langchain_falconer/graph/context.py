@@ -222,6 +222,14 @@ class NodeContext:
         with replacing(self.folder(state) / "passages.npy") as partial, partial.open("wb") as file:
             np.save(file, keys, allow_pickle=False)
 
+    def quality_file(self, state: FalconerState) -> Path:
+        """Return the file of the quality with its mistakes, whose words of texts are never in the state."""
+        return self.folder(state) / "quality.json"
+
+    def summary_file(self, state: FalconerState) -> Path:
+        """Return the file of the whole summary, words of texts included."""
+        return self.folder(state) / "summary.json"
+
     def llm_pace_file(self, state: FalconerState) -> Path:
         """Return the file that counts seconds and texts of the LLM over all invocations of a job."""
         return self.folder(state) / "llm_pace.json"

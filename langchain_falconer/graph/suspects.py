@@ -65,7 +65,7 @@ def trust_messages(facts: AnnotationState, suspects: Suspects) -> list[str]:
         )
     if n := len(suspects.likely_errors):
         messages.append(
-            f"the measured proxy contradicts {n} held-out annotations with confidence; see who is right in "
-            f"{suspects.review}, and run again with it as --corrections"
+            f"the measured proxy contradicts held-out annotations with confidence; see who is right about the {n} "
+            f"strongest in {suspects.review}, and run again with it as --corrections"
         )
     return messages

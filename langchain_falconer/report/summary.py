@@ -286,3 +286,9 @@ class RunSummary(FrozenModel):
     findings: Findings | None = None
     unanswered: int = 0
     cached: bool = False
+
+    def without_texts(self) -> RunSummary:
+        """Return the summary without mistakes and doubtful annotations, which hold texts: for the state of a graph."""
+        quality = self.quality.without_texts() if self.quality else None
+        annotations = self.annotations.model_copy(update={"likely_errors": ()})
+        return self.model_copy(update={"quality": quality, "annotations": annotations})

@@ -8,6 +8,7 @@ from langchain_falconer.annotate import next_round
 from langchain_falconer.annotate.splits import Sample
 from langchain_falconer.evaluate import LearningCurve, Quality, RoundsEnd
 from langchain_falconer.execute import escalation_forecast
+from langchain_falconer.files import write_json
 from langchain_falconer.graph.context import NodeContext, Update
 from langchain_falconer.graph.measurements import (
     Measurement,
@@ -34,7 +35,9 @@ def evaluate(state: FalconerState, context: NodeContext) -> Update:
             test = context.annotations(store, state, sample.test)
             write_suspects(state, context, store, proxy)
         quality = measured(plan, proxy, test)
-        facts = quality.model_dump(mode="json") if quality else None
+        facts = quality.without_texts().model_dump(mode="json") if quality else None
+        if quality:
+            write_json(context.quality_file(state), quality.model_dump(mode="json"))
         _say_what_targets_cost(quality, state, context)
         proxy.update_manifest(quality=facts, annotator=context.source(state))
         curve = _curve(state, context, sample, proxy, start)

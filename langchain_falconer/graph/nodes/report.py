@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from langchain_falconer.evaluate import Quality
 from langchain_falconer.execute import PartitionCache, RowCounts, read_rows
 from langchain_falconer.files import read_json, write_json
 from langchain_falconer.graph.context import NodeContext, Update
@@ -33,12 +34,11 @@ def report(state: FalconerState, context: NodeContext) -> Update:
             summary = _summary(state, context).model_copy(update={"report": str(file)})
             render_html(summary, read_rows(context.place(summary.output)), file)
     summary = summary.model_copy(update={"seconds": {name: round(value, 2) for name, value in seconds.items()}})
-    data = summary.model_dump(mode="json")
     if summary.result:
         context.home.results.save(summary.result, summary)
     else:
-        write_json(context.folder(state) / "summary.json", data)
-    return {"summary": data, "seconds": seconds}
+        write_json(context.summary_file(state), summary.model_dump(mode="json"))
+    return {"summary": summary.without_texts().model_dump(mode="json"), "seconds": seconds}
 
 
 def _store_result(state: FalconerState, context: NodeContext) -> RunSummary:
@@ -107,7 +107,7 @@ def _summary(
             "review": suspects.review,
             **{part: sample.get(part, 0) for part in ("train", "development", "test")},
         },
-        "quality": state.get("quality"),
+        "quality": _quality(state, context),
         "learning_curve": state.get("learning_curve") or {},
         "guarantee": execution.get("guarantee"),
         "cost": _cost(state, context),
@@ -131,6 +131,15 @@ def _summary(
     summary = RunSummary.model_validate(facts)
     estimates = estimate_counts(state, context, summary.rows, context.place(summary.output))
     return summary.model_copy(update={"estimates": estimates})
+
+
+def _quality(state: FalconerState, context: NodeContext) -> Quality | None:
+    """Return the quality, with the mistakes where they are those of this proxy."""
+    if not state.get("quality"):
+        return None
+    quality, data = Quality.model_validate(state["quality"]), read_json(context.quality_file(state))
+    measured = Quality.model_validate(data) if data else quality
+    return measured if measured.without_texts() == quality else quality
 
 
 def _cost(state: FalconerState, context: NodeContext) -> Cost:

@@ -24,7 +24,7 @@ def route(state: FalconerState, context: NodeContext) -> Update:
         earlier = context.home.results.find(result)
         if earlier is not None and not options.refresh and not earlier.unanswered:
             cached = earlier.model_copy(update={"cached": True, "cost": Cost(usd=0.0), "seconds": {}})
-            return {"summary": cached.model_dump(mode="json"), "routing": {"next": "end"}}
+            return {"summary": cached.without_texts().model_dump(mode="json"), "routing": {"next": "end"}}
         router = Router(context, plan, dataset, options, bool(state.get("annotations")))
         chosen = router.choose(state)
         trace |= {
