@@ -4,8 +4,9 @@
         ChatOpenAI(base_url=server.base_url, api_key="test-key", model="loopback")
 
 `reply` gets the request's JSON and returns the answer's text; a dict with any of `content`, `usage` (prompt and
-completion tokens), `tool_calls`, `finish_reason`, `refusal`; or `(status, body, headers)` for an error. It is called
-from several threads at once.
+completion tokens), `tool_calls`, `finish_reason`, `refusal`, `message` (the message as it is, where a tool is forced
+too); `(status, body, headers)` for an error; or `DROPPED`, for a connection that is lost in the middle of the body. It
+is called from several threads at once.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ def llm_at(server: ChatServer, **settings: Any) -> LLM:
 
 
 Answer = str | dict[str, Any] | tuple[int, Any, Mapping[str, str]]
+DROPPED: Answer = (0, '{"choices": [{"message": {"content": ', {})
 
 
 @dataclass(frozen=True)
@@ -96,13 +98,15 @@ class ChatServer:
                     Request(self.path, {k.lower(): v for k, v in self.headers.items()}, json.loads(body))
                 )
                 payload = answer.encode() if isinstance(answer, str) else json.dumps(answer).encode()
+                is_dropped = status == DROPPED[0]
                 try:
-                    self.send_response(status)
+                    self.send_response(200 if is_dropped else status)
                     for name, value in {"content-type": "application/json", **headers}.items():
                         self.send_header(name, value)
-                    self.send_header("content-length", str(len(payload)))
+                    self.send_header("content-length", str(len(payload) + 1_000 * is_dropped))
                     self.end_headers()
                     self.wfile.write(payload)
+                    self.close_connection = self.close_connection or is_dropped
                 except (BrokenPipeError, ConnectionResetError):
                     self.close_connection = True  # the client gave up, as a timeout test wants
 
@@ -115,7 +119,9 @@ class ChatServer:
 def completion(request: Mapping[str, Any], answer: Mapping[str, Any]) -> dict[str, Any]:
     """A chat completion; a request that forces a tool is answered by a call of that tool."""
     message: dict[str, Any] = {"role": "assistant", "content": answer.get("content")}
-    if "tool_calls" in answer:
+    if "message" in answer:
+        message |= answer["message"]
+    elif "tool_calls" in answer:
         message["tool_calls"] = answer["tool_calls"]
     elif "tools" in request and answer.get("content") is not None:
         call = {"name": request["tools"][0]["function"]["name"], "arguments": answer["content"]}

@@ -131,7 +131,7 @@ class LLM:
                 f"gave no answer{at} in {attempts} attempt{'s' * (attempts > 1)} ({reason}); check that the server "
                 "runs and is reachable, or allow more attempts (--max-retries) or a longer timeout (--timeout)"
             )
-        elif failure.cause in ("access", "missing") and status == 404:
+        elif status in (404, 405):
             hint = "" if not url or url.endswith("/v1") else ", which often ends in /v1"
             message = f"was not found{at} ({reason}); check the model's name and OPENAI_BASE_URL{hint}"
         else:

@@ -44,7 +44,7 @@ _CONTENT = re.compile(
     re.IGNORECASE,
 )
 _LENGTH = re.compile(
-    r"context.?(length|size|window)|n_ctx|max_model_len|(prompt|input|request|message)s?.{0,20}too (long|large|many)"
+    r"context.?(length|size|window)|n_ctx|max_model_len|(prompt|input|request|message)s?.{0,20}too (long|large)"
     r"|too many (input )?tokens|token.{0,30}exceed|exceed\w*.{0,60}tokens|reduce (the length|your message)"
     r"|max_new_tokens.{0,20}must be|maximum (input|prompt) length",
     re.IGNORECASE,

@@ -100,8 +100,8 @@ def read_text(
     fitting = _distinct(found for one in objects for found in _nested(one, validator.is_valid))
     if not fitting and accepts:
         fitting = _distinct(found for one in objects for found in _nested(one, accepts))
-        if not fitting and (merged := _merged(objects)) is not None and accepts(merged):
-            fitting = [merged]
+        if len(fitting) != 1 and (merged := _merged(objects)) is not None and accepts(merged):
+            fitting = [merged]  # an object for each text
     if len(fitting) == 1:
         return fitting[0], None
     if fitting:
@@ -251,7 +251,7 @@ def _nested(value: JsonObject, fits: Accepts, depth: int = 0) -> Iterator[JsonOb
 
 
 def _merged(objects: list[JsonObject]) -> JsonObject | None:
-    """Return objects of one key each, a line for each text, as one; None where there are fewer than two, or a clash."""
+    """Return objects without a common key as one, such as a line for each text; None where there are fewer than two."""
     keys = [key for one in objects for key in one]
     if len(objects) < 2 or len(set(keys)) < len(keys):
         return None
