@@ -352,6 +352,16 @@ def test_texts_to_verify_on_are_drawn_apart_from_those_that_training_measures_on
     assert len({*verified} & {*held_out}) < 5  # by chance: 30 of 600
 
 
+def test_where_not_even_the_base_answers_untrained_a_proxy_is_trained(tiny_cuckoo, llm, tmp_path, settings):
+    corpus = write_lines(tmp_path / "corpus.jsonl", ({"text": t} for t in reviews(600)))
+    settings = settings.model_copy(update={"base": tiny_cuckoo})
+    dataset = Dataset.of_files([corpus], settings.corpus)
+    context = NodeContext(Falconer(llm, home=tmp_path, settings=settings).home, llm, settings)
+    router = Router(context, PLAN, dataset, AskOptions(trust=TRUST))
+    state = {"run_id": "run", "instruction": PLAN.instruction, "corpus": [str(corpus)], "plan": PLAN.to_dict()}
+    assert router.choose(state).strategy.name == "train"
+
+
 def test_several_measured_proxies_share_the_error_of_the_best(proxy_folder, llm, tmp_path, settings):
     """One that alone is known to reach the quality is not known to, where it is the best of ten."""
     shutil.copytree(proxy_folder, tmp_path / "proxies" / "best")

@@ -257,7 +257,7 @@ class Router:
             except ProxyError:
                 if match:  # a base may answer nothing untrained
                     raise
-        level = 1 - (1 - _LEVEL) / len(candidates)  # one error budget for all of them: the best one is taken
+        level = 1 - (1 - _LEVEL) / max(1, len(candidates))  # one error budget for all of them: the best one is taken
         trusted = []
         for strategy, match, proxy in candidates:
             reason, quality = self._verify(strategy.reason, match, proxy, answers, level)
