@@ -62,7 +62,7 @@ def _dataset(folder: Path) -> dict[str, Source]:
         sources = {"questions": _questions(questions), **_spans(rows, meta), **_attributes(rows), **_labels(rows, meta)}
     except (KeyError, TypeError, ValueError, OSError) as error:
         raise CorpusError(
-            f"the dataset in {folder} cannot be read ({error!r}); compare its meta.json and rows with docs/how-it-works.md",
+            f"the dataset in {folder} cannot be read ({error!r}); compare it with docs/how-it-works.md",
             path=folder,
         ) from error
     return {f"{folder.name}/{name}": source for name, source in sources.items() if source and len(source) >= 8}

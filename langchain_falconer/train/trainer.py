@@ -376,7 +376,8 @@ class _WarmStart:
     def _retain(self, model: QueryHeadModel) -> None:
         """Move trained weights half the way back to those before (WiSE-FT, Wortsman et al., arXiv 2109.01903).
 
-        The share is fixed: 100 annotations are too few to choose a better one by cross-validation (docs/measurements/results.md).
+        The share is fixed: 100 annotations are too few to choose a better one by cross-validation (see the results in
+        docs/measurements).
         """
         import torch
 
