@@ -30,6 +30,8 @@ from .evaluate import StepQuality as StepQuality
 from .execute import BackendChoice as BackendChoice
 from .execute import Guarantee as Guarantee
 from .execute import RowCounts as RowCounts
+from .falconer import AsyncProgressCallback as AsyncProgressCallback
+from .falconer import AsyncReviewer as AsyncReviewer
 from .falconer import CorpusLike as CorpusLike
 from .falconer import Falconer as Falconer
 from .falconer import MiningResult as MiningResult

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +15,7 @@ from langchain_core.document_loaders import BaseLoader
 from langchain_core.documents import Document
 
 from langchain_falconer.annotate import Annotation, Budget, read_annotations
+from langchain_falconer.cancellation import on_loop, run_in_thread
 from langchain_falconer.corpus import (
     Dataset,
     IngestReport,
@@ -60,6 +63,9 @@ ProgressCallback = Callable[[ProgressEvent], None]
 """Receives progress events."""
 Reviewer = Callable[[ReviewRequest], Review]
 """Receives the plan and returns a :class:`Review`."""
+AsyncProgressCallback = Callable[[ProgressEvent], Awaitable[None] | None]
+AsyncReviewer = Callable[[ReviewRequest], Awaitable[Review] | Review]
+"""As :data:`ProgressCallback` and :data:`Reviewer`, called on the event loop; they may be coroutine functions."""
 
 
 @dataclass(frozen=True)
@@ -252,6 +258,58 @@ class Falconer:
         state["auto_approve"] = reviewer is None
         return self._run(state, corpus, output=output, on_event=on_event, reviewer=reviewer, recorded=recorded)
 
+    async def amine(
+        self,
+        instruction: str,
+        corpus: CorpusLike | None = None,
+        output: str | Place | None = None,
+        *,
+        texts: Sequence[str] | None = None,
+        plan: Plan | Mapping[str, object] | None = None,
+        on_event: AsyncProgressCallback | None = None,
+        reviewer: AsyncReviewer | None = None,
+        recorded: str | None = None,
+    ) -> MiningResult:
+        """As :meth:`mine`, for an event loop: the LLM is awaited on it, everything else works in a thread.
+
+        ``on_event`` and ``reviewer`` are called on the loop, and may be coroutine functions; the work waits for them.
+        A cancelled task ends within a second; the same call again resumes, and pays for no answer twice.
+        """
+        mine = partial(self.mine, texts=texts, plan=plan, recorded=recorded)
+        callbacks: Any = {"on_event": on_loop(on_event), "reviewer": on_loop(reviewer)}
+        return await run_in_thread(lambda: mine(instruction, corpus, output, **callbacks))
+
+    async def astream(
+        self,
+        instruction: str,
+        corpus: CorpusLike | None = None,
+        output: str | Place | None = None,
+        *,
+        texts: Sequence[str] | None = None,
+        plan: Plan | Mapping[str, object] | None = None,
+        reviewer: AsyncReviewer | None = None,
+        recorded: str | None = None,
+    ) -> AsyncIterator[ProgressEvent | MiningResult]:
+        """Mine, and yield the progress events of the stages as they come, then the result.
+
+        The work waits for a consumer that is slow, and is cancelled when the iterator is closed.
+        """
+        ready: asyncio.Queue[ProgressEvent] = asyncio.Queue(1)
+        options: Any = {"texts": texts, "plan": plan, "reviewer": reviewer, "recorded": recorded}
+        task = asyncio.create_task(self.amine(instruction, corpus, output, on_event=ready.put, **options))
+        try:
+            while not (task.done() and ready.empty()):
+                event = asyncio.create_task(ready.get())
+                await asyncio.wait({event, task}, return_when=asyncio.FIRST_COMPLETED)
+                if event.done():
+                    yield event.result()
+                else:
+                    event.cancel()
+            yield task.result()
+        finally:
+            task.cancel()
+            await asyncio.wait({task})
+
     # ---- asking
 
     def ask(
@@ -296,6 +354,22 @@ class Falconer:
         if isinstance(corpus, StoredCorpus):
             state["dataset"] = corpus.to_dict()
         return self._run(state, corpus, on_event=on_event)
+
+    async def aask(
+        self,
+        question: str | Plan | Mapping[str, object],
+        corpus: CorpusLike | None = None,
+        *,
+        texts: Sequence[str] | None = None,
+        quality: float | None = None,
+        trust: Trust | None = None,
+        refresh: bool = False,
+        on_event: AsyncProgressCallback | None = None,
+    ) -> MiningResult:
+        """As :meth:`ask`, for an event loop; see :meth:`amine`."""
+        ask = partial(self.ask, texts=texts, quality=quality, trust=trust, refresh=refresh)
+        callbacks: Any = {"on_event": on_loop(on_event)}
+        return await run_in_thread(lambda: ask(question, corpus, **callbacks))
 
     def estimate(
         self,

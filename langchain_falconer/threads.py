@@ -11,6 +11,8 @@ from contextlib import suppress
 from queue import Empty, Queue, SimpleQueue
 from typing import Any, TypeVar
 
+from langchain_falconer.cancellation import cancellation_check, raise_if_cancelled
+
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 _END = object()
@@ -31,7 +33,8 @@ def map_as_completed(
     """Yield ``work(job)`` for each job, in order of completion.
 
     An exception in a worker is raised here. A caller that stops iterating, because of an exception or Ctrl-C, need not
-    wait for the jobs that have begun, such as a call of an LLM.
+    wait for the jobs that have begun, such as a call of an LLM. Work that an event loop cancelled waits for them: its
+    task does not, and what they return is still stored.
 
     Args:
         work: Function applied to each job.
@@ -65,7 +68,7 @@ def _merged(producers: list[Iterable[_Item]], limit: int, *, join: bool) -> Gene
         join: Whether closing waits for the threads, which end after their current item; for one producer only.
     """
     ready: Queue[tuple[Any, BaseException | None]] = Queue(limit)
-    closed = threading.Event()
+    closed, is_cancelled = threading.Event(), cancellation_check()
 
     def produce(items: Iterable[_Item]) -> None:
         try:
@@ -95,7 +98,7 @@ def _merged(producers: list[Iterable[_Item]], limit: int, *, join: bool) -> Gene
                 yield item
     finally:
         closed.set()
-        if join:
+        if join or is_cancelled():
             with suppress(Empty):  # a thread may be blocked on the full queue
                 while True:
                     ready.get_nowait()
@@ -109,18 +112,25 @@ def ordered_map(
     """Apply ``work`` to each item in ``n_workers`` threads; results come in the order of the items.
 
     The second argument of ``work`` is a function that returns whether to stop early, because closing the iterator
-    waits for running calls.
+    waits for running calls, and because the task that awaits the work may be cancelled.
     """
-    closed = threading.Event()
+    closed, is_cancelled = threading.Event(), cancellation_check()
     pending: deque[Future[_Result]] = deque()
     with ThreadPoolExecutor(n_workers, "falconer-worker") as pool:
         try:
             for item in items:
-                pending.append(pool.submit(work, item, closed.is_set))
+                pending.append(pool.submit(work, item, lambda: closed.is_set() or is_cancelled()))
                 if len(pending) > n_workers:  # one more than workers, so that none is idle while a result is consumed
-                    yield pending.popleft().result()
+                    yield _uncancelled(pending.popleft())
             while pending:
-                yield pending.popleft().result()
+                yield _uncancelled(pending.popleft())
         finally:
             closed.set()
             pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _uncancelled(future: Future[_Result]) -> _Result:
+    """Return a result, unless it was cut short because the work was cancelled."""
+    result = future.result()
+    raise_if_cancelled()
+    return result

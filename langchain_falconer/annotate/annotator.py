@@ -15,6 +15,7 @@ from langchain_falconer.annotate.isolation import addresses_the_llm
 from langchain_falconer.annotate.questions import Question, RejectedReply
 from langchain_falconer.annotate.store import AnnotationStore, Key, StoredAnswer
 from langchain_falconer.annotate.view import Annotation, AnnotationTarget, AnnotationView, StepStatus
+from langchain_falconer.cancellation import cancellation_check, raise_if_cancelled
 from langchain_falconer.errors import BudgetError, FalconerError, LLMError
 from langchain_falconer.llm import LLM, Meter, Usage
 from langchain_falconer.plan import LabelStep, Plan, SpanStep, atoms
@@ -124,6 +125,7 @@ class Annotator:
                 done += count
                 if on_progress:
                     on_progress(done, total)
+            raise_if_cancelled()
             failed += sum(view.read(step).failed for step in level)
         rejected = sum(part.rejected for target in view.targets.values() for part in target.walk())
         annotations = [view.annotation(text) for text in texts]
@@ -181,11 +183,11 @@ class _Session:
 
     def run(self, questions: Sequence[Question]) -> Iterator[int]:
         """Ask the questions; yield, as each finishes, the number of its targets that are done."""
-        waiting = deque(questions)
+        waiting, is_cancelled = deque(questions), cancellation_check()
         while waiting and not self.error and self._llm.output_mode is None:  # a way to ask is sought once, not n times
             yield from map_as_completed(self._answer, [waiting.popleft()], 1, lambda: False)
         workers = min(self._llm.settings.max_concurrency, len(waiting))
-        yield from map_as_completed(self._answer, waiting, workers, lambda: self.error is not None)
+        yield from map_as_completed(self._answer, waiting, workers, lambda: self.error is not None or is_cancelled())
 
     def _answer(self, question: Question, feedback: str | None = None, *, is_last: bool = False) -> int:
         """Ask, and write what was answered; return the number of targets that are done.

@@ -11,10 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from langchain_core.runnables import Runnable, RunnableConfig
+from langchain_core.runnables.config import var_child_runnable_config
 from langgraph.graph import END, START, StateGraph
-from langgraph.runtime import Runtime
+from langgraph.runtime import get_runtime
 from langgraph.types import TracePolicy
 
+from langchain_falconer.cancellation import raise_if_cancelled, run_in_thread
 from langchain_falconer.graph.context import NodeContext, Update
 from langchain_falconer.graph.home import Home
 from langchain_falconer.graph.nodes import (
@@ -97,7 +100,7 @@ def build_falconer(
         FalconerState, context_schema=FalconerContext, input_schema=FalconerInput, output_schema=FalconerOutput
     )
     for name, node in _NODES.items():
-        graph.add_node(name, _locked(name, node, defaults, llms), trace_policy=_TRACED)
+        graph.add_node(name, _Stage(name, node, defaults, llms), trace_policy=_TRACED)
     graph.add_node("review", review.review)
     graph.add_node("reject", review.reject)
     graph.add_edge(START, "plan")
@@ -136,25 +139,45 @@ def create_falconer_graph(
     return graph.compile(checkpointer=checkpointer, store=store, name=name)
 
 
-def _locked(name: str, node: Node, defaults: FalconerContext, llms: dict[object, LLM]) -> Callable[..., Update]:
-    """A node that holds the lock of its job while it works: whoever waits finds what was done, and pays nothing."""
+class _Stage(Runnable[FalconerState, Update]):
+    """A node that holds the lock of its job while it works: whoever waits finds what was done, and pays nothing.
 
-    def run(state: FalconerState, runtime: Runtime[FalconerContext]) -> Update:
+    In a graph that runs on an event loop it works in a thread, and the LLM is awaited on the loop.
+    """
+
+    def __init__(self, name: str, node: Node, defaults: FalconerContext, llms: dict[object, LLM]) -> None:
+        self.name = name
+        self._node = node
+        self._defaults = defaults
+        self._llms = llms
+
+    def invoke(self, input: FalconerState, config: RunnableConfig | None = None, **kwargs: Any) -> Update:  # noqa: A002
+        runtime, defaults = get_runtime(), self._defaults
         # As a subgraph we are passed the parent's context, which may be of any type.
         own = runtime.context if isinstance(runtime.context, FalconerContext) else FalconerContext()
+
+        def emit(event: Mapping[str, object]) -> None:
+            raise_if_cancelled()
+            runtime.stream_writer({"stage": self.name, **event})
+
         context = NodeContext(
             Home.at(own.home or defaults.home),
-            _client(own.llm or defaults.llm, llms),
+            _client(own.llm or defaults.llm, self._llms),
             own.settings or defaults.settings or MineSettings(),
             own.recorded or defaults.recorded,
-            lambda event: runtime.stream_writer({"stage": name, **event}),
+            emit,
             own.addresses or defaults.addresses or {},
         )
-        job_id = state["run_id"] if name != "plan" else context.job_id(state)
+        job_id = input["run_id"] if self.name != "plan" else context.job_id(input)
         with context.locked(job_id), on_wait(lambda wait: context.emit({"note": str(wait)})):
-            return node(state, context)
+            return self._node(input, context)
 
-    return run
+    async def ainvoke(self, input: FalconerState, config: RunnableConfig | None = None, **kwargs: Any) -> Update:  # noqa: A002
+        def run() -> Update:
+            var_child_runnable_config.set(config)  # Python 3.10 does not hand it to a coroutine
+            return self.invoke(input, config)
+
+        return await run_in_thread(run)
 
 
 def _client(model: LLM | BaseChatModel | str | None, llms: dict[object, LLM]) -> LLM | None:

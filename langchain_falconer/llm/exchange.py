@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from langchain_falconer.cancellation import raise_if_cancelled
 from langchain_falconer.errors import BudgetError, FalconerError
 from langchain_falconer.llm.failures import Failure, diagnose, has_class_name, is_timeout
 from langchain_falconer.llm.output_modes import OutputMode, caller, with_schema
@@ -200,21 +201,26 @@ class Exchange:
         prompt = with_schema(request.messages, request.schema) if mode == "text" else request.messages
         size = sum(estimate_tokens(text) for _, text in prompt)
         size += 0 if mode == "text" else estimate_tokens(json.dumps(request.schema))
-        estimated, used = llm.usage(size, limit), llm.usage(0, 0)
+        estimated, nothing = llm.usage(size, limit), llm.usage(0, 0)
+        used = nothing
         with llm.slots:
             llm.pause.sleep()
+            raise_if_cancelled()
             if self._meter:
                 self._meter.reserve(estimated)
             try:
                 if llm.rate_limiter:
                     llm.rate_limiter.acquire()
+                    raise_if_cancelled()
+                used = estimated  # what stands for a call that is aborted, which may be billed
                 reply = self._call(model, mode, prompt, estimated)
                 used = reply.usage
                 return reply
             except FalconerError:
+                used = nothing
                 raise
             except Exception as error:
-                used = estimated if is_timeout(error) else used  # a request that timed out may be billed
+                used = estimated if is_timeout(error) else nothing  # a request that timed out may be billed
                 raise _FailedError(diagnose(error), error, model) from error
             finally:
                 self._spent.append(used)

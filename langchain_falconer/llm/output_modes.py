@@ -7,9 +7,12 @@ import json
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
+from langchain_falconer.cancellation import has_loop, wait_on_loop
+
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
     from langchain_core.messages import AIMessage
+    from langchain_core.runnables import Runnable
 
 OutputMode = Literal["json_schema", "function_calling", "text"]
 OUTPUT_MODES: tuple[OutputMode, ...] = ("json_schema", "function_calling", "text")
@@ -18,15 +21,34 @@ OUTPUT_MODES: tuple[OutputMode, ...] = ("json_schema", "function_calling", "text
 def caller(
     model: BaseChatModel, mode: OutputMode, schema: Mapping[str, object], *, strict: bool = True
 ) -> Callable[[Any], AIMessage]:
-    """Return a function from messages to the LLM's message; it raises the model's error in an unsupported mode."""
+    """Return a function from messages to the LLM's message; it raises the model's error in an unsupported mode.
+
+    Where an event loop started the work, the model is awaited there.
+    """
+    invoke = _invoke_on_loop if has_loop() and _is_native(model) else _invoke
     if mode == "text":
-        return model.invoke
+        return lambda prompt: invoke(model, prompt)
     options: dict[str, Any] = {"method": mode, "include_raw": True}
     if strict and mode == "json_schema" and "strict" in inspect.signature(model.with_structured_output).parameters:
         options["strict"] = True
     structured = model.with_structured_output(dict(schema), **options)
     # Only the raw message is used, not LangChain's `parsed`: its parser completes JSON that was cut off.
-    return lambda prompt: structured.invoke(prompt)["raw"]  # type: ignore[index]
+    return lambda prompt: invoke(structured, prompt)["raw"]
+
+
+def _invoke(model: Runnable[Any, Any], prompt: Any) -> Any:
+    return model.invoke(prompt)
+
+
+def _invoke_on_loop(model: Runnable[Any, Any], prompt: Any) -> Any:
+    return wait_on_loop(lambda: model.ainvoke(prompt))
+
+
+def _is_native(model: BaseChatModel) -> bool:
+    """Return whether a model has a coroutine of its own, rather than a thread of the loop's small common pool."""
+    from langchain_core.language_models import BaseChatModel, SimpleChatModel
+
+    return type(model)._agenerate not in (BaseChatModel._agenerate, SimpleChatModel._agenerate)
 
 
 def with_schema(messages: list[tuple[str, str]], schema: Mapping[str, object]) -> list[tuple[str, str]]:

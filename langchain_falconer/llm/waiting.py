@@ -11,6 +11,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from langchain_falconer import cancellation
 from langchain_falconer.llm.failures import Failure
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ class Pause:
         with self._lock:
             seconds = self._until - time.monotonic()
         if seconds > 0:
-            time.sleep(seconds)
+            cancellation.sleep(seconds)
 
 
 def sleep(wait: Wait, pause: Pause | None) -> None:
@@ -88,7 +89,7 @@ def sleep(wait: Wait, pause: Pause | None) -> None:
     if pause:
         pause.sleep()
     elif wait.seconds > 0:
-        time.sleep(wait.seconds)
+        cancellation.sleep(wait.seconds)
 
 
 def wait_for(reason: str, seconds: float) -> None:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
-import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextvars import ContextVar
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,8 +13,9 @@ from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool, ToolException
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from langchain_falconer.cancellation import run_in_thread
 from langchain_falconer.corpus import StoredCorpus, Url
-from langchain_falconer.errors import FalconerError, RunError, first_fault
+from langchain_falconer.errors import FalconerError, first_fault
 from langchain_falconer.falconer import Falconer
 from langchain_falconer.graph import ProgressEvent
 from langchain_falconer.llm import estimate_tokens
@@ -33,7 +32,6 @@ _DATA_KEYS = ("sources", "counts")
 Result = tuple[str, JsonObject]
 """The content of a tool message, and its artifact."""
 _log = logging.getLogger(__name__)
-_cancelled: ContextVar[threading.Event | None] = ContextVar("falconer_cancelled", default=None)
 
 Text = Annotated[str, AfterValidator(lambda text: text.encode("utf-8", "replace").decode())]
 """A string that UTF-8 can encode: an LLM may write a lone surrogate."""
@@ -77,13 +75,7 @@ class FalconerTool(BaseTool):
         return json.dumps(data, ensure_ascii=False), data
 
     async def _arun(self, *, config: RunnableConfig = None, **arguments: Any) -> Result:  # type: ignore[assignment]
-        cancelled = threading.Event()
-        _cancelled.set(cancelled)
-        try:
-            return await asyncio.to_thread(self._run, config=config, **arguments)
-        except asyncio.CancelledError:
-            cancelled.set()  # the thread ends at its next progress event; finished work stays on disk
-            raise
+        return await run_in_thread(partial(self._run, config=config, **arguments))
 
     def find_corpus(self, name: str) -> Path | Url | StoredCorpus:
         """Return an allowed file, or a corpus of the workspace. Raises ``ToolException`` if there is none."""
@@ -144,9 +136,7 @@ def _walk(data: Any) -> Iterator[tuple[Any, Any]]:
 
 
 def report_progress(event: ProgressEvent) -> None:
-    """Send progress as a custom event inside a graph. Raises ``RunError`` if the call was cancelled."""
-    if (cancelled := _cancelled.get()) is not None and cancelled.is_set():
-        raise RunError("the call was cancelled; the same call again resumes from here")
+    """Send progress as a custom event inside a graph."""
     from langgraph.config import get_stream_writer
 
     try:

@@ -1,0 +1,167 @@
+"""From an event loop: the same results, the LLM awaited on the loop, cancellation that keeps what is done."""
+
+import asyncio
+import threading
+
+import pytest
+from langgraph.checkpoint.memory import InMemorySaver
+from laptops import DRAFT, INSTRUCTION, PLAN, reviews, teacher, write_corpus
+from loopback import ChatServer, llm_at
+
+from langchain_falconer import Falconer, LLMError, MiningResult, Review, create_falconer_graph
+
+TEXTS = reviews(60)
+STAGES = ["plan", "pilot", "route", "sample", "annotate", "train", "evaluate", "execute", "report"]
+
+
+@pytest.fixture
+def server():
+    with ChatServer(teacher) as running:
+        yield running
+
+
+@pytest.fixture
+def settings(settings):
+    annotate = settings.annotate.model_copy(update={"pilot": 0, "repeated": 0.0})
+    train = settings.train.model_copy(update={"epochs": 3})
+    return settings.model_copy(update={"annotate": annotate, "train": train, "unlabelled": 0})
+
+
+@pytest.fixture
+def falconer(server, settings, tmp_path):
+    return Falconer(llm_at(server, max_concurrency=3), home=tmp_path / "home", settings=settings)
+
+
+class Gate:
+    """A teacher that answers so many calls, and holds all others until it is opened."""
+
+    def __init__(self, calls):
+        self._passes = threading.Semaphore(calls)
+        self._open = threading.Event()
+        self.held = threading.Event()
+
+    def __call__(self, request):
+        if not self._passes.acquire(blocking=False):
+            self.held.set()
+            assert self._open.wait(60)
+        return teacher(request)
+
+    def open(self):
+        self._open.set()
+
+
+async def test_amine_gives_the_rows_of_mine(server, settings, tmp_path):
+    beats = 0
+
+    async def heart():
+        nonlocal beats
+        while True:
+            await asyncio.sleep(0.01)
+            beats += 1
+
+    beating = asyncio.create_task(heart())
+    result = await Falconer(llm_at(server), home=tmp_path / "a", settings=settings).amine(INSTRUCTION, texts=TEXTS)
+    beating.cancel()
+    assert beats > 50  # training, encoder and SQLite leave the loop free
+    assert {request.headers["x-stainless-async"] for request in server.requests} == {"async:asyncio"}
+    asked = server.calls
+    same = Falconer(llm_at(server), home=tmp_path / "b", settings=settings).mine(INSTRUCTION, texts=TEXTS)
+    assert {request.headers["x-stainless-async"] for request in server.requests[asked:]} == {"false"}
+    assert server.calls == 2 * asked
+    assert list(result.rows()) == list(same.rows())
+    assert result.quality == same.quality
+
+
+async def test_astream_yields_the_stages_and_then_the_result(falconer):
+    events = [event async for event in falconer.astream(INSTRUCTION, texts=TEXTS)]
+    *events, result = events
+    assert isinstance(result, MiningResult)
+    begun = [event["stage"] for event in events if event.get("event") == "begin"]
+    assert list(dict.fromkeys(begun)) == [stage for stage in STAGES if stage in begun]
+    assert {"plan", "annotate", "train", "execute", "report"} <= set(begun)
+    assert [event async for event in falconer.astream(INSTRUCTION, texts=TEXTS)][-1].summary.rows == result.summary.rows
+
+
+async def test_a_stream_that_is_left_stops_the_work(server, falconer):
+    gate = server.reply = Gate(4)
+    stream = falconer.astream(INSTRUCTION, texts=TEXTS)
+    async for event in stream:
+        if event["stage"] == "annotate":
+            break
+    await stream.aclose()  # its calls are held, and it does not wait for them
+    gate.open()
+    assert (await falconer.amine(INSTRUCTION, texts=TEXTS)).summary.rows.total == len(TEXTS)
+
+
+async def test_an_error_is_raised_from_the_stream(server, falconer):
+    server.reply = lambda request: (401, {"error": {"message": "no"}}, {})
+    with pytest.raises(LLMError, match="refused the credentials"):
+        async for _ in falconer.astream(INSTRUCTION, texts=TEXTS):
+            pass
+
+
+async def test_a_cancelled_run_keeps_its_answers_and_begins_no_call(server, falconer):
+    gate = server.reply = Gate(9)
+    task = asyncio.create_task(falconer.amine(INSTRUCTION, texts=TEXTS))
+    await asyncio.to_thread(gate.held.wait, 60)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task  # although no reply comes
+    begun = server.calls
+    gate.open()
+    result = await falconer.amine(INSTRUCTION, texts=TEXTS)
+    assert result.summary.rows.total == len(TEXTS)
+    bodies = [str(request.json["messages"]) for request in server.requests]
+    again = [body for body in bodies[begun:] if body in bodies[:begun]]
+    assert 0 < len(again) <= 3  # nothing but what was in flight, and was never answered
+    assert server.calls - len(again) == len(set(bodies))
+
+
+async def test_a_timeout_cancels_the_graph(server, settings, tmp_path):
+    gate = server.reply = Gate(3)
+    graph = create_falconer_graph(llm_at(server), home=tmp_path, settings=settings, checkpointer=InMemorySaver())
+    file = write_corpus(tmp_path / "corpus.jsonl", TEXTS)
+    state = {"instruction": INSTRUCTION, "corpus": [str(file)], "auto_approve": True}
+    config = {"configurable": {"thread_id": "1"}}
+    task = asyncio.create_task(graph.ainvoke(state, config))
+    await asyncio.to_thread(gate.held.wait, 60)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    gate.open()
+    output = await graph.ainvoke(None, config)
+    assert output["summary"]["rows"]["total"] == len(TEXTS)
+    assert {request.headers["x-stainless-async"] for request in server.requests} == {"async:asyncio"}
+
+
+async def test_questions_at_once_share_the_limit_of_calls(server, falconer):
+    lock, in_flight, most = threading.Lock(), 0, 0
+
+    def counted(request):
+        nonlocal in_flight, most
+        with lock:
+            in_flight += 1
+            most = max(most, in_flight)
+        try:
+            return teacher(request)
+        finally:
+            with lock:
+                in_flight -= 1
+
+    server.reply = counted
+    results = await asyncio.gather(*(falconer.aask(PLAN, texts=reviews(8, start=i)) for i in range(0, 60, 10)))
+    assert all(result.decision.chosen.name == "llm" for result in results)
+    assert most <= 3
+
+
+async def test_callbacks_are_called_on_the_loop(server, falconer):
+    loop, seen = asyncio.get_running_loop(), []
+
+    async def reviewer(request):
+        assert asyncio.get_running_loop() is loop
+        assert request["plan"]["instruction"] == INSTRUCTION
+        return Review(action="approve")
+
+    result = await falconer.amine(INSTRUCTION, texts=TEXTS, reviewer=reviewer, on_event=seen.append)
+    assert [step.id for step in result.plan.steps] == ["positive", DRAFT["steps"][0]["id"]]
+    assert seen[0] == {"stage": "plan", "event": "begin"}
