@@ -83,6 +83,7 @@ from .settings import RunSettings as RunSettings
 from .settings import Targets as Targets
 from .settings import TrainSettings as TrainSettings
 from .settings import Trust as Trust
+from .tools import CorpusMiddleware as CorpusMiddleware
 from .tools import CorpusRetriever as CorpusRetriever
 from .tools import FalconerToolkit as FalconerToolkit
 from .tools import create_falconer_subagent as create_falconer_subagent
@@ -109,6 +110,7 @@ __all__ = [
     "Certificate",
     "CorpusError",
     "CorpusLike",
+    "CorpusMiddleware",
     "CorpusRetriever",
     "CorpusSettings",
     "Cost",

@@ -4,26 +4,6 @@ An agent names a corpus; no text has to pass through its context. Content is a c
 budget, with a result id to read on from; the artifact is the same as data.
 """
 
-from langchain_falconer.tools.base import MAX_TEXTS, MAX_TOKENS, FalconerTool
-from langchain_falconer.tools.corpora import AddDocumentsTool, ListCorporaTool
-from langchain_falconer.tools.mcp_server import create_mcp_server
-from langchain_falconer.tools.mining import GetLabelTool, GetSpanTool, MineCorpusTool
-from langchain_falconer.tools.results_tool import ReadResultsTool
-from langchain_falconer.tools.retriever import CorpusRetriever
-from langchain_falconer.tools.toolkit import FalconerToolkit, create_falconer_subagent
+import lazy_loader
 
-__all__ = [
-    "MAX_TEXTS",
-    "MAX_TOKENS",
-    "AddDocumentsTool",
-    "CorpusRetriever",
-    "FalconerTool",
-    "FalconerToolkit",
-    "GetLabelTool",
-    "GetSpanTool",
-    "ListCorporaTool",
-    "MineCorpusTool",
-    "ReadResultsTool",
-    "create_falconer_subagent",
-    "create_mcp_server",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
