@@ -34,6 +34,7 @@ from .falconer import AsyncProgressCallback as AsyncProgressCallback
 from .falconer import AsyncReviewer as AsyncReviewer
 from .falconer import CorpusLike as CorpusLike
 from .falconer import Falconer as Falconer
+from .falconer import MiningRequest as MiningRequest
 from .falconer import MiningResult as MiningResult
 from .falconer import ProgressCallback as ProgressCallback
 from .falconer import Reviewer as Reviewer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -13,6 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_core.document_loaders import BaseLoader
 from langchain_core.documents import Document
+from langchain_core.runnables import Runnable, RunnableConfig
+from langchain_core.runnables.config import ensure_config, set_config_context
+from typing_extensions import TypedDict
 
 from langchain_falconer.annotate import Annotation, Budget, read_annotations
 from langchain_falconer.cancellation import on_loop, run_in_thread
@@ -156,6 +160,22 @@ class MiningResult:
         """Write the HTML report to ``path``."""
         render_html(self.summary, self.rows(), Path(path))
         return Path(path)
+
+
+class MiningRequest(TypedDict, total=False):
+    """The input of :meth:`Falconer.as_runnable`: arguments of :meth:`Falconer.mine` or of :meth:`Falconer.ask`."""
+
+    instruction: str
+    """Mine."""
+    question: str | Plan | Mapping[str, object]
+    """Ask."""
+    corpus: CorpusLike
+    texts: Sequence[str]
+    output: str | Place
+    plan: Plan | Mapping[str, object]
+    quality: float
+    trust: Trust
+    refresh: bool
 
 
 class Falconer:
@@ -462,6 +482,15 @@ class Falconer:
             on_step=on_step,
         )
 
+    # ---- in a chain
+
+    def as_runnable(self) -> Runnable[MiningRequest, MiningResult]:
+        """Return this Falconer as a LangChain ``Runnable`` from a request to its result.
+
+        A request with an ``instruction`` is mined, one with a ``question`` asked; see :class:`MiningRequest`.
+        """
+        return _FalconerRunnable(self)
+
     # ---- inside
 
     def _run(
@@ -540,6 +569,29 @@ class Falconer:
         # What came as objects is read from the file that it was written to.
         written = self.settings.corpus.model_copy(update={"text_column": "text", "id_column": "id"})
         return self.settings.model_copy(update={"corpus": written})
+
+
+class _FalconerRunnable(Runnable[MiningRequest, MiningResult]):
+    """A Falconer in a chain; the graph beneath it is traced, and no text of a request."""
+
+    def __init__(self, falconer: Falconer) -> None:
+        self.name = "falconer"
+        self._falconer = falconer
+
+    def invoke(self, input: MiningRequest, config: RunnableConfig | None = None, **kwargs: Any) -> MiningResult:  # noqa: A002
+        answer: Any = self._falconer.ask if "question" in input else self._falconer.mine
+        try:
+            arguments = inspect.signature(answer).bind(**input)
+        except TypeError as error:
+            raise SettingsError(
+                f"the request cannot be answered ({error}); pass instruction or question, and corpus or texts"
+            ) from None
+        with set_config_context(ensure_config(config)) as context:
+            result: MiningResult = context.run(answer, *arguments.args, **arguments.kwargs)
+        return result
+
+    async def ainvoke(self, input: MiningRequest, config: RunnableConfig | None = None, **kwargs: Any) -> MiningResult:  # noqa: A002
+        return await run_in_thread(lambda: self.invoke(input, config))
 
 
 def _ask_options(quality: float | None, trust: Trust | None, refresh: bool) -> AskOptions:

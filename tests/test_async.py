@@ -2,13 +2,24 @@
 
 import asyncio
 import threading
+from operator import attrgetter
 
 import pytest
+from langchain_core.documents import Document
+from langchain_core.runnables import RunnableLambda, RunnablePassthrough
 from langgraph.checkpoint.memory import InMemorySaver
 from laptops import DRAFT, INSTRUCTION, PLAN, reviews, teacher, write_corpus
 from loopback import ChatServer, llm_at
 
-from langchain_falconer import Falconer, LLMError, MiningResult, Review, create_falconer_graph
+from langchain_falconer import (
+    Falconer,
+    LLMError,
+    MiningResult,
+    ProxyError,
+    Review,
+    SettingsError,
+    create_falconer_graph,
+)
 
 TEXTS = reviews(60)
 STAGES = ["plan", "pilot", "route", "sample", "annotate", "train", "evaluate", "execute", "report"]
@@ -165,3 +176,40 @@ async def test_callbacks_are_called_on_the_loop(server, falconer):
     result = await falconer.amine(INSTRUCTION, texts=TEXTS, reviewer=reviewer, on_event=seen.append)
     assert [step.id for step in result.plan.steps] == ["positive", DRAFT["steps"][0]["id"]]
     assert seen[0] == {"stage": "plan", "event": "begin"}
+
+
+# ---- in a chain
+
+
+async def test_a_falconer_is_a_link_of_a_chain(server, falconer):
+    request = {"instruction": RunnablePassthrough(), "texts": lambda _: TEXTS}
+    chain = request | falconer.as_runnable() | attrgetter("summary")
+    summary = await chain.ainvoke(INSTRUCTION)
+    assert summary.rows.total == len(TEXTS)
+    assert {request.headers["x-stainless-async"] for request in server.requests} == {"async:asyncio"}
+    assert chain.invoke(INSTRUCTION).rows == summary.rows
+    asked = await falconer.as_runnable().abatch(
+        [{"question": PLAN, "texts": reviews(n), "refresh": True} for n in (4, 5)]
+    )
+    assert [one.summary.rows.total for one in asked] == [4, 5]
+
+
+@pytest.mark.parametrize("request_", [{"corpus": "x"}, {"question": "Why?", "texts": ["a"], "output": "x.jsonl"}])
+def test_a_request_that_cannot_be_answered_is_refused(falconer, request_):
+    with pytest.raises(SettingsError, match="pass instruction or question"):
+        falconer.as_runnable().invoke(request_)
+
+
+async def test_a_proxy_is_a_link_of_a_chain(proxy):
+    texts = reviews(150)
+    records = proxy.run(texts)
+    runnable = proxy.as_runnable()
+    assert runnable.invoke([Document(text) for text in texts]) == records
+    chain = RunnableLambda(str.splitlines) | runnable | RunnableLambda(len)
+    assert await chain.ainvoke("\n".join(texts)) == 150
+    assert await runnable.abatch([texts[:3], [], texts[:2]]) == [records[:3], [], records[:2]]
+    chunks = [chunk async for chunk in runnable.astream(texts)]
+    assert [len(chunk) for chunk in chunks] == [64, 64, 22]
+    assert [record for chunk in chunks for record in chunk] == records
+    with pytest.raises(ProxyError, match="list of strings"):
+        runnable.invoke("I love it")

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -31,6 +31,9 @@ from langchain_falconer.model.tokenization import Tokenizer
 from langchain_falconer.plan import LabelOption, LabelStep, Plan, SpanStep, matches, resolve
 from langchain_falconer.records import Answers, Label, Record, Span
 from langchain_falconer.settings import DEFAULT_BASE, DeviceName
+
+if TYPE_CHECKING:
+    from langchain_falconer.model.proxy_runnable import ProxyRunnable
 
 PASSAGE_CHARS = 1200
 
@@ -131,6 +134,12 @@ class Proxy:
             self.record(str(i), text, answers)
             for i, (text, answers) in enumerate(zip(texts, self.answers(texts), strict=True))
         ]
+
+    def as_runnable(self) -> ProxyRunnable:
+        """Return the proxy as a LangChain ``Runnable`` from a list of texts, or documents, to their records."""
+        from langchain_falconer.model.proxy_runnable import ProxyRunnable
+
+        return ProxyRunnable(self)
 
     def record(self, record_id: str, text: str, answers: Answers) -> Record:
         """Make the result row of a text from its answers."""
