@@ -60,6 +60,20 @@ class PlannerError(PlanError):
     """The LLM gave no valid plan."""
 
 
+class RefusedError(PlanError):
+    """An instruction that labels and spans of single texts cannot answer.
+
+    Attributes:
+        reason: Why not.
+        offer: What could be done instead; empty where there is nothing.
+    """
+
+    def __init__(self, reason: str, offer: str = "") -> None:
+        instead = f"try instead: {offer}" if offer else "ask for what single texts say"
+        super().__init__(f"this cannot be answered by labels and spans of single texts ({reason}); {instead}")
+        self.reason, self.offer = reason, offer
+
+
 class CorpusError(FalconerError):
     """Texts that cannot be read.
 

@@ -1,4 +1,4 @@
-"""The planner with a real loopback server, and the recorded planning benchmark."""
+"""The planner with a real loopback server."""
 
 import json
 import subprocess
@@ -11,7 +11,7 @@ from loopback import ChatServer
 from langchain_falconer.benchmarks import planning
 from langchain_falconer.errors import BudgetError, PlannerError
 from langchain_falconer.llm import LLM
-from langchain_falconer.plan import Plan, Planner
+from langchain_falconer.plan import Planner
 
 PRICES = "Extract all laptop prices from positive reviews"
 
@@ -210,16 +210,6 @@ def test_planning_stays_light():
     )
 
 
-def test_recorded_plans_of_the_local_llm_fit_their_instructions():
-    cases = planning.cases()
-    recording = planning.recording()
-    assert recording["model"]
-    assert recording["date"]
-    assert len({case.instruction for case in cases}) == 20
-    right = [c for c in cases if c.recorded is not None and c.why_not(Plan.parse(c.recorded)) is None]
-    assert len(right) >= 15
-
-
 def test_a_filter_whose_question_forgets_its_subject_is_replaced_by_its_own_words():
     slip = draft(step("film", "find_spans"), filters=[("not adverts", "Is this a message?", "false")])
     with ChatServer(lambda request: slip) as server:
@@ -239,63 +229,7 @@ def test_the_benchmarks_instructions_are_not_in_the_prompt():
     with ChatServer(lambda request: draft(step("a"))) as server:
         planner_at(server).plan("Anything")
     prompt = json.dumps(server.requests[0].json, ensure_ascii=False).casefold()
-    assert not [c.instruction for c in planning.cases() if c.instruction.casefold().rstrip(".") in prompt]
-
-
-def answer_for(case):
-    """A plan that is right by construction: the first accepted one, its key words as instructions."""
-    accepted = case.accepted[0]
-    steps = accepted.plan.to_dict()["steps"]
-    for s in steps:
-        s["instruction"] = " ".join(word.split("|")[0] for word in accepted.words[s["id"]])
-    return {"instruction": case.instruction, "steps": steps}
-
-
-@pytest.mark.parametrize("case", planning.cases(), ids=lambda case: case.instruction[:30])
-def test_the_checker_accepts_right_plans_and_no_damaged_ones(case):
-    right = answer_for(case)
-    assert case.why_not(Plan.parse(right)) is None
-
-    def damaged(change):
-        plan = json.loads(json.dumps(right))
-        change(plan["steps"])
-        return case.why_not(Plan.parse(plan))
-
-    assert damaged(lambda steps: steps[-1].update(instruction="Something else entirely"))
-    assert damaged(lambda steps: steps.append({"id": "extra", "op": "get_span", "instruction": "Find more"}))
-    for i, s in enumerate(right["steps"]):
-        if "where" in s:
-            assert damaged(lambda steps, i=i: steps[i].pop("where"))
-            assert damaged(lambda steps, i=i: steps[i].update(where={"not": steps[i]["where"]}))
-        if "of" in s:
-            assert damaged(lambda steps, i=i: steps[i].pop("of"))
-        if "labels" in s:
-            assert damaged(lambda steps, i=i: steps[i].update(labels=[*steps[i]["labels"], "one more"]))
-            assert damaged(lambda steps, i=i: steps[i].update(multi_label=not steps[i].get("multi_label", False)))
-
-
-def test_the_checker_compares_conditions_by_meaning():
-    case = next(c for c in planning.cases() if c.instruction.startswith("Rate each"))
-    plan = answer_for(case)
-    plan["steps"][1]["where"] = {"not": {"step": "rating", "in": ["positive", "neutral"]}}
-    assert case.why_not(Plan.parse(plan)) is None
-    plan["steps"][1]["where"] = {"not": {"step": "rating", "equals": "positive"}}
-    assert "conditions" in case.why_not(Plan.parse(plan))
-
-
-def test_running_the_benchmark_reports_every_instruction():
-    cases = {f"Instruction: {json.dumps(c.instruction, ensure_ascii=False)}": c for c in planning.cases()}
-    spam = draft(step("spam", instruction="Is this text message spam?"))
-
-    def reply(request):
-        case = cases.get(request["messages"][-1]["content"])
-        return spam if case and case.instruction == "Is this text message spam?" else "no plan"
-
-    with ChatServer(reply) as server:
-        result = planning.run(LLM(ChatOpenAI(base_url=server.base_url, api_key="test-key", model="loopback")))
-    assert result["verdict"].startswith("1 of 20 plans")
-    assert result["title"] == "plans by openai:loopback"
-    ok = [row for row in result["cases"] if row["ok"]]
-    assert [row["instruction"] for row in ok] == ["Is this text message spam?"]
-    assert all(row["why_not"] and row["plan"] is None for row in result["cases"] if not row["ok"])
-    assert json.loads(json.dumps(result)) == result
+    wordings = [
+        w for part in ("development", "test") for c in planning.cases(part) for w in (c.instruction, *c.wordings)
+    ]
+    assert not [w for w in wordings if w.casefold().rstrip(".") in prompt]

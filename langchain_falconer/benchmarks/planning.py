@@ -1,227 +1,303 @@
-"""Planning: twenty varied instructions, each with the plans that would be right.
+"""Planning: 120 instructions over twelve kinds of texts, each with a gold plan whose rows a plan must give.
 
-A plan is right if its steps can be paired off with those of an accepted plan so that each pair asks the same question
-(same operation, same label names, the key words present, asked ``of`` the same step) and, whatever the answers are, the
-same steps are run. Conditions may so be written in any equivalent way, and in no other.
+A plan is run over twenty small texts with gold answers to its questions; it is right where its rows say what the gold
+plan's say, in whatever way it asks. What it asks is read by :mod:`question_reading`. Eighteen instructions cannot be
+done: there it is right to refuse. A third of the instructions (``development``) is for tuning, the rest is not.
 """
 
 from __future__ import annotations
 
-import json
+import ast
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
-from itertools import permutations, product
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal
 
-from typing_extensions import TypedDict
+import numpy as np
+from pydantic import TypeAdapter
 
+from langchain_falconer.benchmarks.gold_answers import (
+    Domain,
+    Fact,
+    Finding,
+    Findings,
+    Reading,
+    Test,
+    always,
+    domain,
+    findings,
+)
+from langchain_falconer.benchmarks.question_reading import UnreadableError, readings_findings, why_not
 from langchain_falconer.benchmarks.table import BenchmarkTable
-from langchain_falconer.errors import PlanError
-from langchain_falconer.plan import LabelStep, Plan, PlanData, Planner, SpanStep, resolve
-from langchain_falconer.records import Answers, Label, Span
+from langchain_falconer.errors import PlanError, RefusedError
+from langchain_falconer.evaluate import Proportion, proportion
+from langchain_falconer.plan import Plan, PlanData, Planner
 
 if TYPE_CHECKING:
     from langchain_falconer.llm import LLM
 
-
-class RecordedCase(TypedDict):
-    """An instruction, the steps of each accepted plan, and the recorded plan (``None`` if the planner gave up)."""
-
-    instruction: str
-    expect: list[list[dict[str, object]]]
-    plan: PlanData | None
-
-
-class Recording(TypedDict):
-    """The recorded plans of a model."""
-
-    model: str
-    date: str
-    cases: list[RecordedCase]
-
-
-@dataclass(frozen=True)
-class Accepted:
-    """One right plan. Each step of it is a question that must hold some ``words`` and lack others."""
-
-    plan: Plan
-    words: Mapping[str, tuple[str, ...]]
-    not_words: Mapping[str, tuple[str, ...]]
-
-    @classmethod
-    def parse(cls, instruction: str, steps: Sequence[Mapping[str, Any]]) -> Accepted:
-        """Read from the benchmark's file a plan's steps with ``words`` (and ``not_words``) for instructions."""
-        bare = [{k: v for k, v in s.items() if k not in ("words", "not_words")} for s in steps]
-        plan = Plan.parse({"instruction": instruction, "steps": [{**s, "instruction": s["id"]} for s in bare]})
-        words, without = ({s["id"]: tuple(s.get(key, ())) for s in steps} for key in ("words", "not_words"))
-        return cls(plan, words, without)
+Part = Literal["development", "test"]
+Grade = Literal[0, 1, 2, 3, 4]
+GRADES: Mapping[Grade, str] = {
+    1: "one step",
+    2: "label, then span",
+    3: "several, and/or/not",
+    4: "of each span",
+    0: "cannot be done",
+}
+_RESAMPLES = 2_000
 
 
 @dataclass(frozen=True)
 class Case:
-    """An instruction, the plans that would be right, and the plan that the recorded model gave."""
+    """An instruction about the texts of a domain.
 
+    Attributes:
+        id: Its name.
+        domain: Name of the domain.
+        grade: Key of :data:`GRADES`.
+        style: ``plain``, or ``people`` for words as people write.
+        traits: What is difficult about it: ``misspelt``, ``vague``, ``two requests``, ...; why it cannot be done.
+        instruction: The instruction.
+        wordings: The same instruction in other words.
+        gold: The steps of a right plan, as ``FACT [of FACT] [if CONDITION]``; none where it cannot be done.
+    """
+
+    id: str
+    domain: str
+    grade: Grade
+    style: Literal["plain", "people"]
+    traits: tuple[str, ...]
     instruction: str
-    accepted: tuple[Accepted, ...]
-    recorded: Mapping[str, Any] | None
+    wordings: tuple[str, ...] = ()
+    gold: tuple[str, ...] = ()
+
+    def findings(self) -> Findings:
+        """Return what the gold plan finds."""
+        plan, readings = gold_plan(self.gold, domain(self.domain), self.instruction)
+        return findings(plan, readings, domain(self.domain).texts)
 
     def why_not(self, plan: Plan) -> str | None:
-        """``None`` where the plan asks the right questions, else how it differs from the first accepted plan."""
-        reasons = [_difference(plan, accepted) for accepted in self.accepted]
-        return None if None in reasons else reasons[0]
-
-
-def run(llm: LLM) -> BenchmarkTable:
-    """Plan all instructions with an LLM and check what comes.
-
-    Returns:
-        The table, and ``cases``: instruction, ``ok``, ``why_not``, and the plan as JSON data (``None`` if the planner
-        gave up). An LLM that cannot be reached raises :class:`LLMError`.
-    """
-    planner = Planner(llm)
-    rows = [_planned(planner, case) for case in cases()]
-    return {
-        "title": f"plans by {llm.name}",
-        "columns": ["instruction", "right", "why not"],
-        "rows": [[row["instruction"], "yes" if row["ok"] else "no", row["why_not"] or ""] for row in rows],
-        "verdict": f"{sum(row['ok'] for row in rows)} of {len(rows)} plans ask the right questions",
-        "cases": rows,
-    }
-
-
-def _planned(planner: Planner, case: Case) -> dict[str, Any]:
-    try:
-        plan = planner.plan(case.instruction)
-    except PlanError as error:
-        return {"instruction": case.instruction, "ok": False, "why_not": str(error), "plan": None}
-    reason = case.why_not(plan)
-    return {"instruction": case.instruction, "ok": reason is None, "why_not": reason, "plan": plan.to_dict()}
+        """Return how a plan's rows differ from those of the gold plan; None where they are the same."""
+        return why_not(plan, self.findings(), domain(self.domain))
 
 
 @lru_cache
-def recording() -> Recording:
-    """The benchmark's file: ``model`` and ``date`` of the recorded plans, and the ``cases``."""
-    text = files("langchain_falconer.benchmarks").joinpath("planning.json").read_text(encoding="utf-8")
-    data: Recording = json.loads(text)
-    return data
+def cases(part: Part) -> tuple[Case, ...]:
+    """Read the instructions of a part, in order."""
+    file = files("langchain_falconer.benchmarks").joinpath("planning_cases", f"{part}.jsonl")
+    read = TypeAdapter(Case).validate_json
+    return tuple(map(read, file.read_text(encoding="utf-8").splitlines()))
 
 
-def cases() -> tuple[Case, ...]:
-    """The benchmark's instructions, in order."""
-    return tuple(
-        Case(c["instruction"], tuple(Accepted.parse(c["instruction"], e) for e in c["expect"]), c["plan"])
-        for c in recording()["cases"]
-    )
+def gold_plan(steps: Sequence[str], of: Domain, instruction: str) -> tuple[Plan, dict[str, Reading]]:
+    """Return the plan that the notation of a gold plan means, and what its steps ask."""
+    data: dict[str, dict[str, object]] = {}
+    readings = {}
+    for step in steps:
+        match = re.fullmatch(r"(\w+)(?: of (\w+))?(?: if (.+))?", step)
+        if match is None:
+            raise ValueError(f"'{step}' is no step of a gold plan; write FACT [of FACT] [if CONDITION]")
+        limit = _test(ast.parse(re.sub(r"(?<!=)=(?!=)", "==", match[3]), mode="eval").body, of) if match[3] else always
+        for name, parent in ((match[2], None), (match[1], match[2])):
+            if name is not None and name not in data:
+                data[name] = _step(of.facts[name], parent)
+                readings[name] = _reading(of.facts[name], limit)
+    return Plan.parse({"instruction": instruction, "steps": list(data.values())}), readings
 
 
-def _difference(plan: Plan, accepted: Accepted) -> str | None:
-    expected = accepted.plan
-    if (count := _ops(plan)) != (right := _ops(expected)):
-        return f"it has {count}, not {right}"
-    pairings = [
-        names
-        for steps in permutations(plan.steps)
-        if _same_questions(
-            names := dict(zip([s.id for s in expected.steps], [s.id for s in steps], strict=True)), plan, accepted
-        )
+def _step(fact: Fact, parent: str | None) -> dict[str, object]:
+    step: dict[str, object] = {"id": fact.name, "op": "get_span" if fact.is_span else "get_label"}
+    labels = {"labels": list(fact.values), "multi_label": fact.multi} if fact.values else {}
+    return {**step, "instruction": fact.name, "of": parent, **labels}
+
+
+def _reading(fact: Fact, limit: Test) -> Reading:
+    if fact.is_span:
+        return Reading(limit, fact=fact)
+    if fact.values:
+        return Reading(limit, {value: fact.test(value) for value in fact.values})
+    return Reading(lambda scope: limit(scope) and fact.test()(scope))
+
+
+def _test(node: ast.expr, of: Domain) -> Test:
+    """Compile the condition of a gold plan: names of facts, ``fact=value``, ``and``, ``or``, ``not``."""
+    match node:
+        case ast.BoolOp(op=op, values=parts):
+            tests = [_test(part, of) for part in parts]
+            join: Callable[[list[bool]], bool] = all if isinstance(op, ast.And) else any
+            return lambda scope: join([test(scope) for test in tests])
+        case ast.UnaryOp(op=ast.Not(), operand=part):
+            test = _test(part, of)
+            return lambda scope: not test(scope)
+        case ast.Compare(left=ast.Name(id=name), comparators=[ast.Name(id=value) | ast.Constant(value=value)]):
+            return _known(of.facts[name], str(value))
+        case ast.Name(id=name):
+            return of.facts[name].test()
+        case _:
+            raise ValueError(f"{ast.unparse(node)} is no condition of a gold plan")
+
+
+def _known(fact: Fact, value: str) -> Test:
+    if value not in fact.values:
+        raise ValueError(f"{fact.name} is never {value}")
+    return fact.test(value)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the planner made of a wording of an instruction.
+
+    Attributes:
+        case: The instruction.
+        wording: The words that the planner received.
+        result: ``plan``, ``refused``, or ``invalid`` where it gave no plan that can be used.
+        plan: The plan.
+        reason: Why the plan's rows are not the gold plan's, or why there is no plan; None where all is right.
+    """
+
+    case: Case
+    wording: str
+    result: Literal["plan", "refused", "invalid"]
+    plan: PlanData | None
+    reason: str | None
+
+    @property
+    def is_right(self) -> bool:
+        """Whether the rows are right, or it was right to refuse."""
+        return self.reason is None
+
+
+def run(llm: LLM, part: Part = "development", on_outcome: Callable[[Outcome], None] | None = None) -> BenchmarkTable:
+    """Have an LLM plan the instructions of a part, and compare the rows of its plans with the gold plans'.
+
+    Args:
+        llm: The LLM.
+        part: ``development``, or ``test``, on which nothing may be tuned.
+        on_outcome: Receives each outcome as it comes.
+
+    Returns:
+        The table; ``scores`` with the same figures; ``cases`` with each wording, its plan and why it is not right.
+
+    Raises:
+        LLMError: The LLM cannot be reached.
+    """
+    planner = Planner(llm)
+    outcomes = []
+    for case in cases(part):
+        for wording in (case.instruction, *case.wordings):
+            outcomes.append(_outcome(planner, case, wording))
+            if on_outcome:
+                on_outcome(outcomes[-1])
+    return _table(llm.name, part, outcomes)
+
+
+def _outcome(planner: Planner, case: Case, wording: str) -> Outcome:
+    try:
+        plan = planner.plan(wording)
+    except RefusedError as error:
+        return Outcome(case, wording, "refused", None, f"refused: {error}" if case.gold else None)
+    except PlanError as error:
+        return Outcome(case, wording, "invalid", None, str(error))
+    reason = case.why_not(plan) if case.gold else "it cannot be done"
+    return Outcome(case, wording, "plan", plan.to_dict(), reason)
+
+
+def _table(llm: str, part: Part, outcomes: Sequence[Outcome]) -> BenchmarkTable:
+    first = [o for o in outcomes if o.wording == o.case.instruction]
+    doable = [o for o in first if o.case.gold]
+    groups = {GRADES[grade]: [o for o in doable if o.case.grade == grade] for grade in GRADES if grade}
+    groups |= {"as people write": [o for o in doable if o.case.style == "people"], "all that can be done": doable}
+    scores = {name: _shares(group) for name, group in groups.items() if group}
+    refusals, stable = _refusals(first), _stability(outcomes)
+    rows = [
+        [name, str(share["same rows"].n), _percent(share["valid"]), _percent(share["same rows"])]
+        for name, share in scores.items()
     ]
-    if not pairings:
-        return "its steps do not ask the same questions"
-    if not any(_same_runs(names, plan, expected) for names in pairings):
-        return "its steps are not run under the same conditions"
-    return None
-
-
-def _ops(plan: Plan) -> str:
-    kinds = [step.kind if isinstance(step, LabelStep) else "span" for step in plan.steps]
-    return ", ".join(f"{kinds.count(kind)} {kind}" for kind in sorted(set(kinds)))
-
-
-def _same_questions(names: Mapping[str, str], plan: Plan, accepted: Accepted) -> bool:
-    """``names`` pairs ids of the accepted plan with ids of the plan."""
-    return all(
-        _same_question(plan[theirs], accepted.plan[ours])
-        and plan[theirs].of == names.get(accepted.plan[ours].of or "")
-        and all(_holds_word(plan[theirs].instruction, word) for word in accepted.words[ours])
-        and not any(_holds_word(plan[theirs].instruction, word) for word in accepted.not_words[ours])
-        for ours, theirs in names.items()
-    )
-
-
-def _same_question(step: LabelStep | SpanStep, expected: LabelStep | SpanStep) -> bool:
-    if isinstance(step, LabelStep) and isinstance(expected, LabelStep):
-        return step.kind == expected.kind and set(map(_plain, step.names)) == set(map(_plain, expected.names))
-    return step.op == expected.op
-
-
-def _plain(label: str) -> str:
-    return re.sub(r"[\s_-]+", " ", label).strip().casefold()
-
-
-def _holds_word(text: str, alternatives: str) -> bool:
-    """Return whether a word of the text starts with one of ``"a|b"``; up to three letters must match in full."""
-    ends = {word: r"\b" if len(word) <= 3 else "" for word in alternatives.split("|")}
-    return any(re.search(rf"\b{re.escape(word)}{end}", text, re.IGNORECASE) for word, end in ends.items())
-
-
-def _same_runs(names: Mapping[str, str], plan: Plan, expected: Plan) -> bool:
-    """Return whether, for all answers that steps can give, the same steps are run in both plans."""
-    steps = expected.steps
-    for values in product(*(_possible(step) for step in steps)):
-        values_of = dict(zip([step.id for step in steps], values, strict=True))
-        theirs = {names[ours]: _spelled(value, plan[names[ours]]) for ours, value in values_of.items()}
-        ran = {names[step] for step in _ran(expected, values_of)}
-        if ran != set(_ran(plan, theirs)):
-            return False
-    return True
-
-
-def _possible(step: LabelStep | SpanStep) -> Sequence[Any]:
-    if isinstance(step, SpanStep) or not step.names:
-        return (True, False)
-    if not step.multi_label:
-        return step.names
-    return [
-        [n for n, is_in in zip(step.names, mask, strict=True) if is_in]
-        for mask in product((0, 1), repeat=len(step.names))
-    ]
-
-
-def _spelled(value: Any, step: LabelStep | SpanStep) -> Any:
-    """A label of the accepted plan as this step spells it."""
-    if isinstance(value, bool) or isinstance(step, SpanStep):
-        return value
-    spelling = {_plain(name): name for name in step.names}
-    return [spelling[_plain(v)] for v in value] if isinstance(value, list) else spelling[_plain(value)]
-
-
-def _ran(plan: Plan, values_of: Mapping[str, Any]) -> Iterator[str]:
-    """The steps that run when the steps would answer so; a span step answers with one span or none."""
-    answers = Answers(*_answers(plan, plan.top_level, values_of))
-    resolved = resolve(plan, answers)
-    yield from _ids(resolved.labels, resolved.spans)
-
-
-def _answers(
-    plan: Plan, steps: Sequence[LabelStep | SpanStep], values_of: Mapping[str, Any]
-) -> tuple[dict[str, Label], dict[str, tuple[Span, ...]]]:
-    labels = {step.id: Label(values_of[step.id]) for step in steps if isinstance(step, LabelStep)}
-    spans: dict[str, tuple[Span, ...]] = {
-        step.id: (Span(0, 1, "x", 1.0, *_answers(plan, plan.children(step.id), values_of)),)
-        if values_of[step.id]
-        else ()
-        for step in steps
-        if isinstance(step, SpanStep)
+    same = scores["all that can be done"]["same rows"]
+    return {
+        "title": f"plans by {llm}, {part} part",
+        "columns": ["instructions", "n", "valid (95% interval)", "same rows as the gold plan (95% interval)"],
+        "rows": rows,
+        "verdict": f"The rows of {_percent(same)} of the plans are right. Refusals: F1 {refusals['f1']:.2f} "
+        f"({refusals['low']:.2f} to {refusals['high']:.2f}; precision {refusals['precision']:.2f}, recall "
+        f"{refusals['recall']:.2f}). Three wordings give the same rows: {_percent(stable)} of {stable.n}.",
+        "scores": {
+            **{name: {k: v.model_dump() for k, v in share.items()} for name, share in scores.items()},
+            "refusals": refusals,
+            "stability": stable.model_dump(),
+        },
+        "cases": [
+            {
+                "id": o.case.id,
+                "grade": o.case.grade,
+                "wording": o.wording,
+                "result": o.result,
+                "right": o.is_right,
+                "why_not": o.reason,
+                "plan": o.plan,
+            }
+            for o in outcomes
+        ],
     }
-    return labels, spans
 
 
-def _ids(labels: Mapping[str, Label], spans: Mapping[str, tuple[Span, ...]]) -> Iterator[str]:
-    yield from labels
-    for step, own in spans.items():
-        yield step
-        for span in own:
-            yield from _ids(span.labels, span.spans)
+def _shares(outcomes: Sequence[Outcome]) -> dict[str, Proportion]:
+    return {
+        "valid": proportion(sum(o.result == "plan" for o in outcomes), len(outcomes)),
+        "same rows": proportion(sum(o.is_right for o in outcomes), len(outcomes)),
+    }
+
+
+def _percent(share: Proportion) -> str:
+    return f"{share.value:.0%} ({share.low:.0%} to {share.high:.0%})"
+
+
+def _refusals(outcomes: Sequence[Outcome]) -> dict[str, float]:
+    """Return precision, recall and F1 of refusals, with a bootstrap interval over instructions."""
+    refused = np.array([o.result == "refused" for o in outcomes])
+    due = np.array([not o.case.gold for o in outcomes])
+    drawn = np.random.default_rng(0).integers(len(outcomes), size=(_RESAMPLES, len(outcomes)))
+    resampled = [_f1(refused[i], due[i]) for i in drawn]
+    low, high = np.quantile(resampled, [0.025, 0.975])
+    both = int((refused & due).sum())
+    return {
+        "f1": _f1(refused, due),
+        "low": float(low),
+        "high": float(high),
+        "precision": both / max(1, int(refused.sum())),
+        "recall": both / max(1, int(due.sum())),
+        "n": float(due.sum()),
+    }
+
+
+def _f1(
+    predicted: np.ndarray[tuple[int, ...], np.dtype[np.bool_]], true: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
+) -> float:
+    both = int((predicted & true).sum())
+    return 2 * both / max(1, int(predicted.sum()) + int(true.sum()))
+
+
+def _stability(outcomes: Sequence[Outcome]) -> Proportion:
+    """Return the share of the instructions with several wordings whose plans all give the same rows, right or wrong."""
+    groups: dict[str, list[Outcome]] = {}
+    for o in outcomes:
+        if o.case.wordings:
+            groups.setdefault(o.case.id, []).append(o)
+    return proportion(sum(_agree(group) for group in groups.values()), len(groups))
+
+
+def _agree(outcomes: Sequence[Outcome]) -> bool:
+    if all(o.is_right for o in outcomes):
+        return True
+    common: set[frozenset[Finding]] | None = None
+    for o in outcomes:
+        try:
+            plan = Plan.parse(o.plan or {})
+            rows = {found.outputs for found in readings_findings(plan, domain(o.case.domain))}
+        except (PlanError, UnreadableError):
+            return False
+        common = rows if common is None else common & rows
+    return bool(common)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from langchain_falconer.cli.console import print_benchmark, print_score, progress_bars
+from langchain_falconer.cli.console import print_benchmark, print_score, progress_bars, stderr
 from langchain_falconer.cli.grouping import grouped
 from langchain_falconer.cli.options import (
     AsJson,
@@ -45,12 +45,29 @@ class Part(str, Enum):
     pace = "pace"
 
 
+class PlanningPart(str, Enum):
+    """A part of the planning benchmark."""
+
+    development = "development"
+    test = "test"
+
+
 @app.command()
-def planning(llm: LLMName = None, timeout: Timeout = 120, as_json: AsJson = False) -> None:
-    """Count for how many of twenty instructions the plan is valid and asks what was meant."""
+def planning(
+    llm: LLMName = None,
+    part: Annotated[
+        PlanningPart, typer.Option("--part", help="A third of the instructions for tuning, or the others.")
+    ] = PlanningPart.development,
+    timeout: Timeout = 120,
+    as_json: AsJson = False,
+) -> None:
+    """Plan instructions over twelve kinds of texts, and compare the rows of the plans with those of right ones."""
     from langchain_falconer.benchmarks import planning
 
-    print_benchmark(planning.run(_required(llm, timeout_s=timeout)), as_json=as_json)
+    def show(outcome: planning.Outcome) -> None:
+        stderr.print(f"{outcome.case.id}: {outcome.reason or 'right'}", markup=False, highlight=False)
+
+    print_benchmark(planning.run(_required(llm, timeout_s=timeout), part.value, show), as_json=as_json)
 
 
 @app.command()
