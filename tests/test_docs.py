@@ -352,8 +352,21 @@ def test_the_readme_is_short_and_keeps_its_commands():
     text = (ROOT / "README.md").read_text("utf-8")
     assert len(text.split()) <= 1_000
     assert "pip install -c requirements.lock -e '.[dev,studio]' && pytest -q" in text
-    for link in re.findall(r"\]\((?![a-z]+:|#)([^)#]+)[^)]*\)", text):
-        assert (ROOT / link).exists(), link
+
+
+OUTSIDE = ("README.md", "CHANGELOG.md", ".github/CONTRIBUTING.md", "langchain_falconer/model/falconer-small/README.md")
+
+
+@pytest.mark.parametrize("page", OUTSIDE)
+def test_links_lead_somewhere(page):
+    """Those of the site are checked when it is built."""
+    file = ROOT / page
+    for link, anchor in re.findall(r"\]\((?![a-z]+:|#)([^)#]+)#?([^)]*)\)", file.read_text("utf-8")):
+        target = file.parent / link
+        assert target.exists(), link
+        if anchor:
+            headings = re.findall(r"^#+ (.+)$", target.read_text("utf-8"), re.MULTILINE)
+            assert anchor in {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}, link
 
 
 def test_the_notebook_runs(world):
