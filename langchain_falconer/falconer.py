@@ -33,7 +33,7 @@ from langchain_falconer.corpus import (
 )
 from langchain_falconer.errors import AnnotationError, PlannerError, RunError, SettingsError
 from langchain_falconer.evaluate import Quality
-from langchain_falconer.execute import Guarantee, read_rows
+from langchain_falconer.execute import FlatTable, Guarantee, check_output, read_rows
 from langchain_falconer.files import digest, file_digest, read_json
 from langchain_falconer.graph import (
     AskOptions,
@@ -141,20 +141,22 @@ class MiningResult:
 
     def rows(self) -> Iterator[ResultRow]:
         """Yield the result rows, one per text, in corpus order."""
-        return read_rows(self.output)
+        return read_rows(as_place(self.summary.exact_rows or self.summary.output, self._addresses))
 
-    def to_pandas(self) -> pd.DataFrame:
-        """Return the rows as a data frame (extra ``pandas``), with one column for each column of the input.
+    def to_pandas(self, *, spans: bool = False) -> pd.DataFrame:
+        """Return the rows as a flat data frame (extra ``pandas``), as an output in CSV has them.
 
-        One with the name of a part of the row, such as ``labels``, is called ``metadata.labels``.
+        Args:
+            spans: One row a span, rather than one a text. Default ``False``.
+
+        Returns:
+            The columns of :class:`~langchain_falconer.execute.FlatTable`: of each step its value and its score, and
+            those of the input.
         """
         import pandas as pd
 
-        frame = pd.DataFrame(self.rows())
-        if "metadata" not in frame:
-            return frame
-        columns = pd.DataFrame([one if isinstance(one, dict) else {} for one in frame.pop("metadata")], frame.index)
-        return frame.join(columns.rename(columns={name: f"metadata.{name}" for name in frame}))
+        table = FlatTable(self.plan, self.rows(), "span" if spans else "text")
+        return pd.DataFrame((cells for row in self.rows() for cells in table.flatten(row)), columns=table.columns)
 
     def report(self, path: str | Path) -> Path:
         """Write the HTML report to ``path``."""
@@ -255,7 +257,8 @@ class Falconer:
             instruction: What is wanted, in plain words.
             corpus: A file, folder or URL (``str`` or ``Path``), or a list of them; a :meth:`corpus` of this home; a
                 list of LangChain ``Document`` or of mappings, a ``BaseLoader``, or a Hugging Face dataset.
-            output: ``.jsonl``, ``.parquet`` or ``.duckdb``, a file or (not DuckDB) a URL; by default in the home.
+            output: ``.jsonl``, ``.parquet``, ``.duckdb``, ``.csv`` or ``.xlsx``, a file or (not DuckDB) a URL; by
+                default in the home.
             texts: The texts themselves, in place of ``corpus``.
             plan: A plan, or its JSON data; without one the LLM writes it.
             on_event: Receives progress events.
@@ -273,6 +276,8 @@ class Falconer:
             BudgetError: The budget leaves too little to train on.
             RunError: The plan was rejected, or the output cannot be written.
         """
+        if output:
+            check_output(as_place(output), self.settings.run.row_unit)
         state = self._input(instruction, corpus, texts, plan)
         state["output"] = str(as_place(output).absolute()) if output else None
         state["auto_approve"] = reviewer is None
@@ -567,7 +572,8 @@ class Falconer:
         if corpus is not None and files_of(corpus) is not None:
             return self.settings
         # What came as objects is read from the file that it was written to.
-        written = self.settings.corpus.model_copy(update={"text_column": "text", "id_column": "id"})
+        as_written = {"text_column": "text", "id_column": "id", "format": "auto", "encoding": None}
+        written = self.settings.corpus.model_copy(update=as_written)
         return self.settings.model_copy(update={"corpus": written})
 
 

@@ -37,7 +37,7 @@ class SpanData(TypedDict):
 
 
 class ResultRow(TypedDict):
-    """A result row as JSON data; a row that failed has ``id`` and ``error`` alone."""
+    """A result row as JSON data; one that failed has ``id`` and ``error``; one without a text these and metadata."""
 
     id: str
     text: NotRequired[str]

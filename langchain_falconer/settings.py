@@ -6,6 +6,7 @@ can travel through configuration files, LangGraph Studio and HTTP. Nothing here 
 
 from __future__ import annotations
 
+import codecs
 from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
@@ -20,6 +21,8 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 BackendName = Literal["auto", "onnx", "onnx-int8", "torch", "torch-bf16", "openvino", "openvino-bf16"]
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 EngineName = Literal["local", "ray"]
+FormatName = Literal["auto", "json", "csv", "parquet", "excel", "text", "lines"]
+RowUnit = Literal["text", "span"]
 KeptColumns = Literal["all", "none"] | tuple[str, ...]
 
 
@@ -64,6 +67,11 @@ class CorpusSettings(Settings):
             name, ``""`` numbers the rows.
         on_bad_row: ``"fail"`` (default) raises at the first unreadable row, ``"record"`` keeps it as a ``BadRow``.
         max_row_bytes: Limit of one row in UTF-8 bytes; a longer one is a bad row and never held whole. Default 8 MiB.
+        format: Format of the files; ``"auto"`` (default) is by their names. ``"text"`` is one text a file, ``"lines"``
+            one text a line.
+        encoding: Encoding of text files, such as ``cp1252`` or ``utf-16``; ``None`` (default) is UTF-8.
+        delimiter: What separates the fields of CSV, one character; ``None`` (default) is that of ``,``, ``;``, ``|``
+            and tab that the header has most of.
         keep: The other columns that result rows keep as ``metadata``: ``"all"`` (default), ``"none"``, or their names,
             as a list or with commas between them.
     """
@@ -72,7 +80,28 @@ class CorpusSettings(Settings):
     id_column: str | None = None
     on_bad_row: Literal["fail", "record"] = "fail"
     max_row_bytes: Annotated[int, Field(ge=1)] = 8 * 2**20
+    format: FormatName = "auto"
+    encoding: str | None = None
+    delimiter: str | None = None
     keep: KeptColumns = "all"
+
+    @field_validator("encoding")
+    @classmethod
+    def _is_known(cls, encoding: str | None) -> str | None:
+        try:
+            name = codecs.lookup(encoding).name if encoding else "utf-8"
+            "".encode(name)  # refuses codecs of bytes, such as hex
+        except LookupError:
+            raise ValueError(f"'{encoding}' is no encoding; use one such as cp1252, latin-1 or utf-16") from None
+        return None if name == "utf-8" else name
+
+    @field_validator("delimiter")
+    @classmethod
+    def _is_one_character(cls, delimiter: str | None) -> str | None:
+        mark = {"tab": "\t", "\\t": "\t"}.get(delimiter or "", delimiter)
+        if mark is not None and (len(mark) != 1 or not mark.isascii() or mark in '"\r\n'):
+            raise ValueError(f"'{delimiter}' is no delimiter; use one ASCII character, or tab")
+        return mark
 
     @field_validator("keep", mode="before")
     @classmethod
@@ -250,6 +279,7 @@ class RunSettings(Settings):
         retry_failed: Compute rows with an error again, and keep all others of a finished run. Default ``False``.
         engine: ``"local"`` (default), or ``"ray"`` for the actors of a Ray cluster; the rows are the same.
         workers: Actors of the ``ray`` engine, one core each; ``None`` (default) is one per core that Ray has.
+        row_unit: What is a row of an output for spreadsheets (.csv, .xlsx): a ``"text"`` (default) or a ``"span"``.
     """
 
     shard_texts: int = Field(default=2_000, ge=1)
@@ -258,6 +288,7 @@ class RunSettings(Settings):
     retry_failed: bool = False
     engine: EngineName = "local"
     workers: int | None = Field(default=None, ge=1)
+    row_unit: RowUnit = "text"
 
 
 class Trust(Settings):

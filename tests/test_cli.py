@@ -263,8 +263,7 @@ BAD_CORPORA = {
     "no text column": (lines({"a": "x" * 30, "b": "y" * 30}), {}, ["--text-column"]),
     "wrong column": (lines(GOOD), {"text_column": "body"}, ["no column 'body'", "text"]),
     "broken UTF-8": (raw(b'{"text": "fine"}\n{"text": "caf\xe9"}\n'), {}, ["line 2", "UTF-8"]),
-    "empty text": (lines(GOOD, {"id": "b", "text": ""}), {}, ["line 2", "empty"]),
-    "blank text": (lines(GOOD, {"id": "b", "text": " \n"}), {}, ["line 2", "blank"]),
+    "no text at all": (lines({"id": "a", "text": ""}, {"id": "b", "text": " \n"}), {}, ["none of the 2 rows"]),
     "text that is a number": (lines(GOOD, {"id": "b", "text": 7}), {}, ["line 2", "number"]),
     "not JSON": (raw(b'{"text": "fine"}\n{"text": \n'), {}, ["line 2", "JSON"]),
     "a line of 10 MB": (lines(GOOD, {"id": "b", "text": "x" * 10_000_000}), {}, ["line 2", "longer"]),
@@ -305,7 +304,7 @@ def test_a_bad_corpus_is_refused(write, options, said, mine, tmp_path, untouched
 
 
 def test_bad_rows_can_be_recorded_instead_and_stay_so_when_tried_again(mine, tmp_path):
-    write_lines(tmp_path / "c.jsonl", [GOOD, {"id": "b", "text": ""}, {"id": "c", "text": "Terrible, $7"}])
+    write_lines(tmp_path / "c.jsonl", [GOOD, {"id": "b", "text": 7}, {"id": "c", "text": "Terrible, $7"}])
     given = {"corpus": tmp_path / "c.jsonl", "output": tmp_path / "o.jsonl", "bad_rows": "record"}
     done = mine("--json", **given)
     assert (done.code, done.json["rows"]["total"], done.json["rows"]["failed"]) == (0, 3, 1)
@@ -412,7 +411,7 @@ def test_usd_need_a_price_before_anything_is_paid(mine, untouched, tmp_path, mon
     assert server.calls == 0
 
 
-@pytest.mark.parametrize("output", ["nowhere/out.jsonl", "out.csv", "."])
+@pytest.mark.parametrize("output", ["nowhere/out.jsonl", "out.pdf", "."])
 def test_an_output_that_cannot_be_written_is_refused(output, mine, tmp_path):
     assert refused(mine(output=tmp_path / output), "output")
 

@@ -238,13 +238,9 @@ BAD_LINES = [
     (b"1" * 5000, "too many digits"),
     (b"[1]", "a list, neither a JSON object nor a string"),
     (b"null", "null, neither"),
-    (b'{"body": "x"}', "no column 'text'"),
-    (b'{"text": null}', r"its text \(column 'text'\) is null, not a string"),
     (b'{"text": 5}', "a number, not a string"),
     (b'{"text": true}', "a boolean, not"),
     (b'{"text": {"a": 1}}', "an object, not"),
-    (b'{"text": ""}', "text is empty"),
-    (b'{"text": " \\n\\u00a0"}', "text is blank"),
     (b'{"text": "ab\\ud83d"}', r"lone surrogate \(U\+D83D at character 2\)"),
     (b'{"id": [1], "text": "x"}', "its id .* is a list"),
     (b'{"id": {"a": 1}, "text": "x"}', "its id .* is an object"),
@@ -262,8 +258,34 @@ def test_a_bad_jsonl_row_is_a_record_or_an_error(tmp_path: Path, line: bytes, re
     assert (first, last) == (Document("good", "one"), Document("too", "two"))
     assert isinstance(bad, BadRow)
     assert (bad.id, bad.where) == ("x.jsonl:1", "x.jsonl line 3")
-    with pytest.raises(CorpusError, match=rf"x\.jsonl line 3: .*{reason}.*; correct the row.*--bad-rows record"):
+    fix = r"(correct the row|name the encoding).*--bad-rows record"
+    with pytest.raises(CorpusError, match=rf"x\.jsonl line 3: .*{reason}.*; {fix}"):
         list(open_corpus(path))
+
+
+EMPTY_LINES = [
+    (b'{"text": null}', "it has no text (column 'text')"),
+    (b'{"text": NaN}', "it has no text (column 'text')"),
+    (b'{"body": "x"}', "it has no text (column 'text')"),
+    (b'{"text": ""}', "its text is empty"),
+    (b'{"text": " \\n\\u00a0"}', "its text is blank"),
+]
+
+
+@pytest.mark.parametrize(("line", "reason"), EMPTY_LINES, ids=range(len(EMPTY_LINES)))
+def test_a_row_without_a_text_is_a_row_and_stops_nothing(tmp_path: Path, line: bytes, reason: str) -> None:
+    path = jsonl(tmp_path / "x.jsonl", {"text": "one", "n": 1}, line.replace(b"}", b', "n": 2}'))
+    _, empty = open_corpus(path, CorpusSettings(keep="n"))
+    assert empty == BadRow("1", reason, "x.jsonl line 2", is_empty=True, metadata={"n": 2})
+    written = materialize(path, tmp_path / "written")
+    assert written.read_text("utf-8").count("\n") == 2
+    assert [record.id for record in open_corpus(written) if isinstance(record, BadRow) and record.is_empty] == ["1"]
+
+
+def test_a_corpus_without_any_text_is_refused(tmp_path: Path) -> None:
+    path = jsonl(tmp_path / "x.jsonl", {"data": {"text": "t"}}, {"data": {"text": "u"}})
+    with pytest.raises(CorpusError, match=r"none of the 2 rows has a text in the column 'data\.txt'.*--text-column"):
+        list(open_corpus(path, CorpusSettings(text_column="data.txt")))
 
 
 def test_a_bad_row_keeps_its_own_id(tmp_path: Path) -> None:
@@ -333,7 +355,7 @@ def test_bad_csv_rows(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match="line 3: a quote that opens here is never closed"):
         list(open_corpus(path, RECORD))
     path.write_bytes(b"text,text\na,b\n")
-    with pytest.raises(CorpusError, match="names 'text' twice"):
+    with pytest.raises(CorpusError, match="names 'text' twice; rename"):
         open_corpus(path)
     path.with_suffix(".tsv").write_bytes(b"id\ttext\n \t \n1\tx\n")
     assert len(reasons(path.with_suffix(".tsv"))) == 1
@@ -364,7 +386,8 @@ def test_an_invalid_arrow_string_fails_only_its_row(tmp_path: Path, arrow_type: 
         Document("3", "too", {"title": "too"}),
     ]
     assert records[1] == BadRow("1", "it is not UTF-8 (byte 0xff at byte 0)", "x.parquet row 1")
-    assert records[2] == BadRow("2", "its text (column 'text') is null, not a string", "x.parquet row 2")
+    empty = BadRow("2", "it has no text (column 'text')", "x.parquet row 2", is_empty=True, metadata={"title": None})
+    assert records[2] == empty
 
 
 @pytest.mark.parametrize("column", [pa.array(["a", "b"]).dictionary_encode(), pa.array(["a", "b"], pa.string_view())])
@@ -401,8 +424,18 @@ def test_items_that_are_not_texts_are_bad_rows() -> None:
         ("x.parquet", b"", "not valid Parquet"),
         ("x.jsonl", '{"text": "x"}'.encode("utf-16"), "UTF-16"),
         ("x.txt", "x".encode("utf-16"), "UTF-16"),
-        ("x.txt", b"", "x.txt: its text is empty"),
-        ("x.json", b"[]", r"unsupported format; give \.jsonl"),
+        ("x.txt", b"", "none of the 1 rows has a text"),
+        ("x.json", b"[]", "is empty"),
+        ("x.json", b'[{"text": "x"}', "truncated: its array has no end"),
+        ("x.json", b'[{"text": "x"}] [1]', "more after the end of its array"),
+        ("x.json", b'{\n "rows": []\n}', "one object a line, or an array of objects"),
+        ("x.csv", gzip.compress(b"text\nx\n"), r"is gzip, whatever its name; add \.gz"),
+        ("x.csv", b"PK\x03\x04 etc", "is a zip archive.*unzip it"),
+        ("x.zip", b"PK\x03\x04 etc", "unsupported format; unzip it"),
+        ("x.xls", b"x", r"save it as \.xlsx or \.csv"),
+        ("x.gz", gzip.compress(b"text\nx\n"), r"such as reviews\.csv\.gz"),
+        ("x.pdf", b"x", r"unsupported format; give \.jsonl"),
+        ("x.xlsx", b"PK\x03\x04 etc", "not valid Excel"),
         ("x.parquet.gz", b"", "unsupported format"),
     ],
 )
@@ -544,8 +577,8 @@ def test_materialized_records_are_the_same(tmp_path: Path) -> None:
     assert materialize(source, path.parent, RECORD) == path
     assert path.stat().st_mtime_ns == stamp
     assert [file for file in path.parent.iterdir() if file.name != ".lock"] == [path]
-    only_bad = materialize(["", " "], tmp_path, RECORD, is_text=True)
-    assert list(open_corpus(only_bad, RECORD)) == list(open_corpus(settings=RECORD, texts=["", " "]))
+    empty = materialize(["", " ", "x"], tmp_path, RECORD, is_text=True)
+    assert list(open_corpus(empty, RECORD)) == list(open_corpus(settings=RECORD, texts=["", " ", "x"]))
 
 
 def test_concurrent_materialization_of_one_source_gives_one_file(
@@ -567,8 +600,8 @@ def test_concurrent_materialization_of_one_source_gives_one_file(
 
 
 def test_a_failed_materialization_leaves_no_file(tmp_path: Path) -> None:
-    with pytest.raises(CorpusError, match="text 1: its text is empty"):
-        materialize(["a", ""], tmp_path, is_text=True)
+    with pytest.raises(CorpusError, match="text 1: it has a lone surrogate"):
+        materialize(["a", "\ud800"], tmp_path, is_text=True)
     assert not list(tmp_path.iterdir())
     (tmp_path / "file").touch()
     with pytest.raises(CorpusError, match="cannot be written"):
@@ -594,6 +627,7 @@ json_values = st.recursive(
 @given(st.lists(st.tuples(texts, st.dictionaries(texts, json_values, max_size=3)), min_size=1, max_size=6))
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_documents_are_materialized_unchanged(tmp_path: Path, pairs: list[tuple[str, dict[str, Any]]]) -> None:
+    pairs = [("a text", {}), *pairs]
     source = [LangChainDocument(page_content=text, metadata=metadata) for text, metadata in pairs]
     records = list(open_corpus(source, RECORD))
     assert len(records) == len(source)

@@ -145,7 +145,7 @@ def test_tables_hold_bad_rows_metadata_and_every_kind_of_step(name, tiny_bert, t
     assert list(read_rows(as_table)) == rows(as_json)
     assert rows(as_json)[0]["metadata"] == {"page": 0, "by": None}
     assert "labels" in rows(as_json)[0]["spans"]["word"][0]
-    assert set(rows(as_json)[7]) == {"id", "error"}
+    assert rows(as_json)[7] == {"id": "bad", "text": "", "error": "c.jsonl line 8: its text is empty"}
 
 
 def test_other_columns_change_rows_but_no_answer_is_computed_again(proxy, tmp_path):
@@ -236,17 +236,21 @@ def test_another_proxy_has_shards_of_its_own(proxy, corpus, tiny_roberta, tmp_pa
     ]
 
 
+NO_TEXT = "it has no text (column 'text')"
+
+
 def test_bad_rows_are_recorded_with_their_reason(proxy, tmp_path):
-    lines = [{"id": "a", "text": TEXTS[0]}, {"id": "b", "text": ""}, {"id": "c"}, {"id": "d", "text": TEXTS[1]}]
+    lines = [{"id": "a", "text": TEXTS[0]}, {"id": "b", "text": 7}, {"id": "c", "n": 1}, {"id": "d", "text": TEXTS[1]}]
     file = write_lines(tmp_path / "c.jsonl", lines)
     with pytest.raises(CorpusError, match="line 2"):
         run(proxy, open_corpus_files([file]), tmp_path)
     report = run(proxy, open_corpus_files([file], CorpusSettings(on_bad_row="record")), tmp_path)
     result = rows(report.output)
     assert [row["id"] for row in result] == ["a", "b", "c", "d"]
-    assert "line 2" in result[1]["error"]
-    assert "empty" in result[1]["error"]
-    assert (report.statistics.total, report.statistics.failed) == (4, 2)
+    assert "line 2: its text (column 'text') is a number" in result[1]["error"]
+    assert result[2] == {"id": "c", "text": "", "metadata": {"n": 1}, "error": "c.jsonl line 3: " + NO_TEXT}
+    counts = report.statistics.counts()
+    assert (counts.total, counts.failed, counts.empty) == (4, 2, 1)
 
 
 # ---- annotations
@@ -517,7 +521,7 @@ def test_what_is_measured_is_bounded_however_long_the_texts(own, monkeypatch):
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("rows.csv", "must end in"), ("nowhere/rows.jsonl", "does not exist"), ("folder.jsonl", "is a folder")],
+    [("rows.pdf", "must end in"), ("nowhere/rows.jsonl", "does not exist"), ("folder.jsonl", "is a folder")],
 )
 def test_an_output_that_cannot_be_written_is_refused_early(proxy, corpus, tmp_path, name, message):
     (tmp_path / "folder.jsonl").mkdir()
@@ -529,7 +533,7 @@ def test_an_output_that_cannot_be_written_is_refused_early(proxy, corpus, tmp_pa
 
 
 def test_an_earlier_output_stays_until_the_new_one_is_complete(proxy, tmp_path):
-    file = write_lines(tmp_path / "c.jsonl", [*({"text": t} for t in TEXTS), {"text": ""}])
+    file = write_lines(tmp_path / "c.jsonl", [*({"text": t} for t in TEXTS), {"text": 7}])
     (tmp_path / "out.jsonl").write_text("earlier")
     with pytest.raises(CorpusError):
         run(proxy, open_corpus_files([file]), tmp_path)

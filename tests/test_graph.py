@@ -461,14 +461,14 @@ def test_other_columns_are_kept_and_may_be_edited_without_new_work(settings, tmp
 
     labels, events = write_lines(tmp_path / "labels.jsonl", map(annotation_row, TEXTS[:40])), []
     frame = mined(4).to_pandas()
-    assert (frame["stars"].tolist(), frame["metadata.labels"].tolist()) == ([4] * len(TEXTS), ["own"] * len(TEXTS))
+    assert (frame["stars"].tolist(), frame["labels"].tolist()) == ([4] * len(TEXTS), ["own"] * len(TEXTS))
     assert any("column 'review'" in event.get("note", "") for event in events)
     monkeypatch.setattr("langchain_falconer.graph.nodes.train.train_proxy", None)
     monkeypatch.setattr("langchain_falconer.graph.nodes.train.train_student", None)
     edited = mined(5)
     assert edited.summary.corpus.guessed_columns == ("review",)
     assert {row["metadata"]["stars"] for row in edited.rows()} == {5}
-    assert [row["labels"] for row in edited.rows()] == frame["labels"].tolist()
+    assert [row["labels"]["positive"]["value"] for row in edited.rows()] == frame["positive"].tolist()
     assert not any("metadata" in row for row in mined(5, keep="none").rows())
 
 

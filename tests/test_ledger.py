@@ -191,7 +191,7 @@ def test_a_full_disk_costs_the_shard_in_flight_and_one_sentence(run, tmp_path, m
 
 def test_a_broken_row_costs_at_most_the_shards_in_flight(run, tmp_path):
     lines = [{"id": str(i), "text": text} for i, text in enumerate(TEXTS)]
-    broken = write_lines(tmp_path / "c.jsonl", [*lines[:55], {"id": "bad", "text": ""}, *lines[55:]])
+    broken = write_lines(tmp_path / "c.jsonl", [*lines[:55], {"id": "bad", "text": 7}, *lines[55:]])
     with pytest.raises(CorpusError, match="line 56"):
         run(open_corpus_files([broken]))
     assert len(list((tmp_path / "shards").glob("*/0*.json"))) >= 2
@@ -199,7 +199,7 @@ def test_a_broken_row_costs_at_most_the_shards_in_flight(run, tmp_path):
 
 def test_only_changed_shards_are_computed_again(run, tmp_path):
     lines = [{"id": str(i), "text": text} for i, text in enumerate(TEXTS)]
-    run(write_lines(tmp_path / "c.jsonl", [*lines[:25], {"id": "x", "text": ""}, *lines[26:]]))
+    run(write_lines(tmp_path / "c.jsonl", [*lines[:25], {"id": "x", "text": 7}, *lines[26:]]))
     repaired = run(write_lines(tmp_path / "c.jsonl", [*lines, {"id": "60", "text": "I love it, paid $3"}]))
     assert repaired.texts == 11
     assert repaired.statistics.failed == 0

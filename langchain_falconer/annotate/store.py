@@ -20,6 +20,7 @@ from langchain_falconer.corpus.readers import JsonLines
 from langchain_falconer.errors import AnnotationError, CorpusError
 from langchain_falconer.files import digest, replacing
 from langchain_falconer.llm import Usage
+from langchain_falconer.settings import CorpusSettings
 
 if TYPE_CHECKING:
     from filelock import FileLock
@@ -47,7 +48,7 @@ CREATE INDEX IF NOT EXISTS ledger_run ON ledger (run);
 _SUMS = """
 SELECT COALESCE(SUM(calls), 0), COALESCE(SUM(input_tokens), 0), COALESCE(SUM(output_tokens), 0),
     CASE WHEN COUNT(*) = COUNT(usd) THEN SUM(usd) END, COALESCE(SUM(seconds), 0) FROM ledger WHERE """
-_MAX_LINE_BYTES = 2**30
+_WHOLE_LINES = CorpusSettings(max_row_bytes=2**30)
 
 
 @dataclass(frozen=True, slots=True)
@@ -331,7 +332,7 @@ def json_lines(path: Path) -> Iterator[tuple[int, Any]]:
         AnnotationError: The file cannot be read, or a line is not a JSON object.
     """
     try:
-        for row in JsonLines(Path(path), str(path), _MAX_LINE_BYTES).rows():
+        for row in JsonLines(Path(path), str(path), _WHOLE_LINES).rows():
             if isinstance(row.value, RowError):
                 message = f"{path}, line {row.at}: {row.value}; write one JSON object per line"
                 raise AnnotationError(message, path=path, row=row.at)

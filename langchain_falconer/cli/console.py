@@ -31,6 +31,8 @@ _STAGES = {
     "annotate": "annotating (LLM)",
     "train": "training the proxy",
     "evaluate": "measuring",
+    "load": "loading the proxy",
+    "backend": "choosing a backend",
     "execute": "running the proxy",
     "report": "writing the report",
 }
@@ -62,6 +64,13 @@ class ProgressBars:
                 progress.update(task, pace=f"{speed:,.1f}/s")
 
     @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Show a stage while the block runs."""
+        self({"stage": name, "event": "start"})
+        yield
+        self({"stage": name, "event": "end"})
+
+    @contextmanager
     def paused(self) -> Iterator[None]:
         """Stop drawing while a person is asked."""
         self._progress.stop()
@@ -89,7 +98,7 @@ def progress_bars() -> Iterator[ProgressBars]:
         yield ProgressBars(bars)
 
 
-def print_result(result: MiningResult, report: Path | None, *, as_json: bool) -> None:
+def print_result(result: MiningResult, report: Path | None, *, as_json: bool, console: Console = stdout) -> None:
     """Print the summary of a result, and write its report where one is wanted."""
     from langchain_falconer.report import print_summary
 
@@ -99,7 +108,7 @@ def print_result(result: MiningResult, report: Path | None, *, as_json: bool) ->
     if as_json:
         print_json(summary.model_dump(mode="json"))
     else:
-        print_summary(summary, stdout)
+        print_summary(summary, console)
 
 
 def print_code(code: str, console: Console) -> None:
@@ -148,12 +157,12 @@ def print_score(name: str, seed: int, **scores: float) -> None:
     stderr.print(f"{name}, seed {seed}: {', '.join(f'{k} {v:.3f}' for k, v in scores.items())}")
 
 
-def print_outcome(data: Mapping[str, object], sentence: str, *, as_json: bool) -> None:
+def print_outcome(data: Mapping[str, object], sentence: str, *, as_json: bool, console: Console = stdout) -> None:
     """Print what a command did, as one JSON object or one sentence."""
     if as_json:
         print_json(data)
     else:
-        stdout.print(sentence, markup=False, highlight=False, soft_wrap=True)
+        console.print(sentence, markup=False, highlight=False, soft_wrap=True)
 
 
 def print_json(data: Mapping[str, object]) -> None:

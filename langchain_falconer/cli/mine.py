@@ -10,8 +10,9 @@ from typing import Annotated
 import typer
 
 from langchain_falconer.cli import options
-from langchain_falconer.cli.console import print_result, progress_bars
+from langchain_falconer.cli.console import print_result, progress_bars, stderr, stdout
 from langchain_falconer.cli.grouping import grouped
+from langchain_falconer.cli.pipes import PIPE, check_rows_output, print_rows, stored_corpus
 from langchain_falconer.cli.review import TerminalReviewer
 from langchain_falconer.errors import RunError
 from langchain_falconer.settings import MineSettings
@@ -92,6 +93,7 @@ def mine(
 
     The same command again resumes where it was stopped; no LLM call is paid twice.
     """
+    check_rows_output(output, settings.run.row_unit, as_json=result.as_json)
     from langchain_falconer.falconer import Falconer
     from langchain_falconer.plan import Plan
 
@@ -104,9 +106,13 @@ def mine(
         home=sources.home,
         settings=settings.make(),
     )
+    files = stored_corpus(corpus, falconer.home.corpora, settings.corpus.format)
     plan = Plan.parse(options.read_file(sources.plan)) if sources.plan else None
     is_reviewed = plan is None and not result.yes and sys.stdin.isatty()
     with progress_bars() as bars:
         reviewer = TerminalReviewer(bars) if is_reviewed else None
-        mined = falconer.mine(instruction, corpus, output, plan=plan, on_event=bars, reviewer=reviewer)
-    print_result(mined, result.report, as_json=result.as_json)
+        target = None if output == PIPE else output
+        mined = falconer.mine(instruction, files, target, plan=plan, on_event=bars, reviewer=reviewer)
+    print_result(mined, result.report, as_json=result.as_json, console=stderr if output == PIPE else stdout)
+    if output == PIPE:
+        print_rows(mined.output)

@@ -11,7 +11,16 @@ import typer
 from pydantic import ValidationError
 
 from langchain_falconer.errors import SettingsError, first_fault
-from langchain_falconer.settings import DEFAULT_BASE, BackendName, DeviceName, EngineName, LLMSettings, MineSettings
+from langchain_falconer.settings import (
+    DEFAULT_BASE,
+    BackendName,
+    DeviceName,
+    EngineName,
+    FormatName,
+    LLMSettings,
+    MineSettings,
+    RowUnit,
+)
 
 if TYPE_CHECKING:
     from langchain_falconer.llm import LLM
@@ -33,11 +42,17 @@ Home = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 Corpora = Annotated[
     list[str],
-    typer.Argument(help="Files, folders or URLs (s3://… and others): JSONL, CSV, Parquet, text, gzip of these."),
+    typer.Argument(
+        help="Files, folders or URLs (s3://… and others): JSON, CSV, Parquet, Excel, text, gzip of these; - is stdin."
+    ),
 ]
 Output = Annotated[
     str,
-    typer.Option("--output", "-o", help="File or URL of the rows: .jsonl, .parquet or .duckdb (one table, rows)."),
+    typer.Option(
+        "--output",
+        "-o",
+        help="File or URL of the rows: .jsonl, .parquet, .duckdb (one table, rows) .csv or .xlsx; - is stdout.",
+    ),
 ]
 TextColumn = Annotated[str | None, _input("--text-column", help="Column that holds the text.")]
 Seed = Annotated[int, _training("--seed", help="Seed of sample and weights.")]
@@ -178,6 +193,17 @@ class InputOptions:
         Literal["fail", "record"],
         _input("--bad-rows", help="Stop at a row that cannot be read, or record it.", show_default=True),
     ] = "fail"
+    format: Annotated[
+        FormatName,
+        _input("--format", help="Format of the files; lines is one text a line.", show_default="by their names"),
+    ] = "auto"
+    encoding: Annotated[
+        str | None, _input("--encoding", help="Encoding of text files, such as cp1252.", show_default="utf-8")
+    ] = None
+    delimiter: Annotated[
+        str | None,
+        _input("--delimiter", help="What separates the fields of CSV, such as ; or tab.", show_default="guessed"),
+    ] = None
     keep: Annotated[
         str,
         _input("--keep", help="Other columns in the rows' metadata: all, none, or names (a,b).", show_default=True),
@@ -236,6 +262,7 @@ class RunOptions:
         int | None,
         _run("--workers", min=1, help="Actors of the ray engine, one core each.", show_default="the cores of Ray"),
     ] = None
+    row_unit: Annotated[RowUnit, _run("--row-unit", help="What is a row of an output in .csv or .xlsx.")] = "text"
     retry_failed: Annotated[
         bool, _run("--retry-failed", help="Compute rows with an error again, and keep all others.")
     ] = False

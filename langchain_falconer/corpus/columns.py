@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from numbers import Real
 from typing import Any, NamedTuple
@@ -27,8 +27,24 @@ METADATA = "metadata"
 """Column whose entries, where it holds an object, are columns themselves."""
 
 
+ENCODING_FIX = "name the encoding of the file with --encoding (encoding=), such as --encoding cp1252 or utf-16"
+_MISSING = object()
+
+
 class RowError(Exception):
-    """The reason why a row cannot be read; raised, or stored in place of the value of the row."""
+    """The reason why a row cannot be read; raised, or stored in place of the value of the row.
+
+    Attributes:
+        fix: What to do about it where all rows of the file are concerned; empty where it is about this row alone.
+    """
+
+    def __init__(self, reason: str, fix: str = "") -> None:
+        super().__init__(reason)
+        self.fix = fix
+
+
+class NoTextError(RowError):
+    """A row without text: an empty cell, or none."""
 
 
 class Row(NamedTuple):
@@ -61,8 +77,27 @@ class ColumnLayout:
 
     def wanted(self, columns: Collection[str]) -> list[str]:
         """Return those of ``columns`` that a document is made from."""
-        others = columns if self.keep == "all" else () if self.keep == "none" else self.keep
-        return [column for column in columns if column in (self.text, self.id, METADATA) or column in others]
+        if self.keep == "all":
+            return list(columns)
+        names = [name for name in (self.text, self.id, METADATA, *(() if self.keep == "none" else self.keep)) if name]
+        return [column for column in columns if any(is_inside(name, column) for name in names)]
+
+
+def is_inside(name: str, column: str) -> bool:
+    """Return whether a name is that of a column, or a path into it: ``data.text`` is the entry ``text`` of ``data``."""
+    return name == column or name.startswith(f"{column}.")
+
+
+def cell_at(row: Mapping[Any, Any], name: str, default: Any = None) -> Any:
+    """Return the cell of a column, or the value at a dotted path into one; ``default`` where there is none."""
+    if name in row:
+        return row[name]
+    cell: Any = row
+    for part in name.split("."):
+        if not isinstance(cell, Mapping) or part not in cell:
+            return default
+        cell = cell[part]
+    return cell
 
 
 def find_layout(name: str, columns: Mapping[str, bool], settings: CorpusSettings) -> ColumnLayout:
@@ -76,26 +111,50 @@ def find_layout(name: str, columns: Mapping[str, bool], settings: CorpusSettings
     named = _named(name, columns, settings.text_column, "text")
     text = named or _detect_text(columns, id_column)
     if text is None and columns:
-        options = f"--text-column (text_column=): {_listed(columns)}"
-        raise CorpusError(f"{name}: the column of the text cannot be determined; name one of these with {options}")
+        message = f"{name}: the column of the text cannot be determined; name one of these with --text-column"
+        raise CorpusError(f"{message} (text_column=), or one inside it as COLUMN.NAME: {_listed(columns)}")
     is_guessed = text is not None and named is None
-    unknown = frozenset(kept_names(settings, columns)).difference(columns)
+    unknown = frozenset(name for name in kept_names(settings) if not _is_known(name, columns))
     return ColumnLayout(text, id_column, bool(settings.id_column), is_guessed, settings.keep, unknown)
 
 
-def named_columns(settings: CorpusSettings, columns: Collection[str]) -> list[str]:
+def with_entries(
+    layout: ColumnLayout, columns: Collection[str], rows: Callable[[ColumnLayout], Iterable[Row]]
+) -> ColumnLayout:
+    """Return a layout that knows those columns to keep that are entries of the column ``metadata`` of some row.
+
+    Reads ``rows`` until it has seen all of them: only a wrong name takes the whole source.
+    """
+    unknown = set(layout.unknown)
+    if not unknown or METADATA not in columns:
+        return layout
+    for row in rows(layout):
+        unknown.difference_update(_entries_of(row.value))
+        if not unknown:
+            break
+    return replace(layout, unknown=frozenset(unknown))
+
+
+def _entries_of(value: Any) -> Mapping[Any, Any]:
+    return (_entries(value.get(METADATA)) or {}) if isinstance(value, Mapping) else {}
+
+
+def named_columns(settings: CorpusSettings) -> list[str]:
     """Return the columns that the user named, so that a source has them although its first rows may not."""
-    own = [column for column in (settings.text_column, settings.id_column) if column]
-    return [*own, *kept_names(settings, columns)]
+    return [column for column in (settings.text_column, settings.id_column, *kept_names(settings)) if column]
 
 
-def kept_names(settings: CorpusSettings, columns: Collection[str]) -> tuple[str, ...]:
-    """Return the names of the columns to keep; none where they may be entries of the column ``metadata``."""
-    return settings.keep if isinstance(settings.keep, tuple) and METADATA not in columns else ()
+def kept_names(settings: CorpusSettings) -> tuple[str, ...]:
+    """Return the names of the columns to keep."""
+    return settings.keep if isinstance(settings.keep, tuple) else ()
+
+
+def _is_known(name: str, columns: Iterable[str]) -> bool:
+    return any(is_inside(name, column) for column in columns)
 
 
 def _named(name: str, columns: Mapping[str, bool], wanted: str | None, role: str) -> str | None:
-    if not wanted or wanted in columns:
+    if not wanted or _is_known(wanted, columns):
         return wanted or None
     message = f"{name} holds bare texts, which have no column '{wanted}'; omit --{role}-column"
     if columns:
@@ -129,7 +188,8 @@ def _detect_text(columns: Mapping[str, bool], id_column: str | None) -> str | No
 def columns_of(values: Iterable[Any], named: Collection[str] = ()) -> dict[str, bool]:
     """Return the columns of the first readable rows in order of appearance, and whether each holds strings.
 
-    Reads on, to the end if need be, until it has seen the ``named`` columns: the first rows may lack them.
+    Reads on, to the end if need be, until it has seen the ``named`` columns, or entries of the column ``metadata`` of
+    this name: the first rows may lack them.
     """
     columns: dict[str, bool] = {}
     missing = set(named)
@@ -140,7 +200,9 @@ def columns_of(values: Iterable[Any], named: Collection[str] = ()) -> dict[str, 
         for key, cell in row.items() if isinstance(row, Mapping) else ():
             if isinstance(key, str) and (number < PEEK or key in missing):
                 columns[key] = columns.get(key, False) or isinstance(cell, str)
-        missing.difference_update(columns)
+        if missing:
+            missing.difference_update(columns, _entries_of(row))
+            missing = {name for name in missing if not _is_known(name, columns)}
     return columns
 
 
@@ -149,22 +211,25 @@ def read_row(row: Row, layout: ColumnLayout, prefix: str, limit: int, where: Cal
 
     A row without an id has ``prefix`` and its number; a text has at most ``limit`` UTF-8 bytes.
     """
-    row_id = f"{prefix}{row.number}"
+    row_id, metadata = f"{prefix}{row.number}", dict[str, Any]()
     try:
         if isinstance(row.value, RowError):
             raise row.value
         row_id = _row_id(row.value, layout) or row_id
         if bad_row := _stored_bad_row(row.value, row_id):
             return bad_row
-        return Document(row_id, _text(row.value, layout, limit), _metadata(row.value, layout))
+        metadata = _metadata(row.value, layout)
+        return Document(row_id, _text(row.value, layout, limit), metadata)
+    except NoTextError as error:
+        return BadRow(row_id, str(error), where(row.at), is_empty=True, metadata=metadata)
     except RowError as error:
-        return BadRow(row_id, str(error), where(row.at))
+        return BadRow(row_id, str(error), where(row.at), error.fix)
 
 
 def _row_id(value: Mapping[str, Any] | str, layout: ColumnLayout) -> str | None:
     if layout.id is None or isinstance(value, str):
         return None
-    cell = value.get(layout.id)
+    cell = cell_at(value, layout.id)
     if cell is None:
         if layout.id_is_named:
             raise RowError(f"its id (column '{layout.id}') is missing")
@@ -192,16 +257,17 @@ def _scalar_id(cell: Any, layout: ColumnLayout) -> str:
 
 
 def _text(value: Mapping[str, Any] | str, layout: ColumnLayout, limit: int) -> str:
+    text: Any
     if isinstance(value, str):
-        text: Any = value
+        text = value
     elif layout.text is None:
         raise RowError("it is an object where the other rows are bare texts")
-    elif layout.text not in value:
-        raise RowError(f"it has no column '{layout.text}'")
     else:
-        text = value[layout.text]
+        text = cell_at(value, layout.text, _MISSING)
     if isinstance(text, RowError):
         raise text
+    if text is _MISSING or text is None or text != text:  # pandas has NaN for an empty cell
+        raise NoTextError(f"it has no text (column '{layout.text}')")
     if isinstance(text, bytes):
         if len(text) > limit:
             raise too_long(limit)
@@ -210,10 +276,8 @@ def _text(value: Mapping[str, Any] | str, layout: ColumnLayout, limit: int) -> s
         raise RowError(f"its text (column '{layout.text}') is {type_name(text)}, not a string")
     elif utf8_length(text) > limit:
         raise too_long(limit)
-    if not text:
-        raise RowError("its text is empty")
-    if text.isspace():
-        raise RowError("its text is blank")
+    if not text or text.isspace():
+        raise NoTextError("its text is empty" if not text else "its text is blank")
     return str(text)
 
 
@@ -226,14 +290,27 @@ def _metadata(value: Mapping[str, Any] | str, layout: ColumnLayout) -> dict[str,
     if isinstance(value, str) or layout.keep == "none":
         return {}
     entries = _entries(value.get(METADATA))
-    own = (layout.text, layout.id, None if entries is None else METADATA)
+    columns: Mapping[Any, Any] = value
+    for own in (layout.text, layout.id, None if entries is None else METADATA):
+        columns = columns if own is None else _without(columns, own)
+    if isinstance(layout.keep, tuple):
+        columns = {name: cell for name in layout.keep if (cell := cell_at(columns, name, _MISSING)) is not _MISSING}
     try:
-        metadata = limited_values({name: cell for name, cell in value.items() if name not in own}, layout.keep)
+        metadata = limited_values(columns, layout.keep)
         for name, cell in limited_values(entries or {}, layout.keep).items():
             metadata[f"{METADATA}.{name}" if name in metadata else name] = cell
     except RecursionError:
         raise RowError("one of its columns nests too deeply (--keep leaves columns out)") from None
     return metadata
+
+
+def _without(row: Mapping[Any, Any], name: str) -> Mapping[Any, Any]:
+    """Return a row without a column, or without what is at a dotted path into one."""
+    if name in row or "." not in name:
+        return {column: cell for column, cell in row.items() if column != name}
+    column, _, rest = name.partition(".")
+    inner = row.get(column)
+    return {**row, column: _without(inner, rest)} if isinstance(inner, Mapping) else row
 
 
 def _entries(cell: Any) -> Mapping[Any, Any] | None:
@@ -252,24 +329,25 @@ def _entries(cell: Any) -> Mapping[Any, Any] | None:
 def _stored_bad_row(value: Mapping[str, Any] | str, row_id: str) -> BadRow | None:
     """Return the bad row that :func:`record_line` encoded, if the value is one."""
     data = value.get("bad_row") if isinstance(value, Mapping) and value.get("text", "") is None else None
-    if isinstance(data, Mapping) and isinstance(data.get("reason"), str) and isinstance(data.get("where"), str):
-        return BadRow(row_id, data["reason"], data["where"])
-    return None
+    if not (isinstance(data, Mapping) and all(isinstance(data.get(name), str) for name in ("reason", "where", "fix"))):
+        return None
+    metadata = value.get(METADATA, {}) if isinstance(value, Mapping) else {}
+    return BadRow(row_id, data["reason"], data["where"], data["fix"], data.get("empty") is True, metadata)
 
 
 def record_line(record: Document | BadRow) -> bytes:
     """Encode a record as one line of JSON with its newline; :func:`read_row` decodes the same record."""
-    data: dict[str, Any] = {"id": record.id}
+    data: dict[str, Any] = {"id": record.id, "text": None if isinstance(record, BadRow) else record.text}
     if isinstance(record, BadRow):
-        data |= {"text": None, "bad_row": {"reason": record.reason, "where": record.where}}
-    else:
-        data |= {"text": record.text} | ({"metadata": record.metadata} if record.metadata else {})
+        data["bad_row"] = {"reason": record.reason, "where": record.where, "fix": record.fix, "empty": record.is_empty}
+    if record.metadata:
+        data["metadata"] = record.metadata
     return json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode() + b"\n"
 
 
 def parse_json(line: bytes) -> Mapping[str, Any] | str:
     """Parse a row of JSON Lines: an object, or a bare string. Raises :class:`RowError`."""
-    text = decode(line)
+    text = decode(line, ENCODING_FIX)
     try:
         value = json.loads(text)
     except json.JSONDecodeError as error:
@@ -283,14 +361,14 @@ def parse_json(line: bytes) -> Mapping[str, Any] | str:
     return value
 
 
-def decode(data: bytes) -> str:
-    """Decode UTF-8. Raises :class:`RowError`, which names the first invalid byte."""
+def decode(data: bytes, fix: str = "") -> str:
+    """Decode UTF-8. Raises :class:`RowError`, which names the first invalid byte, and the fix."""
     try:
         return data.decode()
     except UnicodeDecodeError as error:
         if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-            raise RowError("it is UTF-16, not UTF-8") from None
-        raise RowError(f"it is not UTF-8 (byte 0x{data[error.start]:02x} at byte {error.start})") from None
+            raise RowError("it is UTF-16, not UTF-8", fix) from None
+        raise RowError(f"it is not UTF-8 (byte 0x{data[error.start]:02x} at byte {error.start})", fix) from None
 
 
 def utf8_length(text: str) -> int:

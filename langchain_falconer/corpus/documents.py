@@ -30,8 +30,14 @@ class BadRow:
         id: Its id, or its number where it has none.
         reason: The reason why it cannot be read.
         where: Its position, such as ``"reviews.jsonl line 7"``.
+        fix: What to do about it where all rows of the file are concerned; empty where it is about this row alone.
+        is_empty: Whether it is a row like the others but without a text, which stops no run.
+        metadata: Its other columns, where it is such a row.
     """
 
     id: str
     reason: str
     where: str
+    fix: str = ""
+    is_empty: bool = False
+    metadata: Mapping[str, Any] = field(default_factory=dict)

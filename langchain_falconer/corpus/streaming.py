@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from langchain_falconer.corpus.columns import read_row, record_line, too_long
 from langchain_falconer.corpus.documents import BadRow, Document
@@ -60,8 +60,10 @@ def files_of(source: Any) -> list[Place] | None:
 def open_corpus_files(paths: Sequence[str | Place], settings: CorpusSettings = _DEFAULTS) -> Corpus:
     """Open files and folders as one corpus, in order.
 
-    Formats are JSONL, CSV, TSV, plain text (each gzipped or not), Parquet, folders of one of these, and Hugging Face
-    datasets saved on disk. The id of a row without one is its number from 0, after "FILE:" if there are several files;
+    Formats are JSON Lines, JSON arrays, CSV, TSV, plain text (each gzipped or not), Parquet, Excel, folders of one of
+    these, and Hugging Face datasets saved on disk.
+
+    The id of a row without one is its number from 0, after "FILE:" if there are several files;
     the id of a text file is its path in the folder.
 
     Args:
@@ -74,7 +76,7 @@ def open_corpus_files(paths: Sequence[str | Place], settings: CorpusSettings = _
     if not paths:
         raise CorpusError("there are no files; name at least one file or folder")
     places = [as_place(path) for path in paths]
-    return Corpus(find_readers(places, settings.max_row_bytes), [_absolute(place) for place in places], settings)
+    return Corpus(find_readers(places, settings), [_absolute(place) for place in places], settings)
 
 
 def _absolute(place: Place) -> str:
@@ -96,8 +98,10 @@ class Corpus:
     """Documents in order, created by :func:`open_corpus`; every iteration starts at the first one.
 
     Iterating yields :class:`Document`, and with ``on_bad_row="record"`` also :class:`BadRow`. It raises
-    :class:`CorpusError` for a bad row otherwise, for two rows with the same id, for a truncated file, and at the end of
-    a corpus without rows. Memory is flat: ids are compared by hashes that move to a temporary file.
+    :class:`CorpusError` for a bad row otherwise (but for one that is merely without text), for two rows with the same
+    id, for a truncated file, and at the end of a corpus without texts.
+
+    Memory is flat: ids are compared by hashes that move to a temporary file.
 
     Attributes:
         sources: Absolute paths, URLs without credentials, or the type of the object.
@@ -120,16 +124,27 @@ class Corpus:
 
     def __iter__(self) -> Iterator[Document | BadRow]:
         has_ids = any(layout.id for _, layout in self._parts)
-        count = 0
+        count = n_empty = 0
         with UniqueIds() as ids:
             for count, (record, part, at) in enumerate(self._records(), start=1):
                 if has_ids and not ids.add(record.id):
                     self._check_unique(record.id, part, at, count - 1)
-                if isinstance(record, BadRow) and self.settings.on_bad_row == "fail":
-                    raise _bad_row_error(record)
+                if isinstance(record, BadRow):
+                    n_empty += record.is_empty
+                    if self.settings.on_bad_row == "fail" and not record.is_empty:
+                        raise _bad_row_error(record)
                 yield record
-        if not count:
-            raise CorpusError(f"{', '.join(self.sources)}: there are no rows; give at least one text")
+        if n_empty == count:
+            self._raise_no_text(count)
+
+    def _raise_no_text(self, count: int) -> NoReturn:
+        columns = ", ".join(dict.fromkeys(f"'{layout.text}'" for _, layout in self._parts if layout.text))
+        fault = f"none of the {count:,} rows has a text" if count else "there are no rows"
+        fix = "give at least one text"
+        if count and columns:
+            fault += f" in the column {columns}"
+            fix = "name the column of the text with --text-column (text_column=)"
+        raise CorpusError(f"{', '.join(self.sources)}: {fault}; {fix}")
 
     @cached_property
     def fingerprint(self) -> str:
@@ -187,10 +202,8 @@ def _file_stamp(file: Place) -> list[Any]:
 
 
 def _bad_row_error(bad: BadRow) -> CorpusError:
-    return CorpusError(
-        f"{bad.where}: {bad.reason}; correct the row, or keep such rows as records with --bad-rows record "
-        "(on_bad_row='record')"
-    )
+    fix = f"{bad.fix or 'correct the row'}, or keep such rows as records with --bad-rows record (on_bad_row='record')"
+    return CorpusError(f"{bad.where}: {bad.reason}; {fix}")
 
 
 def materialize(source: Any, folder: Path, settings: CorpusSettings = _DEFAULTS, *, is_text: bool = False) -> Path:

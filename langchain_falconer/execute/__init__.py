@@ -12,6 +12,7 @@ from langchain_falconer.execute.backends import (
     share_of_equal_decisions,
 )
 from langchain_falconer.execute.cascade import Cascade, Guarantee
+from langchain_falconer.execute.flat_rows import Cell, FlatTable
 from langchain_falconer.execute.partition_cache import PartitionCache
 from langchain_falconer.execute.quantities import (
     ALL,
@@ -35,7 +36,7 @@ from langchain_falconer.execute.targets import (
     required_annotations,
     target_hints,
 )
-from langchain_falconer.execute.writers import check_output, parquet_schema, read_rows, write_output
+from langchain_falconer.execute.writers import check_output, is_flat, parquet_schema, read_rows, write_output
 
 __all__ = [
     "ALL",
@@ -46,8 +47,10 @@ __all__ = [
     "BackendChoice",
     "Candidate",
     "Cascade",
+    "Cell",
     "Comparison",
     "DrawnUnit",
+    "FlatTable",
     "Group",
     "GroupTotals",
     "Guarantee",
@@ -68,6 +71,7 @@ __all__ = [
     "check_targets",
     "choose_backend",
     "escalation_forecast",
+    "is_flat",
     "label_names",
     "labels_of",
     "most_frequent",

@@ -92,7 +92,7 @@ class Run:
             RunError: The output or the folder cannot be written, or the proxy answers no text at all.
         """
         if output is not None:
-            check_output(output)
+            check_output(output, self.settings.row_unit)
         progress = _Progress()
         try:
             self._store.begin(self.facts)
@@ -104,7 +104,7 @@ class Run:
                         on_progress(progress.statistics.total)
             finished = self._store.end(self.facts, progress.shards)
             if output is not None:
-                write_output(self.proxy.plan, finished, output, self.facts)
+                write_output(self.proxy.plan, finished, output, self.facts, self.settings.row_unit)
         except OSError as error:
             raise RunError(
                 f"cannot write the run: {error}; free space or choose another place, then run again to resume"
@@ -176,7 +176,8 @@ class Run:
 
     def _row(self, row: Document | BadRow, shard: Shard, known: Mapping[str, CompletedAnnotation]) -> dict[str, Any]:
         if isinstance(row, BadRow):
-            return {"id": row.id, "error": f"{row.where}: {row.reason}"}
+            failed = {"id": row.id, "error": f"{row.where}: {row.reason}"}
+            return _with_metadata({"id": row.id, "text": "", **failed}, row) if row.is_empty else failed
         if row.text in known:
             result = {
                 **known[row.text].row(self.proxy, row),
@@ -250,8 +251,8 @@ def _merge(annotated: Answers, predicted: Answers) -> Answers:
     return Answers({**predicted.labels, **annotated.labels}, {**predicted.spans, **annotated.spans}, none_prob)
 
 
-def _with_metadata(row: dict[str, Any], document: Document) -> dict[str, Any]:
+def _with_metadata(row: dict[str, Any], document: Document | BadRow) -> dict[str, Any]:
     """Return a result row with the metadata of its document after its text."""
     if not document.metadata:
         return row
-    return {"id": document.id, "text": document.text, "metadata": dict(document.metadata), **row}
+    return {"id": document.id, "text": row["text"], "metadata": dict(document.metadata), **row}

@@ -34,6 +34,7 @@ class RowCounts(FrozenModel):
         total: Rows.
         matched: Rows that match.
         failed: Rows with an error.
+        empty: Those of them that merely have no text.
         uncertain: Rows that are marked uncertain.
         labels: Answers by step and label.
         spans: Spans by step.
@@ -43,6 +44,7 @@ class RowCounts(FrozenModel):
     total: int
     matched: int
     failed: int
+    empty: int = 0
     uncertain: int = 0
     labels: dict[str, dict[str, int]] = {}
     spans: dict[str, SpanCounts] = {}
@@ -59,6 +61,7 @@ class RowStatistics:
     total: int = 0
     matched: int = 0
     failed: int = 0
+    empty: int = 0
     uncertain: int = 0
     labels: dict[str, Counter[str]] = field(default_factory=dict)
     span_texts: dict[str, Counter[str]] = field(default_factory=dict)
@@ -78,6 +81,7 @@ class RowStatistics:
         self.total += 1
         if "error" in row:
             self.failed += 1
+            self.empty += row.get("text") == ""
             return
         self.matched += row["match"]
         self.uncertain += row.get("uncertain", False)
@@ -104,6 +108,7 @@ class RowStatistics:
         self.total += other.total
         self.matched += other.matched
         self.failed += other.failed
+        self.empty += other.empty
         self.uncertain += other.uncertain
         self.texts_with += other.texts_with
         for totals, additions in ((self.labels, other.labels), (self.span_texts, other.span_texts)):
@@ -137,6 +142,7 @@ class RowStatistics:
             total=self.total,
             matched=self.matched,
             failed=self.failed,
+            empty=self.empty,
             uncertain=self.uncertain,
             labels={step: dict(counts.most_common()) for step, counts in self.labels.items()},
             spans=spans,

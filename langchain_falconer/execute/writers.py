@@ -1,35 +1,45 @@
-"""Output files in JSONL, Parquet or DuckDB, by extension, written atomically."""
+"""Output files in JSONL, Parquet, DuckDB, CSV or Excel, by extension, written atomically."""
 
 from __future__ import annotations
 
+import csv
 import importlib.util
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from itertools import chain
 from pathlib import Path
 from typing import Any, cast
 
 from langchain_falconer.errors import FalconerError, RunError
+from langchain_falconer.execute.flat_rows import Cell, FlatTable
 from langchain_falconer.files import replacing
 from langchain_falconer.plan import LabelStep, Plan, SpanStep
 from langchain_falconer.records import ResultRow
+from langchain_falconer.settings import RowUnit
 from langchain_falconer.urls import Place, Url
 
 Facts = Mapping[str, Any]
 """Provenance of rows (plan, proxy, version, corpus) as JSON data."""
 _BATCH_ROWS = 2_000
+_NO_OPENPYXL = "Excel files need openpyxl; run: pip install 'langchain-falconer[excel]', or end the output in .csv"
+_EXCEL_ROWS, _EXCEL_CHARS = 1_048_576, 32_767
 _NO_DUCKDB = "DuckDB is not installed; run: pip install 'langchain-falconer[duckdb]', or choose .jsonl or .parquet"
 
 
-def check_output(path: Place) -> None:
+def check_output(path: Place, unit: RowUnit = "text") -> None:
     """Check early that an output, a file or a URL that fsspec knows, can be written. Raises ``RunError`` if not."""
-    if path.suffix not in _WRITERS:
-        raise RunError(f"the output '{path}' must end in {', '.join(_WRITERS)}")
+    if path.suffix not in (*_WRITERS, *_FLAT_WRITERS):
+        raise RunError(f"the output '{path}' must end in {', '.join((*_WRITERS, *_FLAT_WRITERS))}")
+    if unit == "span" and not is_flat(path):
+        raise RunError(f"one row a span is for .csv and .xlsx; end the output '{path}' so, or leave --row-unit out")
     if path.suffix == ".duckdb" and importlib.util.find_spec("duckdb") is None:
         raise RunError(_NO_DUCKDB)
+    if path.suffix == ".xlsx" and importlib.util.find_spec("openpyxl") is None:
+        raise RunError(_NO_OPENPYXL)
     if isinstance(path, Url):
         _check_url(path)
     elif not path.parent.is_dir():
@@ -49,21 +59,35 @@ def _check_url(url: Url) -> None:
         raise RunError(str(error)) from error
 
 
-def write_output(plan: Plan, shards: Sequence[Path], path: Place, facts: Facts) -> None:
+def is_flat(path: Place) -> bool:
+    """Return whether an output is for spreadsheets, from which :func:`read_rows` cannot read the rows again."""
+    return path.suffix in _FLAT_WRITERS
+
+
+def write_output(plan: Plan, shards: Sequence[Path], path: Place, facts: Facts, unit: RowUnit = "text") -> None:
     """Join finished shards into ``path``; an existing file stays until the new one is complete.
 
     An output at a URL is first written beside the shards, then uploaded. Parquet carries ``facts`` in its schema's
     metadata, each as JSON under ``falconer.NAME``; DuckDB has one table ``rows`` of the same columns, with the facts in
-    its comment.
+    its comment. CSV and Excel have flat rows (:class:`FlatTable`), one a ``unit``.
     """
     if isinstance(path, Url):
         with tempfile.TemporaryDirectory(dir=shards[0].parent) as folder:
             local = Path(folder) / f"rows{path.suffix}"
-            _WRITERS[path.suffix](plan, shards, local, facts)
+            write_output(plan, shards, local, facts, unit)
             path.upload(local)
         return
     with replacing(path) as partial:
-        _WRITERS[path.suffix](plan, shards, partial, facts)
+        if is_flat(path):
+            table = FlatTable(plan, _rows(shards), unit)
+            flat = (cells for row in _rows(shards) for cells in table.flatten(row))
+            _FLAT_WRITERS[path.suffix](table.columns, flat, partial)
+        else:
+            _WRITERS[path.suffix](plan, shards, partial, facts)
+
+
+def _rows(shards: Sequence[Path]) -> Iterator[ResultRow]:
+    return (row for shard in shards for row in read_rows(shard))
 
 
 def _write_jsonl(plan: Plan, shards: Sequence[Path], path: Path, facts: Facts) -> None:
@@ -97,8 +121,46 @@ def _write_duckdb(plan: Plan, shards: Sequence[Path], path: Path, facts: Facts) 
         raise OSError(str(error).partition("\n")[0]) from error
 
 
+def _write_csv(columns: Sequence[str], rows: Iterable[Sequence[Cell]], path: Path) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows([str(cell).lower() if isinstance(cell, bool) else cell for cell in row] for row in rows)
+
+
+def _write_excel(columns: Sequence[str], rows: Iterable[Sequence[Cell]], path: Path) -> None:
+    from openpyxl import Workbook
+    from openpyxl.cell import WriteOnlyCell
+    from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE
+
+    book = Workbook(write_only=True)
+    sheet = book.create_sheet("rows")
+    sheet.freeze_panes = "A2"
+
+    def made(cell: Cell) -> object:
+        if isinstance(cell, int) and abs(cell) >= 10**15:
+            cell = str(cell)  # Excel has floats only
+        if not isinstance(cell, str):
+            return cell
+        text = ILLEGAL_CHARACTERS_RE.sub("\ufffd", cell)
+        text = text if len(text) <= _EXCEL_CHARS else f"{text[: _EXCEL_CHARS - 1]}…"
+        string = WriteOnlyCell(sheet, text)
+        string.data_type = "s"  # whatever it begins with, it is no formula
+        return string
+
+    for number, row in enumerate(chain([columns], rows)):
+        if number == _EXCEL_ROWS:
+            raise RunError(f"an Excel sheet has {_EXCEL_ROWS:,} rows at most; end the output in .csv or .parquet")
+        sheet.append([made(cell) for cell in row])
+    book.save(path)
+
+
 _Writer = Callable[[Plan, Sequence[Path], Path, Facts], None]
 _WRITERS: dict[str, _Writer] = {".jsonl": _write_jsonl, ".parquet": _write_parquet, ".duckdb": _write_duckdb}
+_FLAT_WRITERS: dict[str, Callable[[Sequence[str], Iterable[Sequence[Cell]], Path], None]] = {
+    ".csv": _write_csv,
+    ".xlsx": _write_excel,
+}
 
 
 def _batches(shards: Sequence[Path], schema: Any) -> Iterator[Any]:
@@ -111,7 +173,7 @@ def _batches(shards: Sequence[Path], schema: Any) -> Iterator[Any]:
 
 
 def read_rows(path: Place) -> Iterator[ResultRow]:
-    """Yield the result rows of an output file; they are the same in every format."""
+    """Yield the result rows of an output file; they are the same in every format but those for spreadsheets."""
     if path.suffix == ".parquet":
         import pyarrow.parquet as pq
 

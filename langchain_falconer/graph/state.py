@@ -101,6 +101,7 @@ class ExecutionState(TypedDict, total=False):
 
     rows: JsonObject
     output: str
+    exact_rows: str
     backend: JsonObject | None
     pace: dict[str, float | None]
     guarantee: JsonObject | None

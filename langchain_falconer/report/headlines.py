@@ -33,7 +33,9 @@ def headlines(summary: RunSummary) -> list[Headline]:
 
 def _rows(rows: RowCounts) -> Headline:
     notes = [fmt.percent(rows.matched / rows.total)] if rows.total else []
-    notes += [f"{fmt.count(rows.failed)} failed"] if rows.failed else []
+    failed = rows.failed - rows.empty
+    notes += [f"{fmt.count(failed)} failed"] if failed else []
+    notes += [f"{fmt.count(rows.empty)} without a text"] if rows.empty else []
     return Headline("Rows matched", f"{fmt.count(rows.matched)} of {fmt.count(rows.total)}", ", ".join(notes))
 
 

@@ -248,6 +248,7 @@ class RunSummary(FrozenModel):
         backend: The inference backend; ``None`` where the LLM answered every text.
         seconds: Duration per stage.
         output: File or URL of the rows.
+        exact_rows: The same rows in full, where ``output`` is for spreadsheets; else ``None``.
         report: The HTML report; ``None`` where none was written.
         proxy: Folder of the proxy; ``None`` where no trained proxy decided.
         messages: Warnings and advice, one sentence each.
@@ -276,6 +277,7 @@ class RunSummary(FrozenModel):
     backend: BackendChoice | None = None
     seconds: dict[str, float] = Field(default_factory=dict)
     output: str
+    exact_rows: str | None = None
     report: str | None = None
     proxy: str | None = None
     messages: tuple[str, ...] = ()

@@ -10,31 +10,50 @@ from pathlib import Path
 
 from langchain_falconer.corpus.readers.arrow_tables import Parquet, SavedDataset
 from langchain_falconer.corpus.readers.delimited import Delimited
+from langchain_falconer.corpus.readers.excel import Excel
 from langchain_falconer.corpus.readers.json_lines import JsonLines
-from langchain_falconer.corpus.readers.plain_text import TextFiles
+from langchain_falconer.corpus.readers.plain_text import TextFiles, TextLines
 from langchain_falconer.corpus.readers.reading import FileReader, translate_errors
 from langchain_falconer.errors import CorpusError, FalconerError
+from langchain_falconer.settings import CorpusSettings
 from langchain_falconer.urls import Place, Url
 
+_DEFAULTS = CorpusSettings()
 _READERS: dict[str, type[FileReader]] = {
     ".jsonl": JsonLines,
     ".ndjson": JsonLines,
+    ".json": JsonLines,
     ".csv": Delimited,
     ".tsv": Delimited,
     ".parquet": Parquet,
+    ".xlsx": Excel,
     ".txt": TextFiles,
     ".md": TextFiles,
 }
-_SUPPORTED = ", ".join(_READERS).replace(", .md", " or .md; all but Parquet may be gzipped")
+_FORMATS: dict[str, type[FileReader]] = {
+    "json": JsonLines,
+    "csv": Delimited,
+    "parquet": Parquet,
+    "excel": Excel,
+    "text": TextFiles,
+    "lines": TextLines,
+}
+_SUPPORTED = ", ".join(_READERS).replace(", .md", " or .md (or name it with --format); text and tables may be gzipped")
+_FIXES = {
+    ".zip": "unzip it, and give the files in it",
+    ".xls": "save it as .xlsx or .csv",
+    ".ods": "save it as .xlsx or .csv",
+    ".gz": "name what is in it, such as reviews.csv.gz, or with --format",
+}
 
 
-def find_readers(paths: Sequence[Place], limit: int) -> list[FileReader]:
-    """Return the readers of files and of the files in folders, in order; rows have at most ``limit`` bytes.
+def find_readers(paths: Sequence[Place], settings: CorpusSettings) -> list[FileReader]:
+    """Return the readers of files and of the files in folders, in order.
 
     Raises:
         CorpusError: A path does not exist or is named twice, a format is unknown, or a folder mixes formats.
     """
-    readers = [reader for path in paths for reader in _discover(path, limit)]
+    readers = [reader for path in paths for reader in _discover(path, settings)]
     path_counts = Counter(reader.path.resolve() for reader in readers)
     if duplicate := next((path for path, count in path_counts.items() if count > 1), None):
         raise CorpusError(f"{duplicate} is named twice; name it once", path=str(duplicate))
@@ -42,14 +61,15 @@ def find_readers(paths: Sequence[Place], limit: int) -> list[FileReader]:
     return [r if label_counts[r.label] == 1 else replace(r, label=r.path.as_posix()) for r in readers]
 
 
-def _discover(place: Place, limit: int) -> list[FileReader]:
+def _discover(place: Place, settings: CorpusSettings) -> list[FileReader]:
     path = place if isinstance(place, Url) else place.expanduser()
     if _is_dir(path):
-        return _folder_readers(path, limit)
-    reader = _reader_class(path.name)
+        return _folder_readers(path, settings)
+    reader = _reader_class(path.name, settings)
     if reader is None:
-        raise CorpusError(f"{path} has an unsupported format; give {_SUPPORTED}", path=str(path))
-    return [reader(path, path.name, limit)]
+        fix = _FIXES.get(path.suffix.lower(), f"give {_SUPPORTED}")
+        raise CorpusError(f"{path} has an unsupported format; {fix}", path=str(path))
+    return [reader(path, path.name, settings)]
 
 
 def _is_dir(path: Place) -> bool:
@@ -82,7 +102,7 @@ def _is_remote_dir(url: Url) -> bool:
     return is_dir
 
 
-def _folder_readers(folder: Place, limit: int) -> list[FileReader]:
+def _folder_readers(folder: Place, settings: CorpusSettings) -> list[FileReader]:
     """Return one reader of a saved dataset or of text files, else one per file."""
     if isinstance(folder, Path):
         if (folder / "dataset_dict.json").is_file():
@@ -90,24 +110,24 @@ def _folder_readers(folder: Place, limit: int) -> list[FileReader]:
             message = f"{folder} holds a dataset in splits; give one of its folders: {', '.join(splits) or 'none'}"
             raise CorpusError(message, path=folder)
         if (folder / "dataset_info.json").is_file() and (folder / "state.json").is_file():
-            return [SavedDataset(folder, folder.name, limit)]
+            return [SavedDataset(folder, folder.name, settings)]
     names = sorted(name for name in _files_below(folder) if _is_data(name))
     if not names:
         raise CorpusError(f"the folder {folder} holds no files to read; give {_SUPPORTED}", path=str(folder))
     readers: list[FileReader] = []
     first_names: dict[str, str] = {}
     for name in names:
-        reader = _reader_class(name)
+        reader = _reader_class(name, settings)
         if reader is None:
             path = str(folder / name)
             message = f"{path} has an unsupported format; move it away or name the files to read"
             raise CorpusError(message, path=path)
-        readers.append(reader(folder / name, name, limit))
+        readers.append(reader(folder / name, name, settings))
         first_names.setdefault(reader.format, name)
     if len(first_names) > 1:
         formats = " and ".join(f"{file_format} ({name})" for file_format, name in first_names.items())
         raise CorpusError(f"the folder {folder} mixes {formats}; name the files of one format", path=str(folder))
-    return [TextFiles(folder, folder.name, limit, names)] if TextFiles.format in first_names else readers
+    return [TextFiles(folder, folder.name, settings, names)] if TextFiles.format in first_names else readers
 
 
 def _files_below(folder: Place) -> Iterator[str]:
@@ -133,8 +153,10 @@ def _is_data(path: str) -> bool:
     return not is_marker and not any(folder.startswith(".") for folder in folders)
 
 
-def _reader_class(name: str) -> type[FileReader] | None:
-    """Return the reader of a file by its suffix, ``.gz`` aside; None for an unsupported format."""
+def _reader_class(name: str, settings: CorpusSettings = _DEFAULTS) -> type[FileReader] | None:
+    """Return the reader of a file by the named format, else by its suffix, ``.gz`` aside; None if unsupported."""
+    if settings.format != "auto":
+        return _FORMATS[settings.format]
     lower = name.lower()
     suffix = Path(lower.removesuffix(".gz")).suffix
-    return None if lower.endswith(".parquet.gz") else _READERS.get(suffix)
+    return None if lower.endswith((".parquet.gz", ".xlsx.gz")) else _READERS.get(suffix)

@@ -8,14 +8,17 @@ from itertools import chain, islice
 from typing import Any, ClassVar
 
 from langchain_falconer.corpus.columns import (
+    METADATA,
     PEEK,
     ColumnLayout,
     Row,
     RowError,
     columns_of,
     find_layout,
+    kept_names,
     named_columns,
     type_name,
+    with_entries,
 )
 from langchain_falconer.errors import CorpusError
 from langchain_falconer.settings import CorpusSettings
@@ -49,12 +52,20 @@ class ObjectReader:
     def layout(self, settings: CorpusSettings) -> ColumnLayout:
         """Return the columns of text and id. Raises ``CorpusError`` if they cannot be determined."""
         if self.noun != "document":
-            return find_layout(self.name, self._columns(named_columns(settings, self.columns)), settings)
+            columns = self._columns(named_columns(settings))
+            layout = find_layout(self.name, columns, settings)
+        else:
+            columns, layout = {METADATA: False}, self._document_layout(settings)
+        return with_entries(layout, columns, self.rows) if self.replayable and self.sampled else layout
+
+    def _document_layout(self, settings: CorpusSettings) -> ColumnLayout:
         if settings.text_column:
             message = f"{self.name}: the text of LangChain documents is page_content; omit --text-column"
             raise CorpusError(message, column=settings.text_column)
         id_key = None if settings.id_column == "" else settings.id_column or "id"
-        return ColumnLayout("page_content", id_key, bool(settings.id_column), keep=settings.keep)
+        # A loader is not run twice for the sake of a name.
+        unknown = frozenset(kept_names(settings) if self.sampled and self.replayable else ())
+        return ColumnLayout("page_content", id_key, bool(settings.id_column), keep=settings.keep, unknown=unknown)
 
     def _columns(self, named: Sequence[str]) -> Mapping[str, bool]:
         """Return the columns, of which the named ones may first appear in any row."""

@@ -1,12 +1,14 @@
-"""Text files as raw rows, one document each."""
+"""Text files as raw rows: one document a file, or one a line."""
 
 from __future__ import annotations
 
 import codecs
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from langchain_falconer.corpus.columns import ColumnLayout, Row, RowError, too_long
+from langchain_falconer.corpus.columns import ENCODING_FIX, ColumnLayout, Row, RowError, decode, find_layout, too_long
+from langchain_falconer.corpus.readers.framing import read_records, value_or_error
 from langchain_falconer.corpus.readers.reading import FileReader, open_file, translate_errors
 from langchain_falconer.errors import CorpusError
 from langchain_falconer.settings import CorpusSettings
@@ -47,10 +49,35 @@ class TextFiles(FileReader):
         """Return the id of a document."""
         return self.names[at] if self.names else self.label
 
-    def _text(self, path: Place) -> bytes | RowError:
-        with translate_errors(path), open_file(path) as stream:
+    def _text(self, path: Place) -> Any:
+        with translate_errors(path), open_file(path, self.settings.encoding) as stream:
             data = stream.read(self.limit + len(codecs.BOM_UTF8) + 1).removeprefix(codecs.BOM_UTF8)
-        return data if len(data) <= self.limit else too_long(self.limit)
+        return value_or_error(_decoded, data if len(data) <= self.limit else too_long(self.limit))
 
     def _columns(self) -> Mapping[str, bool]:
         return {"id": True, "text": True}
+
+
+class TextLines(FileReader):
+    """A text file with one document a line; blank lines are skipped."""
+
+    format = "lines of text"
+
+    def layout(self, settings: CorpusSettings) -> ColumnLayout:
+        """Return the layout of bare texts. Raises ``CorpusError`` if the user named a column."""
+        return find_layout(str(self.path), {}, settings)
+
+    def rows(self, layout: ColumnLayout) -> Iterator[Row]:
+        """Yield one row per line."""
+        number = 0
+        for line, record in read_records(self.path, self.settings):
+            if isinstance(record, RowError) or not record.isspace():
+                yield Row(number, line, value_or_error(_decoded, record))
+                number += 1
+
+    def _columns(self) -> Mapping[str, bool]:
+        return {}
+
+
+def _decoded(data: bytes) -> str:
+    return decode(data, ENCODING_FIX)

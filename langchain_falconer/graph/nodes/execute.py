@@ -6,7 +6,16 @@ from pathlib import Path
 
 from langchain_falconer.annotate import Annotation, AnnotationStore
 from langchain_falconer.corpus import Place
-from langchain_falconer.execute import BACKEND_TEXTS, Cascade, Guarantee, Run, RunReport, choose_backend
+from langchain_falconer.execute import (
+    BACKEND_TEXTS,
+    Cascade,
+    Guarantee,
+    Run,
+    RunReport,
+    choose_backend,
+    is_flat,
+    write_output,
+)
 from langchain_falconer.files import read_json, write_json
 from langchain_falconer.graph.context import NodeContext, Update
 from langchain_falconer.graph.nodes.annotate import ask_llm
@@ -29,13 +38,17 @@ def execute(state: FalconerState, context: NodeContext) -> Update:
         # The output of a question is written by the report, from the rows here.
         named = None if state.get("ask") else state.get("output")
         output = context.place(named) if named else folder / "rows.jsonl"
-        report = run(None if targets else output, lambda n: context.emit({"done": n, "total": sample.documents}))
+        rows = folder / "rows.jsonl" if is_flat(output) else output
+        report = run(None if targets else rows, lambda n: context.emit({"done": n, "total": sample.documents}))
         guarantee: Guarantee | None = None
         if targets:
-            report, guarantee = _complete(run, report, output, targets, state, context, store)
+            report, guarantee = _complete(run, report, rows, targets, state, context, store)
+        if isinstance(rows, Path) and rows != output:
+            write_output(proxy.plan, [rows], output, run.facts, settings.row_unit)
     facts = {
         "rows": report.statistics.counts().model_dump(mode="json"),
         "output": str(output),
+        "exact_rows": str(rows),
         "backend": backend.model_dump(mode="json"),
         "pace": _pace(report, folder, retry=settings.retry_failed),
         "guarantee": guarantee.model_dump(mode="json") if guarantee else None,

@@ -29,7 +29,7 @@ def plan(state: FalconerState, context: NodeContext) -> Update:
     """Check the input before anything is paid for, and plan."""
     with context.timed(state, "plan") as seconds:
         if output := state.get("output"):
-            check_output(context.place(output))
+            check_output(context.place(output), context.settings.run.row_unit)
         check_run(context.settings.run)
         _check_annotator(state, context)
         run_id = context.job_id(state)

@@ -32,7 +32,7 @@ def report(state: FalconerState, context: NodeContext) -> Update:
         else:
             file = context.folder(state) / "report.html"
             summary = _summary(state, context).model_copy(update={"report": str(file)})
-            render_html(summary, read_rows(context.place(summary.output)), file)
+            render_html(summary, read_rows(context.place(summary.exact_rows or summary.output)), file)
     summary = summary.model_copy(update={"seconds": {name: round(value, 2) for name, value in seconds.items()}})
     if summary.result:
         context.home.results.save(summary.result, summary)
@@ -83,7 +83,7 @@ def _summary(
     sample, suspects = state.get("sample") or {}, read_suspects(state, context)
     training = TrainingSummary.model_validate(state["training"]) if state.get("training") else None
     llm_seconds, per_second = annotation.get("llm_seconds_per_text"), execution["pace"].get("texts_per_second")
-    corpus = context.corpus(state)
+    corpus, exact_rows = context.corpus(state), execution.get("exact_rows")
     facts = {
         "run_id": state["run_id"],
         "instruction": state["instruction"],
@@ -121,6 +121,7 @@ def _summary(
         "training": training,
         "backend": execution.get("backend"),
         "output": output or execution["output"],
+        "exact_rows": None if output or exact_rows == execution["output"] else exact_rows,
         "proxy": state.get("proxy"),
         "messages": [
             *state.get("messages", []),
@@ -129,7 +130,7 @@ def _summary(
         ],
     }
     summary = RunSummary.model_validate(facts)
-    estimates = estimate_counts(state, context, summary.rows, context.place(summary.output))
+    estimates = estimate_counts(state, context, summary.rows, context.place(summary.exact_rows or summary.output))
     return summary.model_copy(update={"estimates": estimates})
 
 
