@@ -50,7 +50,15 @@ from langchain_falconer.llm import LLM
 from langchain_falconer.model import Proxy
 from langchain_falconer.plan import Plan
 from langchain_falconer.records import JsonObject, ResultRow
-from langchain_falconer.report import Cost, Decision, Estimates, QualityTarget, RunSummary, render_html
+from langchain_falconer.report import (
+    Cost,
+    Decision,
+    Estimates,
+    QualityTarget,
+    RunSummary,
+    read_comparisons,
+    render_html,
+)
 from langchain_falconer.settings import LLMSettings, MineSettings, Trust
 from langchain_falconer.train import train_proxy
 
@@ -160,7 +168,9 @@ class MiningResult:
 
     def report(self, path: str | Path) -> Path:
         """Write the HTML report to ``path``."""
-        render_html(self.summary, self.rows(), Path(path))
+        run = Path(self.summary.report).parent if self.summary.report else None
+        comparisons = read_comparisons(run / "comparisons.json") if run else ()
+        render_html(self.summary, self.rows(), Path(path), comparisons=comparisons)
         return Path(path)
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import json
 import re
 import subprocess
 import sys
@@ -292,7 +293,7 @@ class Page(HTMLParser):
         assert self.open.pop()[0] == tag, "tags must nest"
 
     def handle_data(self, data):
-        if not any(tag == "style" for tag, _ in self.open):
+        if not any(tag in {"style", "script"} for tag, _ in self.open):
             self.text += data
         if any(attrs.get("class") == "text" for tag, attrs in self.open if tag == "div"):
             marks = frozenset((attrs["title"] or "").split()[0] for tag, attrs in self.open if tag == "mark")
@@ -316,17 +317,10 @@ def printed(summary_, width=120) -> str:
 
 def test_a_full_report_shows_every_part(tmp_path):
     shown = page(tmp_path, summary(), rows())
-    headings = re.findall(r"Messages|Plan|Results|Quality|Confidence|Cost and time|Rows|Files", shown.text)
-    assert list(dict.fromkeys(headings))[-8:] == [
-        "Rows",
-        "Messages",
-        "Plan",
-        "Results",
-        "Quality",
-        "Confidence",
-        "Cost and time",
-        "Files",
-    ]
+    headings = re.findall(r"<h2[^>]*>(.*?)</h2>", (tmp_path / "report.html").read_text("utf-8"))
+    assert ", ".join(headings) == (
+        "Messages, Plan, Results, Rows, Quality, Guarantee, Confidence, Cost and time, Files"
+    )
     for expected in (
         "18,234 of 100,000", "95% interval", "0.60% of the 40.3M", "1,551x the LLM",
         "20,110 spans in 18,234 texts", "positive by class", "refused: agrees with float32 on 98.2%",
@@ -341,16 +335,69 @@ def test_a_full_report_shows_every_part(tmp_path):
     assert all(drawn)
 
 
-def test_a_report_needs_nothing_from_outside_and_runs_nothing(tmp_path):
+def test_a_report_needs_nothing_from_outside_and_runs_its_own_script_alone(tmp_path):
     shown = page(tmp_path, summary(), rows())
-    assert not {"script", "img", "link", "iframe", "object", "base", "form"} & {tag for tag, _ in shown.tags}
+    assert not {"img", "link", "iframe", "object", "base", "form"} & {tag for tag, _ in shown.tags}
     for _, attrs in shown.tags:
-        assert not any(name.startswith("on") or name in {"src", "href", "style"} for name in attrs)
+        assert not any(name.startswith("on") or name in {"src", "style"} for name in attrs)
+        assert (attrs.get("href") or "#").startswith("#")
     policy = next(a["content"] for t, a in shown.tags if a.get("http-equiv") == "Content-Security-Policy")
-    css = re.search(r"<style>(.*)</style>", (tmp_path / "report.html").read_text("utf-8"), re.DOTALL)[1]
+    html = (tmp_path / "report.html").read_text("utf-8")
+    css, script = re.search(r"<style>(.*)</style>.*<script>(.*)</script>", html, re.DOTALL).groups()
     assert "url(" not in css
-    digest = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
-    assert policy.startswith(f"default-src 'none'; style-src 'sha256-{digest}';")
+    assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b|Function\(", script)
+    hashes = [base64.b64encode(hashlib.sha256(part.encode()).digest()).decode() for part in (css, script)]
+    assert policy == (
+        f"default-src 'none'; style-src 'sha256-{hashes[0]}'; script-src 'sha256-{hashes[1]}'; base-uri 'none'; "
+        "form-action 'none'"
+    )
+
+
+def embedded(path) -> dict[str, Any]:
+    """The data that the script of a page works on."""
+    return json.loads(re.search(r'id="data">(.*?)</script>', path.read_text("utf-8"), re.DOTALL)[1])
+
+
+def test_a_large_result_is_sampled_uniformly_and_by_interest(tmp_path):
+    def many():
+        for i in range(40_000):
+            labels = {"positive": {"value": i != 39_123, "score": 0.99 - 0.9 * (i == 17_000)}}
+            yield {"id": f"r{i}", "text": f"{i} " + "x" * 1_500, "labels": labels, "spans": {}, "match": i % 2 == 0}
+
+    out = tmp_path / "report.html"
+    render_html(summary(), many(), out)
+    assert out.stat().st_size < 5_000_000
+    data = embedded(out)
+    held = {row["id"] for row in data["rows"]}
+    assert {"r17000", "r39123"} <= held  # the least certain row, and the only one of its label
+    uniform = [int(row["id"][1:]) for row in data["rows"][: data["uniform"]]]
+    assert len(uniform) > 500
+    assert abs(np.mean(uniform) / 40_000 - 0.5) < 0.06
+    assert np.mean(uniform[:100]) != pytest.approx(np.mean(sorted(uniform)[:100]), rel=0.5)  # in random order
+    render_html(summary(), many(), tmp_path / "again.html")
+    assert (tmp_path / "again.html").read_bytes() == out.read_bytes()
+
+
+def test_the_page_holds_texts_as_they_are(tmp_path):
+    text = "a\ud800b </script><!-- \u2028 \r\n 🙂"
+    render_html(bare(), [{"id": "1", "text": text, "labels": {}, "spans": {}, "match": True}], tmp_path / "r.html")
+    assert embedded(tmp_path / "r.html")["rows"][0]["text"] == text
+
+
+def test_a_report_names_no_folder_of_the_home(tmp_path):
+    home = tmp_path / "home"
+    run = home / "runs" / "r"
+    shared = changed(
+        output=str(tmp_path / "out.jsonl"),
+        proxy=str(home / "proxies" / "p"),
+        report=str(run / "report.html"),
+        corpus=CorpusSummary(sources=(str(tmp_path / "in.csv"),), documents=1),
+        messages=(f"see {run / 'review.jsonl'}",),
+    )
+    out = tmp_path / "report.html"
+    render_html(shared, rows(), out)
+    assert str(tmp_path) not in out.read_text("utf-8")
+    assert "HOME/runs/r/review.jsonl" in out.read_text("utf-8")
 
 
 def test_hostile_text_shows_as_text(tmp_path):
@@ -363,7 +410,7 @@ def test_hostile_text_shows_as_text(tmp_path):
 def test_a_hostile_plan_shows_as_text(tmp_path):
     step = {"id": "a", "op": "get_span", "instruction": "</text><script>x</script>"}
     shown = page(tmp_path, changed(plan=Plan.parse({"instruction": "</pre><script>", "steps": [step]})))
-    assert "script" not in {tag for tag, _ in shown.tags}
+    assert [tag for tag, _ in shown.tags].count("script") == 2  # the page's own
     assert 'a = get_span(text, "</text><script>x</script>")' in shown.text
 
 
@@ -374,7 +421,7 @@ def test_overlapping_and_nested_spans_mark_exactly_their_characters(tmp_path):
     assert "".join(c for c, _ in shown.rows[0]) == TEXT
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(text=st.text(st.characters(codec="utf-8", exclude_characters="\r\x00"), max_size=60), data=st.data())
 def test_any_spans_mark_exactly_their_characters(tmp_path_factory, text, data):
     offsets = st.tuples(st.integers(0, len(text)), st.integers(0, len(text))).filter(lambda o: o[0] < o[1])
@@ -403,8 +450,9 @@ def test_matches_come_first_and_rows_are_bounded(tmp_path):
 def test_long_text_between_spans_is_left_out_and_counted(tmp_path):
     row = {**rows()[-2], "text": TEXT + "x" * 50_000}
     shown = page(tmp_path, None, [row])
-    assert re.search(r"… 49,\d\d\d characters …", shown.text)
-    assert len(shown.text) < 2_000
+    assert re.search(r"… 19,\d\d\d characters …", shown.text)
+    assert re.search(r"… 30,\d\d\d characters …", shown.text)  # of a text of more than 20,000 the page holds no more
+    assert len(shown.text) < 3_000
 
 
 def test_a_summary_of_the_least_has_a_report_too(tmp_path):

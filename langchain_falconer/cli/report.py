@@ -9,12 +9,15 @@ import typer
 
 from langchain_falconer.cli.console import stdout
 from langchain_falconer.cli.options import Home
-from langchain_falconer.errors import RunError
+from langchain_falconer.errors import RunError, SettingsError
 
 
 def report(
     run_id: Annotated[str | None, typer.Argument(help="Id of the run.", show_default="the newest")] = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The HTML file.")] = Path("report.html"),
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="The HTML file.", show_default="report.html, where there is none yet"),
+    ] = None,
     home: Home = None,
 ) -> None:
     """Write the HTML report of a finished run again, and show its summary."""
@@ -23,6 +26,9 @@ def report(
     from langchain_falconer.graph import Home as HomeFolder
     from langchain_falconer.report import RunSummary, print_summary
 
+    output, is_named = output or Path("report.html"), output is not None
+    if output.exists() and not is_named:
+        raise SettingsError("report.html is there already; name the file (-o report.html replaces it)")
     runs = HomeFolder.at(home).folder / "runs"
     finished = sorted(runs.glob("*/summary.json"), key=lambda file: file.stat().st_mtime)
     chosen = [file for file in finished if run_id is None or file.parent.name.startswith(run_id)]

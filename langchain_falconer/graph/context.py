@@ -226,6 +226,10 @@ class NodeContext:
         """Return the file of the quality with its mistakes, whose words of texts are never in the state."""
         return self.folder(state) / "quality.json"
 
+    def comparisons_file(self, state: FalconerState) -> Path:
+        """Return the file of the held-out texts with the answers of annotator and proxy."""
+        return self.folder(state) / "comparisons.json"
+
     def summary_file(self, state: FalconerState) -> Path:
         """Return the file of the whole summary, words of texts included."""
         return self.folder(state) / "summary.json"

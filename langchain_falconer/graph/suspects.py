@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from langchain_falconer.annotate import Accuracy, AnnotationStore
+from langchain_falconer.annotate import Accuracy, AnnotationStore, stored_annotations
 from langchain_falconer.annotate.noise import Suspect, likely_errors, write_review
 from langchain_falconer.evaluate import Quality
 from langchain_falconer.files import read_json, write_json
@@ -10,6 +10,7 @@ from langchain_falconer.graph.context import NodeContext
 from langchain_falconer.graph.state import AnnotationState, FalconerState
 from langchain_falconer.model import Proxy
 from langchain_falconer.records import FrozenModel
+from langchain_falconer.report import write_comparisons
 
 _UNIFORM = 30
 _SUSPECTS = 20
@@ -29,11 +30,14 @@ class Suspects(FrozenModel):
 
 def write_suspects(state: FalconerState, context: NodeContext, store: AnnotationStore, proxy: Proxy) -> None:
     """Write what the measured proxy, which did not learn from held-out texts, says against their annotations."""
-    if state.get("annotations"):
-        return  # a person's own
     plan, sample = context.plan(state), context.sample(state)
     held_out = context.annotations(store, state, sample.held_out)
     predicted = proxy.answers([a.text for a in held_out], apply_conditions=False)
+    by_text = {a.text: answers for a, answers in zip(held_out, predicted, strict=True)}
+    own = stored_annotations(store, plan, by_text, context.stored_source(state), corrected=False)
+    write_comparisons(context.comparisons_file(state), own, [by_text[a.text] for a in own])
+    if state.get("annotations"):
+        return  # a person's own
     found = likely_errors(plan, held_out, predicted)[:_SUSPECTS]
     review = context.folder(state) / "review.jsonl"
     write_review(review, plan, held_out[:_UNIFORM], held_out[_UNIFORM:], found)

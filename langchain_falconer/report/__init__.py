@@ -1,5 +1,6 @@
 """Reports of a run, its results, quality and cost: typed, as one HTML file and on the terminal."""
 
+from langchain_falconer.report.comparisons import Comparison, read_comparisons, write_comparisons
 from langchain_falconer.report.corrected_counts import (
     CountEstimates,
     DetectableDifference,
@@ -28,6 +29,7 @@ from langchain_falconer.report.terminal import print_summary
 __all__ = [
     "AnnotationSummary",
     "BreakEven",
+    "Comparison",
     "CorpusSummary",
     "Cost",
     "CountEstimates",
@@ -50,5 +52,7 @@ __all__ = [
     "print_entries",
     "print_entry",
     "print_summary",
+    "read_comparisons",
     "render_html",
+    "write_comparisons",
 ]

@@ -20,6 +20,7 @@ from langchain_falconer.report import (
     RunSummary,
     TrainingSummary,
     find,
+    read_comparisons,
     render_html,
 )
 
@@ -32,7 +33,8 @@ def report(state: FalconerState, context: NodeContext) -> Update:
         else:
             file = context.folder(state) / "report.html"
             summary = _summary(state, context).model_copy(update={"report": str(file)})
-            render_html(summary, read_rows(context.place(summary.exact_rows or summary.output)), file)
+            rows = read_rows(context.place(summary.exact_rows or summary.output))
+            render_html(summary, rows, file, comparisons=read_comparisons(context.comparisons_file(state)))
     summary = summary.model_copy(update={"seconds": {name: round(value, 2) for name, value in seconds.items()}})
     if summary.result:
         context.home.results.save(summary.result, summary)
