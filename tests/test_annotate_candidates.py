@@ -10,7 +10,7 @@ from embedded import WIDTH, Encoder, index_of
 
 from langchain_falconer.annotate import Annotation
 from langchain_falconer.annotate.candidates import PossibleAnswer, rare_answers
-from langchain_falconer.annotate.splits import extend, sample_for_llm
+from langchain_falconer.annotate.splits import extend, pilot_texts, sample_for_llm
 from langchain_falconer.corpus import Passages
 from langchain_falconer.records import Answers, Label, Span
 from langchain_falconer.settings import MineSettings
@@ -81,6 +81,21 @@ def test_few_texts_to_learn_from_and_those_of_a_batch_are_drawn_at_once(tmp_path
     assert len(sample.held_out) == 12
     batch = MineSettings.model_validate({"annotations": 150, "annotate": {"batch": True}})
     assert drawn(tmp_path, batch)[1] == [105]
+
+
+@pytest.mark.parametrize(("texts", "annotations"), [(8_000, 300), (8_000, 900), (250, 300), (210, 200)])
+def test_the_texts_of_a_pilot_are_uniform_ones_to_learn_from(texts, annotations):
+    settings = MineSettings(annotations=annotations)
+    sample = sample_for_llm(Passages([], 1_200), CORPUS[:texts], settings)
+    pilot = pilot_texts(CORPUS[:texts], settings)
+    assert len(pilot) == 20
+    assert set(pilot) <= set(sample.train[: sample.uniform])
+    assert not set(pilot) & set(sample.held_out)
+
+
+def test_a_pilot_is_at_most_a_tenth_of_what_is_annotated():
+    assert pilot_texts(CORPUS, MineSettings(annotations=190)) == []
+    assert pilot_texts(CORPUS[:190], MineSettings(annotations=300)) == []
 
 
 def test_rare_answers_are_those_of_few_uniform_texts():

@@ -21,6 +21,8 @@ from langchain_falconer.settings import MineSettings
 
 _POOL_FACTOR = 5
 _LATER_PARTS = 4
+_PILOT_SHARE = 10
+"""A pilot text takes at least this many annotations."""
 _MIN_IN_PARTS = 60  # fewer training texts are drawn at once: the first of them would teach little about the others
 _BATCH = 500
 
@@ -96,9 +98,25 @@ def sample_for_llm(passages: Passages, texts: Iterable[str], settings: MineSetti
     n_held_out = min(n_held_out, max(1, round(len(pool) * settings.held_out)))
     held_out, rest = pool[:n_held_out], pool[n_held_out:]
     is_uniform = len(rest) <= n_train or not settings.indexed
-    n_uniform = min(len(rest), n_train) if is_uniform else _first_part(n_train, settings) // 3
+    n_uniform = min(len(rest), n_train) if is_uniform else _n_uniform(n_train, settings)
     sample = _sample(passages, rest[:n_uniform], held_out, rest[n_uniform:])
     return replace(sample, uniform=n_uniform, remaining=min(len(rest), n_train) - n_uniform)
+
+
+def pilot_texts(texts: Iterable[str], settings: MineSettings) -> list[str]:
+    """Draw the first uniform training texts of :func:`sample_for_llm`, so that answers of a pilot teach too.
+
+    Args:
+        texts: The passages of the corpus.
+        settings: Number of annotations and of pilot texts, share that is held out, seed.
+
+    Returns:
+        The texts; none where the pilot would be more than a tenth of the annotations.
+    """
+    n, share = settings.annotate.pilot, settings.held_out
+    drawn = sample_uniform(texts, settings.annotations, settings.seed, key=str)
+    n_held_out = min(round(settings.annotations * share), max(1, round(len(drawn) * share)))
+    return drawn[n_held_out : n_held_out + n] if n * _PILOT_SHARE <= len(drawn) else []
 
 
 def extend(
@@ -152,6 +170,12 @@ def _next_part(n: int, settings: MineSettings) -> int:
     if n < _MIN_IN_PARTS or settings.annotate.batch:  # a batch may take a day
         return 0
     return (n - n // 4) // _LATER_PARTS // per_call * per_call
+
+
+def _n_uniform(n: int, settings: MineSettings) -> int:
+    """Return the number of uniform texts in the first part of ``n`` training texts: those of a pilot at least."""
+    first = _first_part(n, settings)
+    return max(first // 3, min(settings.annotate.pilot, first))
 
 
 def _first_part(n: int, settings: MineSettings) -> int:

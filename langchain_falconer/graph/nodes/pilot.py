@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from langchain_falconer.annotate.pilot import Pilot, pilot_budget, run_pilot
-from langchain_falconer.corpus import sample_uniform
+from langchain_falconer.annotate.splits import pilot_texts
 from langchain_falconer.errors import CorpusError
 from langchain_falconer.files import read_json, write_json
 from langchain_falconer.graph.context import NodeContext, Update
 from langchain_falconer.graph.state import FalconerState
-
-_LEAST_SHARE = 10
-"""A pilot text takes at least this many annotations."""
 
 
 def pilot(state: FalconerState, context: NodeContext) -> Update:
@@ -18,8 +15,8 @@ def pilot(state: FalconerState, context: NodeContext) -> Update:
 
     A plan that was passed stays as it is: the better wordings are shown in its review.
     """
-    is_left_out = not 0 < context.settings.annotate.pilot * _LEAST_SHARE <= context.settings.annotations
-    if context.llm is None or state.get("annotations") or context.options(state) is not None or is_left_out:
+    is_left_out = state.get("annotations") or context.options(state) is not None
+    if context.llm is None or is_left_out or not context.settings.annotate.pilot:
         return {"pilot": None}
     plan = context.plan(state)
     with context.timed(state, "pilot") as seconds:
@@ -45,10 +42,7 @@ def pilot(state: FalconerState, context: NodeContext) -> Update:
 
 
 def _texts(state: FalconerState, context: NodeContext) -> list[str]:
-    """Draw the pilot's texts from the end of the uniform order whose beginning are the held-out texts."""
-    n, settings = context.settings.annotate.pilot, context.settings
     try:
-        drawn = sample_uniform(context.passages(state), settings.annotations, settings.seed, key=str)
+        return pilot_texts(context.passages(state), context.settings)
     except CorpusError:
         return []  # left to the stage that reads the whole corpus, which says why
-    return drawn[-n:] if n * _LEAST_SHARE <= len(drawn) else []
