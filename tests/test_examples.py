@@ -96,7 +96,7 @@ def test_the_subgraph_reviews_through_its_parent(llm, tmp_path, settings, monkey
 
 async def test_the_mcp_client(proxy_folder, tmp_path, monkeypatch):
     pytest.importorskip("mcp")
-    pytest.importorskip("langchain_mcp_adapters")
+    pytest.importorskip("mcp")
     shutil.copytree(proxy_folder, tmp_path / "home" / "proxies" / "laptops")
     example = load(Path("examples/mcp_client.py"), monkeypatch)
     page = await example.main("--home", str(tmp_path / "home"), instruction="Is this a positive review?")

@@ -119,12 +119,20 @@ def test_a_rejected_plan_costs_nothing(graph, given, tmp_path, settings):
     assert not (tmp_path / "proxies").exists()
 
 
-def test_an_answer_that_is_none_can_be_given_again(graph, given):
-    graph.invoke(given, THREAD)
-    with pytest.raises(ValueError, match="action"):
-        graph.invoke(Command(resume={"action": "perhaps"}), THREAD)
-    result = graph.invoke(Command(resume={"action": "reject"}), THREAD)
-    assert result["summary"]["rejected"]
+@pytest.mark.parametrize("answer", ["aprove", "perhaps", {"action": "aprove"}, {"plan": {}}, {"do": "it"}, 7, []])
+@pytest.mark.parametrize("word", ["reject", "No.", {"action": "Reject"}, False])
+def test_an_answer_that_is_none_is_asked_for_again_and_plain_words_do(answer, word, tmp_path, given, settings):
+    graph = create_falconer_graph(home=tmp_path, settings=settings, checkpointer=InMemorySaver())
+    assert graph.invoke(given, THREAD)["__interrupt__"][0].response_schema["anyOf"]
+    (again,) = graph.invoke(Command(resume=answer), THREAD)["__interrupt__"]
+    assert "say approve or reject" in again.value["error"]
+    assert again.value["plan"] == PLAN.to_dict()
+    assert graph.invoke(Command(resume=word), THREAD)["summary"]["rejected"]
+
+
+@pytest.mark.parametrize("word", ["approve", "yes", " OK ", "Y", {"action": "Approve"}, True])
+def test_plain_words_approve(word):
+    assert Review.model_validate(word).action == "approve"
 
 
 def test_it_runs_asynchronously_too(graph, given):

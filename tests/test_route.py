@@ -99,12 +99,17 @@ def test_provenance_reaches_every_row(trained):
     assert example.source.startswith("https://x.example/")
 
 
-def test_nobody_to_ask_is_said_with_what_to_do(trained):
+def test_with_nobody_to_ask_the_untrained_base_guesses_and_a_quality_is_refused(trained):
     trained.add_documents("reviews", texts=reviews(20))
     step = {"id": "a", "op": "get_label", "instruction": "Is it about fish?"}
     plan = Plan.parse({"instruction": "x", "steps": [step]})
+    assert trained.estimate(plan, trained.corpus("reviews")).chosen.name == "zero-shot"
+    guess = trained.ask(plan, trained.corpus("reviews"))
+    assert guess.summary.is_untrained
+    assert any("guesses of the untrained model" in message for message in guess.summary.messages)
+    assert guess.estimates.reason
     with pytest.raises(RunError, match="name an LLM"):
-        trained.ask(plan, trained.corpus("reviews"))
+        trained.ask(plan, trained.corpus("reviews"), quality=0.9)
 
 
 def test_few_texts_are_left_to_the_llm_and_not_paid_twice(llm, server, tmp_path, settings):

@@ -8,6 +8,7 @@ import sys
 import threading
 from contextlib import contextmanager
 
+import pydantic
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -19,8 +20,9 @@ from langchain_tests.unit_tests import ToolsUnitTests
 from laptops import INSTRUCTION, PLAN, asked, is_positive, prices, reviews, teacher, write_corpus
 from loopback import ChatServer, llm_at
 
-from langchain_falconer import Falconer, FalconerToolkit
+from langchain_falconer import Falconer, FalconerToolkit, ProgressEvent
 from langchain_falconer.tools import MAX_TOKENS
+from langchain_falconer.tools.answers import StepAnswer
 
 TEXTS = reviews(12, start=30)
 STORED = reviews(48)  # those that the proxy was trained on: its answers about them are right on any machine
@@ -235,7 +237,6 @@ def test_documents_are_added_and_asked_about(tools):
         ("get_label", {"texts": ["a"], "instruction": "x", "labels": ["only"]}, ["labels"]),
         ("get_label", {"texts": ["a"], "instruction": "x", "labels": ["b", "b"]}, ["'b'"]),
         ("get_label", {"texts": ["a"], "instruction": "x", "multi_label": True}, ["multi_label needs labels"]),
-        ("get_label", {"texts": ["a", "b"], "instruction": "new?"}, ["name an LLM", f"'{POSITIVE}'"]),
         ("get_span", {"texts": ["a"], "instruction": " "}, ["instruction"]),
         ("add_documents", {"corpus": "../x", "documents": [{"text": "a"}]}, ["not a corpus name"]),
         ("add_documents", {"corpus": "files", "documents": [{"text": "a"}]}, ["another corpus name"]),
@@ -277,6 +278,74 @@ def test_a_bad_read_gets_an_error_that_names_the_fix(arguments, expected, tools,
     message = call(tools["read_results"], result=mined["result"], **arguments)
     assert message.status == "error"
     assert expected in message.content
+
+
+@pytest.mark.parametrize(
+    ("tool", "arguments", "empty"),
+    [
+        ("get_label", {"texts": TEXTS, "instruction": POSITIVE}, {"corpus": "", "labels": [], "multi_label": None}),
+        ("get_label", {"corpus": "files", "instruction": POSITIVE}, {"texts": [], "labels": ""}),
+        ("get_span", {"texts": json.dumps(TEXTS), "instruction": PRICE}, {"corpus": None}),
+        ("mine_corpus", {"corpus": "stored", "instruction": INSTRUCTION}, {"quality": ""}),
+        ("add_documents", {"corpus": "empty", "documents": '[{"text": "One."}]'}, {"files": ""}),
+        (
+            "read_results",
+            {"only_matches": True},
+            dict.fromkeys(("step", "value", "contains", "source", "count_by", "row", "offset", "limit"), ""),
+        ),
+    ],
+)
+def test_optional_arguments_may_be_empty_and_lists_may_be_json(tool, arguments, empty, tools, mined):
+    if tool == "read_results":
+        arguments = {"result": mined["result"], **arguments}
+    whole = call(tools[tool], **arguments)
+    assert whole.status == "success", whole.content
+    with_empty = call(tools[tool], **arguments, **empty)
+    assert with_empty.status == "success", with_empty.content
+    changing = ("added", "duplicates", "cost", "decision")
+    one, two = ({k: v for k, v in m.artifact.items() if k not in changing} for m in (whole, with_empty))
+    assert one == two
+
+
+def test_labels_come_as_json_too(tools):
+    arguments = {"texts": ["The striker scored twice.", "Shares rose 4%."], "instruction": "What is it about?"}
+    answer = call(tools["get_label"], **arguments, labels='["sports", "business"]').artifact
+    assert [label["value"] for label in answer["labels"]] == ["sports", "business"]
+
+
+def test_without_an_llm_the_untrained_model_answers_and_is_called_so(tools, home):
+    arguments = {"texts": ["Shares of Siemens rose.", "It rained."], "instruction": "Is it about money?"}
+    answer = call(tools["get_label"], **arguments).artifact
+    assert len(answer["labels"]) == 2
+    assert answer["untrained"] is True
+    assert answer["quality"].startswith("not measured: guesses of the untrained model")
+    assert any("no LLM" in message for message in answer["messages"])
+    assert answer["matched_estimate"]["estimate"] is None if "matched_estimate" in answer else answer["estimates"]
+    spans = call(tools["get_span"], texts=arguments["texts"], instruction="Extract the companies").artifact
+    assert spans["untrained"] is True
+    assert [s["text"] for s in spans["spans"][0]] == ["Siemens"]
+    sure = call(tools["get_label"], texts=STORED[:3], instruction=POSITIVE).artifact
+    assert "untrained" not in sure, "a trained proxy answers this"
+
+
+def test_a_guess_is_not_final_once_a_proxy_is_trained(proxy_folder, tmp_path):
+    tool = {t.name: t for t in FalconerToolkit(home=tmp_path).get_tools()}["get_label"]
+    guess = call(tool, texts=STORED[:9], instruction=POSITIVE).artifact
+    assert guess["untrained"] is True
+    assert call(tool, texts=STORED[:9], instruction=POSITIVE).artifact["decision"]["strategy"] == "answered before"
+    shutil.copytree(proxy_folder, tmp_path / "proxies" / "laptops")
+    trained = call(tool, texts=STORED[:9], instruction=POSITIVE).artifact
+    assert trained["decision"]["strategy"] == "registry"
+    assert "untrained" not in trained
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_key_of_an_answer_is_in_its_type(name, tools, examples):
+    answer, answer_type = call(tools[name], **examples[name]).artifact, tools[name].answer_type
+    pydantic.TypeAdapter(answer_type).validate_python(answer)
+    assert answer.keys() <= answer_type.__annotations__.keys()
+    assert all(step.keys() <= StepAnswer.__annotations__.keys() for step in answer.get("steps", {}).values())
+    assert tools[name].read_only == (name in ("list_corpora", "read_results"))
 
 
 def test_an_agent_without_a_files_folder_adds_no_file(home):
@@ -524,7 +593,12 @@ def test_mining_streams_its_progress_through_the_agent(toolkit, tools):
     calls = ("mine_corpus", {"instruction": INSTRUCTION, "corpus": "streamed"})
     agent = create_agent(script(calls), tools=toolkit.get_tools())
     events = list(agent.stream({"messages": [("user", "?")]}, stream_mode="custom"))
-    assert {e["falconer"]["stage"] for e in events} >= {"route", "execute"}
+    assert {e["stage"] for e in events} >= {"route", "execute"}
+    assert {e["type"] for e in events} == {"falconer"}
+    assert all(e.keys() <= ProgressEvent.__annotations__.keys() for e in events)
+    own = []
+    toolkit.falconer.ask(INSTRUCTION, toolkit.falconer.corpus("streamed"), refresh=True, on_event=own.append)
+    assert {(e["stage"], e.get("event")) for e in own} == {(e["stage"], e.get("event")) for e in events}
 
 
 def test_a_deep_agent_has_a_subagent_that_counts(toolkit):

@@ -87,3 +87,36 @@ def test_what_can_be_mined_has_a_public_type(method):
     hints = typing.get_type_hints(getattr(langchain_falconer.Falconer, method), vars(langchain_falconer.falconer))
     assert hints["corpus"] == langchain_falconer.CorpusLike | None
     assert str in typing.get_args(langchain_falconer.CorpusLike)
+
+
+INSIDE = {
+    "AnnotationStore", "Budget", "Registry", "Results", "Workspace",  # parts of a Home
+    "HeadWeights", "NetworkSource", "Predictor", "Session", "TaskHead", "Tokenizer", "TorchSession",  # of a Proxy
+    "Failure",  # of an LLM
+}  # fmt: skip
+
+
+def named_types(annotation):
+    """The classes of this package that an annotation names."""
+    for part in annotation if isinstance(annotation, list | tuple) else typing.get_args(annotation):
+        yield from named_types(part)
+    if isinstance(annotation, type) and annotation.__module__.startswith("langchain_falconer"):
+        yield annotation.__name__
+
+
+def hints(thing):
+    try:
+        return typing.get_type_hints(thing).values()
+    except (NameError, TypeError):  # a name for type checkers alone
+        return ()
+
+
+def test_every_class_of_a_public_signature_has_a_public_name():
+    needed = set()
+    for name in langchain_falconer.__all__:
+        public = getattr(langchain_falconer, name)
+        members = [m for key, m in vars(public).items() if not key.startswith("_")] if isinstance(public, type) else []
+        for thing in (public, *(getattr(member, "fget", member) for member in members)):
+            needed |= {found for hint in hints(thing) for found in named_types(hint) if not found.startswith("_")}
+    assert "RunSummary" in needed
+    assert needed - INSIDE <= set(langchain_falconer.__all__)

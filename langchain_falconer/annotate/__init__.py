@@ -23,6 +23,7 @@ from langchain_falconer.annotate.budget import Budget
 from langchain_falconer.annotate.candidates import retrieve
 from langchain_falconer.annotate.grounding import Grounding, ground
 from langchain_falconer.annotate.llm_check import CallCheck, LLMCheck, check_llm
+from langchain_falconer.annotate.noise import Suspect
 from langchain_falconer.annotate.rounds import choose_doubtful, next_round
 from langchain_falconer.annotate.sampling import choose
 from langchain_falconer.annotate.store import AnnotationStore
@@ -48,6 +49,7 @@ __all__ = [
     "CallCheck",
     "Grounding",
     "LLMCheck",
+    "Suspect",
     "accuracy",
     "check_llm",
     "choose",

@@ -11,12 +11,20 @@ from langchain_falconer.corpus.partitions import CorpusStats, Dataset, Partition
 from langchain_falconer.corpus.passages import Passages, is_joined, overlapping, split_passages
 from langchain_falconer.corpus.reservoir import sample_uniform
 from langchain_falconer.corpus.streaming import Corpus, files_of, materialize, open_corpus, open_corpus_files
-from langchain_falconer.corpus.workspace import IngestReport, StoredCorpus, Workspace, stored_settings, text_id
+from langchain_falconer.corpus.workspace import (
+    CorpusData,
+    IngestReport,
+    StoredCorpus,
+    Workspace,
+    stored_settings,
+    text_id,
+)
 from langchain_falconer.urls import Place, Url, as_place
 
 __all__ = [
     "BadRow",
     "Corpus",
+    "CorpusData",
     "CorpusStats",
     "Dataset",
     "Document",

@@ -132,8 +132,8 @@ def create_falconer_graph(
     """Build and compile the state machine; see :func:`build_falconer` for the first five arguments.
 
     Without a checkpointer it inherits that of a parent graph. The review is an ``interrupt()``: resume with
-    ``Command(resume={"action": "approve"})``, ``{"action": "edit", "plan": {..}}`` or ``{"action": "reject"}``; the
-    input ``auto_approve=True`` skips it.
+    ``Command(resume="approve")``, ``{"action": "edit", "plan": {..}}`` or ``{"action": "reject", "reason": ..}``; an
+    answer that is not understood is asked for again. The input ``auto_approve=True`` skips it.
     """
     graph = build_falconer(llm, home=home, settings=settings, recorded=recorded, addresses=addresses)
     return graph.compile(checkpointer=checkpointer, store=store, name=name)
@@ -158,7 +158,7 @@ class _Stage(Runnable[FalconerState, Update]):
 
         def emit(event: Mapping[str, object]) -> None:
             raise_if_cancelled()
-            runtime.stream_writer({"stage": self.name, **event})
+            runtime.stream_writer({"type": "falconer", "stage": self.name, **event})
 
         context = NodeContext(
             Home.at(own.home or defaults.home),

@@ -27,6 +27,11 @@ from langchain_falconer.report import Decision, Strategy, StrategyName
 _EXACT = "trained on these very questions"
 _HUMAN = "trains on a person's annotations, and runs the proxy"
 _UNTRAINED = "answers from the words of the questions alone"
+_UNVERIFIED = f"{_UNTRAINED}, which no LLM verified"
+UNTRAINED = (
+    "there is no LLM and no trained proxy: these are guesses of the untrained model, from the words of the question "
+    "alone, and nothing was measured; name an LLM, or train a proxy, for answers that are"
+)
 _LEVEL = 0.95
 _VERIFY_SEED = 1_000_003
 """Added to the seed of a job, for a sample of its own."""
@@ -147,7 +152,8 @@ class Router:
         if self.is_human:
             return [*strategies, self.costs.strategy("train", 0, _HUMAN)]
         if self.context.llm is None:
-            return strategies
+            is_guess = not strategies and self.options.quality is None
+            return [self.costs.strategy("zero-shot", 0, _UNVERIFIED)] if is_guess else strategies
         if self.stats.passages > self.n_verify:
             strategies += [strategy for strategy, _ in self._to_verify([] if accepted else matches)]
         if self._is_small:
@@ -207,9 +213,7 @@ class Router:
         if self.is_human:
             return Route(self.costs.strategy("train", 0, _HUMAN))
         if self.context.llm is None:
-            if matches:
-                return self._registry_route(matches[0], matches[0].quality)
-            raise _no_strategy(self._entries)
+            return self._registry_route(matches[0], matches[0].quality) if matches else self._untrained_route()
         if self.stats.passages > self.n_verify and (best := self._verified(matches, state, self.context.llm)):
             return best
         if self._is_small:
@@ -225,6 +229,17 @@ class Router:
                 "one trained if it falls short"
             )
         return Route(strategy, self._load(match), quality, match.annotator)
+
+    def _untrained_route(self) -> Route:
+        """The untrained base, unverified. Raises ``RunError`` if it answers nothing, or a quality is requested."""
+        if self.options.quality is not None:
+            raise _no_strategy(self._entries)
+        try:
+            proxy = self._untrained()
+        except ProxyError as error:
+            raise _no_strategy(self._entries) from error
+        self.messages.append(UNTRAINED)
+        return Route(self.costs.strategy("zero-shot", 0, _UNVERIFIED), proxy)
 
     def _llm_route(self, state: FalconerState, llm: LLM) -> Route:
         rows = [row.text for row in self.dataset.open() if isinstance(row, Document)]

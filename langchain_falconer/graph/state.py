@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from typing_extensions import NotRequired, TypedDict  # typing's own breaks LangGraph's schemas below Python 3.12
 
 from langchain_falconer.plan import PlanData
@@ -134,9 +134,10 @@ class FalconerState(FalconerInput):
 
 
 class ProgressEvent(TypedDict):
-    """A progress event of a run.
+    """A progress event of a run: the same from the graph, the facade and the tools.
 
     Attributes:
+        type: ``falconer``, which tells it from the events of other nodes and tools.
         stage: The node that reports.
         event: ``begin`` or ``end`` of a stage.
         done: Units of work done so far: texts, or steps of training.
@@ -146,6 +147,7 @@ class ProgressEvent(TypedDict):
         note: A remark that the user should see.
     """
 
+    type: Literal["falconer"]
     stage: str
     event: NotRequired[Literal["begin", "end"]]
     done: NotRequired[int]
@@ -179,8 +181,14 @@ class ReviewRequest(TypedDict):
     error: NotRequired[str]
 
 
+_WORDS: dict[str, str] = {
+    **dict.fromkeys(("approve", "approved", "accept", "yes", "y", "ok", "okay", "go", "continue"), "approve"),
+    **dict.fromkeys(("reject", "rejected", "no", "n", "stop", "cancel"), "reject"),
+}
+
+
 class Review(BaseModel):
-    """A person's answer to the plan.
+    """A person's answer to the plan. A plain word stands for an action: ``Review.model_validate("yes")``.
 
     Attributes:
         action: ``approve``, ``edit`` or ``reject``.
@@ -193,3 +201,14 @@ class Review(BaseModel):
     action: Literal["approve", "edit", "reject"]
     plan: JsonObject | None = None
     reason: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_words(cls, answer: object) -> object:
+        if isinstance(answer, bool):
+            return {"action": "approve" if answer else "reject"}
+        data = {"action": answer} if isinstance(answer, str) else answer
+        if not isinstance(data, Mapping) or not isinstance(action := data.get("action"), str):
+            return data
+        word = action.strip().strip(".!").lower()
+        return {**data, "action": _WORDS.get(word, word)}

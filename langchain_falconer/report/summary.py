@@ -289,6 +289,11 @@ class RunSummary(FrozenModel):
     unanswered: int = 0
     cached: bool = False
 
+    @property
+    def is_untrained(self) -> bool:
+        """Whether the untrained model decided every row, and nothing verified it."""
+        return self.decision is not None and self.decision.chosen.name == "zero-shot" and self.quality is None
+
     def without_texts(self) -> RunSummary:
         """Return the summary without mistakes and doubtful annotations, which hold texts: for the state of a graph."""
         quality = self.quality.without_texts() if self.quality else None

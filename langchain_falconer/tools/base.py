@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool, ToolException
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from langchain_falconer.cancellation import run_in_thread
 from langchain_falconer.corpus import StoredCorpus, Url
@@ -33,14 +34,45 @@ Result = tuple[str, JsonObject]
 """The content of a tool message, and its artifact."""
 _log = logging.getLogger(__name__)
 
+progress_listener: ContextVar[Callable[[ProgressEvent], None] | None] = ContextVar("progress", default=None)
+"""Receives the progress of the calls of this context, in whatever thread it comes about."""
+
 Text = Annotated[str, AfterValidator(lambda text: text.encode("utf-8", "replace").decode())]
 """A string that UTF-8 can encode: an LLM may write a lone surrogate."""
+
+
+class ToolInput(BaseModel):
+    """Arguments of a tool, as LLMs write them: optional ones may be empty, lists and objects may be JSON strings."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read(cls, data: object) -> object:
+        if not isinstance(data, Mapping):
+            return data
+        decoded = {name: _decoded(argument) for name, argument in data.items()}
+        optional = {name for name, field in cls.model_fields.items() if not field.is_required()}
+        return {name: one for name, one in decoded.items() if name not in optional or one not in _EMPTY}
+
+
+_EMPTY: tuple[object, ...] = (None, "", [], {})
+
+
+def _decoded(argument: object) -> object:
+    """Return the list or object that a string holds as JSON; anything else as it is."""
+    if not isinstance(argument, str) or argument.strip()[:1] not in ("[", "{"):
+        return argument
+    try:
+        return json.loads(argument)
+    except (ValueError, RecursionError):
+        return argument
 
 
 class FalconerTool(BaseTool):
     """A tool of one Falconer, on the corpora that an agent may ask about.
 
     Attributes:
+        answer_type: The ``TypedDict`` of its answers.
+        read_only: Whether a call changes nothing and costs nothing.
         falconer: The Falconer whose LLM, home and settings the tool uses.
         corpora: Files that may be asked about by name, beside the corpora of the workspace.
     """
@@ -49,6 +81,8 @@ class FalconerTool(BaseTool):
     handle_tool_error: bool | str | Callable[[ToolException], str] | None = True
     handle_validation_error: Any = Field(default=lambda error: explain(error))
     args_schema: type[BaseModel]
+    answer_type: ClassVar[type]
+    read_only: ClassVar[bool] = False
     falconer: Falconer = Field(exclude=True, repr=False)
     corpora: Mapping[str, Path | Url] = Field(default_factory=dict)
 
@@ -136,14 +170,16 @@ def _walk(data: Any) -> Iterator[tuple[Any, Any]]:
 
 
 def report_progress(event: ProgressEvent) -> None:
-    """Send progress as a custom event inside a graph."""
+    """Send a progress event to the listener of the call, and as a custom event inside a graph."""
     from langgraph.config import get_stream_writer
 
+    if (listener := progress_listener.get()) is not None:
+        listener(event)
     try:
         writer = get_stream_writer()
     except (RuntimeError, KeyError):
         return
-    writer({"falconer": event})
+    writer(event)
 
 
 def explain(error: Exception) -> str:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import ClassVar
 
 from langchain_core.documents import Document
 from langchain_core.tools import ToolException
 from pydantic import BaseModel, Field
 
-from langchain_falconer.tools.base import MAX_TEXTS, FalconerTool, Text
+from langchain_falconer.tools.answers import AdditionAnswer, CorporaAnswer
+from langchain_falconer.tools.base import MAX_TEXTS, FalconerTool, Text, ToolInput
 
 
-class ListCorporaInput(BaseModel):
+class ListCorporaInput(ToolInput):
     """Arguments of ``list_corpora``: none."""
 
 
@@ -25,6 +27,8 @@ class ListCorporaTool(FalconerTool):
         "Call this first when you do not know a corpus name. Takes no arguments."
     )
     args_schema: type[BaseModel] = ListCorporaInput
+    answer_type: ClassVar[type] = CorporaAnswer
+    read_only: ClassVar[bool] = True
 
     def answer(self, request: ListCorporaInput) -> Mapping[str, object]:
         """Return the name of each corpus, with its file or its counts."""
@@ -42,7 +46,7 @@ class DocumentInput(BaseModel):
     title: Text | None = Field(default=None, description="Its title.")
 
 
-class AddDocumentsInput(BaseModel):
+class AddDocumentsInput(ToolInput):
     """Arguments of ``add_documents``."""
 
     corpus: Text = Field(description="The corpus to add to, e.g. 'reviews'; made if there is none of this name.")
@@ -69,6 +73,7 @@ class AddDocumentsTool(FalconerTool):
         "Texts that the corpus has already are dropped. Returns how many were added and how many it holds now."
     )
     args_schema: type[BaseModel] = AddDocumentsInput
+    answer_type: ClassVar[type] = AdditionAnswer
     files_folder: Path | None = None
 
     def answer(self, request: AddDocumentsInput) -> Mapping[str, object]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from langchain_falconer.errors import SettingsError
+from langchain_falconer.tools.base import FalconerTool
 from langchain_falconer.tools.toolkit import FalconerToolkit
 
 if TYPE_CHECKING:
@@ -38,13 +40,22 @@ def create_mcp_server(toolkit: FalconerToolkit, *, host: str = "127.0.0.1", port
             "reverse proxy that authenticates its clients"
         )
     try:
-        from langchain_mcp_adapters.tools import to_fastmcp
         from mcp.server.fastmcp import FastMCP
         from mcp.server.transport_security import TransportSecuritySettings
     except ImportError as error:
         raise SettingsError("an MCP server needs its extra; run: pip install 'langchain-falconer[mcp]'") from error
-    tools = [to_fastmcp(tool) for tool in toolkit.get_tools()]
+    from langchain_falconer.tools.mcp_tool import McpTool
+
     hosts = [f"{name}:*" for name in ("127.0.0.1", "localhost", "[::1]")]
     local = TransportSecuritySettings(allowed_hosts=hosts, allowed_origins=[f"http://{name}" for name in hosts])
-    options: dict[str, Any] = {"host": host, "port": port, "transport_security": local}
-    return FastMCP("falconer", instructions=_INSTRUCTIONS, tools=tools, **options)
+    server: FastMCP[Any] = FastMCP(
+        "falconer",
+        instructions=_INSTRUCTIONS,
+        tools=[McpTool.of(tool) for tool in toolkit.get_tools() if isinstance(tool, FalconerTool)],
+        host=host,
+        port=port,
+        transport_security=local,
+        log_level="WARNING",  # else there is a line for each request
+    )
+    server._mcp_server.version = version("langchain-falconer")  # FastMCP has no argument for it
+    return server

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import islice
+from typing import ClassVar
 
 from langchain_core.tools import ToolException
 from pydantic import BaseModel, Field
@@ -13,12 +14,13 @@ from langchain_falconer.falconer import MiningResult
 from langchain_falconer.plan import LabelStep, Plan, SpanStep
 from langchain_falconer.report import Findings, RunSummary, ValueCount
 from langchain_falconer.tools import brief_estimates
-from langchain_falconer.tools.base import MAX_TEXTS, FalconerTool, Text, report_progress
+from langchain_falconer.tools.answers import MiningAnswer
+from langchain_falconer.tools.base import MAX_TEXTS, FalconerTool, Text, ToolInput, report_progress
 
 _TOP_SOURCES = 3
 
 
-class MineCorpusInput(BaseModel):
+class MineCorpusInput(ToolInput):
     """Arguments of ``mine_corpus``."""
 
     instruction: Text = Field(
@@ -33,7 +35,7 @@ class MineCorpusInput(BaseModel):
     )
 
 
-class GetSpanInput(BaseModel):
+class GetSpanInput(ToolInput):
     """Arguments of ``get_span``."""
 
     instruction: Text = Field(
@@ -73,6 +75,7 @@ class GetLabelTool(FalconerTool):
         "Returns counts, examples and a result id for read_results."
     )
     args_schema: type[BaseModel] = GetLabelInput
+    answer_type: ClassVar[type] = MiningAnswer
 
     def answer(self, request: GetLabelInput) -> Mapping[str, object]:
         """Return the label of each text, or counts over a corpus, with examples, quality, cost and a result id."""
@@ -90,6 +93,7 @@ class GetSpanTool(FalconerTool):
         "Returns the most frequent pieces with counts and sources, examples and a result id for read_results."
     )
     args_schema: type[BaseModel] = GetSpanInput
+    answer_type: ClassVar[type] = MiningAnswer
 
     def answer(self, request: GetSpanInput) -> Mapping[str, object]:
         """Return the spans of each text, or counts over a corpus, with examples, quality, cost and a result id."""
@@ -106,6 +110,7 @@ class MineCorpusTool(FalconerTool):
         "quoted examples, the measured quality, the cost, and a result id for read_results."
     )
     args_schema: type[BaseModel] = MineCorpusInput
+    answer_type: ClassVar[type] = MiningAnswer
 
     def answer(self, request: MineCorpusInput) -> Mapping[str, object]:
         """Plan the instruction, run it over the corpus, and return counts, quality, cost and a result id."""
@@ -142,6 +147,7 @@ def compact(result: MiningResult) -> Mapping[str, object]:
     return {
         "result": summary.result,
         "rows": summary.rows.total,
+        **({"untrained": True} if summary.is_untrained else {}),
         "matched": summary.rows.matched,
         **brief_estimates.matched(summary.estimates),
         "failed": summary.rows.failed,
@@ -185,6 +191,8 @@ def _step(step: LabelStep | SpanStep, rows: RowCounts, top: Sequence[ValueCount]
 
 def _quality(summary: RunSummary) -> Mapping[str, object] | str:
     if summary.quality is None:
+        if summary.is_untrained:
+            return "not measured: guesses of the untrained model, from the words of the question alone"
         if summary.decision is None or summary.decision.chosen.name != "llm":
             return "not measured"
         if summary.unanswered:

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 from langchain_core.tools import ToolException
 from pydantic import BaseModel, Field
@@ -16,7 +16,8 @@ from langchain_falconer.execute import label_names
 from langchain_falconer.plan import LabelStep, Plan, SpanStep
 from langchain_falconer.report import RunSummary, excerpt
 from langchain_falconer.tools import brief_estimates
-from langchain_falconer.tools.base import FalconerTool, Text
+from langchain_falconer.tools.answers import RowsAnswer
+from langchain_falconer.tools.base import FalconerTool, Text, ToolInput
 
 _SOURCE = "coalesce(nullif(metadata->>'$.source', ''), metadata->>'$.url', '')"
 _MAX_ROWS = 50
@@ -25,7 +26,7 @@ Query = Callable[[str, Sequence[object]], list[tuple[Any, ...]]]
 """Run a query with bound values over the table ``rows``."""
 
 
-class ReadResultsInput(BaseModel):
+class ReadResultsInput(ToolInput):
     """Arguments of ``read_results``."""
 
     result: Text = Field(description="The result id that mine_corpus, get_label or get_span gave.")
@@ -55,6 +56,8 @@ class ReadResultsTool(FalconerTool):
         "(only_matches, step and value, contains, source), count them (count_by), or read one whole (row)."
     )
     args_schema: type[BaseModel] = ReadResultsInput
+    answer_type: ClassVar[type] = RowsAnswer
+    read_only: ClassVar[bool] = True
 
     def answer(self, request: ReadResultsInput) -> Mapping[str, object]:
         """Return one whole row, a page of rows, or counts."""

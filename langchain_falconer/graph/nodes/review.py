@@ -5,12 +5,20 @@ from __future__ import annotations
 from typing import Literal
 
 from langgraph.types import interrupt
+from pydantic import ValidationError
 
 from langchain_falconer.annotate.pilot import Pilot
 from langchain_falconer.errors import PlanError
 from langchain_falconer.graph.context import Update
 from langchain_falconer.graph.state import FalconerState, Review, ReviewRequest
 from langchain_falconer.plan import Plan, to_mermaid, to_pseudocode
+
+_ANSWER = {"anyOf": [Review.model_json_schema(), {"type": "string"}]}
+"""What clients show a form for; the answer is validated here, so that one that does not fit is asked for again."""
+_NOT_UNDERSTOOD = (
+    "the answer was not understood; say approve or reject, or answer with an object: action approve, edit (with "
+    "a plan) or reject (with a reason)"
+)
 
 
 def review(state: FalconerState) -> Update:
@@ -30,7 +38,10 @@ def review(state: FalconerState) -> Update:
         request["wordings"] = [wording.model_dump(mode="json") for wording in wordings]
     if error := state.get("review", {}).get("error"):
         request["error"] = error
-    answer = Review.model_validate(interrupt(request, response_schema=Review))
+    try:
+        answer = Review.model_validate(interrupt(request, response_schema=_ANSWER))
+    except ValidationError:
+        return {"review": {"action": "again", "error": _NOT_UNDERSTOOD}}
     if answer.action != "edit":
         return {"review": {"action": answer.action, "reason": answer.reason}}
     try:

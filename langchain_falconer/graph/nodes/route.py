@@ -9,7 +9,9 @@ from langchain_falconer.files import digest
 from langchain_falconer.graph.context import NodeContext, Update
 from langchain_falconer.graph.routing import Route, Router, result_id
 from langchain_falconer.graph.state import FalconerState
-from langchain_falconer.report import Cost
+from langchain_falconer.plan import Plan
+from langchain_falconer.registry import exact_matches
+from langchain_falconer.report import Cost, RunSummary
 from langchain_falconer.tracing import span
 
 
@@ -22,7 +24,7 @@ def route(state: FalconerState, context: NodeContext) -> Update:
     result = result_id(context, state, plan, dataset)
     with context.timed(state, "route") as seconds, span("falconer.route") as trace:
         earlier = context.home.results.find(result)
-        if earlier is not None and not options.refresh and not earlier.unanswered:
+        if earlier is not None and not options.refresh and _is_final(earlier, plan, context):
             cached = earlier.model_copy(update={"cached": True, "cost": Cost(usd=0.0), "seconds": {}})
             return {"summary": cached.without_texts().model_dump(mode="json"), "routing": {"next": "end"}}
         router = Router(context, plan, dataset, options, bool(state.get("annotations")))
@@ -45,6 +47,13 @@ def route(state: FalconerState, context: NodeContext) -> Update:
         }
         rows = {} if chosen.strategy.name == "train" else _run(chosen, router, context)
     return {"routing": routing, "messages": router.messages, **rows, "seconds": seconds}
+
+
+def _is_final(earlier: RunSummary, plan: Plan, context: NodeContext) -> bool:
+    """Return whether an answer stands: the LLM left out nothing, and no proxy has come that is better than a guess."""
+    if earlier.unanswered:
+        return False
+    return not (earlier.is_untrained and exact_matches(context.home.registry.entries(), plan))
 
 
 def _run(chosen: Route, router: Router, context: NodeContext) -> Update:
