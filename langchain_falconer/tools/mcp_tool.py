@@ -14,6 +14,7 @@ from mcp.types import CallToolResult, TextContent, ToolAnnotations
 from pydantic import TypeAdapter
 
 from langchain_falconer.graph import ProgressEvent
+from langchain_falconer.records import JsonObject
 from langchain_falconer.tools.base import FalconerTool, progress_listener
 
 
@@ -39,7 +40,7 @@ class McpTool(Tool):  # type: ignore[misc]
         )
 
     async def run(
-        self, arguments: dict[str, Any], context: Context[Any, Any, Any] | None = None, convert_result: bool = False
+        self, arguments: JsonObject, context: Context[Any, Any, Any] | None = None, convert_result: bool = False
     ) -> CallToolResult:
         """Call the tool; an error has the tool's sentence."""
         call = {"type": "tool_call", "id": "mcp", "name": self.name, "args": arguments}

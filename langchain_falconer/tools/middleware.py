@@ -166,7 +166,7 @@ class CorpusMiddleware(AgentMiddleware[CorpusState, Any, Any]):
 
     # ---- state and prompt
 
-    def before_model(self, state: CorpusState, runtime: Runtime[Any]) -> dict[str, Any] | None:
+    def before_model(self, state: CorpusState, runtime: Runtime[Any]) -> dict[str, dict[str, KeptResult]] | None:
         """Note in the state which corpora the last tool calls made."""
         made: dict[str, KeptResult] = {}
         for message in reversed(state["messages"]):
