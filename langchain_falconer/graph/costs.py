@@ -112,7 +112,7 @@ class AnnotationEstimate(FrozenModel):
     """What the annotation of a job is expected to cost at most, before it begins.
 
     A step with a ``where`` counts as if it held everywhere; a step about spans as if each text had one. Texts that are
-    answered a second time, to see whether the LLM agrees with itself, are among them; second wordings of the pilot are not.
+    answered a second time, to see whether the LLM agrees with itself, are among them; those of a pilot are not.
 
     Attributes:
         texts: Texts that the LLM is asked about.
