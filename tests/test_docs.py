@@ -258,7 +258,12 @@ class World:
             connection.execute(block.code)
 
     def _json(self, block):
-        json.loads(block.code)
+        data = json.loads(block.code)
+        if "steps" in data:
+            Plan.parse(data)
+        for server in data.get("mcpServers", {}).values():
+            assert server["command"] == "falconer"
+            parse(server["args"])
 
 
 @pytest.mark.parametrize("page", PAGES, ids=relative)
@@ -285,6 +290,12 @@ def test_commands_in_a_line_name_what_exists(page):
             check_options(" ".join(code.split()))
         elif re.match(r"([A-Z_]+=\S+ )*pytest ", code):
             check_tests(" ".join(code.split()))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=relative)
+def test_files_in_a_page_exist(page):
+    for file in re.findall(r"\b(?:tests|examples|graphs)/\w+\.\w+", page.read_text("utf-8")):
+        assert (ROOT / file).is_file(), file
 
 
 def check_options(code):
