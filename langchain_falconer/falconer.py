@@ -27,7 +27,9 @@ from langchain_falconer.corpus import (
     StoredCorpus,
     Url,
     as_place,
+    checked_texts,
     files_of,
+    listed_texts,
     materialize,
     stored_settings,
 )
@@ -490,7 +492,7 @@ class Falconer:
             plan,
             annotations,
             base=self.settings.base,
-            unlabelled=unlabelled,
+            unlabelled=checked_texts(unlabelled),
             development=development,
             settings=self.settings.train,
             passage_chars=self.settings.passage_chars,
@@ -621,9 +623,7 @@ def _ask_options(quality: float | None, trust: Trust | None, refresh: bool) -> A
 def _one_of(source: CorpusLike | None, texts: Sequence[str] | None, name: str) -> Any:
     if (source is None) == (texts is None):
         raise SettingsError(f"pass either {name} (files or documents) or texts", field=name)
-    if isinstance(texts, str):
-        raise SettingsError("texts is one string; pass a list of texts", field="texts")
-    return source if texts is None else list(texts)
+    return source if texts is None else listed_texts(texts)
 
 
 def _stream(

@@ -17,7 +17,7 @@ from test_cli import falconer, refused  # noqa: F401 (a fixture)
 
 from langchain_falconer import Falconer, Plan
 from langchain_falconer.corpus import BadRow, open_corpus
-from langchain_falconer.errors import CorpusError
+from langchain_falconer.errors import CorpusError, PlanError
 from langchain_falconer.execute import FlatTable
 from langchain_falconer.settings import CorpusSettings, MineSettings
 
@@ -356,3 +356,43 @@ def test_what_cannot_be_piped_is_refused(predict, monkeypatch, tmp_path):
     assert refused(predict(tmp_path / "c.jsonl", "-", "--json"), "--json", "-o", code=2)
     monkeypatch.setattr(Piped, "isatty", lambda self: True)
     assert refused(predict("-", "-"), "nothing is piped")
+
+
+# ---- from Python
+
+WRONG_TEXTS = {
+    "one string": ("I love it", "texts is one string; pass a list of texts"),
+    "None": (None, "texts is None; pass a list of strings"),
+    "a number": (5, "texts is a int"),
+    "bytes": (b"x", "texts is a bytes"),
+    "a document": (LangChainDocument(page_content="x"), "texts is a Document"),
+    "documents": (
+        [LangChainDocument(page_content="x")],
+        r"texts\[0\] is a Document, not a string; pass its page_content",
+    ),
+    "a missing text": (["x", None], r"texts\[1\] is None, not a string"),
+    "a lone surrogate": (["x", "a\ud83d"], r"texts\[1\] has a lone surrogate \(U\+D83D at character 1\)"),
+}
+
+
+@pytest.mark.parametrize(("texts", "said"), WRONG_TEXTS.values(), ids=WRONG_TEXTS)
+def test_wrong_texts_are_one_sentence_wherever_texts_are_passed(texts, said, proxy, tmp_path):
+    for call in (proxy.run, proxy.answers, proxy.confidence, lambda t: proxy.get_label(t, "Good?")):
+        with pytest.raises(CorpusError, match=said) as caught:
+            call(texts)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(CorpusError, match=said):
+        proxy.get_span(texts, "Extract the price")
+    if isinstance(texts, str | bytes | int):
+        with pytest.raises(CorpusError, match=said):
+            Falconer(home=tmp_path).mine("x", texts=texts, plan=PLAN)
+
+
+def test_every_iterable_of_texts_is_taken(proxy):
+    texts = ["I love it", "Awful"]
+    wanted = proxy.run(texts)
+    assert proxy.run(text for text in texts) == wanted
+    assert proxy.run(tuple(texts)) == proxy.run(pd.Series(texts)) == wanted
+    assert proxy.get_label(iter(texts), "Is this a positive review?") == [row.labels["positive"] for row in wanted]
+    with pytest.raises(PlanError, match="labels is one string"):
+        proxy.get_label(texts, "Which?", "good")

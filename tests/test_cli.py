@@ -445,7 +445,7 @@ BAD_MOVES = {
     "one of the names unknown": (["delete", "one", "three", "--yes"], ["no proxy 'three'"], 1),
     "a name that is taken": (["import", "home/proxies/one"], ["'one' already", "--name"], 1),
     "a file that is not there": (["import", "nowhere.zip"], ["nowhere.zip"], 1),
-    "a place that is taken": (["export", "one", "home"], ["is not a proxy"], 1),
+    "a place that is taken": (["export", "one", "home"], ["home is there already", "another path"], 1),
 }
 
 

@@ -126,7 +126,8 @@ def test_names_are_checked_and_existing_ones_are_listed(registry, tmp_path):
 @pytest.mark.parametrize("name", ["moved", "moved.zip"])
 def test_it_answers_the_same_on_another_machine(name, registry, tmp_path):
     registry.export_to("laptops", tmp_path / "away" / name)
-    registry.export_to("laptops", tmp_path / "away" / name)  # over itself
+    with pytest.raises(ProxyError, match="is there already"):
+        registry.export_to("laptops", tmp_path / "away" / name)
     there = Registry(tmp_path / "there")
     entry = there.import_from(tmp_path / "away" / name)
     assert entry.name == "moved"
@@ -138,7 +139,7 @@ def test_it_answers_the_same_on_another_machine(name, registry, tmp_path):
         there.import_from(tmp_path / "away" / name)
 
 
-def test_an_export_never_replaces_anything_but_a_proxy(registry, tmp_path):
+def test_an_export_never_replaces_anything(registry, tmp_path):
     (tmp_path / "thesis.zip").write_text("years of work")
     with zipfile.ZipFile(tmp_path / "photos.zip", "w") as packed:
         packed.writestr("manifest.json", "{}")
@@ -148,7 +149,7 @@ def test_an_export_never_replaces_anything_but_a_proxy(registry, tmp_path):
     (tmp_path / "site" / "index.html").write_text("hello")
     before = {name: (tmp_path / name).read_bytes() for name in ("thesis.zip", "photos.zip", "site/index.html")}
     for name in ("thesis.zip", "photos.zip", "site"):
-        with pytest.raises(ProxyError, match="is not a proxy"):
+        with pytest.raises(ProxyError, match="is there already"):
             registry.export_to("laptops", tmp_path / name)
     with pytest.raises(ProxyError, match="another path"):
         registry.export_to("laptops", tmp_path / "thesis.zip" / "p.zip")

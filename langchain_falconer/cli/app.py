@@ -6,11 +6,26 @@ import gc
 import os
 import sys
 from importlib.metadata import version
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from langchain_falconer.cli import benchmark, check, demo, mcp, mine, plan, predict, pretrain, proxies, report, train
+from langchain_falconer.cli import (
+    benchmark,
+    check,
+    demo,
+    init,
+    mcp,
+    mine,
+    plan,
+    predict,
+    pretrain,
+    proxies,
+    report,
+    train,
+)
+from langchain_falconer.cli.config import FILE, use_file
 from langchain_falconer.cli.console import stderr, stdout
 from langchain_falconer.errors import FalconerError, SettingsError
 from langchain_falconer.llm import on_wait
@@ -31,11 +46,16 @@ def _print_version(show: bool) -> None:
 
 @app.callback()
 def falconer(
+    context: typer.Context,
     show_version: Annotated[
         bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_print_version)
     ] = False,
+    config: Annotated[
+        Path | None, typer.Option("--config", help="File of options (see falconer init).", show_default=f"./{FILE}")
+    ] = None,
 ) -> None:
     """Mine a large corpus with an LLM's judgement at a small encoder's price."""
+    use_file(context, config)
 
 
 for command in (
@@ -46,6 +66,7 @@ for command in (
     predict.predict,
     report.report,
     demo.demo,
+    init.init,
     mcp.mcp,
     pretrain.pretrain,
 ):

@@ -7,17 +7,21 @@ from dataclasses import MISSING, fields, is_dataclass
 from inspect import Parameter, Signature, signature
 from typing import Any, get_type_hints
 
+from langchain_falconer.cli.config import Config
+
 
 def grouped(command: Callable[..., None]) -> Callable[..., None]:
     """Return a command for Typer in which each argument that is a dataclass is replaced by the options of its fields.
 
     A field is annotated as a Typer option would be, with the option's name; its default is the option's. A field may be
-    a group itself.
+    a group itself. The command also takes ``--config``.
     """
     hints = get_type_hints(command, include_extras=True)
     parameters: list[Parameter] = []
     for name, parameter in signature(command).parameters.items():
         parameters += _options(name, hints[name], parameter.default)
+
+    parameters.append(Parameter("config", Parameter.KEYWORD_ONLY, default=None, annotation=Config))
 
     def run(**values: Any) -> None:
         command(**{name: _argument(name, hint, values) for name, hint in hints.items() if name != "return"})

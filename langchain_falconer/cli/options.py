@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from pydantic import ValidationError
 
+from langchain_falconer.cli.config import with_file
 from langchain_falconer.errors import SettingsError, first_fault
 from langchain_falconer.settings import (
     DEFAULT_BASE,
@@ -51,7 +52,7 @@ Output = Annotated[
     typer.Option(
         "--output",
         "-o",
-        help="File or URL of the rows: .jsonl, .parquet, .duckdb (one table, rows) .csv or .xlsx; - is stdout.",
+        help="File or URL of the rows: .jsonl, .parquet, .duckdb (one table, rows), .csv or .xlsx; - is stdout.",
     ),
 ]
 TextColumn = Annotated[str | None, _input("--text-column", help="Column that holds the text.")]
@@ -271,7 +272,7 @@ class RunOptions:
 def mine_settings(**fields: Any) -> MineSettings:
     """Validate settings. Raises ``SettingsError`` that names the field."""
     try:
-        return MineSettings.model_validate(fields)
+        return MineSettings.model_validate(with_file(fields))
     except ValidationError as error:
         raise _settings_error(error) from error
 

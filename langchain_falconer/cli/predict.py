@@ -57,7 +57,7 @@ def predict(
     documents = open_corpus_files(stored_corpus(corpus, folder.corpora, settings.corpus.format), settings.corpus)
     with progress_bars() as bars:
         with bars.stage("load"):
-            proxy = _proxy(proxy_path)
+            proxy = _proxy(proxy_path, settings.passage_chars)
         with bars.stage("backend"):
             first = [row.text for row in islice(documents, BACKEND_TEXTS) if isinstance(row, Document)]
             choose_backend(proxy, first, settings.run.backend, device=settings.run.device)
@@ -81,11 +81,13 @@ def predict(
         print_rows(target)
 
 
-def _proxy(path: Path) -> Proxy:
+def _proxy(path: Path, passage_chars: int) -> Proxy:
     from langchain_falconer.model import Proxy
     from langchain_falconer.plan import Plan
 
-    return Proxy.zero_shot(Plan.parse(read_file(path))) if path.is_file() else Proxy.load(path)
+    if path.is_file():
+        return Proxy.zero_shot(Plan.parse(read_file(path)), passage_chars=passage_chars)
+    return Proxy.load(path)
 
 
 def _outcome(counts: RowCounts, target: str, guessed: Sequence[str]) -> str:

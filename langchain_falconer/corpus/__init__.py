@@ -4,7 +4,7 @@ Documents are streamed, and a row that cannot be read is a :class:`BadRow` with 
 in it is executed, used as a path or followed as a link.
 """
 
-from langchain_falconer.corpus.documents import BadRow, Document
+from langchain_falconer.corpus.documents import BadRow, Document, checked_texts, listed_texts
 from langchain_falconer.corpus.embeddings import EmbeddingStore, KeyCollector, PassageIndex
 from langchain_falconer.corpus.index import diverse, near_duplicates, nearest
 from langchain_falconer.corpus.partitions import CorpusStats, Dataset, Partition
@@ -39,9 +39,11 @@ __all__ = [
     "Url",
     "Workspace",
     "as_place",
+    "checked_texts",
     "diverse",
     "files_of",
     "is_joined",
+    "listed_texts",
     "materialize",
     "near_duplicates",
     "nearest",

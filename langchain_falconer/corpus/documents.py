@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+from langchain_falconer.errors import CorpusError
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,3 +43,33 @@ class BadRow:
     fix: str = ""
     is_empty: bool = False
     metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+def listed_texts(texts: Any) -> list[Any]:
+    """Return texts that a caller passed as a list. Raises ``CorpusError`` if they are no list, such as one string."""
+    if isinstance(texts, str):
+        raise CorpusError("texts is one string; pass a list of texts, such as [text]")
+    if isinstance(texts, bytes | Mapping) or not isinstance(texts, Iterable) or hasattr(texts, "page_content"):
+        raise CorpusError(f"texts is {_kind(texts)}; pass a list of strings")
+    return list(texts)
+
+
+def checked_texts(texts: Any) -> list[str]:
+    """Return texts as a list. Raises ``CorpusError`` that names the first one that is no string, or cannot be UTF-8."""
+    listed = listed_texts(texts)
+    for number, text in enumerate(listed):
+        if not isinstance(text, str):
+            fix = "pass its page_content" if hasattr(text, "page_content") else "pass strings"
+            raise CorpusError(f"texts[{number}] is {_kind(text)}, not a string; {fix}", row=number + 1)
+        if not text.isascii():
+            try:
+                text.encode()
+            except UnicodeEncodeError as error:
+                surrogate = f"U+{ord(text[error.start]):04X} at character {error.start}"
+                message = f"texts[{number}] has a lone surrogate ({surrogate}); decode the text with errors='replace'"
+                raise CorpusError(message, row=number + 1) from error
+    return listed
+
+
+def _kind(value: Any) -> str:
+    return "None" if value is None else f"a {type(value).__name__}"

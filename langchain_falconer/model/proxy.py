@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from langchain_falconer.corpus import checked_texts
 from langchain_falconer.errors import PlanError, ProxyError, first_line
 from langchain_falconer.files import digest, file_digest, write_whole
 from langchain_falconer.model.artifact import FILES, FORMAT, read_manifest, replacing_folder
@@ -106,6 +107,8 @@ class Proxy:
             labels: Names of the labels, or labels with descriptions, one of which is chosen; ``None`` (default) for
                 yes/no.
         """
+        if isinstance(labels, str):
+            raise PlanError(f"labels is one string; pass a list of labels, such as [{labels!r}, …]")
         step = LabelStep.model_validate(
             {"id": "label", "instruction": instruction, "labels": list(labels) if labels is not None else None}
         )
@@ -130,6 +133,7 @@ class Proxy:
         """
         if device is not None:
             self.to(device)
+        texts = checked_texts(texts)
         return [
             self.record(str(i), text, answers)
             for i, (text, answers) in enumerate(zip(texts, self.answers(texts), strict=True))
@@ -149,10 +153,11 @@ class Proxy:
 
     def answers(self, texts: Sequence[str], *, apply_conditions: bool = True) -> list[Answers]:
         """Answer every step about each text; see :meth:`Predictor.answers`."""
-        return self.predictor.answers(texts, apply_conditions=apply_conditions)
+        return self.predictor.answers(checked_texts(texts), apply_conditions=apply_conditions)
 
     def answer_step(self, texts: Sequence[str], step: LabelStep | SpanStep) -> list[Answers]:
         """Answer one step about each text, under the step's own id; see :meth:`get_label` on new questions."""
+        texts = checked_texts(texts)
         own = _same_question(self.plan, step)
         if own is not None:
             answers, step_id = self.predictor.answer_step(own, texts), own.id

@@ -93,12 +93,15 @@ class Registry:
             raise ProxyError(f"{folder} cannot be deleted ({error.strerror}); delete it by hand") from error
 
     def export_to(self, name: str, path: Path) -> None:
-        """Copy a proxy to a folder, or to a zip file if ``path`` ends in ``.zip``; an older proxy there is replaced.
+        """Copy a proxy to a folder, or to a zip file if ``path`` ends in ``.zip``.
 
         Raises:
-            ProxyError: There is something else at ``path``, it cannot be written, or a zip would exceed 2 GiB.
+            ProxyError: There is something at ``path``, it cannot be written, or a zip would exceed 2 GiB.
         """
-        export_proxy(self.entry(name).path, path)
+        entry = self.entry(name)
+        if path.exists():
+            raise ProxyError(f"{path} is there already; remove it, or choose another path", path=path)
+        export_proxy(entry.path, path)
 
     def import_from(self, path: Path, name: str | None = None) -> Entry:
         """Import a proxy from a folder or zip file, under its own name or ``name``, after a test that it answers.
