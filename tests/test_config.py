@@ -4,13 +4,12 @@ import json
 import os
 
 import pytest
-import tomllib
 import typer
 from laptops import PLAN, annotation_row, reviews, write_corpus, write_lines, write_plan
 from test_cli import falconer, refused  # noqa: F401 (a fixture)
 
 from langchain_falconer import Plan, cli
-from langchain_falconer.cli.config import options_of
+from langchain_falconer.cli.config import options_of, tomllib
 
 ROOT = typer.main.get_command(cli.app)
 

@@ -257,6 +257,11 @@ class World:
         with duckdb.connect("rows.duckdb") as connection:
             connection.execute(block.code)
 
+    def _toml(self, block):
+        Path("falconer.toml").write_text(block.code, "utf-8")
+        self._falconer(block, ["proxies"])
+        Path("falconer.toml").unlink()
+
     def _json(self, block):
         data = json.loads(block.code)
         if "steps" in data:

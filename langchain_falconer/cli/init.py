@@ -12,7 +12,6 @@ from typing import Annotated, Any
 
 import typer
 from pydantic import BaseModel
-from pydantic_core import PydanticUndefined
 
 from langchain_falconer.cli.config import FILE, SETTINGS, options_of
 from langchain_falconer.cli.console import print_outcome
@@ -131,7 +130,7 @@ def _entry(name: str, value: Any, comment: str) -> list[str]:
 
 
 def _value_of(name: str, default: Any) -> Any:
-    is_absent = default is None or default == "" or default is PydanticUndefined or not _is_plain(default)
+    is_absent = default is None or default == "" or not _is_plain(default)
     return _EXAMPLES[name] if is_absent else default
 
 
