@@ -116,7 +116,8 @@ def test_research_counts_and_every_number_links_to_its_rows(falconer, tmp_path, 
         assert isinstance(message, ToolMessage)
         answer = message.artifact
         if "count_by" in fact["rows"]:
-            assert {"value": fact["rows"]["value"], "count": fact["number"]} in answer["values"]
+            counts = {one["value"]: one["count"] for one in answer["values"]}
+            assert counts[fact["rows"]["value"]] == fact["number"]
         else:
             assert answer["rows"] == fact["number"]
     text, _, notes = output["report"].partition("[^F1]: ")

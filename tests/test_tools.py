@@ -24,6 +24,26 @@ from langchain_falconer import Falconer, FalconerToolkit, ProgressEvent
 from langchain_falconer.tools import MAX_TOKENS
 from langchain_falconer.tools.answers import StepAnswer
 
+KEYS = {
+    "list_corpora": [],
+    "add_documents": ["corpus", "documents", "files"],
+    "mine_corpus": ["instruction", "corpus", "quality", "by"],
+    "get_label": ["instruction", "texts", "corpus", "labels", "multi_label", "by"],
+    "get_span": ["instruction", "texts", "corpus", "by"],
+    "read_results": [
+        "result",
+        "step",
+        "value",
+        "contains",
+        "source",
+        "where",
+        "count_by",
+        "order_by",
+        "row",
+        "offset",
+        "limit",
+    ],
+}
 TEXTS = reviews(12, start=30)
 STORED = reviews(48)  # those that the proxy was trained on: its answers about them are right on any machine
 POSITIVE, PRICE = (step.instruction for step in PLAN.steps)
@@ -187,7 +207,8 @@ def test_results_are_paged_filtered_and_counted(tools, mined):
     assert read(contains="TERRIBLE")["rows"] == 16
     assert read(contains="%' OR true --")["rows"] == 0
     assert read(source="b.example")["rows"] == 24
-    assert read(count_by="positive")["values"] == [{"value": "true", "count": 32}, {"value": "false", "count": 16}]
+    labels = read(count_by="positive")["values"]
+    assert [(one["value"], one["count"], one["rows"]) for one in labels] == [("true", 32, 48), ("false", 16, 48)]
     by_source = read(count_by="source", only_matches=True)["values"]
     assert sum(v["count"] for v in by_source) == 32
     spans = read(count_by="price", limit=5)
@@ -268,8 +289,12 @@ def test_a_bad_call_gets_an_error_that_names_the_fix(tool, arguments, expected, 
         ({"step": 'x"; DROP TABLE rows; --'}, "it has: positive, price"),
         ({"step": "positive", "value": "maybe"}, "answers true or false"),
         ({"value": "x"}, "value needs a step"),
-        ({"count_by": "text"}, "use 'source' or one of: positive, price"),
+        ({"count_by": "text"}, "use a step (positive, price) or: source"),
         ({"row": "nope"}, "no row 'nope'"),
+        ({"where": {"stars": 5}}, "have no column 'stars'"),
+        ({"count_by": "month"}, "have no column 'month'"),
+        ({"order_by": "score"}, "needs a step"),
+        ({"order_by": "size", "count_by": "positive"}, "use count, value or share"),
         ({"offset": -1}, "offset"),
         ({"limit": 51}, "limit"),
     ],
@@ -291,7 +316,9 @@ def test_a_bad_read_gets_an_error_that_names_the_fix(arguments, expected, tools,
         (
             "read_results",
             {"only_matches": True},
-            dict.fromkeys(("step", "value", "contains", "source", "count_by", "row", "offset", "limit"), ""),
+            dict.fromkeys(
+                ("step", "value", "contains", "source", "where", "count_by", "order_by", "row", "offset", "limit"), ""
+            ),
         ),
     ],
 )
@@ -385,14 +412,6 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS, inner, max_size=3),
     max_leaves=5,
 )
-KEYS = {
-    "list_corpora": [],
-    "add_documents": ["corpus", "documents", "files"],
-    "mine_corpus": ["instruction", "corpus", "quality"],
-    "get_label": ["instruction", "texts", "corpus", "labels", "multi_label"],
-    "get_span": ["instruction", "texts", "corpus"],
-    "read_results": ["result", "step", "value", "contains", "source", "count_by", "row", "offset", "limit"],
-}
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 CHANGES = {"os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.link", "os.symlink", "shutil.rmtree"}
 NEVER = {"subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.fork", "socket.connect", "socket.bind"}

@@ -1,15 +1,18 @@
-"""Corrected counts as an agent reads them: whole numbers, and which one belongs to a filter or a count of rows."""
+"""Corrected counts as an agent reads them: whole numbers, and shares with three decimals."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from langchain_falconer.evaluate import Estimate
 from langchain_falconer.plan import LabelStep, SpanStep
-from langchain_falconer.report import CountEstimates, Estimates
+from langchain_falconer.report import Estimates
 
 _MAX_LABELS = 3
-_COMBINED = "no corrected count belongs to this combination of filters; use only_matches, or step and value, alone"
+COMBINED = (
+    "no corrected count belongs to this combination of filters; use only_matches, or step and value, with at most one "
+    "column in where"
+)
 
 
 def brief(estimate: Estimate) -> dict[str, float | str | None]:
@@ -19,13 +22,20 @@ def brief(estimate: Estimate) -> dict[str, float | str | None]:
     return {**counts, "level": estimate.level, **({"reason": estimate.reason} if estimate.reason else {})}
 
 
+def brief_share(estimate: Estimate) -> dict[str, float | None]:
+    """Return a share with three decimals."""
+    figures = {"counted": estimate.counted, "estimate": estimate.estimate, "low": estimate.low, "high": estimate.high}
+    return {name: None if figure is None else round(figure, 3) for name, figure in figures.items()}
+
+
 def matched(estimates: Estimates | None) -> Mapping[str, object]:
     """Return the corrected number of matches, and what it rests on; or why nothing is corrected."""
     if estimates is None:
         return {}
     if estimates.reason:
         return {"estimates": f"counts are not corrected: {estimates.reason}"}
-    return {"matched_estimate": brief(estimates.matched), "estimates": estimates.basis}
+    share = {"matched_share": brief_share(estimates.matched.per(estimates.rows))} if estimates.rows else {}
+    return {"matched_estimate": brief(estimates.matched), **share, "estimates": estimates.basis}
 
 
 def of_step(step: LabelStep | SpanStep, estimates: Estimates | None) -> Mapping[str, object]:
@@ -37,47 +47,13 @@ def of_step(step: LabelStep | SpanStep, estimates: Estimates | None) -> Mapping[
         texts = {"texts_with": brief(spans.texts)} if spans.texts else {}
         return {"estimates": {**texts, "spans": brief(spans.spans)}}
     frequent = sorted(estimates.labels[step.id].items(), key=lambda pair: -pair[1].counted)[:_MAX_LABELS]
-    return {"estimates": {label: brief(estimate) for label, estimate in frequent}}
+    shares = {label: brief_share(estimate.per(estimates.rows)) for label, estimate in frequent if estimates.rows}
+    return {"estimates": {label: brief(estimate) for label, estimate in frequent}, "shares": shares}
 
 
-def of_filter(
-    estimates: Estimates | None,
-    step: LabelStep | SpanStep | None,
-    value: str | None,
-    *,
-    only_matches: bool,
-    other: bool,
-) -> Mapping[str, object]:
-    """Return the corrected number of the rows that a filter leaves; nothing without a filter.
-
-    Args:
-        estimates: The estimates of the result.
-        step: The step of the filter.
-        value: Its label or span text.
-        only_matches: Whether rows must match.
-        other: Whether there are filters besides.
-    """
-    if estimates is None or not (step or only_matches or other):
+def of_filter(estimates: Estimates | None, found: Estimate | None) -> Mapping[str, object]:
+    """Return the corrected number of the rows that a filter leaves, or why there is none."""
+    if estimates is None:
         return {}
-    if estimates.reason:
-        return {"estimate": {"estimate": None, "reason": estimates.reason}}
-    found: Estimate | None = None
-    if not other and only_matches != bool(step):
-        found = estimates.matched if step is None else _of_rows(estimates, step, value)
-    return {"estimate": brief(found) if found else {"estimate": None, "reason": _COMBINED}}
-
-
-def _of_rows(estimates: CountEstimates, step: LabelStep | SpanStep, value: str | None) -> Estimate | None:
-    if isinstance(step, SpanStep):
-        return estimates.spans[step.id].texts if value is None else None
-    return estimates.labels[step.id].get(value) if value is not None else None
-
-
-def of_values(
-    estimates: Estimates | None, step: LabelStep | SpanStep, values: Sequence[str]
-) -> Mapping[str, dict[str, float | str | None]]:
-    """Return the corrected counts of labels, or span texts, of a step, as far as there are some."""
-    if estimates is None or estimates.reason:
-        return {}
-    counts = estimates.spans[step.id].top if isinstance(step, SpanStep) else estimates.labels[step.id]
-    return {value: brief(counts[value]) for value in values if value in counts}
+    reason = estimates.reason or COMBINED
+    return {"estimate": brief(found) if found and not estimates.reason else {"estimate": None, "reason": reason}}

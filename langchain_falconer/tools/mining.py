@@ -16,8 +16,11 @@ from langchain_falconer.report import Findings, RunSummary, ValueCount
 from langchain_falconer.tools import brief_estimates
 from langchain_falconer.tools.answers import MiningAnswer
 from langchain_falconer.tools.base import MAX_TEXTS, FalconerTool, Text, ToolInput, report_progress
+from langchain_falconer.tools.group_counts import GroupCounter
+from langchain_falconer.tools.row_filters import RowFilter, open_rows
 
-_TOP_SOURCES = 3
+_TOP_SOURCES = _TOP_LABELS = 3
+_MAX_GROUPS = 24
 
 
 class MineCorpusInput(ToolInput):
@@ -32,6 +35,10 @@ class MineCorpusInput(ToolInput):
         description="Only if the user asks for accuracy: the share of answers that must be right, e.g. 0.9.",
         gt=0,
         lt=1,
+    )
+    by: Text | None = Field(
+        default=None,
+        description="Compare groups of texts, too: 'month', 'source' or a column such as 'stars'; for a trend 'month'.",
     )
 
 
@@ -50,6 +57,10 @@ class GetSpanInput(ToolInput):
     corpus: Text | None = Field(
         default=None,
         description="The name of the corpus to ask about, as list_corpora gives it; leave out if you give texts.",
+    )
+    by: Text | None = Field(
+        default=None,
+        description="Compare groups of texts, too: 'month', 'source' or a column such as 'stars'; for a trend 'month'.",
     )
 
 
@@ -79,7 +90,7 @@ class GetLabelTool(FalconerTool):
 
     def answer(self, request: GetLabelInput) -> Mapping[str, object]:
         """Return the label of each text, or counts over a corpus, with examples, quality, cost and a result id."""
-        step = {"id": "label", **request.model_dump(exclude={"texts", "corpus"})}
+        step = {"id": "label", **request.model_dump(exclude={"texts", "corpus", "by"})}
         return _run_step(self, LabelStep.model_validate(step), request)
 
 
@@ -116,7 +127,7 @@ class MineCorpusTool(FalconerTool):
         """Plan the instruction, run it over the corpus, and return counts, quality, cost and a result id."""
         corpus = self.find_corpus(request.corpus)
         result = self.falconer.ask(request.instruction, corpus, quality=request.quality, on_event=report_progress)
-        return compact(result)
+        return {**compact(result), **_groups(self, result, request.by, [RowFilter(only_matches=True)])}
 
 
 def _run_step(tool: FalconerTool, step: LabelStep | SpanStep, request: GetSpanInput) -> Mapping[str, object]:
@@ -126,8 +137,9 @@ def _run_step(tool: FalconerTool, step: LabelStep | SpanStep, request: GetSpanIn
     plan = Plan(instruction=step.instruction, steps=(step,))
     corpus = tool.find_corpus(request.corpus) if request.corpus is not None else None
     result = tool.falconer.ask(plan, corpus, texts=request.texts, on_event=report_progress)
+    answer = {**compact(result), **_groups(tool, result, request.by, _measures(step, result))}
     if request.texts is None:
-        return compact(result)
+        return answer
     rows = list(islice(result.rows(), MAX_TEXTS))
     if isinstance(step, LabelStep):
         answers: dict[str, object] = {"labels": [row.get("labels", {}).get(step.id) for row in rows]}
@@ -136,7 +148,38 @@ def _run_step(tool: FalconerTool, step: LabelStep | SpanStep, request: GetSpanIn
     if result.summary.unanswered:
         guesses = [i for i, row in enumerate(rows) if row.get("decided_by", {}).get(step.id) == "proxy"]
         answers["guesses"] = guesses  # positions of the texts that the LLM did not answer
-    return {**answers, **compact(result)}
+    return {**answers, **answer}
+
+
+def _measures(step: LabelStep | SpanStep, result: MiningResult) -> list[RowFilter]:
+    """Return what is compared between groups: "yes", the most frequent labels, or whether something was extracted."""
+    if isinstance(step, SpanStep):
+        return [RowFilter(step=step.id)]
+    counts = result.summary.rows.labels.get(step.id, {})
+    frequent = sorted(counts, key=lambda label: -counts[label])[:_TOP_LABELS] if step.names else [True]
+    return [RowFilter(step=step.id, value=label) for label in frequent]
+
+
+def _groups(
+    tool: FalconerTool, result: MiningResult, by: str | None, measures: Sequence[RowFilter]
+) -> Mapping[str, object]:
+    """Return the groups of the rows, one table for each measure; or why there are none, since the answer is paid."""
+    summary = result.summary
+    if by is None or summary.result is None:
+        return {}
+    try:
+        with open_rows(tool.falconer.home.results.rows(summary.result), summary.plan) as rows:
+            return {
+                "groups": [
+                    {
+                        "of": measure.model_dump(exclude_defaults=True),
+                        **GroupCounter(rows, summary, measure).count(by, order=None, offset=0, limit=_MAX_GROUPS),
+                    }
+                    for measure in measures
+                ]
+            }
+    except ToolException as error:
+        return {"messages": [*summary.messages, f"not compared: {error}"]}
 
 
 def compact(result: MiningResult) -> Mapping[str, object]:
@@ -149,6 +192,7 @@ def compact(result: MiningResult) -> Mapping[str, object]:
         "rows": summary.rows.total,
         **({"untrained": True} if summary.is_untrained else {}),
         "matched": summary.rows.matched,
+        "read": {"only_matches": True},
         **brief_estimates.matched(summary.estimates),
         "failed": summary.rows.failed,
         "steps": {
@@ -170,15 +214,19 @@ def compact(result: MiningResult) -> Mapping[str, object]:
         },
         "decision": _decision(summary),
         "messages": list(summary.messages),
-        "next": f"read_results(result='{summary.result}', ...) pages, filters and counts the rows; cite rows by id",
+        "next": (
+            f"read_results(result='{summary.result}', ...) with the arguments under 'read' gives the rows of a number; "
+            "it pages, filters and compares groups (count_by); cite rows by id"
+        ),
     }
 
 
 def _step(step: LabelStep | SpanStep, rows: RowCounts, top: Sequence[ValueCount]) -> Mapping[str, object]:
     question = step.instruction[:200]
+    read = {"step": step.id, "value": "one of these"}
     if isinstance(step, LabelStep):
         sources = {value.value: value.sources for value in top[:_TOP_SOURCES] if value.sources}
-        counts = {"question": question, "counts": rows.labels.get(step.id, {})}
+        counts = {"question": question, "counts": rows.labels.get(step.id, {}), "read": read}
         return {**counts, "sources": sources} if sources else counts
     spans = rows.spans.get(step.id)
     return {
@@ -186,6 +234,7 @@ def _step(step: LabelStep | SpanStep, rows: RowCounts, top: Sequence[ValueCount]
         "texts_with": spans.texts if spans else 0,
         "spans": spans.spans if spans else 0,
         "top": [value.model_dump(exclude_defaults=True) for value in top],
+        "read": read,
     }
 
 
