@@ -41,6 +41,7 @@ from langchain_falconer.graph import (
     AskOptions,
     FalconerInput,
     Home,
+    Job,
     NodeContext,
     ProgressEvent,
     Review,
@@ -547,7 +548,11 @@ class Falconer:
             raise RunError(f"the plan was rejected ({summary['rejected']}); word it differently, or pass a plan")
         result = RunSummary.model_validate(summary)
         if result.report:  # the state has no words of texts; they are in the file of the run
-            result = RunSummary.model_validate(read_json(Path(result.report).with_name("summary.json")))
+            run = Path(result.report).parent
+            result = RunSummary.model_validate(read_json(run / "summary.json"))
+            asked = {key: state[key] for key in ("instruction", "corpus", "output", "plan", "annotations")}
+            llm = self.llm.name if self.llm else None
+            Job.model_validate({**asked, "llm": llm, "recorded": recorded, "settings": settings}).save(run)
         return MiningResult(result, addresses)
 
     def _input(

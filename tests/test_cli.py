@@ -155,7 +155,7 @@ def test_columns_to_keep_are_named_and_the_guessed_column_of_the_text_is_shown(f
     assert refused(falconer(*arguments, "--keep", "star"), "no column 'star' to keep")
 
 
-def test_train_predict_and_report(falconer, mine, files, tiny_bert, tmp_path):
+def test_train_predict_and_report(falconer, mine, files, tiny_bert, tmp_path, monkeypatch):
     trained = falconer("train", "--plan", files / "plan.json", "--annotations", files / "labels.jsonl",
                        "--unlabelled", files / "corpus.jsonl", "-o", tmp_path / "proxy", "--base", tiny_bert,
                        "--json")  # fmt: skip
@@ -183,6 +183,12 @@ def test_train_predict_and_report(falconer, mine, files, tiny_bert, tmp_path):
     reported = falconer("report", "--home", files / "home", "-o", tmp_path / "r.html")
     assert reported.code == 0
     assert "<html" in (tmp_path / "r.html").read_text()
+    monkeypatch.chdir(tmp_path)
+    assert falconer("report", "--home", files / "home").code == 0
+    (tmp_path / "report.html").write_text("mine")
+    assert falconer("report", "--home", files / "home").code == 2  # it replaces only what it was asked to
+    assert (tmp_path / "report.html").read_text() == "mine"
+    assert falconer("report", "--home", files / "home", "-o", "report.html").code == 0
     none = falconer("report", "nosuchrun", "--home", files / "home", "-o", tmp_path / "r2.html")
     assert (none.code, len(none.messages)) == (1, 1)
 
@@ -243,7 +249,7 @@ def test_a_manifest_that_says_odd_things_can_be_shown(proxies, tmp_path):
 def test_help_lists_every_command(falconer):
     shown = falconer("--help")
     assert shown.code == 0
-    for command in ("plan", "mine", "train", "predict", "proxies", "report", "demo", "mcp", "benchmark"):
+    for command in ("plan", "mine", "train", "predict", "proxies", "report", "review", "demo", "mcp", "benchmark"):
         assert command in shown.out
 
 

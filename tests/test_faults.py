@@ -54,7 +54,7 @@ def test_a_plan_is_edited_at_the_terminal(saved, tmp_path, monkeypatch):
     from rich.progress import Progress
 
     from langchain_falconer.cli.console import ProgressBars
-    from langchain_falconer.cli.review import TerminalReviewer
+    from langchain_falconer.cli.plan_review import TerminalReviewer
 
     edits = {"edited": 's/"positive"/"good"/g', "as it was": "s/x/x/", "no JSON": "s/{/(/"}
     editor = tmp_path / "editor"

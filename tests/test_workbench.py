@@ -154,7 +154,7 @@ def test_a_link_opens_its_row(open_page):
     assert page.locator("article.target .id a").inner_text() == "r42"
     assert page.evaluate("document.activeElement.classList.contains('target')")
     page.evaluate("location.hash = '#row=r777'")
-    page.wait_for_function("document.querySelector('[role=status]').textContent.includes('r777')")
+    page.locator("#app > [role=status]", has_text="r777").wait_for()
 
 
 def accuracy(page) -> dict[tuple[str, str], tuple[str, str]]:

@@ -14,6 +14,7 @@ from langchain_falconer.annotate.agreement import (
 )
 from langchain_falconer.annotate.annotation_files import (
     read_annotations,
+    remove_corrections,
     store_annotations,
     store_corrections,
     write_annotations,
@@ -58,6 +59,7 @@ __all__ = [
     "has_answers",
     "next_round",
     "read_annotations",
+    "remove_corrections",
     "retrieve",
     "second_source",
     "self_agreement",

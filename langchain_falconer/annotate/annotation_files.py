@@ -285,3 +285,10 @@ def store_corrections(store: AnnotationStore, plan: Plan, path: Path) -> int:
             for name in (UNIFORM_CORRECTIONS, CORRECTIONS):
                 store.replace(name, {step: answers if name == source else {}}, texts)
     return len(uniform) + len(others)
+
+
+def remove_corrections(store: AnnotationStore, plan: Plan, texts: Iterable[str]) -> None:
+    """Take back a person's corrections of these texts: the answers that they stood in for count again."""
+    keys = [text_key(text)[0] for text in texts]
+    for source in (UNIFORM_CORRECTIONS, CORRECTIONS):
+        store.replace(source, {step.fingerprint: {} for step in plan.steps}, keys)

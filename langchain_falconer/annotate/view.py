@@ -110,14 +110,14 @@ class AnnotationView:
         plan: The plan.
         texts: The texts.
         source: The source.
-        corrected: Whether a person's corrections stand in for the answers of an LLM.
+        corrected: Whether a person's corrections stand in for the answers of the source.
     """
 
     def __init__(
         self, store: AnnotationStore, plan: Plan, texts: Iterable[str], source: str, *, corrected: bool = True
     ) -> None:
         self.plan = plan
-        self._corrections = (UNIFORM_CORRECTIONS, CORRECTIONS) if corrected and not _is_human(source) else ()
+        self._corrections = (UNIFORM_CORRECTIONS, CORRECTIONS) if corrected else ()
         self.targets = {text: AnnotationTarget(text) for text in texts}
         self._store = store
         self._source = source
@@ -239,7 +239,7 @@ def stored_annotations(
         plan: The plan.
         texts: The texts.
         source: The source of the answers.
-        corrected: Whether a person's corrections stand in for the answers of an LLM.
+        corrected: Whether a person's corrections stand in for the answers of the source.
 
     Returns:
         An annotation for each of the texts, in their order, about which the source answered at least one step.

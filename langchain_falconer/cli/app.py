@@ -23,6 +23,7 @@ from langchain_falconer.cli import (
     pretrain,
     proxies,
     report,
+    review,
     train,
 )
 from langchain_falconer.cli.config import FILE, use_file
@@ -65,6 +66,7 @@ for command in (
     train.train,
     predict.predict,
     report.report,
+    review.review,
     demo.demo,
     init.init,
     mcp.mcp,

@@ -13,7 +13,7 @@ from langchain_falconer.cli import options
 from langchain_falconer.cli.console import print_result, progress_bars, stderr, stdout
 from langchain_falconer.cli.grouping import grouped
 from langchain_falconer.cli.pipes import PIPE, check_rows_output, print_rows, stored_corpus
-from langchain_falconer.cli.review import TerminalReviewer
+from langchain_falconer.cli.plan_review import TerminalReviewer
 from langchain_falconer.errors import RunError
 from langchain_falconer.settings import MineSettings
 

@@ -29,13 +29,8 @@ def report(
     output, is_named = output or Path("report.html"), output is not None
     if output.exists() and not is_named:
         raise SettingsError("report.html is there already; name the file (-o report.html replaces it)")
-    runs = HomeFolder.at(home).folder / "runs"
-    finished = sorted(runs.glob("*/summary.json"), key=lambda file: file.stat().st_mtime)
-    chosen = [file for file in finished if run_id is None or file.parent.name.startswith(run_id)]
-    if not chosen:
-        names = ", ".join(file.parent.name for file in finished) or "none"
-        raise RunError(f"there is no finished run {run_id or ''} in {runs}; finished are: {names}", path=runs)
-    result = MiningResult(RunSummary.model_validate(read_json(chosen[-1])))
+    summary = read_json(HomeFolder.at(home).finished_run(run_id) / "summary.json")
+    result = MiningResult(RunSummary.model_validate(summary))
     if not result.output.is_file():
         raise RunError(f"the rows of that run are gone from {result.output}; run the same mine command again")
     print_summary(result.summary.model_copy(update={"report": str(result.report(output))}), stdout)

@@ -235,9 +235,12 @@ class CompletedAnnotation:
     def row(self, proxy: Proxy, document: Document) -> dict[str, Any]:
         """Return the result row of a document with this text."""
         record = proxy.record(document.id, document.text, self.answers)
-        source = HUMAN if self.annotation.source == HUMAN else "llm"
-        annotated = self.annotation.answers
-        decided = {s: source if s in annotated else by for s, by in record.decided_by.items()}
+        annotation = self.annotation
+        people = {*record.decided_by} if annotation.source == HUMAN else annotation.corrected
+        decided = {
+            step: (HUMAN if step in people else "llm") if step in annotation.answers else by
+            for step, by in record.decided_by.items()
+        }
         return _with_metadata(dict(replace(record, decided_by=decided).to_dict()), document)
 
     def confidence_of(self, plan: Plan) -> float | None:

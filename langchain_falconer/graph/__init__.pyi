@@ -5,6 +5,7 @@ from .builder import build_falconer as build_falconer
 from .builder import create_falconer_graph as create_falconer_graph
 from .context import NodeContext as NodeContext
 from .home import Home as Home
+from .jobs import Job as Job
 from .results import Results as Results
 from .routing import Router as Router
 from .state import AskOptions as AskOptions
@@ -22,6 +23,7 @@ __all__ = [
     "FalconerOutput",
     "FalconerState",
     "Home",
+    "Job",
     "NodeContext",
     "ProgressEvent",
     "Results",

@@ -27,6 +27,7 @@ from langchain_falconer.corpus import (
     Url,
     as_place,
     open_corpus_files,
+    split_passages,
 )
 from langchain_falconer.errors import AnnotationError, CorpusError, RunError
 from langchain_falconer.files import digest, file_digest, read_json, replacing, write_json
@@ -229,6 +230,27 @@ class NodeContext:
     def comparisons_file(self, state: FalconerState) -> Path:
         """Return the file of the held-out texts with the answers of annotator and proxy."""
         return self.folder(state) / "comparisons.json"
+
+    def corrected_texts(self, state: FalconerState) -> list[str]:
+        """Return texts outside the sample that a person answered: the proxy learns from them too."""
+        return list((read_json(self._corrected_file(state)) or {}).get("texts", ()))
+
+    def add_corrected_texts(self, state: FalconerState, texts: Iterable[str]) -> None:
+        """Add texts to learn from, but none of those that measure anything, whole or in a passage."""
+        sample = self.sample(state)
+        measuring = {*sample.held_out, *self.certification_sample(state).values()}
+        known = {*sample.train, *measuring}
+        others = [
+            text
+            for text in texts
+            if text not in known
+            and measuring.isdisjoint(text[a:b] for a, b in split_passages(text, self.settings.passage_chars))
+        ]
+        merged = list(dict.fromkeys([*self.corrected_texts(state), *others]))
+        write_json(self._corrected_file(state), {"texts": merged})
+
+    def _corrected_file(self, state: FalconerState) -> Path:
+        return self.folder(state) / "corrected_texts.json"
 
     def summary_file(self, state: FalconerState) -> Path:
         """Return the file of the whole summary, words of texts included."""

@@ -91,6 +91,20 @@ class Home:
         """Return the folder of a run."""
         return self._in(f"runs/{run_id}")
 
+    def finished_run(self, run_id: str | None = None) -> Path:
+        """Return the folder of the newest finished run whose id begins like this.
+
+        Raises:
+            RunError: There is none; it names those that there are.
+        """
+        runs = self.folder / "runs"
+        finished = sorted(runs.glob("*/summary.json"), key=lambda file: file.stat().st_mtime)
+        chosen = [file.parent for file in finished if run_id is None or file.parent.name.startswith(run_id)]
+        if not chosen:
+            names = ", ".join(file.parent.name for file in finished) or "none"
+            raise RunError(f"there is no finished run {run_id or ''} in {runs}; finished are: {names}", path=runs)
+        return chosen[-1]
+
     def texts_file(self, fingerprint: str) -> Path:
         """Return the file of the digest of the texts of a corpus, by its fingerprint."""
         return self._in("texts") / f"{fingerprint}.json"

@@ -72,13 +72,22 @@ def page(
     max_rows: int = 40,
     *,
     comparisons: Iterable[Comparison] = (),
-    is_served: bool = False,
+    corrections: Iterable[JsonObject] | None = None,
 ) -> bytes:
-    """Return the report as :func:`render_html` writes it; one that is served sends its corrections to the server."""
+    """Return the report as :func:`render_html` writes it.
+
+    Args:
+        summary: The summary of the run.
+        rows: Its result rows.
+        max_rows: As of :func:`render_html`.
+        comparisons: Held-out texts with two answers each.
+        corrections: Earlier corrections, of a page that is served: it sends further ones to its server.
+    """
+    is_served = corrections is not None
     values = {(step, text) for step, spans in summary.rows.spans.items() for text, _ in spans.top[:12]}
     selection = RowSelection.of(rows, max_rows, values)
     colours = colours_of(step.id for step in summary.plan.steps if isinstance(step, SpanStep))
-    data = _data(summary, selection, list(comparisons), is_served)
+    data = _data(summary, selection, list(comparisons))
     css, script = ((_FOLDER / name).read_text("utf-8") for name in ("style.css", "workbench.js"))
     shared = _without_folders(summary)
     html = (
@@ -90,7 +99,9 @@ def page(
             script=script,
             css_hash=_hash(css),
             script_hash=_hash(script),
-            data=_as_script(data | {"colours": dict(colours)}),
+            data=_as_script(
+                data | {"colours": dict(colours), "corrections": list(corrections or ()), "served": is_served}
+            ),
             is_served=is_served,
             headlines=headlines(shared),
             certificates=certificate_rows(summary.guarantee),
@@ -104,9 +115,7 @@ def page(
     return html.encode("utf-8", "replace")  # UTF-8 cannot encode a lone surrogate
 
 
-def _data(
-    summary: RunSummary, selection: RowSelection, comparisons: list[Comparison], is_served: bool
-) -> dict[str, object]:
+def _data(summary: RunSummary, selection: RowSelection, comparisons: list[Comparison]) -> dict[str, object]:
     """Return what the script of the page works on."""
     rows, n_uniform = selection.embedded()
     compared: list[JsonObject] = []
@@ -125,7 +134,6 @@ def _data(
     return {
         "run": summary.run_id,
         "annotator": summary.annotations.source or "annotator",
-        "served": is_served,
         "steps": steps,
         "rows": rows,
         "uniform": n_uniform,

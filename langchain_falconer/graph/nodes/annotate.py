@@ -10,6 +10,7 @@ from langchain_falconer.annotate import (
     AnnotationStore,
     Annotator,
     accuracy,
+    read_annotations,
     self_agreement,
     source_of,
     store_corrections,
@@ -38,6 +39,7 @@ def annotate(state: FalconerState, context: NodeContext) -> Update:
     with context.timed(state, "annotate") as seconds, context.store() as store:
         if file := state.get("corrections"):
             store_corrections(store, plan, Path(file))
+            context.add_corrected_texts(state, (one.text for one in read_annotations(Path(file), plan)))
         if not state.get("annotations") and context.llm is not None:
             report, asked = _ask_about_sample(store, plan, texts, state, context)
             facts |= asked

@@ -30,7 +30,8 @@ def execute(state: FalconerState, context: NodeContext) -> Update:
     settings, targets = context.settings.run, context.targets(state)
     proxy = Proxy.load(state["proxy"] or "")
     with context.timed(state, "execute") as seconds, context.store() as store:
-        annotated = context.annotations(store, state, [*sample.held_out, *sample.train])
+        answered = [*sample.held_out, *sample.train, *context.corrected_texts(state)]
+        annotated = context.annotations(store, state, answered)
         development = context.annotations(store, state, sample.development)
         texts = (sample.pool + sample.held_out + sample.train)[:BACKEND_TEXTS]
         backend = choose_backend(proxy, texts, settings.backend, development, device=settings.device)

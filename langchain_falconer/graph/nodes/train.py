@@ -59,8 +59,9 @@ def train(state: FalconerState, context: NodeContext) -> Update:
     plan, sample = context.plan(state), context.sample(state)
     messages = list(state.get("messages", []))
     with context.timed(state, "train") as seconds, context.store() as store:
+        taught = [*sample.train, *context.corrected_texts(state)]
         annotated, development, test = (
-            context.annotations(store, state, texts) for texts in (sample.train, sample.development, sample.test)
+            context.annotations(store, state, texts) for texts in (taught, sample.development, sample.test)
         )
         unseen = [*sample.held_out, *context.certification_sample(state).values()]
         trusted = trusted_annotations(store, plan, sample.development, context.stored_source(state))
