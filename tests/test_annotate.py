@@ -3,16 +3,19 @@
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from loopback import ChatServer, llm_at
 
 from langchain_falconer.annotate import AnnotationStore, Annotator, Budget, has_answers, stored_annotations
+from langchain_falconer.annotate.store import StoredAnswer, text_key
 from langchain_falconer.errors import AnnotationError, BudgetError, SettingsError
 from langchain_falconer.llm import Usage
 from langchain_falconer.plan import Plan
@@ -529,3 +532,18 @@ def test_what_the_calls_of_a_step_share_comes_first_so_that_servers_can_cache_it
         assert all(shared == calls[0][0] for shared, _, _ in calls)
         formats = {n: shape for _, shape, n in calls}
         assert all(shape == formats[n] for _, shape, n in calls)  # of calls with as many texts
+
+
+def test_a_store_without_probabilities_keeps_its_answers(tmp_path):
+    path, key = tmp_path / "store.sqlite", text_key("A text.")
+    with AnnotationStore(path) as store:
+        store.put("llm", "step", {key: StoredAnswer(True)})
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript("ALTER TABLE answers DROP COLUMN score; PRAGMA user_version = 1;")
+    with AnnotationStore(path) as store:
+        assert store.answers("llm", "step", [key[0]]) == {key: StoredAnswer(True)}
+        store.put("llm", "step", {key: StoredAnswer(True, score=0.8)})
+        store.export_answers(tmp_path / "answers.jsonl")
+    with AnnotationStore(tmp_path / "other.sqlite") as store:
+        store.import_answers(tmp_path / "answers.jsonl")
+        assert store.answers("llm", "step", [key[0]])[key].score == 0.8

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from langchain_falconer.annotate.agreement import second_source, source_of
 from langchain_falconer.annotate.batch_api import BatchSession
 from langchain_falconer.annotate.budget import Budget
+from langchain_falconer.annotate.decisions import DECISION_SCHEMA, decision_messages, read_decision
 from langchain_falconer.annotate.isolation import addresses_the_llm
 from langchain_falconer.annotate.questions import Question, RejectedReply
 from langchain_falconer.annotate.store import AnnotationStore, Key, StoredAnswer
@@ -144,7 +145,7 @@ class Annotator:
                 yield Question(step, open_targets, self._prompts)
 
     def _batches(self, step: LabelStep | SpanStep, targets: Mapping[Key, AnnotationTarget]) -> Iterator[list[Key]]:
-        max_targets = 1 if self._second else self._settings.texts_per_call
+        max_targets = 1 if self._second or self._llm.is_decider else self._settings.texts_per_call
         if isinstance(step, LabelStep) and step.names:
             max_targets = max(1, min(max_targets, _MAX_ENUM // len(step.names)))
         batch: list[Key] = []
@@ -221,11 +222,14 @@ class _Session:
     def _ask(
         self, question: Question, feedback: str | None
     ) -> Sequence[StoredAnswer | RejectedReply] | LLMError | BudgetError:
-        n = len(question.targets)
+        n, is_decider = len(question.targets), self._llm.is_decider
         try:
-            reply = self._llm.complete(
-                question.messages(feedback), question.schema(), self._meter, accepts=question.accepts
-            )
+            if is_decider:
+                reply = self._llm.complete(decision_messages(question), DECISION_SCHEMA, self._meter)
+            else:
+                reply = self._llm.complete(
+                    question.messages(feedback), question.schema(), self._meter, accepts=question.accepts
+                )
         except BudgetError as error:
             with self._lock:
                 self.error = self.error or error
@@ -240,7 +244,7 @@ class _Session:
             reason = reply.error or "the reply holds no answer"
             self._count_unanswered(reason)
             return [RejectedReply(reason, final=reply.is_refusal and n == 1)] * n
-        outcomes = question.read(reply.data)
+        outcomes = read_decision(question, reply.data) if is_decider else question.read(reply.data)
         with self._lock:
             self._unanswered = 0
         return outcomes

@@ -28,14 +28,14 @@ if TYPE_CHECKING:
 Key = tuple[str, str]
 """Identity of a target: SHA-256 of its text, and ``"start-end"`` of the span (``""`` for the text as a whole)."""
 
-_VERSION = 1
+_VERSION = 2
 _BATCH = 5_000
 _BUSY_S = 60
 """Seconds that a writer waits for another process to finish writing."""
 _TABLES = """
 CREATE TABLE IF NOT EXISTS answers (
     source TEXT, step TEXT, text TEXT, span TEXT,
-    value TEXT NOT NULL, rejected INTEGER NOT NULL, created_at REAL NOT NULL,
+    value TEXT NOT NULL, rejected INTEGER NOT NULL, created_at REAL NOT NULL, score REAL NOT NULL DEFAULT 1,
     PRIMARY KEY (source, step, text, span)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS failures (
     source TEXT, step TEXT, text TEXT, span TEXT, reason TEXT NOT NULL, created_at REAL NOT NULL,
@@ -59,11 +59,13 @@ class StoredAnswer:
         value: Truth value, label, labels, or spans as ``[start, end]``.
         rejected: Number of quotes that do not occur in the text.
         is_coerced: Whether the LLM answered in another form than was asked for; not stored.
+        score: Probability of a label, where the source gives one.
     """
 
     value: Any
     rejected: int = 0
     is_coerced: bool = field(default=False, compare=False)
+    score: float = 1.0
 
 
 def text_key(text: str, at: tuple[int, int] | None = None) -> Key:
@@ -103,7 +105,12 @@ class AnnotationStore:
             db.execute("PRAGMA journal_mode = WAL")
             db.execute("PRAGMA synchronous = NORMAL")  # survives kill -9; a power cut can lose the last answers
             version = db.execute("PRAGMA user_version").fetchone()[0]
-            if version not in (0, _VERSION):
+            if version == 1:  # answers that were paid for: all of them without a probability
+                db.executescript(
+                    "BEGIN IMMEDIATE; ALTER TABLE answers ADD COLUMN score REAL NOT NULL DEFAULT 1; "
+                    f"PRAGMA user_version = {_VERSION}; COMMIT;"
+                )
+            elif version not in (0, _VERSION):
                 raise sqlite3.DatabaseError(f"it has version {version}, this release reads version {_VERSION}")
             if version == 0:
                 db.executescript(f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version = {_VERSION}; COMMIT;")
@@ -177,8 +184,11 @@ class AnnotationStore:
 
     def answers(self, source: str, step: str, texts: Iterable[str]) -> dict[Key, StoredAnswer]:
         """Return the answers of ``source`` to a step (fingerprint) about these texts (hashes) and their spans."""
-        rows = self._select("text, span, value, rejected", "answers", source, step, texts)
-        return {(text, span): StoredAnswer(json.loads(value), rejected) for text, span, value, rejected in rows}
+        rows = self._select("text, span, value, rejected, score", "answers", source, step, texts)
+        return {
+            (text, span): StoredAnswer(json.loads(value), rejected, score=score)
+            for text, span, value, rejected, score in rows
+        }
 
     def failures(self, source: str, step: str, texts: Iterable[str]) -> dict[Key, str]:
         """Return the reasons why ``source`` gave no answer at the last attempt, by the keys of :meth:`answers`."""
@@ -272,15 +282,15 @@ class AnnotationStore:
             Number of rows.
         """
         query = (
-            "SELECT source, step, text, span, value, rejected FROM answers WHERE ? IS NULL OR source = ?"
+            "SELECT source, step, text, span, value, rejected, score FROM answers WHERE ? IS NULL OR source = ?"
             " ORDER BY source, step, text, span"
         )
         with self._reading() as db:
             rows = db.execute(query, (source, source)).fetchall()
         with replacing_text(path) as file:
-            for name, step, text, span, value, rejected in rows:
+            for name, step, text, span, value, rejected, score in rows:
                 row = {"source": name, "step": step, "text": text, "span": span, "value": json.loads(value)}
-                file.write(_dump({**row, "rejected": rejected}) + "\n")
+                file.write(_dump({**row, "rejected": rejected, **({"score": score} if score < 1 else {})}) + "\n")
         return len(rows)
 
     def import_answers(self, path: Path) -> int:
@@ -296,7 +306,8 @@ class AnnotationStore:
         with self._writing() as db:
             changes = db.total_changes
             db.executemany(
-                "INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?)", [(*row, time.time()) for row in rows]
+                "INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                [(*row, time.time(), score) for *row, score in rows],
             )
             return db.total_changes - changes
 
@@ -308,17 +319,26 @@ def _insert(db: sqlite3.Connection, source: str, step: str, answers: Mapping[Key
         [(source, step, *key) for key in answers],
     )
     db.executemany(
-        "INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?)",
-        [(source, step, *key, _dump(a.value), a.rejected, now) for key, a in answers.items()],
+        "INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        [(source, step, *key, _dump(a.value), a.rejected, now, a.score) for key, a in answers.items()],
     )
 
 
-def _exported_row(data: Any, path: Path, row: int) -> tuple[str, str, str, str, str, int]:
-    fields = {"source": str, "step": str, "text": str, "span": str, "rejected": int}
-    if not isinstance(data, dict) or "value" not in data or any(type(data.get(k)) is not t for k, t in fields.items()):
+def _exported_row(data: Any, path: Path, row: int) -> tuple[str, str, str, str, str, int, float]:
+    fields = {"source": str, "step": str, "text": str, "span": str, "rejected": int, "score": float}
+    data = {"score": 1.0, **data} if isinstance(data, dict) else {}
+    if "value" not in data or any(type(data.get(k)) is not t for k, t in fields.items()):
         message = f"{path}, line {row} is not an exported answer; import a file that export_answers wrote"
         raise AnnotationError(message, path=path, row=row)
-    return data["source"], data["step"], data["text"], data["span"], _dump(data["value"]), data["rejected"]
+    return (
+        data["source"],
+        data["step"],
+        data["text"],
+        data["span"],
+        _dump(data["value"]),
+        data["rejected"],
+        data["score"],
+    )
 
 
 def _dump(data: Any) -> str:

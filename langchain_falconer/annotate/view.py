@@ -176,7 +176,7 @@ class AnnotationView:
             return
         target.rejected += answer.rejected
         if isinstance(step, LabelStep) and can_answer(step, answer.value):
-            target.labels[step.id] = Label(answer.value)
+            target.labels[step.id] = Label(answer.value, answer.score)
         elif isinstance(step, SpanStep) and _are_spans(target.text, answer.value):
             target.spans[step.id] = tuple(AnnotationTarget(target.text, (start, end)) for start, end in answer.value)
         else:

@@ -24,6 +24,7 @@ from langchain_falconer.cli import (
     proxies,
     report,
     review,
+    serve,
     train,
 )
 from langchain_falconer.cli.config import FILE, use_file
@@ -70,6 +71,7 @@ for command in (
     demo.demo,
     init.init,
     mcp.mcp,
+    serve.serve,
     pretrain.pretrain,
 ):
     app.command()(command)

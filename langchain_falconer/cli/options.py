@@ -63,7 +63,7 @@ Sets = Annotated[str, typer.Option("--sets", help="Only these datasets, such as 
 Rows = Annotated[int, typer.Option("--rows", min=10, help="Human-labelled rows to train on.")]
 Seeds = Annotated[int, typer.Option("--seeds", help="Number of seeds.", min=1)]
 LLMName = Annotated[
-    str | None, _llm("--llm", help="Plans and annotates, such as openai:gpt-4.1-mini, or gguf:FILE for a local model.")
+    str | None, _llm("--llm", help="Plans and annotates: openai:gpt-4.1-mini, gguf:FILE, or systemone:URL (no plan).")
 ]
 Timeout = Annotated[float, _llm("--timeout", help="Seconds that one reply may take.")]
 Concurrency = Annotated[int, _llm("--concurrency", min=1, help="Calls in flight at once.")]

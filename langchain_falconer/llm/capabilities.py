@@ -40,8 +40,8 @@ class Capabilities:
     @property
     def modes(self) -> tuple[OutputMode, ...]:
         """All output modes in the order to try them, the one that is known to work first."""
-        proven = self.output_mode
-        return OUTPUT_MODES if proven is None else (proven, *(mode for mode in OUTPUT_MODES if mode != proven))
+        proven, supported = self.output_mode, getattr(self.model, "output_modes", OUTPUT_MODES)
+        return supported if proven is None else (proven, *(mode for mode in supported if mode != proven))
 
     @property
     def has_alternatives(self) -> bool:

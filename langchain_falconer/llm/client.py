@@ -31,7 +31,8 @@ class LLM:
 
     Args:
         model: ``"provider:model"`` for LangChain's ``init_chat_model`` (``OPENAI_BASE_URL`` and the like count),
-            ``"gguf:/path/to/model.gguf"`` for llama.cpp in this process, or any LangChain chat model.
+            ``"gguf:/path/to/model.gguf"`` for llama.cpp in this process, ``"systemone:URL"`` for a server of typed
+            decisions, or any LangChain chat model.
         settings: Timeout, retries, rate limit and price.
 
     Raises:
@@ -51,6 +52,11 @@ class LLM:
     def output_mode(self) -> OutputMode | None:
         """The output mode that gave an object that fits; ``None`` as long as none did."""
         return self.capabilities.output_mode
+
+    @property
+    def is_decider(self) -> bool:
+        """Whether it answers typed questions only (``systemone:URL``), and writes no text."""
+        return self.name.startswith("systemone:")
 
     @property
     def base_url(self) -> str | None:

@@ -57,6 +57,10 @@ def load_model(spec: str | BaseChatModel, settings: LLMSettings) -> BaseChatMode
         return GGUFChatModel(
             path=spec.removeprefix("gguf:"), temperature=settings.temperature, max_tokens=settings.max_output_tokens
         )
+    if spec.startswith("systemone:"):
+        from langchain_falconer.llm.systemone import SystemOneChatModel
+
+        return SystemOneChatModel(url=spec.removeprefix("systemone:"), timeout=settings.timeout_s)
     provider, colon, rest = spec.partition(":")
     if "://" in spec or not provider or (colon and not rest):
         raise LLMError(

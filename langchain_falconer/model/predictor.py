@@ -95,6 +95,30 @@ class Predictor:
         scorer = self._make_scorer(index, heads, Calibration())
         return _decide_all(index, scorer, texts, list(map(self._passages, texts)), {})
 
+    def step_scorer(self, steps: Sequence[LabelStep | SpanStep], own: Mapping[str, str], heads: HeadWeights) -> ScoreFn:
+        """Return a function that scores these steps about whole texts, in one encoder pass a text.
+
+        Args:
+            steps: Steps with ids of their own.
+            own: The id of the plan's step that answers, by the id of each of ``steps`` that it answers.
+            heads: Query heads of all other steps, in their order; their scores are not calibrated.
+        """
+        new, joint = HeadIndex.of([step for step in steps if step.id not in own]), self._heads.followed_by(heads)
+        first_span, first_label = len(self._index.span_texts), len(self._index.label_texts)
+        span_rows: list[int] = []
+        label_rows: list[int] = []
+        for step in steps:
+            index, at = (self._index, own[step.id]) if step.id in own else (new, step.id)
+            is_new = index is new
+            if isinstance(step, SpanStep):
+                span_rows.append(index.span_row[at] + is_new * first_span)
+            else:
+                rows = index.label_rows[at]
+                label_rows += [row + is_new * first_label for row in range(rows.start, rows.stop)]
+        index = HeadIndex.of(steps)
+        scorer = self._make_scorer(index, joint.take(span_rows, label_rows), self.calibration.renamed(own))
+        return lambda texts: _score_all(index, scorer, texts, list(map(self._passages, texts)))
+
     def raw_scores(self, texts: Sequence[str]) -> list[Scores]:
         """Return the scores of every step about passages, without calibration."""
         _, scorer = self._scorer(self.plan.steps, Calibration())
@@ -201,10 +225,17 @@ def _decide_all(
     passages: Sequence[Sequence[tuple[int, int]]],
     thresholds: Mapping[str, float],
 ) -> list[Answers]:
-    """Answer each text: the passages of all texts are scored in common batches, then merged by text."""
+    """Answer each text."""
+    scores = _score_all(index, scorer, texts, passages)
+    return [decide(index.steps, one, text, thresholds) for one, text in zip(scores, texts, strict=True)]
+
+
+def _score_all(
+    index: HeadIndex, scorer: ScoreFn, texts: Sequence[str], passages: Sequence[Sequence[tuple[int, int]]]
+) -> list[Scores]:
+    """Score each text: the passages of all texts are scored in common batches, then merged by text."""
     scores = iter(scorer([text[a:b] for text, parts in zip(texts, passages, strict=True) for a, b in parts]))
-    merged = [merge([ScoredPassage(part[0], next(scores), part) for part in parts], index) for parts in passages]
-    return [decide(index.steps, one, text, thresholds) for one, text in zip(merged, texts, strict=True)]
+    return [merge([ScoredPassage(part[0], next(scores), part) for part in parts], index) for parts in passages]
 
 
 def _passage_of(passages: list[_Passage], span: Span) -> _Passage:

@@ -26,6 +26,7 @@ from langchain_falconer.model.metamodel import load_model, load_zero_shot_encode
 from langchain_falconer.model.network_source import NetworkSource
 from langchain_falconer.model.predictor import InputLimits, Predictor
 from langchain_falconer.model.query_heads import MAX_TOKENS, ZeroShotEncoder
+from langchain_falconer.model.scoring import ScoreFn
 from langchain_falconer.model.sessions import HeadWeights, OnnxSession, Session, TorchSession
 from langchain_falconer.model.task_heads import TaskHead, pack, unpack
 from langchain_falconer.model.tokenization import Tokenizer
@@ -164,10 +165,22 @@ class Proxy:
         elif earlier := next((old for old in self.memory if _same_question(old.plan, step)), None):
             return self.recall(earlier.plan).answer_step(texts, step)
         else:
-            answers, step_id = self.predictor.answer_new(step, texts, self._new_heads(step)), step.id
+            answers, step_id = self.predictor.answer_new(step, texts, self._new_heads([step])), step.id
         if isinstance(step, LabelStep):
             return [Answers(labels={step.id: a.labels[step_id]}) for a in answers]
         return [Answers(spans={step.id: a.spans[step_id]}) for a in answers]
+
+    def step_scorer(self, steps: Sequence[LabelStep | SpanStep]) -> ScoreFn:
+        """Return a function that scores any questions about texts, in one encoder pass a text.
+
+        Args:
+            steps: The questions, with ids of their own; see :meth:`get_label` on new ones. Their ``where`` and ``of``
+                do not count.
+        """
+        same = {step.id: _same_question(self.plan, step) for step in steps}
+        new = [step for step in steps if same[step.id] is None]
+        heads = self._new_heads(new) if new else self.heads.take([], [])
+        return self.predictor.step_scorer(steps, {name: own.id for name, own in same.items() if own}, heads)
 
     def confidence(self, texts: Sequence[str]) -> list[float]:
         """Return the proxy's confidence in each text, in [0, 1]: the score of its least certain answer."""
@@ -411,9 +424,9 @@ class Proxy:
     def _calibration(self) -> Calibration:
         return Calibration.read(self.manifest.get("calibration"))
 
-    def _new_heads(self, step: LabelStep | SpanStep) -> HeadWeights:
-        """Generate query heads for a question that the proxy was not trained on."""
-        index = HeadIndex.of([step])
+    def _new_heads(self, steps: Sequence[LabelStep | SpanStep]) -> HeadWeights:
+        """Generate query heads for questions that the proxy was not trained on."""
+        index = HeadIndex.of(steps)
         if self.manifest.get("prompt") == PROMPT:
             return repeat_head(self.heads, index)
         return ZeroShotEncoder(self.session, self.tokenizer, self.network.head_generator).heads(index)

@@ -49,6 +49,11 @@ class HeadWeights:
             self.span_weight[tokens], self.span_bias[tokens], self.label_weight[labels], self.label_bias[labels]
         )
 
+    def followed_by(self, other: HeadWeights) -> HeadWeights:
+        """Return these heads, then those of another."""
+        others = other.arrays()
+        return HeadWeights(**{name: np.concatenate([array, others[name]]) for name, array in self.arrays().items()})
+
     def towards(self, other: HeadWeights, share: float) -> HeadWeights:
         """Move these heads a share of the way to others of the same plan."""
         others = other.arrays()

@@ -64,6 +64,10 @@ class Planner:
         """
         if not instruction.strip():
             raise PlannerError("the instruction is blank; write what to find in the texts")
+        if self._llm.is_decider:
+            raise PlannerError(
+                f"{self._llm.name} answers typed questions and writes no plan; pass a plan (--plan FILE)"
+            )
         messages = [("system", SYSTEM)]
         for example, draft in EXAMPLES:
             messages += [("user", _quoted(example)), ("assistant", json.dumps(draft, ensure_ascii=False))]

@@ -5,6 +5,8 @@ from .base import MAX_TOKENS as MAX_TOKENS
 from .base import FalconerTool as FalconerTool
 from .corpora import AddDocumentsTool as AddDocumentsTool
 from .corpora import ListCorporaTool as ListCorporaTool
+from .decision_server import create_decision_app as create_decision_app
+from .decision_server import serve_decisions as serve_decisions
 from .mcp_server import create_mcp_server as create_mcp_server
 from .middleware import CorpusMiddleware as CorpusMiddleware
 from .middleware import CorpusState as CorpusState
@@ -32,6 +34,8 @@ __all__ = [
     "ListCorporaTool",
     "MineCorpusTool",
     "ReadResultsTool",
+    "create_decision_app",
     "create_falconer_subagent",
     "create_mcp_server",
+    "serve_decisions",
 ]
