@@ -47,7 +47,7 @@ def teacher(proxy_folder, tmp_path_factory):
     """A proxy with probabilities that are no certainties."""
     folder = shutil.copytree(proxy_folder, tmp_path_factory.mktemp("serve") / "laptops")
     proxy = Proxy.load(folder)
-    proxy.update_manifest(calibration={"temperatures": {"positive": 20.0}})
+    proxy.update_manifest(calibration={"temperatures": {"positive": 5.0}})
     return proxy
 
 
