@@ -175,7 +175,7 @@ async def test_callbacks_are_called_on_the_loop(server, falconer):
 
     result = await falconer.amine(INSTRUCTION, texts=TEXTS, reviewer=reviewer, on_event=seen.append)
     assert [step.id for step in result.plan.steps] == ["positive", DRAFT["steps"][0]["id"]]
-    assert seen[0] == {"stage": "plan", "event": "begin"}
+    assert (seen[0]["stage"], seen[0]["event"]) == ("plan", "begin")
 
 
 # ---- in a chain
