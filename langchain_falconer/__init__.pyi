@@ -69,6 +69,7 @@ from .llm import Price as Price
 from .llm import Reply as Reply
 from .llm import Usage as Usage
 from .model import Proxy as Proxy
+from .model import Scores as Scores
 from .plan import All as All
 from .plan import Any_ as Any_
 from .plan import Equals as Equals
@@ -231,6 +232,7 @@ __all__ = [
     "RunError",
     "RunSettings",
     "RunSummary",
+    "Scores",
     "SettingsError",
     "Slice",
     "Span",

@@ -4,6 +4,7 @@
 """
 
 from langchain_falconer.model.artifact import FILES, check_destination
+from langchain_falconer.model.decoding import Scores
 from langchain_falconer.model.devices import may_have_gpu, resolve_device
 from langchain_falconer.model.encoder import PLAIN_BASE
 from langchain_falconer.model.examples import Example
@@ -35,6 +36,7 @@ __all__ = [
     "HeadWeights",
     "OnnxSession",
     "Proxy",
+    "Scores",
     "Session",
     "Tokenizer",
     "TorchSession",
