@@ -1,6 +1,6 @@
 """Falconer's tools in another process, over MCP; any MCP host starts the server in this way.
 
-Run it: OPENAI_API_KEY=… python examples/mcp_client.py
+Run it: python examples/mcp_client.py (without OPENAI_API_KEY the untrained model answers, and says so)
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 
 from mcp import ClientSession, StdioServerParameters
 from mcp.client.stdio import stdio_client
+from scripted_model import LLM
 
 NOTES = ["The train was late again.", "What a lovely ride along the coast!", "Two hours late, and no seat."]
 
@@ -41,4 +42,4 @@ async def main(*options: str, instruction: str = "Does the traveller complain?")
 
 
 if __name__ == "__main__":
-    print(asyncio.run(main("--llm", "openai:gpt-4.1-mini")))
+    print(asyncio.run(main(*(["--llm", LLM] if LLM else []))))

@@ -1,6 +1,6 @@
 """Falconer as a subgraph: its parent has another state and context, and resumes the review of the plan.
 
-Run it: OPENAI_API_KEY=… python examples/subgraph.py reviews.jsonl
+Run it: python examples/subgraph.py reviews.jsonl (without OPENAI_API_KEY: a plan, and the untrained model)
 """
 
 from __future__ import annotations
@@ -12,9 +12,23 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import END, START, StateGraph
 from langgraph.runtime import Runtime
 from langgraph.types import Command
+from scripted_model import LLM
 from typing_extensions import NotRequired, TypedDict
 
 from langchain_falconer import create_falconer_graph
+
+PLAN = {
+    "instruction": "Extract the prices from positive reviews",
+    "steps": [
+        {"id": "positive", "op": "get_label", "instruction": "Is this a positive review?"},
+        {
+            "id": "price",
+            "op": "get_span",
+            "instruction": "Extract the price",
+            "where": {"step": "positive", "equals": True},
+        },
+    ],
+}
 
 
 class Desk(TypedDict):
@@ -31,18 +45,19 @@ class Reader(TypedDict):
     name: str
 
 
-def main(files: list[str], llm: Any = "openai:gpt-4.1-mini", **options: Any) -> str:
+def main(files: list[str], llm: Any = LLM, **options: Any) -> str:
     """Run the parent graph over files, and approve the plan.
 
     Args:
         files: Files of the corpus.
-        llm: The LLM.
+        llm: The LLM; None for a plan of our own and the untrained model.
         options: Options of ``create_falconer_graph``, such as home and settings.
     """
     falconer = create_falconer_graph(llm, **options)
 
     def mine(state: Desk) -> dict[str, Any]:
-        summary = falconer.invoke({"instruction": state["question"], "corpus": state["files"]})["summary"]
+        job = {"instruction": state["question"], "corpus": state["files"]}
+        summary = falconer.invoke(job if llm else {**job, "plan": PLAN, "ask": {}})["summary"]
         return {"headline": f"{summary['rows']['matched']} of {summary['rows']['total']}"}
 
     def greet(state: Desk, runtime: Runtime[Reader]) -> dict[str, Any]:
@@ -62,7 +77,7 @@ def main(files: list[str], llm: Any = "openai:gpt-4.1-mini", **options: Any) -> 
         {"question": "Extract the prices from positive reviews", "files": files}, config, context=reader
     )
     print(paused["__interrupt__"][0].value["pseudocode"])
-    finished = desk.invoke(Command(resume={"action": "approve"}), config, context=reader)
+    finished = desk.invoke(Command(resume="yes"), config, context=reader)
     print(finished["headline"])
     return str(finished["headline"])
 

@@ -1,17 +1,18 @@
 """A tour of the Python API: a growing corpus, questions, their cost, and the rows behind the answers.
 
-Run it: OPENAI_API_KEY=… python examples/walkthrough.py
+Run it: python examples/walkthrough.py (without OPENAI_API_KEY the untrained model answers, and says so)
 """
 
 from __future__ import annotations
 
 from langchain_core.documents import Document
+from scripted_model import LLM
 
 from langchain_falconer import Equals, Falconer, LabelStep, Plan, SpanStep
 
 
 def main(falconer: Falconer | None = None) -> list[str]:
-    falconer = falconer or Falconer("openai:gpt-4.1-mini")
+    falconer = falconer or Falconer(LLM)
 
     # A corpus has a name, is stored in the home, and holds each text once.
     pages = [

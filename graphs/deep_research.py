@@ -186,6 +186,6 @@ def _note(fact: dict[str, Any]) -> str:
 
 
 graph = create_deep_research(
-    Falconer(os.environ.get("FALCONER_LLM"), home=os.environ.get("FALCONER_HOME")),
-    archive=os.environ.get("FALCONER_ARCHIVE"),
+    Falconer(os.environ.get("FALCONER_LLM") or None, home=os.environ.get("FALCONER_HOME") or None),
+    archive=os.environ.get("FALCONER_ARCHIVE") or None,
 )

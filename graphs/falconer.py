@@ -4,4 +4,4 @@ import os
 
 from langchain_falconer import create_falconer_graph
 
-graph = create_falconer_graph(os.environ.get("FALCONER_LLM"), home=os.environ.get("FALCONER_HOME"))
+graph = create_falconer_graph(os.environ.get("FALCONER_LLM") or None, home=os.environ.get("FALCONER_HOME") or None)

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -26,6 +27,7 @@ SEARCHES, QUESTION = ["laptop"], "Extract the prices from positive reviews"
 
 def load(path, monkeypatch):
     """The module of an example, loaded from its file."""
+    monkeypatch.syspath_prepend(ROOT / "examples")
     spec = importlib.util.spec_from_file_location(f"example_{path.stem}", ROOT / path)
     module = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, spec.name, module)
@@ -74,6 +76,50 @@ def test_the_plain_agent(falconer, monkeypatch):
     assert load(Path("examples/agent.py"), monkeypatch).main(model, falconer=falconer) == "They paid $999 and $1299."
 
 
+@pytest.fixture
+def no_key(tmp_path, monkeypatch):
+    """No key of OpenAI, and no LLM."""
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    monkeypatch.delitem(sys.modules, "scripted_model", raising=False)
+    return tmp_path / "home"
+
+
+def test_long_results_without_a_key(no_key, monkeypatch):
+    example = load(Path("examples/long_results.py"), monkeypatch)
+    example.DOCUMENTS = 600
+    state = example.main(home=no_key)
+    assert max(len(message.text.encode()) / 3 for message in state["messages"]) <= 1_500
+    note, answer = (message.artifact for message in state["messages"] if isinstance(message, ToolMessage))
+    assert [kept["texts"] for kept in note["kept"].values()] == [600]
+    counts = [group["count"] for group in answer["groups"][0]["values"]]
+    assert sum(counts) == answer["steps"]["label"]["counts"]["true"]
+    assert counts[-1] > counts[0], "there are more complaints than there were"
+    assert answer["untrained"] is True
+
+
+def test_the_plain_agent_without_a_key(no_key, monkeypatch):
+    assert load(Path("examples/agent.py"), monkeypatch).main(home=no_key).startswith("The reviews name ")
+
+
+def test_the_walk_through_without_a_key(no_key, monkeypatch):
+    prices = load(Path("examples/walkthrough.py"), monkeypatch).main(Falconer(home=no_key))
+    assert "$999" in prices
+
+
+def test_the_subgraph_without_a_key(no_key, tmp_path, monkeypatch):
+    corpus = write_corpus(tmp_path / "reviews.jsonl", reviews(9))
+    headline = load(Path("examples/subgraph.py"), monkeypatch).main([str(corpus)], home=no_key)
+    assert "of 9 texts match" in headline
+
+
+def test_the_environment_of_langgraph_dev_is_described():
+    declared = json.loads((ROOT / "graphs" / "langgraph.json").read_text("utf-8"))
+    described = (ROOT / "graphs" / f"{declared['env']}.example").read_text("utf-8")
+    code = "".join(file.read_text("utf-8") for file in (ROOT / "graphs").glob("*.py"))
+    read = set(re.findall(r"FALCONER_\w+", code))
+    assert read == set(re.findall(r"^(FALCONER_\w+)=", described, re.MULTILINE))
+
+
 def test_the_walk_through_the_python_api(falconer, monkeypatch):
     prices = load(Path("examples/walkthrough.py"), monkeypatch).main(falconer)
     assert prices[0] == "$999"
@@ -95,7 +141,6 @@ def test_the_subgraph_reviews_through_its_parent(llm, tmp_path, settings, monkey
 
 
 async def test_the_mcp_client(proxy_folder, tmp_path, monkeypatch):
-    pytest.importorskip("mcp")
     pytest.importorskip("mcp")
     shutil.copytree(proxy_folder, tmp_path / "home" / "proxies" / "laptops")
     example = load(Path("examples/mcp_client.py"), monkeypatch)

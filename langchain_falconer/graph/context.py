@@ -112,7 +112,7 @@ class NodeContext:
     def options(state: FalconerInput) -> AskOptions | None:
         """Return the options of a question; None where a corpus is mined without routing."""
         options = state.get("ask")
-        return AskOptions.model_validate(options) if options else None
+        return AskOptions.model_validate(options) if options is not None else None
 
     def corpus(self, state: FalconerInput) -> Corpus:
         """Open the corpus. Raises ``CorpusError`` if it cannot be read."""

@@ -27,7 +27,7 @@ class CorpusRetriever(BaseRetriever):
     Attributes:
         falconer: The Falconer whose home holds the corpus.
         corpus: Name of the corpus.
-        k: Number of documents to return.
+        k: Number of documents to return; ``invoke(query, k=…)`` asks for another number.
 
     Example:
         ``CorpusRetriever(falconer=falconer, corpus="archive", k=20).invoke("strikes at railways")``
@@ -39,12 +39,14 @@ class CorpusRetriever(BaseRetriever):
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
-    def _get_relevant_documents(self, query: str, *, run_manager: CallbackManagerForRetrieverRun) -> list[Document]:
+    def _get_relevant_documents(
+        self, query: str, *, run_manager: CallbackManagerForRetrieverRun, k: int | None = None
+    ) -> list[Document]:
         stored = self.falconer.corpus(self.corpus)
         embed = Embedder(self.falconer.settings.base)
         documents = [row for row in stored if isinstance(row, StoredDocument)]
         vectors = np.concatenate([self._vectors(stored, number, embed) for number in range(len(stored.partitions))])
-        cosines, rows = nearest(embed([query]), vectors, self.k)
+        cosines, rows = nearest(embed([query]), vectors, self.k if k is None else k)
         return [
             Document(
                 documents[row].text,

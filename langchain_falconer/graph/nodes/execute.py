@@ -37,7 +37,7 @@ def execute(state: FalconerState, context: NodeContext) -> Update:
         backend = choose_backend(proxy, texts, settings.backend, development, device=settings.device)
         run = Run(proxy, context.corpus(state), folder / "shards", settings, annotated, scored=targets is not None)
         # The output of a question is written by the report, from the rows here.
-        named = None if state.get("ask") else state.get("output")
+        named = None if state.get("ask") is not None else state.get("output")
         output = context.place(named) if named else folder / "rows.jsonl"
         rows = folder / "rows.jsonl" if is_flat(output) else output
         report = run(None if targets else rows, lambda n: context.emit({"done": n, "total": sample.documents}))

@@ -28,7 +28,7 @@ from langchain_falconer.report import (
 def report(state: FalconerState, context: NodeContext) -> Update:
     """Build the summary; write the HTML report of a run, or store the result of a question."""
     with context.timed(state, "report") as seconds:
-        if state.get("ask"):
+        if state.get("ask") is not None:
             summary = _store_result(state, context)
         else:
             file = context.folder(state) / "report.html"
