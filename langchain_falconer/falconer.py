@@ -54,12 +54,14 @@ from langchain_falconer.model import Proxy
 from langchain_falconer.plan import Plan
 from langchain_falconer.records import JsonObject, ResultRow
 from langchain_falconer.report import (
+    NO_EVIDENCE,
     Cost,
     Decision,
     Estimates,
+    Evidence,
     QualityTarget,
     RunSummary,
-    read_comparisons,
+    notebook_html,
     render_html,
 )
 from langchain_falconer.settings import LLMSettings, MineSettings, Trust
@@ -169,11 +171,14 @@ class MiningResult:
         table = FlatTable(self.plan, self.rows(), "span" if spans else "text")
         return pd.DataFrame((cells for row in self.rows() for cells in table.flatten(row)), columns=table.columns)
 
+    def _repr_html_(self) -> str:
+        """Return the result in brief, for a notebook."""
+        return notebook_html(self.summary, self.rows())
+
     def report(self, path: str | Path) -> Path:
         """Write the HTML report to ``path``."""
-        run = Path(self.summary.report).parent if self.summary.report else None
-        comparisons = read_comparisons(run / "comparisons.json") if run else ()
-        render_html(self.summary, self.rows(), Path(path), comparisons=comparisons)
+        evidence = Evidence.of(Path(self.summary.report).parent) if self.summary.report else NO_EVIDENCE
+        render_html(self.summary, self.rows(), Path(path), evidence=evidence)
         return Path(path)
 
 

@@ -28,6 +28,7 @@ from langchain_falconer.report import (
     Cost,
     Pace,
     RunSummary,
+    notebook_html,
     print_summary,
     render_html,
 )
@@ -453,6 +454,16 @@ def test_long_text_between_spans_is_left_out_and_counted(tmp_path):
     assert re.search(r"… 19,\d\d\d characters …", shown.text)
     assert re.search(r"… 30,\d\d\d characters …", shown.text)  # of a text of more than 20,000 the page holds no more
     assert len(shown.text) < 3_000
+
+
+def test_a_notebook_shows_a_result_in_brief_without_a_script():
+    html = notebook_html(summary(), rows())
+    shown = Page(html)
+    assert {tag for tag, _ in shown.tags} <= {"div", "p", "b", "table", "tr", "th", "td", "bdi", "blockquote", "i", "u"}
+    assert not any(name.startswith("on") or name in {"src", "href"} for _, attrs in shown.tags for name in attrs)
+    for expected in ("18,234 of 100,000", "$999", "positive", TEXT, '<script>alert("x")</script>'):
+        assert expected in shown.text
+    assert len(notebook_html(bare(), [])) < 2_000
 
 
 def test_a_summary_of_the_least_has_a_report_too(tmp_path):

@@ -10,13 +10,13 @@ from typing import Any
 import laptops
 import pytest
 
-from langchain_falconer.annotate import Annotation, read_annotations
+from langchain_falconer.annotate import Annotation, UnplacedQuote, read_annotations
 from langchain_falconer.annotate.annotation_files import read_corrections
 from langchain_falconer.execute import RowStatistics
 from langchain_falconer.plan import Plan
 from langchain_falconer.records import Answers, Label, Span
 from langchain_falconer.report import AnnotationSummary, CorpusSummary, Cost, Pace, RunSummary, render_html
-from langchain_falconer.report.comparisons import read_comparisons, write_comparisons
+from langchain_falconer.report.evidence import NO_EVIDENCE, Evidence, add_unplaced, write_comparisons
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -55,7 +55,7 @@ def summary_of(rows: list[dict[str, Any]], plan: Plan = laptops.PLAN) -> RunSumm
     )
 
 
-def held_out(folder: Path) -> list[Any]:
+def held_out(folder: Path) -> Evidence:
     """Fifteen held-out texts; the LLM is wrong about the first bad one, the proxy about every fourth text."""
     texts = laptops.reviews(15, start=1000)
     annotations, predicted = [], []
@@ -64,8 +64,8 @@ def held_out(folder: Path) -> list[Any]:
         wrong = Answers({"positive": Label(not right.labels["positive"].value, 0.6)}, {})
         annotations.append(Annotation(text, Answers({"positive": Label(True)}) if i == 2 else right, "an LLM"))
         predicted.append(wrong if i % 4 == 3 else right)
-    write_comparisons(folder / "comparisons.json", annotations, predicted)
-    return read_comparisons(folder / "comparisons.json")
+    write_comparisons(folder, annotations, predicted)
+    return Evidence.of(folder)
 
 
 @pytest.fixture(scope="module")
@@ -82,9 +82,9 @@ def open_page(browser, tmp_path):
     faults: list[str] = []
     contexts = []
 
-    def opened(summary, rows, comparisons=(), fragment="", **options):
+    def opened(summary, rows, evidence=NO_EVIDENCE, fragment="", **options):
         out = tmp_path / "report.html"
-        render_html(summary, rows, out, comparisons=comparisons)
+        render_html(summary, rows, out, evidence=evidence)
         contexts.append(browser.new_context(accept_downloads=True, **options))
         page = contexts[-1].new_page()
         page.set_default_timeout(10_000)
@@ -275,6 +275,18 @@ def test_disagreements_stand_side_by_side(report):
     assert report.locator(".decision .text").inner_text() == laptops.review(1002)
 
 
+def test_quotes_without_a_place_say_why(open_page, tmp_path):
+    quotes = ["$1", "I LOVE", "a bargain", " "]
+    add_unplaced(tmp_path, [UnplacedQuote.of(laptops.review(1), "price", quote) for quote in quotes])
+    page = open_page(summary_of([row(1)]), [row(1)], Evidence.of(tmp_path))
+    page.click("#tab-unplaced")
+    cards = page.locator("#panel-unplaced article")
+    assert cards.locator("q").all_inner_texts()[:3] == quotes[:3]
+    reasons = ["as a part of a number", "in other letters", "does not have it", "is empty"]
+    for shown, reason in zip(cards.locator(".id").all_inner_texts(), reasons, strict=True):
+        assert reason in shown
+
+
 def test_hostile_rows_stay_texts(open_page):
     hostile = "<img src=x onerror=alert(1)></script><script>alert(2)</script>\"'{{7*7}}"
     bad = {**row(1, f"love {hostile} $5"), "id": hostile, "metadata": {hostile: hostile, "source": hostile}}
@@ -300,10 +312,10 @@ def test_the_page_is_accessible_and_nothing_is_clipped(open_page, tmp_path, sche
 
     axe = Path(axe_core_python.__file__).with_name("axe.min.js").read_text("utf-8")
     rows = [row(i) for i in range(N)]
-    comparisons = held_out(tmp_path)
+    evidence = held_out(tmp_path)
     for width in (400, 1400):
         view = {"width": width, "height": 900}
-        page = open_page(summary_of(rows), rows, comparisons, viewport=view, color_scheme=scheme, bypass_csp=True)
+        page = open_page(summary_of(rows), rows, evidence, viewport=view, color_scheme=scheme, bypass_csp=True)
         for tab in ("rows", "differences", "correct"):
             page.click(f"#tab-{tab}")
             if tab == "correct":

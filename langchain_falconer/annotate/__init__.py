@@ -22,7 +22,7 @@ from langchain_falconer.annotate.annotation_files import (
 from langchain_falconer.annotate.annotator import AnnotationReport, Annotator
 from langchain_falconer.annotate.budget import Budget
 from langchain_falconer.annotate.candidates import retrieve
-from langchain_falconer.annotate.grounding import Grounding, ground
+from langchain_falconer.annotate.grounding import Grounding, UnplacedQuote, ground
 from langchain_falconer.annotate.llm_check import CallCheck, LLMCheck, check_llm
 from langchain_falconer.annotate.noise import Suspect
 from langchain_falconer.annotate.rounds import choose_doubtful, next_round
@@ -51,6 +51,7 @@ __all__ = [
     "Grounding",
     "LLMCheck",
     "Suspect",
+    "UnplacedQuote",
     "accuracy",
     "check_llm",
     "choose",

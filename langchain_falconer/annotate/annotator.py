@@ -12,6 +12,7 @@ from langchain_falconer.annotate.agreement import second_source, source_of
 from langchain_falconer.annotate.batch_api import BatchSession
 from langchain_falconer.annotate.budget import Budget
 from langchain_falconer.annotate.decisions import DECISION_SCHEMA, decision_messages, read_decision
+from langchain_falconer.annotate.grounding import UnplacedQuote
 from langchain_falconer.annotate.isolation import addresses_the_llm
 from langchain_falconer.annotate.questions import Question, RejectedReply
 from langchain_falconer.annotate.store import AnnotationStore, Key, StoredAnswer
@@ -47,6 +48,7 @@ class AnnotationReport:
         usage: Usage of the replies of this invocation. Failed calls are in the ledger (``budget.spent``).
         coerced: Number of answers of this invocation in another form than was asked for, with one reading.
         reasons: The commonest reasons of failures, each with the number of texts, the commonest first.
+        unplaced: Quotes of this invocation that do not occur in their text.
     """
 
     annotations: list[Annotation]
@@ -56,6 +58,7 @@ class AnnotationReport:
     usage: Usage
     coerced: int = 0
     reasons: tuple[tuple[str, int], ...] = ()
+    unplaced: tuple[UnplacedQuote, ...] = ()
 
 
 class Annotator:
@@ -131,7 +134,14 @@ class Annotator:
         rejected = sum(part.rejected for target in view.targets.values() for part in target.walk())
         annotations = [view.annotation(text) for text in texts]
         return AnnotationReport(
-            annotations, rejected, failed, session.error, session.usage, session.coerced, common_reasons(annotations)
+            annotations,
+            rejected,
+            failed,
+            session.error,
+            session.usage,
+            session.coerced,
+            common_reasons(annotations),
+            tuple(session.unplaced),
         )
 
     def _questions(self, step: LabelStep | SpanStep, status: StepStatus) -> Iterator[Question]:
@@ -179,6 +189,7 @@ class _Session:
         self._consecutive_errors = 0
         self._unanswered = 0
         self.coerced = 0
+        self.unplaced: list[UnplacedQuote] = []
         self.usage = Usage()
         self.error: FalconerError | None = None
 
@@ -280,9 +291,11 @@ class _Session:
         answers: dict[Key, StoredAnswer] = {}
         failures: dict[Key, str] = {}
         retries = []
+        unplaced: list[UnplacedQuote] = []
         for target, outcome in zip(question.targets, outcomes, strict=True):
             if isinstance(outcome, StoredAnswer):
                 answers[target.key] = outcome
+                unplaced += (UnplacedQuote.of(target.text, question.step.id, quote) for quote in outcome.quotes)
             elif is_last or outcome.final:
                 failures[target.key] = outcome.reason
             else:
@@ -290,6 +303,7 @@ class _Session:
         self._store.put(self._source, question.step.fingerprint, answers, failures)
         with self._lock:
             self.coerced += sum(answer.is_coerced for answer in answers.values())
+            self.unplaced += unplaced
         return retries
 
 

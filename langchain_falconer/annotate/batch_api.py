@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from langchain_falconer.annotate.budget import Budget
+from langchain_falconer.annotate.grounding import UnplacedQuote
 from langchain_falconer.annotate.questions import Question, RejectedReply
 from langchain_falconer.annotate.store import AnnotationStore, Key, StoredAnswer
 from langchain_falconer.annotate.view import AnnotationTarget
@@ -97,6 +98,7 @@ class BatchSession:
     Attributes:
         usage: Usage of the batches that were read.
         coerced: Number of answers in another form than was requested.
+        unplaced: Quotes that do not occur in their text.
         error: Reason for an early end; ``None`` if there was none.
     """
 
@@ -108,6 +110,7 @@ class BatchSession:
         self._folder = store.path.with_suffix(".batches")
         self.usage = Usage()
         self.coerced = 0
+        self.unplaced: list[UnplacedQuote] = []
         self.error: FalconerError | None = None
 
     def resume(self, steps: Container[str]) -> None:
@@ -214,6 +217,7 @@ class BatchSession:
             for target, outcome in zip(question.targets, outcomes, strict=True):
                 if isinstance(outcome, StoredAnswer):
                     self.coerced += outcome.is_coerced
+                    self.unplaced += (UnplacedQuote.of(target.text, one.step.id, quote) for quote in outcome.quotes)
                     answers.setdefault(one.step.fingerprint, {})[target.key] = outcome
                 else:
                     failures.setdefault(one.step.fingerprint, {})[target.key] = outcome.reason

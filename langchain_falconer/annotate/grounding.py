@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from langchain_falconer.corpus import is_joined
-from langchain_falconer.records import Span
+from langchain_falconer.records import FrozenModel, Span
 
 # Scripts without spaces between words: every position in them may be a word boundary.
 _UNSPACED = ("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR", "TIBETAN")
@@ -25,6 +25,36 @@ class Grounding:
 
     spans: tuple[Span, ...]
     rejected: tuple[str, ...]
+
+
+class UnplacedQuote(FrozenModel):
+    """A quote that an LLM gave as a span and that has no place in its text.
+
+    Attributes:
+        text: The text.
+        step: Id of the step.
+        quote: The quote, as the LLM wrote it.
+        reason: Why it has no place, in words.
+    """
+
+    text: str
+    step: str
+    quote: str
+    reason: str
+
+    @classmethod
+    def of(cls, text: str, step: str, quote: str) -> UnplacedQuote:
+        """Return a rejected quote with its reason."""
+        needle = quote.strip()
+        if not needle:
+            reason = "it is empty"
+        elif needle in text:
+            reason = "the text has it less often than it was quoted, or only as a part of a number"
+        elif "".join(needle.casefold().split()) in "".join(text.casefold().split()):
+            reason = "the text has it in other letters or with other spaces"
+        else:
+            reason = "the text does not have it"
+        return cls(text=text, step=step, quote=quote, reason=reason)
 
 
 def ground(text: str, quotes: Sequence[str]) -> Grounding:

@@ -147,7 +147,7 @@ class Question:
         if any(quote.strip() and any(quote.strip() in text for text in others) for quote in grounding.rejected):
             return RejectedReply("the reply quotes another text")
         spans = [[span.start, span.end] for span in grounding.spans]
-        return StoredAnswer(spans, len(grounding.rejected), is_coerced=quotes != value)
+        return StoredAnswer(spans, len(grounding.rejected), is_coerced=quotes != value, quotes=grounding.rejected)
 
     @staticmethod
     def _read_label(step: LabelStep, value: Any) -> StoredAnswer:

@@ -60,12 +60,14 @@ class StoredAnswer:
         rejected: Number of quotes that do not occur in the text.
         is_coerced: Whether the LLM answered in another form than was asked for; not stored.
         score: Probability of a label, where the source gives one.
+        quotes: The quotes that do not occur in the text; not stored.
     """
 
     value: Any
     rejected: int = 0
     is_coerced: bool = field(default=False, compare=False)
     score: float = 1.0
+    quotes: tuple[str, ...] = field(default=(), compare=False)
 
 
 def text_key(text: str, at: tuple[int, int] | None = None) -> Key:

@@ -59,7 +59,7 @@ def review_server(run_id: str | None, home: Path | None, llm: LLM | None = None,
     from langchain_falconer.files import read_json
     from langchain_falconer.graph import Home, Job, Review
     from langchain_falconer.llm import LLM
-    from langchain_falconer.report import RunSummary, read_comparisons
+    from langchain_falconer.report import Evidence, RunSummary
     from langchain_falconer.report.html import page
     from langchain_falconer.report.review_server import Emit, ReviewServer
 
@@ -75,8 +75,8 @@ def review_server(run_id: str | None, home: Path | None, llm: LLM | None = None,
     corrections = CorrectionsFile(folder / "corrections.jsonl", first.plan)
 
     def shown() -> bytes:
-        current, comparisons = result(), read_comparisons(folder / "comparisons.json")
-        return page(current.summary, current.rows(), comparisons=comparisons, corrections=corrections.rows())
+        current, evidence = result(), Evidence.of(folder)
+        return page(current.summary, current.rows(), evidence=evidence, corrections=corrections.rows())
 
     def save(rows: list[JsonObject], removed: list[str]) -> int:
         with place.store() as store:

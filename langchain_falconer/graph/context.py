@@ -227,10 +227,6 @@ class NodeContext:
         """Return the file of the quality with its mistakes, whose words of texts are never in the state."""
         return self.folder(state) / "quality.json"
 
-    def comparisons_file(self, state: FalconerState) -> Path:
-        """Return the file of the held-out texts with the answers of annotator and proxy."""
-        return self.folder(state) / "comparisons.json"
-
     def corrected_texts(self, state: FalconerState) -> list[str]:
         """Return texts outside the sample that a person answered: the proxy learns from them too."""
         return list((read_json(self._corrected_file(state)) or {}).get("texts", ()))

@@ -35,7 +35,7 @@ def write_suspects(state: FalconerState, context: NodeContext, store: Annotation
     predicted = proxy.answers([a.text for a in held_out], apply_conditions=False)
     by_text = {a.text: answers for a, answers in zip(held_out, predicted, strict=True)}
     own = stored_annotations(store, plan, by_text, context.stored_source(state), corrected=False)
-    write_comparisons(context.comparisons_file(state), own, [by_text[a.text] for a in own])
+    write_comparisons(context.folder(state), own, [by_text[a.text] for a in own])
     if state.get("annotations"):
         return  # a person's own
     found = likely_errors(plan, held_out, predicted)[:_SUSPECTS]

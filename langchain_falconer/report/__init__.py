@@ -1,6 +1,5 @@
 """Reports of a run, its results, quality and cost: typed, as one HTML file and on the terminal."""
 
-from langchain_falconer.report.comparisons import Comparison, read_comparisons, write_comparisons
 from langchain_falconer.report.corrected_counts import (
     CountEstimates,
     DetectableDifference,
@@ -8,8 +7,9 @@ from langchain_falconer.report.corrected_counts import (
     Grouping,
     SpanEstimates,
 )
+from langchain_falconer.report.evidence import NO_EVIDENCE, Comparison, Evidence, add_unplaced, write_comparisons
 from langchain_falconer.report.findings import Excerpt, Findings, ValueCount, excerpt, find
-from langchain_falconer.report.html import render_html
+from langchain_falconer.report.html import notebook_html, render_html
 from langchain_falconer.report.proxy_tables import print_entries, print_entry
 from langchain_falconer.report.summary import (
     AnnotationSummary,
@@ -27,6 +27,7 @@ from langchain_falconer.report.summary import (
 from langchain_falconer.report.terminal import print_summary
 
 __all__ = [
+    "NO_EVIDENCE",
     "AnnotationSummary",
     "BreakEven",
     "Comparison",
@@ -36,6 +37,7 @@ __all__ = [
     "Decision",
     "DetectableDifference",
     "Estimates",
+    "Evidence",
     "Excerpt",
     "Findings",
     "Grouping",
@@ -47,12 +49,13 @@ __all__ = [
     "StrategyName",
     "TrainingSummary",
     "ValueCount",
+    "add_unplaced",
     "excerpt",
     "find",
+    "notebook_html",
     "print_entries",
     "print_entry",
     "print_summary",
-    "read_comparisons",
     "render_html",
     "write_comparisons",
 ]

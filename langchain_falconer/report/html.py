@@ -10,19 +10,22 @@ import base64
 import hashlib
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from functools import cache
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from langchain_falconer.errors import RunError
 from langchain_falconer.evaluate import Estimate
+from langchain_falconer.execute import most_frequent
 from langchain_falconer.files import replacing
 from langchain_falconer.plan import SpanStep, condition_text, to_pseudocode
 from langchain_falconer.records import JsonObject
 from langchain_falconer.report import formatting as fmt
-from langchain_falconer.report.comparisons import Comparison
 from langchain_falconer.report.corrected_counts import Grouping
+from langchain_falconer.report.evidence import NO_EVIDENCE, Evidence
 from langchain_falconer.report.headlines import CERTIFICATE_COLUMNS, certificate_rows, headlines, interval
 from langchain_falconer.report.learning_curve import CURVE_COLUMNS, curve_notes, curve_plot, curve_rows
 from langchain_falconer.report.plan_tree import plan_tree
@@ -31,6 +34,8 @@ from langchain_falconer.report.summary import RunSummary
 
 _MAX_GROUPED = 200  # lines of a table by group
 _MAX_COMPARED_BYTES = 800_000
+_MAX_UNPLACED = 300
+_IN_BRIEF = 8  # answers of a step
 _FOLDER = Path(__file__).parent
 
 if TYPE_CHECKING:
@@ -43,7 +48,7 @@ def render_html(
     out: Path,
     max_rows: int = 40,
     *,
-    comparisons: Iterable[Comparison] = (),
+    evidence: Evidence = NO_EVIDENCE,
 ) -> None:
     """Write the report of a run as one HTML file that needs nothing else, of at most 5 MB.
 
@@ -52,12 +57,12 @@ def render_html(
         rows: Its result rows, of which the first million are considered and a sample is shown.
         out: The file to write, atomically.
         max_rows: Number of rows that are in the page without its script, besides up to 100 failed ones.
-        comparisons: Held-out texts with two answers each.
+        evidence: What the run knows of single texts beside its rows.
 
     Raises:
         RunError: ``out`` cannot be written, or a row's span lies outside its text.
     """
-    html = page(summary, rows, max_rows, comparisons=comparisons)
+    html = page(summary, rows, max_rows, evidence=evidence)
     try:
         with replacing(Path(out)) as partial:
             partial.write_bytes(html)
@@ -71,7 +76,7 @@ def page(
     rows: Iterable[Mapping[str, Any]],
     max_rows: int = 40,
     *,
-    comparisons: Iterable[Comparison] = (),
+    evidence: Evidence = NO_EVIDENCE,
     corrections: Iterable[JsonObject] | None = None,
 ) -> bytes:
     """Return the report as :func:`render_html` writes it.
@@ -80,14 +85,14 @@ def page(
         summary: The summary of the run.
         rows: Its result rows.
         max_rows: As of :func:`render_html`.
-        comparisons: Held-out texts with two answers each.
+        evidence: As of :func:`render_html`.
         corrections: Earlier corrections, of a page that is served: it sends further ones to its server.
     """
     is_served = corrections is not None
     values = {(step, text) for step, spans in summary.rows.spans.items() for text, _ in spans.top[:12]}
     selection = RowSelection.of(rows, max_rows, values)
     colours = colours_of(step.id for step in summary.plan.steps if isinstance(step, SpanStep))
-    data = _data(summary, selection, list(comparisons))
+    data = _data(summary, selection, evidence)
     css, script = ((_FOLDER / name).read_text("utf-8") for name in ("style.css", "workbench.js"))
     shared = _without_folders(summary)
     html = (
@@ -115,12 +120,34 @@ def page(
     return html.encode("utf-8", "replace")  # UTF-8 cannot encode a lone surrogate
 
 
-def _data(summary: RunSummary, selection: RowSelection, comparisons: list[Comparison]) -> dict[str, object]:
+def notebook_html(summary: RunSummary, rows: Iterable[Mapping[str, Any]]) -> str:
+    """Return a result in brief, as HTML without a script: figures, the most frequent answers, and three matches.
+
+    Args:
+        summary: The summary of the run.
+        rows: Its result rows, of which the first 1,000 are considered.
+    """
+    shared = _without_folders(summary)
+    answers = [(step, most_frequent(Counter(counts), _IN_BRIEF)) for step, counts in summary.rows.labels.items()]
+    answers += [(step, list(spans.top[:_IN_BRIEF])) for step, spans in summary.rows.spans.items()]
+    return (
+        _environment()
+        .get_template("notebook.html.j2")
+        .render(
+            s=shared,
+            headlines=headlines(shared),
+            answers=[(step, values) for step, values in answers if values],
+            examples=list(islice((row for row in islice(rows, 1_000) if row.get("match")), 3)),
+        )
+    )
+
+
+def _data(summary: RunSummary, selection: RowSelection, evidence: Evidence) -> dict[str, object]:
     """Return what the script of the page works on."""
     rows, n_uniform = selection.embedded()
     compared: list[JsonObject] = []
     size = 0
-    for one in comparisons:
+    for one in evidence.comparisons:
         size += len(one.text.encode("utf-8", "replace"))
         if size <= _MAX_COMPARED_BYTES:
             compared.append(one.model_dump(mode="json"))
@@ -140,6 +167,7 @@ def _data(summary: RunSummary, selection: RowSelection, comparisons: list[Compar
         "read": selection.read,
         "total": summary.rows.total,
         "comparisons": [{**one, "why": doubts.get(str(one["text"]), [])} for one in compared],
+        "unplaced": [quote.model_dump(mode="json") for quote in evidence.unplaced[:_MAX_UNPLACED]],
     }
 
 

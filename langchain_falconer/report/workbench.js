@@ -522,6 +522,18 @@
     return [el("p", { class: "note" }, note), list, disagreements.length > PAGE ? pager : null];
   }
 
+  // --- quotes without a place
+
+  function unplacedPanel() {
+    return [
+      el("p", { class: "note" }, `Quotes of ${data.annotator} that do not stand in their text letter by letter: they are no spans.`),
+      el("div", { class: "list" }, data.unplaced.map((one, i) => el("article", { class: "row", "aria-label": `quote ${i + 1}` },
+        el("div", { class: "id" }, `${one.step} · ${one.reason}`),
+        el("p", { dir: "auto" }, el("q", {}, one.quote)),
+        el("details", {}, el("summary", {}, "The text"), marked(one.text, []))))),
+    ];
+  }
+
   // --- correcting, one decision a screen
 
   const work = { source: null, items: [], at: 0, skipped: new Set(), step: null, spans: [], current: 0, chosen: [], typed: "" };
@@ -850,7 +862,11 @@
 
   // --- tabs
 
-  const TABS = { rows: ["Rows", rowsPanel], differences: ["Disagreements", comparisonsPanel], correct: ["Correct", correctPanel] };
+  const TABS = {
+    rows: ["Rows", rowsPanel], differences: ["Disagreements", comparisonsPanel],
+    ...(data.unplaced.length ? { unplaced: ["Unplaced quotes", unplacedPanel] } : {}),
+    correct: ["Correct", correctPanel],
+  };
 
   function openTab(name) {
     view.tab = name;
@@ -870,7 +886,7 @@
     const bar = el("div", { role: "tablist", class: "tabs", "aria-label": "Workbench" });
     const panels = [];
     for (const [key, [label, fill]] of Object.entries(TABS)) {
-      const n = { rows: rows.length, differences: disagreements.length }[key];
+      const n = { rows: rows.length, differences: disagreements.length, unplaced: data.unplaced.length }[key];
       refs.tabs[key] = el("button", {
         type: "button", role: "tab", id: `tab-${key}`, "aria-controls": `panel-${key}`, onclick: () => openTab(key),
       }, label, n !== undefined && ` (${count(n)})`);

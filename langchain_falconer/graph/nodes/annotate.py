@@ -21,6 +21,7 @@ from langchain_falconer.files import read_json, write_json
 from langchain_falconer.graph.context import NodeContext, Update
 from langchain_falconer.graph.state import AnnotationState, FalconerState
 from langchain_falconer.plan import Plan
+from langchain_falconer.report import add_unplaced
 
 _MIN_ANNOTATIONS = 10
 
@@ -157,6 +158,7 @@ def ask_llm(
     before, began = len(stored_annotations(store, plan, texts, source, corrected=False)), time.monotonic()
     annotator = Annotator(context.llm, store, plan, context.budget(store, state["run_id"]), context.settings.annotate)
     report = annotator.annotate(texts, (lambda n, total: context.emit({"done": n, "total": total})) if show else None)
+    add_unplaced(context.folder(state), report.unplaced)
     if (fresh := len(stored_annotations(store, plan, texts, source, corrected=False)) - before) > 0:
         file = context.llm_pace_file(state)
         pace = read_json(file) or {"seconds": 0.0, "texts": 0}

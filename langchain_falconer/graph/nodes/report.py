@@ -16,11 +16,11 @@ from langchain_falconer.model import Proxy
 from langchain_falconer.report import (
     Cost,
     Decision,
+    Evidence,
     QualityTarget,
     RunSummary,
     TrainingSummary,
     find,
-    read_comparisons,
     render_html,
 )
 
@@ -34,7 +34,7 @@ def report(state: FalconerState, context: NodeContext) -> Update:
             file = context.folder(state) / "report.html"
             summary = _summary(state, context).model_copy(update={"report": str(file)})
             rows = read_rows(context.place(summary.exact_rows or summary.output))
-            render_html(summary, rows, file, comparisons=read_comparisons(context.comparisons_file(state)))
+            render_html(summary, rows, file, evidence=Evidence.of(context.folder(state)))
     summary = summary.model_copy(update={"seconds": {name: round(value, 2) for name, value in seconds.items()}})
     if summary.result:
         context.home.results.save(summary.result, summary)
