@@ -15,9 +15,9 @@ from laptops import PLAN, annotation_row, reviews, write_lines
 from openpyxl import Workbook, load_workbook
 from test_cli import falconer, refused  # noqa: F401 (a fixture)
 
-from langchain_falconer import Falconer, Plan
+from langchain_falconer import Falconer, Plan, read_annotations
 from langchain_falconer.corpus import BadRow, open_corpus
-from langchain_falconer.errors import CorpusError, PlanError
+from langchain_falconer.errors import AnnotationError, CorpusError, PlanError
 from langchain_falconer.execute import FlatTable
 from langchain_falconer.settings import CorpusSettings, MineSettings
 
@@ -396,3 +396,101 @@ def test_every_iterable_of_texts_is_taken(proxy):
     assert proxy.get_label(iter(texts), "Is this a positive review?") == [row.labels["positive"] for row in wanted]
     with pytest.raises(PlanError, match="labels is one string"):
         proxy.get_label(texts, "Which?", "good")
+
+
+# ---- labels from annotation tools
+
+TOOL_PLAN = Plan.parse(
+    {
+        "instruction": "Prices and topics",
+        "steps": [
+            {"id": "positive", "op": "get_label", "instruction": "Is it positive?"},
+            {"id": "topics", "op": "get_label", "instruction": "Topics?", "labels": ["screen", "battery life"],
+             "multi_label": True},
+            {"id": "kind", "op": "get_label", "instruction": "Kind?", "labels": ["review", "question"]},
+            {"id": "price", "op": "get_span", "instruction": "Extract the price"},
+            {"id": "maker", "op": "get_span", "instruction": "Extract the maker"},
+        ],
+    }
+)  # fmt: skip
+TEXT, OTHER = "👍 Acme laptop for $999.", "No."
+STUDIO = {
+    "id": 7, "data": {"text": TEXT}, "predictions": [{"result": [{"value": {"choices": ["wrong"]}}]}],
+    "annotations": [
+        {"was_cancelled": True, "result": [{"value": {"choices": ["wrong"]}}]},
+        {"result": [
+            {"from_name": "label", "to_name": "text", "type": "labels",
+             "value": {"start": 19, "end": 23, "text": "$999", "labels": ["PRICE"]}},
+            {"from_name": "positive", "type": "choices", "value": {"choices": ["Yes"]}},
+            {"from_name": "topics", "type": "choices", "value": {"choices": ["Battery Life", "Screen"]}},
+        ]},
+    ],
+}  # fmt: skip
+TOOL_FILES = {
+    "doccano spans": (
+        [{"id": 1, "text": TEXT, "label": [[18, 22, "Price"]], "Comments": []}, {"text": OTHER, "label": []}],
+        [({}, {"price": ["$999"]}), ({}, {"price": []})],
+    ),
+    "doccano relations": (
+        [{"text": TEXT, "entities": [{"label": "maker", "start_offset": 2, "end_offset": 6}], "relations": []}],
+        [({}, {"maker": ["Acme"]})],
+    ),
+    "doccano classes": (
+        [{"text": TEXT, "label": ["Positive", "battery-life"]}, {"text": OTHER, "label": ["review"]}],
+        [
+            ({"positive": True, "topics": ("battery life",)}, {}),
+            ({"positive": False, "topics": (), "kind": "review"}, {}),
+        ],
+    ),
+    "Label Studio": (
+        [STUDIO],
+        [({"positive": True, "topics": ("battery life", "screen")}, {"price": ["$999"]})],
+    ),
+    "Label Studio JSON-MIN": (
+        [
+            {"id": 7, "annotator": 1, "text": TEXT, "kind": "Question", "positive": "no",
+             "ner": [{"start": 2, "end": 6, "text": "Acme", "labels": ["Maker"]}]},
+            {"id": 8, "annotator": 1, "text": OTHER, "topics": {"choices": ["screen"]}},
+        ],
+        [
+            ({"kind": "question", "positive": False, "topics": ()}, {"maker": ["Acme"]}),
+            ({"positive": False, "topics": ("screen",)}, {"maker": []}),
+        ],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("as_array", [False, True])
+@pytest.mark.parametrize(("rows", "expected"), TOOL_FILES.values(), ids=TOOL_FILES)
+def test_exports_of_annotation_tools_are_annotations(rows, expected, as_array, tmp_path):
+    path = tmp_path / "labels.json"
+    path.write_text(json.dumps(rows) if as_array else "\n".join(map(json.dumps, rows)), "utf-8")
+    read = [one.answers for one in read_annotations(path, TOOL_PLAN)]
+    assert [
+        (
+            {step: label.value for step, label in one.labels.items()},
+            {step: [span.text for span in spans] for step, spans in one.spans.items()},
+        )
+        for one in read
+    ] == expected
+
+
+WRONG_EXPORTS = {
+    "a span of no step": (
+        {"text": TEXT, "label": [[2, 6, "ORG"]]},
+        "'ORG' is the id of no span step.*'maker'",
+    ),
+    "a label of no step": ({"text": TEXT, "label": ["negative"]}, "'negative' is an answer to no label step"),
+    "two of a choice": ({"text": TEXT, "label": ["review", "question"]}, "step 'kind' has two labels"),
+    "another text": (
+        {"text": TEXT, "annotator": 1, "n": [{"start": 0, "end": 2, "text": "Acme", "labels": ["maker"]}]},
+        "the text has .* at",
+    ),
+}
+
+
+@pytest.mark.parametrize(("row", "said"), WRONG_EXPORTS.values(), ids=WRONG_EXPORTS)
+def test_what_an_export_says_that_the_plan_does_not_ask_is_one_sentence(row, said, tmp_path):
+    with pytest.raises(AnnotationError, match=said) as caught:
+        read_annotations(write_lines(tmp_path / "labels.jsonl", [row]), TOOL_PLAN)
+    assert caught.value.row == 1

@@ -9,6 +9,7 @@ from itertools import chain, pairwise, repeat
 from pathlib import Path
 from typing import Any
 
+from langchain_falconer.annotate.annotation_tools import annotation_row, read_tool_row
 from langchain_falconer.annotate.store import AnnotationStore, Key, StoredAnswer, json_lines, replacing_text, text_key
 from langchain_falconer.annotate.view import CORRECTIONS, HUMAN, UNIFORM_CORRECTIONS, Annotation, can_answer
 from langchain_falconer.errors import AnnotationError
@@ -25,8 +26,10 @@ def read_annotations(path: Path, plan: Plan, *, shared_only: bool = False) -> li
     for a span step that is null, or absent from a row without "spans"; absent from a row with "spans", it has no spans
     if its ``where`` holds there.
 
+    Exports of doccano (JSON Lines) and Label Studio (JSON, JSON-MIN) are read too, see :func:`annotation_row`.
+
     Args:
-        path: JSON lines in UTF-8, gzipped if the name ends in ``.gz``.
+        path: JSON lines or an array, in UTF-8, gzipped if the name ends in ``.gz``.
         plan: The plan that the annotations answer.
         shared_only: Ignore steps of the file that the plan lacks, which are an error otherwise, and treat a step of
             the plan that no row names as not annotated.
@@ -39,7 +42,7 @@ def read_annotations(path: Path, plan: Plan, *, shared_only: bool = False) -> li
     """
     annotations: dict[str, Annotation] = {}
     first_rows: dict[str, int] = {}
-    lines = list(json_lines(path))
+    lines = _with_tool_rows(list(json_lines(path)), plan, path)
     shared = frozenset(name for _, data in lines for name in _step_names(data)) if shared_only else None
     for row, data in lines:
         parser = _RowParser(plan, path, row, shared)
@@ -54,6 +57,19 @@ def read_annotations(path: Path, plan: Plan, *, shared_only: bool = False) -> li
             f'{path} holds no annotations; write lines like {{"text": …, "labels": {{…}}, "spans": {{…}}}}', path=path
         )
     return list(annotations.values())
+
+
+def _with_tool_rows(lines: list[tuple[int, Any]], plan: Plan, path: Path) -> list[tuple[int, Any]]:
+    """Return lines with the rows of annotation tools in our own format."""
+    tool_rows = {row: tool_row for row, data in lines if (tool_row := read_tool_row(data)) is not None}
+    named = {name for tool_row in tool_rows.values() for name in tool_row.names()}
+    converted = []
+    for row, data in lines:
+        try:
+            converted.append((row, annotation_row(plan, tool_rows[row], named) if row in tool_rows else data))
+        except ValueError as error:
+            raise AnnotationError(f"{path}, line {row}: {error}", path=path, row=row) from error
+    return converted
 
 
 def _step_names(data: Any) -> Iterator[str]:
