@@ -431,6 +431,14 @@ TOOL_FILES = {
         [{"id": 1, "text": TEXT, "label": [[18, 22, "Price"]], "Comments": []}, {"text": OTHER, "label": []}],
         [({}, {"price": ["$999"]}), ({}, {"price": []})],
     ),
+    "doccano spans and classes in one file": (
+        [
+            {"text": TEXT, "label": [[18, 22, "price"]]},
+            {"text": TEXT, "label": ["positive"]},
+            {"text": OTHER, "label": []},
+        ],
+        [({"positive": True}, {"price": ["$999"]}), ({"positive": False}, {"price": []})],
+    ),
     "doccano relations": (
         [{"text": TEXT, "entities": [{"label": "maker", "start_offset": 2, "end_offset": 6}], "relations": []}],
         [({}, {"maker": ["Acme"]})],

@@ -22,11 +22,13 @@ class ToolRow:
         text: The text.
         spans: Start, end, label and, where the tool gives it, the text of each span.
         classes: Labels of the whole text, each with the name of the question (empty where the tool has none).
+        has_both: Whether the tool asks for spans and labels at once, so that the one may be absent beside the other.
     """
 
     text: str
     spans: list[tuple[Any, Any, str, str | None]] = field(default_factory=list)
     classes: list[tuple[str, str]] = field(default_factory=list)
+    has_both: bool = False
 
     def names(self) -> Iterator[str]:
         """Yield what is named in it."""
@@ -69,7 +71,7 @@ def _label_studio(data: Mapping[str, Any]) -> ToolRow | None:
     annotations = [one for one in data["annotations"] if isinstance(one, dict) and not one.get("was_cancelled")]
     if not isinstance(text, str) or not annotations:
         return None
-    row = ToolRow(text)
+    row = ToolRow(text, has_both=True)
     for result in annotations[0].get("result", []):
         value = result.get("value", {})
         row.spans.extend(_spans([value]))
@@ -78,7 +80,7 @@ def _label_studio(data: Mapping[str, Any]) -> ToolRow | None:
 
 
 def _label_studio_min(data: Mapping[str, Any]) -> ToolRow | None:
-    row = ToolRow(data["text"])
+    row = ToolRow(data["text"], has_both=True)
     for name, value in data.items():
         if isinstance(value, list) and all(isinstance(one, dict) for one in value):
             row.spans.extend(_spans(value))
@@ -107,9 +109,12 @@ def annotation_row(plan: Plan, row: ToolRow, named: set[str]) -> JsonObject:
     """
     labels: dict[str, Any] = {}
     spans: dict[str, Any] = {}
+    has_spans, has_labels = row.has_both or not row.classes, bool(row.classes) or not row.spans
     for step in plan.top_level:
         if isinstance(step, SpanStep):
-            spans[step.id] = [] if _plain(step.id) in named else None
+            spans[step.id] = [] if has_spans and _plain(step.id) in named else None
+        elif not has_labels:
+            continue
         elif step.kind == "yes_no" and _plain(step.id) in named:
             labels[step.id] = False
         elif step.kind == "multi" and named.intersection(map(_plain, (step.id, *step.names))):
