@@ -75,7 +75,7 @@ Config = Annotated[
 """The option of every command that takes its defaults from a file."""
 
 
-def options_of(command: Any) -> dict[str, Any]:
+def options_of(command: Any) -> Mapping[str, Any]:
     """Return the options of a command by their long names without dashes."""
     named = {
         max(one.opts, key=len).removeprefix("--"): one
@@ -171,7 +171,7 @@ def _checked_settings(settings: Any, file: Path) -> Mapping[str, Any]:
     return dict(settings)
 
 
-def with_file(fields: Mapping[str, Any]) -> dict[str, Any]:
+def with_file(fields: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the settings that options make, with those of the file that have no option.
 
     Raises:

@@ -109,7 +109,7 @@ def config_text(root: Any) -> str:
     """Return a configuration file in which every option of mine, predict and train stands commented out."""
     options: dict[str, Any] = {}
     for command in _COMMANDS:
-        options = options_of(root.commands[command]) | options
+        options = {**options_of(root.commands[command]), **options}
     panels: dict[str, list[str]] = {}
     for name, option in options.items():
         lines = panels.setdefault(option.rich_help_panel or "Files and output", [])
