@@ -15,7 +15,7 @@ from openai import OpenAI
 from typer.testing import CliRunner
 
 from langchain_falconer import LLM, Falconer, LabelStep, LLMError, Plan, PlannerError, Proxy, SettingsError
-from langchain_falconer.annotate import AnnotationStore, Annotator, Budget
+from langchain_falconer.annotate import AnnotationStore, Annotator, Budget, check_llm
 from langchain_falconer.annotate.store import text_key
 from langchain_falconer.cli.app import app
 from langchain_falconer.settings import BudgetSettings, LLMSettings
@@ -126,6 +126,9 @@ def test_requests_that_are_too_large_or_from_elsewhere_are_refused(url):
     assert httpx.post(post, content=b"x" * (9 * 2**20)).status_code == 413
     assert httpx.post(post, json={"input": ["a"] * 1001}).status_code == 422
     assert httpx.post(post, content=b"{").status_code == 422
+    for path, method in (("nothing", "POST"), ("v1/systemone", "GET")):
+        refused = httpx.request(method, f"{url}/{path}")
+        assert "openapi.json" in refused.json()["error"]["message"]
     for headers in ({"host": "evil.example"}, {"origin": "https://evil.example"}, {"host": "127.0.0.1.evil.example"}):
         assert httpx.post(post, json={"input": "a"}, headers=headers).status_code == 403
     assert httpx.post(post, json={"input": "a"}, headers={"origin": url}).status_code == 200
@@ -187,8 +190,10 @@ async def test_a_text_that_fails_fails_no_other_request(teacher, monkeypatch):
 def test_a_served_proxy_teaches_another(url, teacher, settings, tmp_path):
     pool = reviews(60)
     falconer = Falconer(f"systemone:{url}", home=tmp_path, settings=settings)
-    result = falconer.mine(INSTRUCTION, texts=pool, plan=PLAN)
-    assert result.cost.calls > 0
+    notes = []
+    result = falconer.mine(INSTRUCTION, texts=pool, plan=PLAN, on_event=lambda event: notes.append(event.get("note")))
+    assert any("about 60 LLM calls" in note for note in notes if note)  # each text and step a call of its own
+    assert 30 < result.cost.calls <= 60
     assert result.quality.agreement.n > 0
     source = falconer.llm.name
     with falconer.home.store() as store:
@@ -226,6 +231,8 @@ def test_every_kind_of_question_goes_through_the_protocol(url, tmp_path):
 def test_a_decider_that_is_none_is_told_apart(url, tmp_path):
     with pytest.raises(LLMError, match="address of a server"):
         LLM("systemone:nowhere")
+    with pytest.raises(SettingsError, match="writes no text"):
+        check_llm(LLM(f"systemone:{url}"))
     with AnnotationStore(tmp_path / "store.sqlite") as store:
         llm = LLM(f"systemone:{url}/elsewhere", LLMSettings(max_retries=0))
         report = Annotator(llm, store, PLAN, Budget(store, "run", BudgetSettings(), priced=False)).annotate(TEXTS[:3])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from langchain_falconer.annotate.questions import Question
 from langchain_falconer.annotate.store import StoredAnswer
 from langchain_falconer.annotate.view import AnnotationTarget
-from langchain_falconer.errors import LLMError
+from langchain_falconer.errors import LLMError, SettingsError
 from langchain_falconer.llm import LLM, OUTPUT_MODES, OutputMode, Reply, Usage, estimate_tokens
 from langchain_falconer.plan import LabelStep, SpanStep
 from langchain_falconer.records import FrozenModel
@@ -107,7 +107,12 @@ def check_llm(llm: LLM) -> LLMCheck:
     """Call an LLM once in each output mode, and ask it a real label and a real span question.
 
     A fault of the LLM is part of the result and not raised.
+
+    Raises:
+        SettingsError: It is a server of typed decisions, which has no output modes.
     """
+    if llm.is_decider:
+        raise SettingsError(f"{llm.name} answers typed questions and writes no text; mine with it and a plan at once")
     from langchain_core.callbacks import get_usage_metadata_callback
 
     check = _Check(llm)

@@ -65,6 +65,11 @@ class NodeContext:
     emit: Emit = lambda _: None
     addresses: Mapping[str, str] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if self.llm is not None and self.llm.is_decider:  # it is asked about one text a call, in one wording
+            annotate = self.settings.annotate.model_copy(update={"texts_per_call": 1, "repeated": 0.0, "pilot": 0})
+            object.__setattr__(self, "settings", self.settings.model_copy(update={"annotate": annotate}))
+
     # ---- the job
 
     def job_id(self, state: FalconerInput) -> str:

@@ -241,6 +241,7 @@ def create_decision_app(proxy: Proxy, *, allow_remote: bool = False) -> Starlett
             Route("/openapi.json", routes.openapi),
         ],
         middleware=[] if allow_remote else [Middleware(_LocalOnly)],
+        exception_handlers={404: _no_route, 405: _no_route},
     )
 
 
@@ -341,6 +342,11 @@ def _refused(error: RequestError) -> Response:
     detail = ErrorDetail(message=" ".join(str(error).split()), type=kind, param=error.param)
     headers = {"retry-after": "1"} if error.status == 429 else None
     return JSONResponse(ErrorResponse(error=detail).model_dump(), error.status, headers)
+
+
+async def _no_route(request: Request, error: Exception) -> Response:
+    status = getattr(error, "status_code", 404)
+    return _refused(RequestError("there is no such route; GET /openapi.json names them", status=status))
 
 
 def _no_extra() -> SettingsError:

@@ -121,8 +121,7 @@ def _trust(
     """Have a uniform slice of the texts answered a second time; compare the LLM with itself, and with a person."""
     assert context.llm is not None
     settings, sample, source = context.settings, context.sample(state), context.source(state)
-    share = 0.0 if context.llm.is_decider else settings.annotate.repeated  # it has one wording
-    repeated = [*sample.development, *sample.test][: round(settings.annotations * share)]
+    repeated = [*sample.development, *sample.test][: round(settings.annotations * settings.annotate.repeated)]
     if len(repeated) >= _MIN_ANNOTATIONS:
         budget = context.budget(store, state["run_id"])
         Annotator(context.llm, store, plan, budget, settings.annotate, second=True).annotate(repeated)

@@ -15,9 +15,8 @@ def pilot(state: FalconerState, context: NodeContext) -> Update:
 
     A plan that was passed stays as it is: the better wordings are shown in its review.
     """
-    if context.llm is None or context.llm.is_decider:  # a decider has one wording
-        return {"pilot": None}
-    if state.get("annotations") or context.options(state) is not None or not context.settings.annotate.pilot:
+    is_left_out = state.get("annotations") or context.options(state) is not None
+    if context.llm is None or is_left_out or not context.settings.annotate.pilot:
         return {"pilot": None}
     plan = context.plan(state)
     with context.timed(state, "pilot") as seconds:
