@@ -290,7 +290,9 @@ def test_quotes_without_a_place_say_why(open_page, tmp_path):
 def test_hostile_rows_stay_texts(open_page):
     hostile = "<img src=x onerror=alert(1)></script><script>alert(2)</script>\"'{{7*7}}"
     bad = {**row(1, f"love {hostile} $5"), "id": hostile, "metadata": {hostile: hostile, "source": hostile}}
-    page = open_page(summary_of([bad, row(2)]), [bad, row(2)])
+    failed = {"id": hostile, "error": f"no text: {hostile}", "text": ""}
+    page = open_page(summary_of([bad, row(2)]), [bad, row(2), failed])
+    assert page.locator("section .bad", has_text="no text").inner_text() == failed["error"]
     assert page.locator("#panel-rows article .id a").all_inner_texts()[0] == hostile
     assert page.locator("#panel-rows .text").nth(0).inner_text() == bad["text"]
     assert page.locator("img").count() == 0

@@ -18,7 +18,7 @@ class PlanBranch:
     Attributes:
         step: The step.
         condition: When it is asked, in words; empty for always.
-        asked: Rows that it was asked about, of those that were read; of a step about spans, answers.
+        asked: Rows that it was asked about, projected from those that were read; of a step about spans, answers.
         share: The same as a share of the rows, in [0, 1].
         answers: The most frequent answers with their counts and shares of all answers.
         rest: Number of further answers.
@@ -51,11 +51,13 @@ def plan_tree(plan: Plan, counts: RowCounts, answered: Mapping[str, int], read: 
     branches: dict[str, PlanBranch] = {}
     roots: list[PlanBranch] = []
     for step in plan.ordered:
-        asked = answered.get(step.id, 0)
+        asked = round(answered.get(step.id, 0) * max(1.0, counts.total / max(read, 1)))
         parts = _answers(step, counts, asked)
         if step.of:
             asked = sum(n for _, n in parts)
-        branch = PlanBranch(step, _condition(step), asked, asked / read if read and not step.of else 0.0, [])
+        branch = PlanBranch(
+            step, _condition(step), asked, asked / counts.total if counts.total and not step.of else 0.0, []
+        )
         total = sum(n for _, n in parts) or 1
         branch.answers = [(name, n, n / total) for name, n in parts[:_MAX_ANSWERS]]
         branch.rest = max(0, len(parts) - _MAX_ANSWERS)

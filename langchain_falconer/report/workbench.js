@@ -273,7 +273,7 @@
       if (!label && !spans) continue;
       const by = (item.decided_by || {})[step.id];
       list.append(el("li", { class: `chip${isLabel(step) ? "" : ` s${data.colours[step.id]}`}${marksDifferent.includes(step) ? " differs" : ""}` },
-        `${step.id}: `, el("strong", {}, label ? inWords(label.value) : plural(spans.length, "span")),
+        `${step.id}: `, el("strong", {}, el("bdi", {}, label ? inWords(label.value) : plural(spans.length, "span"))),
         label && label.score < 1 && ` ${label.score.toFixed(2)}`, by && el("small", {}, ` by ${by}`)));
     }
     return list;
@@ -285,7 +285,7 @@
       for (const [step, inner] of Object.entries(span.spans || {})) {
         found.push(`${step}: ${inner.map((one) => one.text).join(", ") || "none"}`);
       }
-      const here = found.length ? [el("div", { class: "note" }, el("bdi", {}, span.text), ` → ${found.join("; ")}`)] : [];
+      const here = found.length ? [el("div", { class: "note" }, el("bdi", {}, span.text), " → ", el("bdi", {}, found.join("; ")))] : [];
       return [...here, ...relations(span.spans || {})];
     });
   }
@@ -396,14 +396,14 @@
   function rowCard(row) {
     const correction = corrections.get(row.text);
     const card = el("article", { class: `row${view.target === row ? " target" : ""}`, tabindex: "-1", "aria-label": `row ${row.name}` },
-      el("div", { class: "id" }, el("a", { href: `#row=${encodeURIComponent(row.name)}` }, row.name),
+      el("div", { class: "id" }, el("a", { href: `#row=${encodeURIComponent(row.name)}` }, el("bdi", {}, row.name)),
         ` · ${row.match ? "match" : "no match"}${row.uncertain ? " · uncertain" : ""} · lowest score ${row.certainty.toFixed(2)}`,
         correction && el("strong", {}, " · corrected"),
         !row.chars && el("button", { type: "button", class: "small", onclick: () => startCorrecting("one", row) }, "Correct")),
       marked(row.text, MARKS(row.spans), view.query.trim().toLowerCase()),
       row.chars && el("p", { class: "note" }, `The first ${count(Array.from(row.text).length)} of ${count(row.chars)} characters.`),
       chips(row), ...relations(row.spans),
-      row.metadata && el("p", { class: "note metadata" }, Object.entries(row.metadata).map(([name, value]) => `${name}: ${value}`).join(" · ")));
+      row.metadata && el("p", { class: "note metadata" }, Object.entries(row.metadata).flatMap(([name, value], i) => [i > 0 && " · ", el("bdi", {}, `${name}: ${value}`)])));
     return card;
   }
 
@@ -416,7 +416,7 @@
     replace(refs.active, ...view.filters.map((one) => el("li", {}, el("button", {
       type: "button", class: "chip", "aria-label": `remove the filter ${one.label}`,
       onclick: () => { view.filters = view.filters.filter((other) => other !== one); view.page = 0; renderRows(); },
-    }, `${one.label} ✕`))));
+    }, el("bdi", {}, one.label), " ✕"))));
     replace(refs.list, ...shown.map(rowCard), ...(shown.length ? [] : [el("p", {}, "No row fits; remove a filter.")]));
     const move = (by) => () => { view.page += by; renderRows(); refs.counted.scrollIntoView({ block: "nearest" }); };
     replace(refs.pager, 
@@ -770,6 +770,8 @@
     return [
       el("div", { class: "controls" }, el("label", { for: "source" }, "What to look at", source)),
       refs.decision,
+      steps.length > topSteps.length && el("p", { class: "note" },
+        `Answers about spans (${steps.filter((step) => step.of).map((step) => step.id).join(", ")}) are not asked for here.`),
       el("div", { class: "choices" },
         el("button", { type: "button", onclick: skip }, el("kbd", {}, "space"), " skip"),
         el("button", { type: "button", onclick: takeBack }, el("kbd", {}, "u"), " undo"),
