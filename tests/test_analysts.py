@@ -11,11 +11,12 @@ import zipfile
 import pandas as pd
 import pytest
 from langchain_core.documents import Document as LangChainDocument
-from laptops import PLAN, annotation_row, reviews, write_lines
+from laptops import PLAN, annotation_row, reviews, teacher, write_lines, write_plan
+from loopback import ChatServer
 from openpyxl import Workbook, load_workbook
 from test_cli import falconer, refused  # noqa: F401 (a fixture)
 
-from langchain_falconer import Falconer, Plan, read_annotations
+from langchain_falconer import Falconer, Plan, Proxy, read_annotations
 from langchain_falconer.corpus import BadRow, open_corpus
 from langchain_falconer.errors import AnnotationError, CorpusError, PlanError
 from langchain_falconer.execute import FlatTable
@@ -150,6 +151,34 @@ def test_a_wrong_name_to_keep_is_refused_where_rows_have_nested_metadata_too(sou
     assert kept == [{"stars": 3}, {"day": "Monday"}]
     with pytest.raises(CorpusError, match="no column 'stras' to keep"):
         open_corpus(read, CorpusSettings(keep="stras"))
+
+
+def test_the_column_that_the_user_names_is_believed_wherever_it_first_appears(predict, tmp_path):
+    rows = [*({"id": i, "note": "x"} for i in range(25)), {"id": 25, "note": "x", "body": "I love it"}]
+    write_lines(tmp_path / "c.jsonl", rows)
+    done = predict(tmp_path / "c.jsonl", tmp_path / "o.jsonl", "--text-column", "body", "--json")
+    assert done.code == 0
+    assert (done.json["rows"]["total"], done.json["rows"]["failed"], done.json["rows"]["empty"]) == (26, 25, 25)
+    assert refused(predict(tmp_path / "c.jsonl", tmp_path / "o.jsonl", "--text-column", "bodi"), "no column 'bodi'")
+
+
+@pytest.mark.parametrize("amount", ["$1,299.99", "€1.299,00", "£2,000", "USD 450.50"])
+def test_untrained_amounts_are_whole(amount):
+    steps = [{"id": "price", "op": "get_span", "instruction": "Extract the price"}]
+    (row,) = Proxy.zero_shot(Plan.parse({"instruction": "Prices", "steps": steps})).run([f"I paid {amount} for it."])
+    assert [span.text for span in row.spans["price"]] == [amount]
+
+
+def test_a_question_counts_rows_without_a_text(tmp_path, monkeypatch):
+    rows = [{"id": str(i), "text": text, "stars": i} for i, text in enumerate(reviews(12))]
+    rows[5]["text"], rows[7]["text"] = None, float("nan")
+    monkeypatch.setenv("OPENAI_API_KEY", "test-key")
+    with ChatServer(teacher) as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.base_url)
+        answer = Falconer("openai:loopback", home=tmp_path).ask(PLAN, rows)
+    assert (answer.summary.rows.total, answer.summary.rows.failed, answer.summary.rows.empty) == (12, 2, 2)
+    empty = [row for row in answer.rows() if "error" in row]
+    assert [(row["id"], row["text"], row["metadata"]["stars"]) for row in empty] == [("5", "", 5), ("7", "", 7)]
 
 
 def test_excel_is_read(tmp_path):
@@ -347,6 +376,17 @@ def test_from_stdin_to_stdout(data, options, predict, monkeypatch):
     done = predict("-", "-", *options)
     assert done.code == 0
     assert [json.loads(line)["text"] for line in done.out.splitlines()] == ["I love it", "Awful"]
+
+
+def test_mining_from_stdin_to_stdout(falconer, monkeypatch, tmp_path, tiny_bert):  # noqa: F811
+    labels = write_lines(tmp_path / "labels.jsonl", map(annotation_row, reviews(40)))
+    texts = reviews(30, 100)
+    monkeypatch.setattr(sys, "stdin", Piped("\n".join(json.dumps({"text": text}) for text in texts).encode()))
+    done = falconer("mine", "x", "-", "-o", "-", "--plan", write_plan(tmp_path / "plan.json"), "--annotations", labels,
+                    "--home", tmp_path / "home", "--base", tiny_bert, "--backend", "onnx")  # fmt: skip
+    assert done.code == 0
+    assert [json.loads(line)["text"] for line in done.out.splitlines()] == texts
+    assert "Rows matched" in done.err
 
 
 def test_what_cannot_be_piped_is_refused(predict, monkeypatch, tmp_path):

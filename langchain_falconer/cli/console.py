@@ -30,6 +30,7 @@ _STAGES = {
     "index": "indexing the corpus",
     "annotate": "annotating (LLM)",
     "train": "training the proxy",
+    "export": "exporting to ONNX",
     "evaluate": "measuring",
     "load": "loading the proxy",
     "backend": "choosing a backend",

@@ -66,16 +66,19 @@ def train(
     rows = open_corpus_files(unlabelled, settings.corpus) if unlabelled else ()
     documents = (row.text for row in rows if isinstance(row, Document))
     passages = (text[a:b] for text in documents for a, b in split_passages(text, settings.passage_chars))
-    texts = sample_uniform(passages, settings.unlabelled, start.seed, key=str)
     with progress_bars() as bars:
-        proxy = Falconer(home=place.folder, settings=settings).train(
-            plan,
-            labelled,
-            unlabelled=texts,
-            on_step=lambda step, total, loss: bars({"stage": "train", "done": step, "total": total}),
-        )
-        proxy.save(target)
-        difference = proxy.export()
+        with bars.stage("sample"):
+            texts = sample_uniform(passages, settings.unlabelled, start.seed, key=str)
+        with bars.stage("train"):
+            proxy = Falconer(home=place.folder, settings=settings).train(
+                plan,
+                labelled,
+                unlabelled=texts,
+                on_step=lambda step, total, loss: bars({"stage": "train", "done": step, "total": total}),
+            )
+        with bars.stage("export"):
+            proxy.save(target)
+            difference = proxy.export()
     training = proxy.manifest["training"]
     facts = {"proxy": str(target), "annotations": len(labelled), "unlabelled": len(texts), "training": training}
     print_outcome(

@@ -65,7 +65,7 @@ def _hub_folder(base: str) -> str:
     except (HFValidationError, RepositoryNotFoundError):
         raise ProxyError(f"{nothing}, nor on the hub; {advice}") from None
     except (OSError, RuntimeError) as error:
-        raise ProxyError(f"{nothing}, and the hub cannot be reached ({first_line(error, 80)}); {advice}") from error
+        raise ProxyError(f"{nothing}, and the hub cannot be reached ({type(error).__name__}); {advice}") from error
     return base
 
 
