@@ -83,6 +83,7 @@ WRONG = {
     "an unknown setting": ("[settings.train]\nepoch = 3", ["settings.train.epoch", "did you mean epochs?"]),
     "a setting out of range": ("[settings]\npassage_chars = 1", ["settings.passage_chars", "greater than or equal"]),
     "a setting with an option": ("[settings]\nseed = 1", ["settings.seed", "has an option"]),
+    "what each command has of its own": ("output = 'x.csv'", ["'output' means something else", "[mine]"]),
     "a command that is no table": ("mine = 3", ["mine is a command", "[mine]"]),
     "no TOML": ("llm = ", ["falconer.toml is not TOML", "falconer init"]),
     "a secret by its name": ("openai_api_key = 'abc'", ["is a secret", "OPENAI_API_KEY"]),
@@ -119,11 +120,12 @@ def test_init_writes_a_plan_and_every_option(falconer, here):  # noqa: F811
     plan = Plan.parse((here / "new" / "plan.json").read_bytes())
     assert {step.op for step in plan.steps} == {"get_label", "get_span"}
     text = (here / "new" / "falconer.toml").read_text("utf-8")
-    assert not {key: value for key, value in tomllib.loads(text).items() if key != "settings"}
+    assert not {name for name, value in tomllib.loads(text).items() if not isinstance(value, dict)}
     every = "\n".join(line[2:] if line.startswith("# ") and " = " in line else line for line in text.splitlines())
     data = tomllib.loads(every.replace("\n# falconer.toml", ""))
     wanted = {name for command in ("mine", "predict", "train") for name in options_of(ROOT.commands[command])}
-    assert set(data) - {"settings"} == wanted
+    assert {*data} - {"settings", "mine", "predict", "train"} == wanted - {"output", "yes"}
+    assert (data["mine"].keys(), data["predict"].keys()) == ({"output", "yes"}, {"output"})
     assert {"held_out", "unlabelled", "train", "annotate", "corpus", "run"} <= set(data["settings"])
     assert not {"seed", "base", "targets", "budget", "metrics"} & set(data["settings"])
     (here / "falconer.toml").write_text(every)

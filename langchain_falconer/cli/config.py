@@ -24,6 +24,9 @@ else:
 
 FILE = "falconer.toml"
 SETTINGS = "settings"
+OWN_TABLE = ("output", "yes")
+"""Options that mean something else for each command, so that they stand in its table."""
+_SHARING = ("mine", "predict", "train", "plan", "check", "mcp")
 _NO_OPTIONS = ("help", "version", "config", "install-completion", "show-completion")
 _SECRET_NAME = re.compile(r"(^|[-_])(key|token|secret|password|credentials?)$")
 _SECRET_VALUE = re.compile(r"\b(sk|pk|hf|ghp|gho|xox[abp])[-_][\w-]{12,}|\bAKIA\w{12,}|://[^/\s]*:[^/\s]*@")
@@ -103,20 +106,27 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def _defaults(root: Any, data: Mapping[str, Any], file: Path) -> dict[str, Any]:
-    """Return Click's map of defaults: those at the top for every command that has the option, then those of tables."""
+    """Return Click's map of defaults: those at the top, then those of the table of each command.
+
+    What stands at the top holds for the commands that work on a corpus, and the home for all.
+    """
     commands = dict(_commands(root))
     tables = {path[0] for path in commands}
     everywhere = {name for command in commands.values() for name in options_of(command)}
     shared = {name: v for name, v in data.items() if name != SETTINGS and not (name in tables and isinstance(v, dict))}
     if wrong := next((name for name in shared if name in tables - everywhere), None):
         raise SettingsError(f"{file}: {wrong} is a command; write its options in a table [{wrong}]", field=wrong)
+    if wrong := next((name for name in shared if name in OWN_TABLE), None):
+        message = f"{file}: '{wrong}' means something else for each command; write it in a table, such as [mine]"
+        raise SettingsError(message, field=wrong)
     _check_names(shared, everywhere | tables, file, "")
     defaults: dict[str, Any] = {}
     for path, command in commands.items():
         options, own = options_of(command), data.get(path[0]) if len(path) == 1 else None
         own = own if isinstance(own, dict) else {}
         _check_names(own, options, file, f"[{path[0]}] ")
-        values = {_dashed(name): value for name, value in (*shared.items(), *own.items())}
+        values = {_dashed(name): v for name, v in shared.items() if path[0] in _SHARING or name == "home"}
+        values |= {_dashed(name): v for name, v in own.items()}
         target = defaults
         for name in path:
             target = target.setdefault(name, {})

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 from pydantic import BaseModel
 
-from langchain_falconer.cli.config import FILE, SETTINGS, options_of
+from langchain_falconer.cli.config import FILE, OWN_TABLE, SETTINGS, options_of
 from langchain_falconer.cli.console import print_outcome
 from langchain_falconer.cli.options import AsJson
 from langchain_falconer.errors import RunError
@@ -25,8 +25,8 @@ _WIDTH = 100
 _HEAD = f"""\
 {FILE}: options of the falconer commands, found in the working directory or named with --config.
 Take the '#' away from what you want to change. What stands here holds for every command that has the option; under
-[mine], [predict] or [train] for that command alone; and the command line overrides it. API keys do not belong here:
-set them in the environment, such as OPENAI_API_KEY."""
+[mine], [predict] or [train], below, for that command alone; and the command line overrides it. API keys do not belong
+here: set them in the environment, such as OPENAI_API_KEY."""
 # What to write for an option that has no value by default.
 _EXAMPLES: dict[str, Any] = {
     "annotations": "labels.jsonl",
@@ -47,7 +47,7 @@ _EXAMPLES: dict[str, Any] = {
     "max-tokens": 1_000_000,
     "max-usd": 1.0,
     "metric": ["positive=recall:0.95"],
-    "output": "rows.jsonl",
+    "output": "rows.csv",
     "plan": PLAN_FILE,
     "price": [0.4, 1.6],
     "rate": 5.0,
@@ -57,6 +57,7 @@ _EXAMPLES: dict[str, Any] = {
     "target-recall": 0.9,
     "target-spans": 0.9,
     "text-column": "text",
+    "train.output": "my.proxy",
     "unlabelled": ["reviews.jsonl"],
     "workers": 8,
 }
@@ -112,6 +113,8 @@ def config_text(root: Any) -> str:
         options = {**options_of(root.commands[command]), **options}
     panels: dict[str, list[str]] = {}
     for name, option in options.items():
+        if name in OWN_TABLE:
+            continue
         lines = panels.setdefault(option.rich_help_panel or "Files and output", [])
         users = [command for command in _COMMANDS if name in options_of(root.commands[command])]
         only = "" if len(users) == len(_COMMANDS) else f" ({', '.join(users)})"
@@ -120,6 +123,12 @@ def config_text(root: Any) -> str:
         lines += _entry(name, _value_of(name, option.default), f"{option.help or ''}{default}{only}")
     parts = [textwrap.indent(_HEAD, "# ")]
     parts += [f"# ---- {panel}\n\n" + "\n".join(lines) for panel, lines in panels.items()]
+    for command in _COMMANDS:
+        own = [(name, option) for name, option in options_of(root.commands[command]).items() if name in OWN_TABLE]
+        lines = [
+            line for name, option in own for line in _entry(name, _value_of(name, option.default, command), option.help)
+        ]
+        parts.append("\n".join([f"[{command}]", *lines]))
     parts += ["\n".join(_settings(MineSettings(), SETTINGS, _with_options(options)))]
     return "\n\n".join(parts) + "\n"
 
@@ -129,9 +138,9 @@ def _entry(name: str, value: Any, comment: str) -> list[str]:
     return [*(f"## {line}" for line in about), f"# {name} = {json.dumps(value, ensure_ascii=False)}"]
 
 
-def _value_of(name: str, default: Any) -> Any:
+def _value_of(name: str, default: Any, command: str = "") -> Any:
     is_absent = default is None or default == "" or not _is_plain(default)
-    return _EXAMPLES[name] if is_absent else default
+    return _EXAMPLES.get(f"{command}.{name}", _EXAMPLES[name]) if is_absent else default
 
 
 def _is_plain(value: Any) -> bool:
