@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -329,6 +330,11 @@ def test_the_page_is_accessible_and_nothing_is_clipped(open_page, tmp_path, sche
                 found = page.evaluate("tab => axe.run(tab === 'rows' ? document : '#app')", tab)["violations"]
                 assert [v["id"] for v in found if v["impact"] in {"serious", "critical"}] == []
         assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_it_prints_in_a_few_pages(report):
+    pages = re.findall(rb"/Type\s*/Page[^s]", report.pdf(format="A4"))
+    assert 1 < len(pages) < 8
 
 
 def clipped(page) -> list[str]:
