@@ -29,6 +29,7 @@ _MOST_READINGS = 128
 _NOT = re.compile(
     r"\b(?:not|non|no|without|never|except|excluding|other than|rather than|neither|nor|none)\b|n['’]t\b", re.I
 )
+_NOT_INSIDE = re.compile(r"\bnot\b|n['’]t\b", re.I)
 _OR = re.compile(r"\bor\b|/", re.I)
 _NAMES = re.compile(r"\b(?:mention|contain|includ|give|state|name|list|say|has|have|is there|are there)", re.I)
 _NONE = re.compile(r"(?:others?|none|unknown|neither|unclear|unsure|n ?/? ?a|no|none of \w+|something else)", re.I)
@@ -104,9 +105,17 @@ def _read_spans(step: SpanStep, parent: Fact | None, domain: Domain) -> list[Rea
         found = [(match.start(), f) for f in spans if f.asks and (match := f.asks.search(question))]
         if found:
             heads = [f for _, f in sorted(found, key=lambda pair: pair[0])]
-            limits = [_limit(_mentions(question, (head, parent), domain), question) for head in heads]
+            limits = [
+                _limit(_beside(head, _mentions(question, (head, parent), domain), question), question) for head in heads
+            ]
             return [Reading(limit, fact=head) for head, limit in zip(heads, limits, strict=True)]
     return []
+
+
+def _beside(head: Fact, mentions: Sequence[_Mention], question: str) -> list[_Mention]:
+    """Return the mentions outside the words that name the spans: ``the defect of the product`` limits nothing."""
+    named = [(m.start(), m.end()) for m in head.asks.finditer(question)] if head.asks else []
+    return [m for m in mentions if all(m.end <= start or end <= m.start for start, end in named)]
 
 
 def _read_yes_no(step: LabelStep, parent: Fact | None, domain: Domain) -> list[Reading]:
@@ -215,7 +224,7 @@ def _limit(mentions: Sequence[_Mention], question: str) -> Test:
     end = 0
     for m in mentions:
         between = question[end : m.start]
-        negated = bool(_NOT.search(between[-_NEGATION_REACH:])) != bool(_NOT.search(question[m.start : m.end]))
+        negated = bool(_NOT.search(between[-_NEGATION_REACH:])) != bool(_NOT_INSIDE.search(question[m.start : m.end]))
         if groups and _OR.search(between) and (not negated or is_negated[-1]):
             groups[-1].append(m.test)
         else:
