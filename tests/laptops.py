@@ -28,7 +28,9 @@ DRAFT = {
     "filters": [
         {"only": "positive", "id": "positive", "question": "Is this a positive review?", "keep_if": "true"},
     ],
-    "wanted": ["find the price"],
+    "wanted": [{"what": "find the price", "source": "text"}],
+    "ask": "",
+    "offer": "",
     "steps": [
         {
             "id": "price",

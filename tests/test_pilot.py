@@ -120,7 +120,9 @@ def run(server, folder, settings, **changes):
 DRAFT = {
     "texts": "texts",
     "filters": [{"only": "none", "id": "", "question": "", "keep_if": "true"}],
-    "wanted": ["find prices"],
+    "wanted": [{"what": "find prices", "source": "text"}],
+    "ask": "",
+    "offer": "",
     "steps": [
         {
             "id": "price",

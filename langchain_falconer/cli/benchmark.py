@@ -58,6 +58,7 @@ def planning(
     part: Annotated[
         PlanningPart, typer.Option("--part", help="A third of the instructions for tuning, or the others.")
     ] = PlanningPart.development,
+    concurrency: Concurrency = 4,
     timeout: Timeout = 120,
     as_json: AsJson = False,
 ) -> None:
@@ -67,7 +68,8 @@ def planning(
     def show(outcome: planning.Outcome) -> None:
         stderr.print(f"{outcome.case.id}: {outcome.reason or 'right'}", markup=False, highlight=False)
 
-    print_benchmark(planning.run(_required(llm, timeout_s=timeout), part.value, show), as_json=as_json)
+    model = _required(llm, timeout_s=timeout, max_concurrency=concurrency)
+    print_benchmark(planning.run(model, part.value, show), as_json=as_json)
 
 
 @app.command()

@@ -59,12 +59,21 @@ class FalconerOutput(TypedDict):
     """A :class:`RunSummary` as JSON data; ``{"run_id", "rejected"}`` where the plan was rejected."""
 
 
-class ReviewState(TypedDict, total=False):
-    """The reviewer's decision; after an invalid edit ``again``, with its fault."""
+class ClarificationData(TypedDict):
+    """What the reviewer said about a plan, and what the planner had asked (else empty)."""
 
-    action: Literal["approve", "reject", "again"]
+    question: str
+    reply: str
+
+
+class ReviewState(TypedDict, total=False):
+    """The planner's questions and the reviewer's decision; after an invalid edit ``again``, with its fault."""
+
+    action: Literal["approve", "reply", "reject", "again"]
     reason: str | None
     error: str
+    questions: list[str]
+    clarifications: list[ClarificationData]
 
 
 class RoutingState(TypedDict, total=False):
@@ -169,7 +178,9 @@ class ReviewRequest(TypedDict):
             sentence; absent where no LLM annotates.
         wordings: Questions on which the LLM's two answers differed in a pilot, each with its other wording and the
             agreement before and after (``Wording`` as JSON data). The plan holds the better one where the LLM wrote it.
-        error: What was wrong with an earlier edit.
+        questions: What the planner asks: where the instruction is ambiguous, or what it left out and why. A ``reply``
+            answers them. Absent where it asks nothing.
+        error: What was wrong with an earlier answer.
     """
 
     question: str
@@ -178,6 +189,7 @@ class ReviewRequest(TypedDict):
     mermaid: str
     estimate: NotRequired[JsonObject]
     wordings: NotRequired[list[JsonObject]]
+    questions: NotRequired[list[str]]
     error: NotRequired[str]
 
 
@@ -188,18 +200,20 @@ _WORDS: dict[str, str] = {
 
 
 class Review(BaseModel):
-    """A person's answer to the plan. A plain word stands for an action: ``Review.model_validate("yes")``.
+    """A person's answer to the plan. A plain word is an action, ``Review.model_validate("yes")``; several are a reply.
 
     Attributes:
-        action: ``approve``, ``edit`` or ``reject``.
+        action: ``approve``, ``edit``, ``reply`` or ``reject``.
         plan: With ``edit``: the plan to use instead.
+        reply: With ``reply``: plain words, from which the LLM writes the plan again.
         reason: With ``reject``: why.
     """
 
     model_config = ConfigDict(extra="forbid")
 
-    action: Literal["approve", "edit", "reject"]
+    action: Literal["approve", "edit", "reply", "reject"]
     plan: JsonObject | None = None
+    reply: str | None = None
     reason: str | None = None
 
     @model_validator(mode="before")
@@ -207,6 +221,8 @@ class Review(BaseModel):
     def _from_words(cls, answer: object) -> object:
         if isinstance(answer, bool):
             return {"action": "approve" if answer else "reject"}
+        if isinstance(answer, str) and len(answer.split()) > 1:
+            return {"action": "reply", "reply": answer}
         data = {"action": answer} if isinstance(answer, str) else answer
         if not isinstance(data, Mapping) or not isinstance(action := data.get("action"), str):
             return data
