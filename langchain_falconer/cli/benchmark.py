@@ -234,6 +234,30 @@ def rare(
 
 
 @app.command()
+def sembench(
+    data: Data,
+    llm: LLMName = None,
+    annotate: Annotated[int, typer.Option("--annotate", help="Reviews that are annotated.", min=20)] = 256,
+    seeds: Seeds = 3,
+    timeout: Timeout = 120,
+    as_json: AsJson = False,
+) -> None:
+    """Answer the ten queries of SemBench about 2,000 film reviews; --data is a checkout of its repository.
+
+    Without --llm the critics' own verdicts are the annotations, in the place of a strong LLM's.
+    """
+    from langchain_falconer.benchmarks import sembench as movies
+    from langchain_falconer.settings import MineSettings
+
+    model = make_llm(llm, timeout_s=timeout) if llm else None
+    with progress_bars() as bars:
+        job = MineSettings(annotations=annotate)
+        settings = movies.Sembench(data, job, seeds, model, on_event=bars, on_score=print_score)
+        table = movies.run(settings)
+    print_benchmark(table, as_json=as_json)
+
+
+@app.command()
 def steps(data: Data, as_json: AsJson = False) -> None:
     """Time a plan of 6 steps against one of 1 step, over the same 5,000 texts."""
     from langchain_falconer.benchmarks import step_count
