@@ -152,7 +152,7 @@ def test_output_formats_without_url_support_are_refused_early():
     with pytest.raises(RunError, match=r"end the output 'memory://a.duckdb' in .parquet or .jsonl"):
         check_output(as_place("memory://a.duckdb"))
     with pytest.raises(RunError, match=r"must end in"):
-        check_output(as_place("memory://a.csv"))
+        check_output(as_place("memory://a.pdf"))
     with pytest.raises(RunError, match="there is no file system"):
         check_output(as_place("nope://a.parquet"))
 
