@@ -19,8 +19,8 @@ from typing import Any, ParamSpec, TypeVar
 
 _Result = TypeVar("_Result")
 _Arguments = ParamSpec("_Arguments")
-_GRACE_S = 0.4
-"""Seconds for calls in flight to be answered after a cancellation, and again for the work to end after they are."""
+_GRACE_S, _END_S = 0.4, 0.2
+"""Seconds for calls in flight to be answered after a cancellation, and then for the work to end."""
 
 
 class _Scope:
@@ -93,7 +93,7 @@ async def run_in_thread(work: Callable[[], _Result]) -> _Result:
             await asyncio.wait({ended}, timeout=_GRACE_S)
         finally:
             scope.abort()
-        await asyncio.wait({ended}, timeout=_GRACE_S)
+        await asyncio.wait({ended}, timeout=_END_S)
         raise
     return ended.result()
 

@@ -6,6 +6,8 @@ from operator import attrgetter
 
 import pytest
 from langchain_core.documents import Document
+from langchain_core.language_models import FakeMessagesListChatModel
+from langchain_core.messages import AIMessage
 from langchain_core.runnables import RunnableLambda, RunnablePassthrough
 from langgraph.checkpoint.memory import InMemorySaver
 from laptops import DRAFT, INSTRUCTION, PLAN, reviews, teacher, write_corpus
@@ -13,6 +15,7 @@ from loopback import ChatServer, llm_at
 
 from langchain_falconer import (
     Falconer,
+    FalconerToolkit,
     LLMError,
     MiningResult,
     ProxyError,
@@ -213,3 +216,29 @@ async def test_a_proxy_is_a_link_of_a_chain(proxy):
     assert [record for chunk in chunks for record in chunk] == records
     with pytest.raises(ProxyError, match="list of strings"):
         runnable.invoke("I love it")
+
+
+async def test_a_tool_awaits_the_llm_on_the_loop(server, falconer):
+    tool = next(tool for tool in FalconerToolkit(falconer).get_tools() if tool.name == "get_label")
+    asked = [{"texts": reviews(4, start=i), "instruction": "Is the writer happy?"} for i in range(0, 12, 4)]
+    answers = await asyncio.gather(*(tool.ainvoke(arguments) for arguments in asked))
+    assert all('"quality": "the LLM itself answered"' in answer for answer in answers)
+    assert {request.headers["x-stainless-async"] for request in server.requests} == {"async:asyncio"}
+
+
+async def test_a_model_without_a_coroutine_is_called_in_a_thread(falconer, tmp_path, settings):
+    class Silent(FakeMessagesListChatModel):
+        def _generate(self, *args, **kwargs):
+            threads.append(threading.current_thread())
+            return super()._generate(*args, **kwargs)
+
+    threads = []
+    model = Silent(responses=[AIMessage('{"t1": true, "t2": true}')])
+    result = await Falconer(model, home=tmp_path / "silent", settings=settings).aask(
+        {"instruction": "Happy?", "steps": [{"id": "happy", "op": "get_label", "instruction": "Is the writer happy?"}]},
+        texts=reviews(4),
+    )
+    assert result.summary.unanswered == 0
+    assert threads
+    assert threading.main_thread() not in threads
+    assert not any(thread.name.startswith("asyncio") for thread in threads)  # the loop's common pool is small

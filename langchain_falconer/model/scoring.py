@@ -7,6 +7,7 @@ from concurrent.futures import Executor
 
 import numpy as np
 
+from langchain_falconer.cancellation import raise_if_cancelled
 from langchain_falconer.model.decoding import Calibration, ScoredPassage, Scores, merge, read_scores
 from langchain_falconer.model.head_index import HeadIndex
 from langchain_falconer.model.sessions import HeadWeights, Session
@@ -66,6 +67,7 @@ class Scorer:
         inputs = [[windows[i] for i in batch] for batch in batches]
         outputs = self._executor.map(self._compute, inputs)
         for batch, own, (spans, labels) in zip(batches, inputs, outputs, strict=True):
+            raise_if_cancelled()
             for i, new in zip(batch, read_scores(self._index, self._calibration, own, spans, labels), strict=True):
                 scores[i] = new
         parts: list[list[ScoredPassage]] = [[] for _ in texts]
