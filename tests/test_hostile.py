@@ -25,7 +25,7 @@ UNREADABLE = {
     '"a\\udfffb"': "lone surrogate",
     '""': "empty",
     '"\\r\\n \\u2003"': "blank",
-    "null": "null, not a string",
+    "null": "it has no text",
     "[1]": "a list, not a string",
     '"' + "long " * 2_000_000 + '"': "longer than max_row_bytes",
 }
