@@ -21,7 +21,7 @@ from langchain_falconer.settings import MineSettings
 
 _POOL_FACTOR = 5
 _LATER_PARTS = 4
-_PILOT_SHARE = 10
+PILOT_SHARE = 10
 """A pilot text takes at least this many annotations."""
 _MIN_IN_PARTS = 60  # fewer training texts are drawn at once: the first of them would teach little about the others
 _BATCH = 500
@@ -116,7 +116,7 @@ def pilot_texts(texts: Iterable[str], settings: MineSettings) -> list[str]:
     n, share = settings.annotate.pilot, settings.held_out
     drawn = sample_uniform(texts, settings.annotations, settings.seed, key=str)
     n_held_out = min(round(settings.annotations * share), max(1, round(len(drawn) * share)))
-    return drawn[n_held_out : n_held_out + n] if n * _PILOT_SHARE <= len(drawn) else []
+    return drawn[n_held_out : n_held_out + n] if n * PILOT_SHARE <= len(drawn) else []
 
 
 def extend(
