@@ -25,7 +25,6 @@ from .errors import PlanError as PlanError
 from .errors import PlanIssue as PlanIssue
 from .errors import PlannerError as PlannerError
 from .errors import ProxyError as ProxyError
-from .errors import RefusedError as RefusedError
 from .errors import RunError as RunError
 from .errors import SettingsError as SettingsError
 from .evaluate import Certificate as Certificate
@@ -73,8 +72,6 @@ from .model import Proxy as Proxy
 from .model import Scores as Scores
 from .plan import All as All
 from .plan import Any_ as Any_
-from .plan import Background as Background
-from .plan import Clarification as Clarification
 from .plan import Equals as Equals
 from .plan import Exists as Exists
 from .plan import In as In
@@ -84,7 +81,6 @@ from .plan import Not as Not
 from .plan import OptionData as OptionData
 from .plan import Plan as Plan
 from .plan import PlanData as PlanData
-from .plan import PlanDraft as PlanDraft
 from .plan import Planner as Planner
 from .plan import SpanStep as SpanStep
 from .plan import StepData as StepData
@@ -150,14 +146,12 @@ __all__ = [
     "Any_",
     "AskOptions",
     "BackendChoice",
-    "Background",
     "BadRow",
     "BreakEven",
     "BudgetError",
     "BudgetSettings",
     "Candidate",
     "Certificate",
-    "Clarification",
     "CorpusData",
     "CorpusError",
     "CorpusLike",
@@ -211,7 +205,6 @@ __all__ = [
     "Place",
     "Plan",
     "PlanData",
-    "PlanDraft",
     "PlanError",
     "PlanIssue",
     "Planner",
@@ -228,7 +221,6 @@ __all__ = [
     "Quality",
     "QualityTarget",
     "Record",
-    "RefusedError",
     "Reliability",
     "ReliabilityBin",
     "Reply",

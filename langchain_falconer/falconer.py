@@ -31,7 +31,6 @@ from langchain_falconer.corpus import (
     files_of,
     listed_texts,
     materialize,
-    open_corpus_files,
     stored_settings,
 )
 from langchain_falconer.errors import AnnotationError, PlannerError, RunError, SettingsError
@@ -50,10 +49,9 @@ from langchain_falconer.graph import (
     Router,
     create_falconer_graph,
 )
-from langchain_falconer.graph.look import look_at
 from langchain_falconer.llm import LLM
 from langchain_falconer.model import Proxy
-from langchain_falconer.plan import Plan, PlanDraft
+from langchain_falconer.plan import Plan
 from langchain_falconer.records import JsonObject, ResultRow
 from langchain_falconer.report import (
     NO_EVIDENCE,
@@ -240,49 +238,21 @@ class Falconer:
 
     # ---- mining
 
-    def plan(
-        self,
-        instruction: str,
-        corpus: CorpusLike | None = None,
-        *,
-        texts: Sequence[str] | None = None,
-        on_question: Callable[[str], None] | None = None,
-    ) -> Plan:
+    def plan(self, instruction: str) -> Plan:
         """Return the LLM's plan for an instruction: the one that :meth:`mine` will run.
 
         :meth:`ask` runs it too, unless a proxy of the home was trained for the same instruction: then it runs its plan.
 
-        Args:
-            instruction: What is wanted, in plain words.
-            corpus: As in :meth:`mine`; the LLM sees a few of its texts. Without one it sees none.
-            texts: The texts themselves, in place of ``corpus``.
-            on_question: Receives what the planner asks: what is ambiguous, and what it left out and why.
-
         Raises:
-            RefusedError: Labels and spans of single texts cannot answer the instruction, or it does not say what to
-                find; ``reason`` and ``offer`` say why, and what could be done.
             PlannerError: There is no LLM, or it gave no valid plan.
             BudgetError: The budget is used up.
         """
-        has_corpus = corpus is not None or texts is not None
-        draft = self._plan(instruction, corpus, self._places(corpus, texts) if has_corpus else ())
-        if on_question:
-            for question in draft.questions:
-                on_question(question)
-        return draft.plan
-
-    def _plan(self, instruction: str, corpus: CorpusLike | None, places: Sequence[Place]) -> PlanDraft:
         if self.llm is None:
             raise PlannerError("planning needs an LLM; make the Falconer with llm=…")
         with self.home.store() as store:
             job = f"plan-{digest(instruction, self.llm.name)}"  # of its own: planning here belongs to no run
             budget = Budget(store, job, self.settings.budget, self.llm.price() is not None)
-            if not places:
-                return self.home.plan(self.llm, instruction, budget)
-            name = [corpus.name] if isinstance(corpus, StoredCorpus) else list(map(str, places))
-            settings = self._settings_for(corpus)
-            look = lambda: look_at(open_corpus_files(places, settings.corpus), settings.seed)  # noqa: E731
-            return self.home.plan(self.llm, instruction, budget, name, look)
+            return self.home.plan(self.llm, instruction, budget)
 
     def mine(
         self,
@@ -462,10 +432,8 @@ class Falconer:
             dataset: Dataset = corpus
         else:
             dataset = Dataset.of_files(self._places(corpus, texts), settings.corpus)
-        if isinstance(question, str):
-            plan = self.home.registry.plan_for(question) or self._plan(question, corpus, dataset.paths).plan
-        else:
-            plan = Plan.parse(question)
+        earlier = self.home.registry.plan_for(question) if isinstance(question, str) else None
+        plan = earlier or (self.plan(question) if isinstance(question, str) else Plan.parse(question))
         context, options = NodeContext(self.home, self.llm, settings), _ask_options(quality, trust, refresh=False)
         return Router(context, plan, dataset, options, self.annotations is not None).decide()
 

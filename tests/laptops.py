@@ -28,9 +28,7 @@ DRAFT = {
     "filters": [
         {"only": "positive", "id": "positive", "question": "Is this a positive review?", "keep_if": "true"},
     ],
-    "wanted": [{"what": "find the price", "source": "text"}],
-    "ask": "",
-    "offer": "",
+    "wanted": ["find the price"],
     "steps": [
         {
             "id": "price",

@@ -30,9 +30,7 @@ INSTRUCTION, ASKS, NAMES = "Who is asked a question?", "Does the post ask a ques
 DRAFT = {
     "texts": "posts",
     "filters": [{"only": "ask a question", "id": "asks", "question": ASKS, "keep_if": "true"}],
-    "wanted": [{"what": "find the user names", "source": "text"}],
-    "ask": "",
-    "offer": "",
+    "wanted": ["find the user names"],
     "steps": [
         {
             "id": "name",

@@ -377,8 +377,7 @@ OUTSIDE = ("README.md", "CHANGELOG.md", ".github/CONTRIBUTING.md", "langchain_fa
 def test_links_lead_somewhere(page):
     """Those of the site are checked when it is built."""
     file = ROOT / page
-    text = re.sub(r"^```.*?^```", "", file.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
-    for link, anchor in re.findall(r"\]\((?![a-z]+:|#)([^)#]+)#?([^)]*)\)", text):
+    for link, anchor in re.findall(r"\]\((?![a-z]+:|#)([^)#]+)#?([^)]*)\)", FENCE.sub("", file.read_text("utf-8"))):
         target = file.parent / link
         assert target.exists(), link
         if anchor:
@@ -391,4 +390,6 @@ def test_the_notebook_runs(world):
     for cell in cells:
         if cell["cell_type"] == "code":
             world.run(Block(f"mining.ipynb:{cell['id']}", 0, "python", "".join(cell["source"]), None, None))
-    assert world.names["result"].summary.rows.total == len(world.names["notes"])
+    result = world.names["result"]
+    assert result.summary.rows.total == len(world.names["notes"])
+    assert "matched" in result._repr_html_()

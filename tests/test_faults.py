@@ -71,20 +71,6 @@ def test_a_plan_is_edited_at_the_terminal(saved, tmp_path, monkeypatch):
         assert Plan.parse(review.plan).steps[0].id == ("good" if saved == "edited" else "positive")
 
 
-def test_a_question_of_the_planner_is_answered_in_words_at_the_terminal(monkeypatch, capsys):
-    from rich.progress import Progress
-
-    from langchain_falconer.cli.console import ProgressBars
-    from langchain_falconer.cli.plan_review import TerminalReviewer
-
-    replies = iter(["p", "only laptops"])
-    monkeypatch.setattr("typer.prompt", lambda *_, **__: next(replies))
-    shown = {"plan": PLAN.to_dict(), "pseudocode": "def pipeline(): ...", "questions": ["Laptops only?"]}
-    review = TerminalReviewer(ProgressBars(Progress()))(shown)
-    assert (review.action, review.reply) == ("reply", "only laptops")
-    assert "Laptops only?" in capsys.readouterr().err
-
-
 # ---- the LLM
 
 

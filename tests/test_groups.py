@@ -33,13 +33,17 @@ DOCUMENTS = [
 @pytest.fixture(scope="module")
 def toolkit(tiny_bert, tmp_path_factory):
     """A toolkit on a corpus of six months, whose proxy was trained on a scripted LLM's answers."""
-    from conftest import TRAIN
-
     from langchain_falconer.settings import MineSettings
 
-    run = {"backend": "onnx", "shard_texts": 100}
+    run, train = {"backend": "onnx", "shard_texts": 100}, {"epochs": 10, "learning_rate": 5e-3}
     settings = MineSettings.model_validate(
-        {"base": tiny_bert, "annotations": 300, "held_out": 0.6, "train": TRAIN, "run": run}
+        {
+            "base": tiny_bert,
+            "annotations": 300,
+            "held_out": 0.6,
+            "train": train,
+            "run": run,
+        }
     )
     with ChatServer(teacher) as server:
         falconer = Falconer(llm_at(server), home=tmp_path_factory.mktemp("groups"), settings=settings)
@@ -101,6 +105,10 @@ def test_shares_by_group_have_intervals_and_the_arguments_of_their_rows(by, key,
         assert share["counted"] == pytest.approx(group["count"] / rows, abs=1e-3)
         assert share["low"] <= positive / rows <= share["high"]
         assert read(**group["read"])["rows"] == group["count"], "the arguments give the rows"
+    quoted = [group["example"] for group in groups["values"] if "example" in group]
+    assert len(quoted) == min(3, sum(group["count"] > 0 for group in groups["values"]))
+    for group in [group for group in groups["values"] if "example" in group][:1]:
+        assert group["example"]["id"] in {row["id"] for row in read(**group["read"], limit=50)["page"]}
     if by in ("month", "date", "stars"):
         assert [group["value"] for group in groups["values"]] == sorted(expected)
     if by == "month":

@@ -120,9 +120,7 @@ def run(server, folder, settings, **changes):
 DRAFT = {
     "texts": "texts",
     "filters": [{"only": "none", "id": "", "question": "", "keep_if": "true"}],
-    "wanted": [{"what": "find prices", "source": "text"}],
-    "ask": "",
-    "offer": "",
+    "wanted": ["find prices"],
     "steps": [
         {
             "id": "price",

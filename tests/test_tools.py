@@ -249,7 +249,7 @@ def test_documents_are_added_and_asked_about(tools):
         ("mine_corpus", {"instruction": "x", "corpus": "../stored"}, ["no corpus '../stored'"]),
         ("mine_corpus", {"instruction": "", "corpus": "stored"}, ["instruction"]),
         ("mine_corpus", {"corpus": "stored"}, ["instruction"]),
-        ("mine_corpus", {"instruction": "new words", "corpus": "stored"}, ["LLM"]),
+        ("mine_corpus", {"instruction": "new words", "corpus": "stored"}, ["LLM", "get_label", "get_span"]),
         ("mine_corpus", {"instruction": "x", "corpus": "stored", "quality": 90}, ["quality"]),
         ("get_label", {"texts": [], "instruction": "x"}, ["texts"]),
         ("get_label", {"texts": "one", "instruction": "x"}, ["texts"]),

@@ -2,8 +2,7 @@
 
 A plan is run over twenty small texts with gold answers to its questions; it is right where its rows say what the gold
 plan's say, in whatever way it asks. What it asks is read by :mod:`question_reading`. Eighteen instructions cannot be
-done: there it is right to refuse or to ask back. A third of the instructions (``development``) is for tuning, the rest
-is not.
+done: there it is right to refuse. A third of the instructions (``development``) is for tuning, the rest is not.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
@@ -35,7 +33,7 @@ from langchain_falconer.benchmarks.question_reading import UnreadableError, read
 from langchain_falconer.benchmarks.table import BenchmarkTable
 from langchain_falconer.errors import PlanError, RefusedError
 from langchain_falconer.evaluate import Proportion, proportion
-from langchain_falconer.plan import Background, Plan, PlanData, Planner
+from langchain_falconer.plan import Plan, PlanData, Planner
 
 if TYPE_CHECKING:
     from langchain_falconer.llm import LLM
@@ -50,8 +48,6 @@ GRADES: Mapping[Grade, str] = {
     0: "cannot be done",
 }
 _RESAMPLES = 2_000
-_SHOWN_TEXTS = 4
-"""Texts of the domain that the planner sees."""
 
 
 @dataclass(frozen=True)
@@ -157,14 +153,14 @@ class Outcome:
     Attributes:
         case: The instruction.
         wording: The words that the planner received.
-        result: ``plan``, ``asked`` (a plan with questions), ``refused``, or ``invalid`` where there is no usable plan.
+        result: ``plan``, ``refused``, or ``invalid`` where it gave no plan that can be used.
         plan: The plan.
         reason: Why the plan's rows are not the gold plan's, or why there is no plan; None where all is right.
     """
 
     case: Case
     wording: str
-    result: Literal["plan", "asked", "refused", "invalid"]
+    result: Literal["plan", "refused", "invalid"]
     plan: PlanData | None
     reason: str | None
 
@@ -180,7 +176,7 @@ def run(llm: LLM, part: Part = "development", on_outcome: Callable[[Outcome], No
     Args:
         llm: The LLM.
         part: ``development``, or ``test``, on which nothing may be tuned.
-        on_outcome: Receives each outcome, in order.
+        on_outcome: Receives each outcome as it comes.
 
     Returns:
         The table; ``scores`` with the same figures; ``cases`` with each wording, its plan and why it is not right.
@@ -189,29 +185,24 @@ def run(llm: LLM, part: Part = "development", on_outcome: Callable[[Outcome], No
         LLMError: The LLM cannot be reached.
     """
     planner = Planner(llm)
-    asked = [(case, wording) for case in cases(part) for wording in (case.instruction, *case.wordings)]
     outcomes = []
-    with ThreadPoolExecutor(llm.settings.max_concurrency) as pool:
-        for outcome in pool.map(lambda pair: _outcome(planner, *pair), asked):
-            outcomes.append(outcome)
+    for case in cases(part):
+        for wording in (case.instruction, *case.wordings):
+            outcomes.append(_outcome(planner, case, wording))
             if on_outcome:
-                on_outcome(outcome)
+                on_outcome(outcomes[-1])
     return _table(llm.name, part, outcomes)
 
 
 def _outcome(planner: Planner, case: Case, wording: str) -> Outcome:
-    texts = tuple(gold.text for gold in domain(case.domain).texts[:_SHOWN_TEXTS])
     try:
-        draft = planner.plan(wording, background=Background(texts))
+        plan = planner.plan(wording)
     except RefusedError as error:
         return Outcome(case, wording, "refused", None, f"refused: {error}" if case.gold else None)
     except PlanError as error:
         return Outcome(case, wording, "invalid", None, str(error))
-    if case.gold:
-        reason = case.why_not(draft.plan)
-    else:
-        reason = None if draft.questions else "it cannot be done, and nothing was asked"
-    return Outcome(case, wording, "asked" if draft.questions else "plan", draft.plan.to_dict(), reason)
+    reason = case.why_not(plan) if case.gold else "it cannot be done"
+    return Outcome(case, wording, "plan", plan.to_dict(), reason)
 
 
 def _table(llm: str, part: Part, outcomes: Sequence[Outcome]) -> BenchmarkTable:
@@ -255,7 +246,7 @@ def _table(llm: str, part: Part, outcomes: Sequence[Outcome]) -> BenchmarkTable:
 
 def _shares(outcomes: Sequence[Outcome]) -> dict[str, Proportion]:
     return {
-        "valid": proportion(sum(o.plan is not None for o in outcomes), len(outcomes)),
+        "valid": proportion(sum(o.result == "plan" for o in outcomes), len(outcomes)),
         "same rows": proportion(sum(o.is_right for o in outcomes), len(outcomes)),
     }
 
@@ -265,8 +256,8 @@ def _percent(share: Proportion) -> str:
 
 
 def _refusals(outcomes: Sequence[Outcome]) -> dict[str, float]:
-    """Return precision, recall and F1 of refusing or asking back, with a bootstrap interval over instructions."""
-    refused = np.array([o.result in ("refused", "asked") for o in outcomes])
+    """Return precision, recall and F1 of refusals, with a bootstrap interval over instructions."""
+    refused = np.array([o.result == "refused" for o in outcomes])
     due = np.array([not o.case.gold for o in outcomes])
     drawn = np.random.default_rng(0).integers(len(outcomes), size=(_RESAMPLES, len(outcomes)))
     resampled = [_f1(refused[i], due[i]) for i in drawn]

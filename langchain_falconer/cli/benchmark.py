@@ -58,7 +58,6 @@ def planning(
     part: Annotated[
         PlanningPart, typer.Option("--part", help="A third of the instructions for tuning, or the others.")
     ] = PlanningPart.development,
-    concurrency: Concurrency = 4,
     timeout: Timeout = 120,
     as_json: AsJson = False,
 ) -> None:
@@ -68,8 +67,7 @@ def planning(
     def show(outcome: planning.Outcome) -> None:
         stderr.print(f"{outcome.case.id}: {outcome.reason or 'right'}", markup=False, highlight=False)
 
-    model = _required(llm, timeout_s=timeout, max_concurrency=concurrency)
-    print_benchmark(planning.run(model, part.value, show), as_json=as_json)
+    print_benchmark(planning.run(_required(llm, timeout_s=timeout), part.value, show), as_json=as_json)
 
 
 @app.command()

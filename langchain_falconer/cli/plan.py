@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -12,9 +12,6 @@ from langchain_falconer.cli.grouping import grouped
 from langchain_falconer.cli.options import AsJson, Home, LLMOptions
 from langchain_falconer.errors import SettingsError
 
-if TYPE_CHECKING:
-    from langchain_falconer.corpus import Place, StoredCorpus
-
 
 @grouped
 def plan(
@@ -22,9 +19,7 @@ def plan(
     llm: LLMOptions,
     cost: Annotated[
         str | None,
-        typer.Option(
-            "--cost", metavar="CORPUS", help="Plan for this file, folder or stored corpus, and estimate the cost."
-        ),
+        typer.Option("--cost", metavar="CORPUS", help="Also estimate its cost on this file, folder or stored corpus."),
     ] = None,
     home: Home = None,
     as_json: AsJson = False,
@@ -38,14 +33,11 @@ def plan(
         raise SettingsError("planning needs an LLM; name one with --llm, e.g. --llm openai:gpt-4.1-mini")
     with stderr.status("planning…"):
         falconer = Falconer(llm.make(), home=home)
-        corpus: Place | StoredCorpus | None = None
+        written = falconer.plan(instruction)
+        decision = None
         if cost is not None:
-            corpus = as_place(cost) if "://" in cost or Path(cost).exists() else falconer.corpus(cost)
-        questions: list[str] = []
-        written = falconer.plan(instruction, corpus, on_question=questions.append)
-        decision = falconer.estimate(written, corpus) if corpus is not None else None
-    for question in questions:
-        stderr.print(f"The planner asks: {question}", style="yellow", markup=False, highlight=False)
+            is_file = "://" in cost or Path(cost).exists()
+            decision = falconer.estimate(written, as_place(cost) if is_file else falconer.corpus(cost))
     if as_json:
         extra = {"costs": decision.model_dump(mode="json")} if decision else {}
         print_json({**written.to_dict(), **extra})

@@ -37,17 +37,12 @@ class TerminalReviewer:
                     f"  {'unknown' if after is None else format(after, '.0%')} agreement: {wording['rewritten']}",
                 ]
                 stderr.print("\n".join(lines), markup=False, highlight=False)
-            for asked in question.get("questions", []):
-                stderr.print(f"The planner asks: {asked}", style="yellow", markup=False, highlight=False)
             if question.get("error"):
-                stderr.print(f"That cannot be used: {question['error']}", style="red", markup=False)
-            prompt = "Is this plan right? [a]pprove, re[p]ly in words, [e]dit, [r]eject"
+                stderr.print(f"That plan is not valid: {question['error']}", style="red", markup=False)
+            prompt = "Is this plan right? [a]pprove, [e]dit, [r]eject"
             answer = typer.prompt(prompt, default="a", err=True).strip().lower()[:1]
             if answer == "r":
                 return Review(action="reject", reason="rejected at the terminal")
-            if answer == "p":
-                reply = typer.prompt("Your reply", default="", show_default=False, err=True)
-                return Review(action="reply", reply=reply)
             text = None
             if answer == "e":
                 text = click.edit(json.dumps(question["plan"], indent=2, ensure_ascii=False), extension=".json")

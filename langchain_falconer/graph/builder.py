@@ -106,7 +106,7 @@ def build_falconer(
     graph.add_edge(START, "plan")
     graph.add_edge("plan", "pilot")
     graph.add_edge("pilot", "review")
-    graph.add_conditional_edges("review", review.after_review, ["route", "plan", "review", "reject"])
+    graph.add_conditional_edges("review", review.after_review, ["route", "review", "reject"])
     graph.add_edge("reject", END)
     graph.add_conditional_edges("route", route.after_route, ["sample", "report", END])
     graph.add_edge("sample", "annotate")
@@ -132,9 +132,8 @@ def create_falconer_graph(
     """Build and compile the state machine; see :func:`build_falconer` for the first five arguments.
 
     Without a checkpointer it inherits that of a parent graph. The review is an ``interrupt()``: resume with
-    ``Command(resume="approve")``, ``{"action": "edit", "plan": {..}}``, ``{"action": "reject", "reason": ..}``, or
-    words such as ``"only laptops, please"``, from which the plan is written again; an answer that is not understood is
-    asked for again. The input ``auto_approve=True`` skips it.
+    ``Command(resume="approve")``, ``{"action": "edit", "plan": {..}}`` or ``{"action": "reject", "reason": ..}``; an
+    answer that is not understood is asked for again. The input ``auto_approve=True`` skips it.
     """
     graph = build_falconer(llm, home=home, settings=settings, recorded=recorded, addresses=addresses)
     return graph.compile(checkpointer=checkpointer, store=store, name=name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -29,14 +29,13 @@ from langchain_falconer.corpus import (
     open_corpus_files,
     split_passages,
 )
-from langchain_falconer.errors import AnnotationError, CorpusError, PlannerError, RunError
+from langchain_falconer.errors import AnnotationError, CorpusError, RunError
 from langchain_falconer.files import digest, file_digest, read_json, replacing, write_json
 from langchain_falconer.graph.home import Home
-from langchain_falconer.graph.look import look_at
 from langchain_falconer.graph.state import AskOptions, FalconerInput, FalconerState
 from langchain_falconer.llm import LLM
 from langchain_falconer.model import Embedder
-from langchain_falconer.plan import Clarification, Plan, PlanDraft
+from langchain_falconer.plan import Plan
 from langchain_falconer.settings import MineSettings, Targets
 
 Emit = Callable[[Mapping[str, object]], None]
@@ -123,22 +122,6 @@ class NodeContext:
     def corpus(self, state: FalconerInput) -> Corpus:
         """Open the corpus. Raises ``CorpusError`` if it cannot be read."""
         return open_corpus_files(self._places(state), self.settings.corpus)
-
-    def written_plan(self, state: FalconerState, clarifications: Sequence[Clarification]) -> PlanDraft:
-        """Return the plan that the LLM writes, or wrote before, after a look at a few texts of the corpus.
-
-        Raises:
-            PlanError: The instruction cannot be planned, or the LLM gave no valid plan.
-            BudgetError: The budget is used up.
-        """
-        if self.llm is None:
-            raise PlannerError("there is no LLM to write a plan; pass a plan (--plan FILE) or an LLM (--llm MODEL)")
-        stored = state.get("dataset")
-        name = [str(stored["name"])] if stored else state["corpus"]
-        with self.store() as store:
-            budget = self.budget(store, self.job_id(state))
-            look = lambda: look_at(self.corpus(state), self.settings.seed)  # noqa: E731
-            return self.home.plan(self.llm, state["instruction"], budget, name, look, clarifications)
 
     def dataset(self, state: FalconerInput) -> Dataset:
         """Return the corpus in partitions. Raises ``CorpusError`` if it cannot be read."""

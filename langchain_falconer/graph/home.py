@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from langchain_falconer.annotate import AnnotationStore, Budget
@@ -13,7 +12,7 @@ from langchain_falconer.errors import RunError
 from langchain_falconer.files import digest, read_json, write_json
 from langchain_falconer.graph.results import Results
 from langchain_falconer.llm import LLM
-from langchain_falconer.plan import Background, Clarification, Plan, PlanDraft, Planner
+from langchain_falconer.plan import Plan, Planner
 from langchain_falconer.registry import Registry
 
 
@@ -75,42 +74,18 @@ class Home:
         """The named corpora."""
         return Workspace(self.folder / "workspace")
 
-    def plan(
-        self,
-        llm: LLM,
-        instruction: str,
-        budget: Budget,
-        corpus: Sequence[str] = (),
-        look: Callable[[], Background] = Background,
-        clarifications: Sequence[Clarification] = (),
-    ) -> PlanDraft:
+    def plan(self, llm: LLM, instruction: str, budget: Budget) -> Plan:
         """Return the plan that this LLM wrote for this instruction before, or have it written within the budget.
 
-        One that was written without a look at any corpus, to be shown, serves for every corpus.
-
-        Args:
-            llm: LLM that plans.
-            instruction: The instruction.
-            budget: Budget of the job.
-            corpus: Name or files of the corpus.
-            look: Returns what the LLM sees of it; called only where there is no plan yet.
-            clarifications: What the author said about earlier plans.
-
         Raises:
-            RefusedError: The instruction cannot be planned.
             PlannerError: The LLM gave no valid plan.
             BudgetError: The budget is used up.
         """
-        said = [[c.question, c.reply] for c in clarifications]
-        keys: list[list[object]] = [[corpus, said]] if said else [[], [corpus]] if corpus else [[]]
-        files = [self._in("drafts") / f"{digest(instruction, llm.name, *key)}.json" for key in keys]
-        data = next((read for file in files if (read := read_json(file)) is not None), None)
-        if data is None:
-            background = replace(look(), clarifications=tuple(clarifications))
-            draft = Planner(llm).plan(instruction, budget.for_source(llm.name, "plan"), background)
-            data = {"plan": draft.plan.to_dict(), "questions": draft.questions}
-            write_json(files[-1], data)
-        return PlanDraft(Plan.parse(data["plan"]), tuple(data["questions"]))
+        file = self._in("plans") / f"{digest(instruction, llm.name)}.json"
+        if (data := read_json(file)) is None:
+            data = Planner(llm).plan(instruction, budget.for_source(llm.name, "plan")).to_dict()
+            write_json(file, data)
+        return Plan.parse(data)
 
     def run_folder(self, run_id: str) -> Path:
         """Return the folder of a run."""

@@ -59,21 +59,12 @@ class FalconerOutput(TypedDict):
     """A :class:`RunSummary` as JSON data; ``{"run_id", "rejected"}`` where the plan was rejected."""
 
 
-class ClarificationData(TypedDict):
-    """What the reviewer said about a plan, and what the planner had asked (else empty)."""
-
-    question: str
-    reply: str
-
-
 class ReviewState(TypedDict, total=False):
-    """The planner's questions and the reviewer's decision; after an invalid edit ``again``, with its fault."""
+    """The reviewer's decision; after an invalid edit ``again``, with its fault."""
 
-    action: Literal["approve", "reply", "reject", "again"]
+    action: Literal["approve", "reject", "again"]
     reason: str | None
     error: str
-    questions: list[str]
-    clarifications: list[ClarificationData]
 
 
 class RoutingState(TypedDict, total=False):
@@ -178,9 +169,7 @@ class ReviewRequest(TypedDict):
             sentence; absent where no LLM annotates.
         wordings: Questions on which the LLM's two answers differed in a pilot, each with its other wording and the
             agreement before and after (``Wording`` as JSON data). The plan holds the better one where the LLM wrote it.
-        questions: What the planner asks: where the instruction is ambiguous, or what it left out and why. A ``reply``
-            answers them. Absent where it asks nothing.
-        error: What was wrong with an earlier answer.
+        error: What was wrong with an earlier edit.
     """
 
     question: str
@@ -189,7 +178,6 @@ class ReviewRequest(TypedDict):
     mermaid: str
     estimate: NotRequired[JsonObject]
     wordings: NotRequired[list[JsonObject]]
-    questions: NotRequired[list[str]]
     error: NotRequired[str]
 
 
@@ -200,20 +188,18 @@ _WORDS: dict[str, str] = {
 
 
 class Review(BaseModel):
-    """A person's answer to the plan. A plain word is an action, ``Review.model_validate("yes")``; several are a reply.
+    """A person's answer to the plan. A plain word stands for an action: ``Review.model_validate("yes")``.
 
     Attributes:
-        action: ``approve``, ``edit``, ``reply`` or ``reject``.
+        action: ``approve``, ``edit`` or ``reject``.
         plan: With ``edit``: the plan to use instead.
-        reply: With ``reply``: plain words, from which the LLM writes the plan again.
         reason: With ``reject``: why.
     """
 
     model_config = ConfigDict(extra="forbid")
 
-    action: Literal["approve", "edit", "reply", "reject"]
+    action: Literal["approve", "edit", "reject"]
     plan: JsonObject | None = None
-    reply: str | None = None
     reason: str | None = None
 
     @model_validator(mode="before")
@@ -221,8 +207,6 @@ class Review(BaseModel):
     def _from_words(cls, answer: object) -> object:
         if isinstance(answer, bool):
             return {"action": "approve" if answer else "reject"}
-        if isinstance(answer, str) and len(answer.split()) > 1:
-            return {"action": "reply", "reply": answer}
         data = {"action": answer} if isinstance(answer, str) else answer
         if not isinstance(data, Mapping) or not isinstance(action := data.get("action"), str):
             return data

@@ -1,7 +1,7 @@
 """Plans: the questions about every text, as validated data, and the planner that writes them."""
 
 from langchain_falconer.plan.conditions import All, Any_, Condition, Equals, Exists, In, Not, atoms
-from langchain_falconer.plan.planner import Background, Clarification, Disagreement, PlanDraft, Planner
+from langchain_falconer.plan.planner import Disagreement, Planner
 from langchain_falconer.plan.rendering import condition_text, to_mermaid, to_pseudocode
 from langchain_falconer.plan.resolution import holds, matches, resolve
 from langchain_falconer.plan.schema import LabelOption, LabelStep, OptionData, Plan, PlanData, SpanStep, Step, StepData
@@ -9,8 +9,6 @@ from langchain_falconer.plan.schema import LabelOption, LabelStep, OptionData, P
 __all__ = [
     "All",
     "Any_",
-    "Background",
-    "Clarification",
     "Condition",
     "Disagreement",
     "Equals",
@@ -22,7 +20,6 @@ __all__ = [
     "OptionData",
     "Plan",
     "PlanData",
-    "PlanDraft",
     "Planner",
     "SpanStep",
     "Step",

@@ -5,20 +5,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from langchain_falconer.errors import PlanError, PlannerError, RefusedError
-from langchain_falconer.plan.prompts import (
-    EXAMPLES,
-    LEFT_OUT,
-    REWRITE_EXAMPLE,
-    REWRITE_SCHEMA,
-    REWRITE_SYSTEM,
-    SCHEMA,
-    SYSTEM,
-    TEXT,
-)
+from langchain_falconer.errors import PlanError, PlannerError
+from langchain_falconer.plan.prompts import EXAMPLES, REWRITE_EXAMPLE, REWRITE_SCHEMA, REWRITE_SYSTEM, SCHEMA, SYSTEM
 from langchain_falconer.plan.schema import LabelStep, Plan, SpanStep
 
 if TYPE_CHECKING:
@@ -27,60 +18,8 @@ if TYPE_CHECKING:
 _MAX_REWRITTEN = 600
 """Characters of a rewritten question: the annotator reads it with every text."""
 _MAX_SHOWN = 500
-"""Characters of a text, or of an answer about it, that the planner is shown to word a question again."""
-_MAX_SEEN = 300
-"""Characters of a text that it sees before it plans."""
-_MAX_COLUMNS, _MAX_COLUMN = 20, 60
-"""Columns that the planner is shown, and characters of their names."""
-_QUOTED_WORDS = 6
-"""Words in a row that are a quotation of a text."""
+"""Characters of a text that the planner is shown."""
 _YES_NO = {"true": True, "yes": True, "false": False, "no": False}
-
-
-@dataclass(frozen=True, slots=True)
-class Clarification:
-    """What an author said about a plan.
-
-    Attributes:
-        question: What the planner had asked; empty where it had asked nothing.
-        reply: The author's words.
-    """
-
-    question: str
-    reply: str
-
-
-@dataclass(frozen=True, slots=True)
-class Background:
-    """What a planner sees beside the instruction, all of it quoted data.
-
-    Attributes:
-        texts: A few texts of the corpus.
-        columns: Names of its other columns.
-        clarifications: What the author said about earlier plans.
-    """
-
-    texts: tuple[str, ...] = field(default=(), repr=False)
-    columns: tuple[str, ...] = ()
-    clarifications: tuple[Clarification, ...] = ()
-
-    def quotes(self, words: str, instruction: str) -> bool:
-        """Return whether words are copied from a text, and not from the instruction or the author's replies."""
-        own = " ".join([instruction, *(c.reply for c in self.clarifications)])
-        return bool((_runs(words) - _runs(own)) & {run for text in self.texts for run in _runs(text)})
-
-
-@dataclass(frozen=True, slots=True)
-class PlanDraft:
-    """A plan, and what its author should be asked before it is run.
-
-    Attributes:
-        plan: The plan.
-        questions: What is ambiguous in the instruction, and what was left out of the plan and why.
-    """
-
-    plan: Plan
-    questions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,27 +50,19 @@ class Planner:
     def __init__(self, llm: LLM) -> None:
         self._llm = llm
 
-    def plan(
-        self,
-        instruction: str,
-        meter: Meter | None = None,
-        background: Background = Background(),
-    ) -> PlanDraft:
+    def plan(self, instruction: str, meter: Meter | None = None) -> Plan:
         """Write the plan for an instruction, which the LLM receives as quoted data.
 
         Args:
             instruction: Task for every text, in any words.
             meter: Account of every attempt.
-            background: What the LLM sees beside it. No run of six words of its texts gets into the plan.
 
         Raises:
-            RefusedError: Labels and spans of single texts cannot answer it, or it does not say what to find.
             PlannerError: The instruction is blank, or the LLM gave no usable plan, even after one repair round.
             LLMError: The LLM did not answer.
             BudgetError: The meter refused an attempt.
         """
-        instruction = instruction.strip()
-        if not instruction:
+        if not instruction.strip():
             raise PlannerError("the instruction is blank; write what to find in the texts")
         if self._llm.is_decider:
             raise PlannerError(
@@ -140,16 +71,14 @@ class Planner:
         messages = [("system", SYSTEM)]
         for example, draft in EXAMPLES:
             messages += [("user", _quoted(example)), ("assistant", json.dumps(draft, ensure_ascii=False))]
-        messages.append(("user", _request(instruction, background)))
+        messages.append(("user", _quoted(instruction)))
         fault = PlanError("there is no plan")
         for _ in ("first draft", "repaired draft"):
             reply = self._llm.complete(messages, SCHEMA, meter)
             try:
                 if reply.data is None:
                     raise PlanError(reply.error or "the reply holds no plan")
-                return _read(reply.data, instruction, background)
-            except RefusedError:
-                raise
+                return Plan.parse({"instruction": instruction.strip(), "steps": _compile(reply.data)})
             except PlanError as error:
                 fault = error
                 request = f"That plan cannot be used: {error}. Write the whole plan again with this corrected."
@@ -203,48 +132,6 @@ def _words(text: str) -> set[str]:
 
 def _quoted(instruction: str) -> str:
     return f"Instruction: {json.dumps(instruction.strip(), ensure_ascii=False)}"
-
-
-def _request(instruction: str, background: Background) -> str:
-    """Return the instruction and what is seen beside it, each as JSON on a line of its own."""
-    beside = {
-        "Columns": [name[:_MAX_COLUMN] for name in background.columns[:_MAX_COLUMNS]],
-        "Texts": [text[:_MAX_SEEN] for text in background.texts],
-        "Replies of the author": [{"question": c.question, "reply": c.reply} for c in background.clarifications],
-    }
-    lines = [f"{name}: {json.dumps(value, ensure_ascii=False)}" for name, value in beside.items() if value]
-    return "\n".join([*lines, _quoted(instruction)])
-
-
-def _runs(text: str) -> set[tuple[str, ...]]:
-    words = re.findall(r"\w+", text.casefold())
-    return {tuple(words[i : i + _QUOTED_WORDS]) for i in range(len(words) - _QUOTED_WORDS + 1)}
-
-
-def _read(draft: Mapping[str, Any], instruction: str, background: Background) -> PlanDraft:
-    """Return the plan of a draft; refuse what it found to be impossible."""
-    said = {name: str(draft[name]).strip() for name in ("ask", "offer")}
-    said = {name: "" if background.quotes(words, instruction) else words for name, words in said.items()}
-    left_out = [
-        (w["what"], LEFT_OUT[w["source"]])
-        for w in draft["wanted"]
-        if w["source"] != TEXT and not background.quotes(w["what"], instruction)
-    ]
-    steps = _compile(draft)
-    # A draft that contradicts itself, with steps for what no text says, is no refusal: its author is asked.
-    if not steps and any(w["source"] != TEXT for w in draft["wanted"]):
-        reasons = [f"{what}: {why}" for what, why in left_out] or ["the texts do not say it"]
-        raise RefusedError("; ".join(reasons), said["offer"])
-    if not steps and said["ask"]:
-        raise RefusedError(f"it is unclear: {said['ask']}", said["offer"])
-    plan = Plan.parse({"instruction": instruction, "steps": steps})
-    for step in plan.steps:
-        labels = (step.labels or ()) if isinstance(step, LabelStep) else ()
-        words = " ".join([step.instruction, *(f"{label.name} {label.description}" for label in labels)])
-        if background.quotes(words, instruction):
-            raise PlanError(f"step '{step.id}' quotes a text; ask in the words of the instruction")
-    questions = [said["ask"]] if said["ask"] else []
-    return PlanDraft(plan, (*questions, *(f"{what}: {why}. Go on without it?" for what, why in left_out)))
 
 
 def _compile(draft: Mapping[str, Any]) -> list[dict[str, Any]]:

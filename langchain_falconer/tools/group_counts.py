@@ -10,12 +10,13 @@ from typing import Any, Literal
 from langchain_falconer.evaluate import Estimate
 from langchain_falconer.execute import label_names
 from langchain_falconer.plan import LabelStep, SpanStep
-from langchain_falconer.report import CountEstimates, Estimates, Grouping, RunSummary
+from langchain_falconer.report import CountEstimates, Estimates, Grouping, RunSummary, excerpt
 from langchain_falconer.tools.brief_estimates import COMBINED, brief, brief_share
-from langchain_falconer.tools.row_filters import RowFilter, Rows, Sql, as_text, column_of, find_step, label_of
+from langchain_falconer.tools.row_filters import RowFilter, Rows, Sql, as_text, column_of, find_step, label_of, row_of
 
 GroupOrder = Literal["count", "value", "share"]
 _MAX_VALUE_CHARS = 200
+_MAX_QUOTES, _QUOTE_CHARS = 3, 100
 _IN_ORDER = r"^\d{4}-\d{2}$|^-?\d+$"  # months and numbers are listed in their order
 _ORDERS: Mapping[GroupOrder, str] = {
     "count": "n DESC, value",
@@ -58,7 +59,14 @@ class GroupCounter:
         page = f"SELECT * FROM groups ORDER BY {_ORDERS[order]} LIMIT ? OFFSET ?"
         found = self._run(table, page, limit, offset)
         distinct: int = self._run(table, "SELECT count(*) FROM groups")[0][0]
-        values = [self._of_step(step, *group) if step else self._of_column(by, *group) for group in found]
+        quotes = self._quotes([example for *_, example in found if example is not None][:_MAX_QUOTES])
+        values = [
+            {
+                **(self._of_step(step, value, n, total) if step else self._of_column(by, value, n, total)),
+                **quotes.get(example, {}),
+            }
+            for value, n, total, example in found
+        ]
         return {
             "count_by": by if step else self.rows.resolve(by),
             "distinct": distinct,
@@ -71,6 +79,12 @@ class GroupCounter:
     def _run(self, table: Sql, sql: str, *values: object) -> list[tuple[Any, ...]]:
         return self.rows.query(f", groups AS ({table.text}) {sql}", [*table.values, *values])
 
+    def _quotes(self, ids: Sequence[str]) -> Mapping[str, Mapping[str, object]]:
+        """Return a quote of each of these rows."""
+        found = self.rows.query("SELECT to_json(rows) FROM rows WHERE list_contains(?, id)", [list(ids)])
+        shown = [excerpt(row_of(data)) for (data,) in found]
+        return {one.id: {"example": {"id": one.id, "quote": one.quote[:_QUOTE_CHARS]}} for one in shown}
+
     # ---- by the answers of a step
 
     def _by_step(self, step: LabelStep | SpanStep) -> Sql:
@@ -80,9 +94,12 @@ class GroupCounter:
             answers = f"unnest([one.text for one in {column}])"
         elif step.kind == "multi":
             answers = f"unnest({column}.value)"
-        table = f"SELECT {answers} AS value FROM rows WHERE {condition.text}"
+        table = f"SELECT {answers} AS value, id, file_row_number FROM rows WHERE {condition.text}"
         total = f"(SELECT count(*) FROM rows WHERE {condition.text})"
-        counted = f"SELECT value, count(*) AS n, {total} AS total FROM ({table}) WHERE value IS NOT NULL GROUP BY value"
+        counted = (
+            f"SELECT value, count(*) AS n, {total} AS total, min_by(id, file_row_number) FROM ({table}) "
+            "WHERE value IS NOT NULL GROUP BY value"
+        )
         return Sql(counted, condition.values * 2)
 
     def _of_step(self, step: LabelStep | SpanStep, value: str, n: int, total: int) -> Mapping[str, object]:
@@ -104,11 +121,12 @@ class GroupCounter:
         group, measure = self.rows.group(name), self.rows.measure(self.chosen)
         restriction = self.rows.restriction(self.chosen)
         table = (
-            f"SELECT {group.text} AS value, coalesce({measure.text}, false) AS counted FROM rows "
+            f"SELECT {group.text} AS value, coalesce({measure.text}, false) AS counted, id, file_row_number FROM rows "
             f"WHERE error IS NULL AND {restriction.text}"
         )
         counted = (
-            f"SELECT value, count(*) FILTER (counted) AS n, count(*) AS total FROM ({table}) "
+            f"SELECT value, count(*) FILTER (counted) AS n, count(*) AS total, "
+            f"min_by(id, file_row_number) FILTER (counted) FROM ({table}) "
             "WHERE value IS NOT NULL GROUP BY value"
         )
         return Sql(counted, (*group.values, *measure.values, *restriction.values))

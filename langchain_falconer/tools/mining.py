@@ -21,6 +21,11 @@ from langchain_falconer.tools.row_filters import RowFilter, open_rows
 
 _TOP_SOURCES = _TOP_LABELS = 3
 _MAX_GROUPS = 24
+_TOP_BESIDE_GROUPS = 3
+_NO_PLANNER = (
+    "there is no LLM here that could plan an instruction; ask one thing at a time: get_label for a question about each "
+    "text, get_span for what to extract"
+)
 
 
 class MineCorpusInput(ToolInput):
@@ -126,8 +131,10 @@ class MineCorpusTool(FalconerTool):
     def answer(self, request: MineCorpusInput) -> Mapping[str, object]:
         """Plan the instruction, run it over the corpus, and return counts, quality, cost and a result id."""
         corpus = self.find_corpus(request.corpus)
+        if self.falconer.llm is None and self.falconer.home.registry.plan_for(request.instruction) is None:
+            raise ToolException(_NO_PLANNER)
         result = self.falconer.ask(request.instruction, corpus, quality=request.quality, on_event=report_progress)
-        return {**compact(result), **_groups(self, result, request.by, [RowFilter(only_matches=True)])}
+        return _answer(self, result, request.by, [RowFilter(only_matches=True)])
 
 
 def _run_step(tool: FalconerTool, step: LabelStep | SpanStep, request: GetSpanInput) -> Mapping[str, object]:
@@ -137,7 +144,7 @@ def _run_step(tool: FalconerTool, step: LabelStep | SpanStep, request: GetSpanIn
     plan = Plan(instruction=step.instruction, steps=(step,))
     corpus = tool.find_corpus(request.corpus) if request.corpus is not None else None
     result = tool.falconer.ask(plan, corpus, texts=request.texts, on_event=report_progress)
-    answer = {**compact(result), **_groups(tool, result, request.by, _measures(step, result))}
+    answer = _answer(tool, result, request.by, _measures(step, result))
     if request.texts is None:
         return answer
     rows = list(islice(result.rows(), MAX_TEXTS))
@@ -160,26 +167,28 @@ def _measures(step: LabelStep | SpanStep, result: MiningResult) -> list[RowFilte
     return [RowFilter(step=step.id, value=label) for label in frequent]
 
 
-def _groups(
+def _answer(
     tool: FalconerTool, result: MiningResult, by: str | None, measures: Sequence[RowFilter]
 ) -> Mapping[str, object]:
-    """Return the groups of the rows, one table for each measure; or why there are none, since the answer is paid."""
+    """Return the answer, with the groups of the rows, one table for each measure; or why there are none."""
     summary = result.summary
     if by is None or summary.result is None:
-        return {}
+        return compact(result)
     try:
         with open_rows(tool.falconer.home.results.rows(summary.result), summary.plan) as rows:
-            return {
-                "groups": [
-                    {
-                        "of": measure.model_dump(exclude_defaults=True),
-                        **GroupCounter(rows, summary, measure).count(by, order=None, offset=0, limit=_MAX_GROUPS),
-                    }
-                    for measure in measures
-                ]
-            }
-    except ToolException as error:
-        return {"messages": [*summary.messages, f"not compared: {error}"]}
+            groups = [
+                {
+                    "of": measure.model_dump(exclude_defaults=True),
+                    **GroupCounter(rows, summary, measure).count(by, order=None, offset=0, limit=_MAX_GROUPS),
+                }
+                for measure in measures
+            ]
+    except ToolException as error:  # the answer is paid
+        return {**compact(result), "messages": [*summary.messages, f"not compared: {error}"]}
+    findings = summary.findings or Findings(top={}, examples=())
+    fewer = {step: top[:_TOP_BESIDE_GROUPS] for step, top in findings.top.items()}  # the budget is for the groups
+    shorter = summary.model_copy(update={"findings": Findings(top=fewer, examples=findings.examples[:1])})
+    return {**compact(MiningResult(shorter)), "groups": groups}
 
 
 def compact(result: MiningResult) -> Mapping[str, object]:

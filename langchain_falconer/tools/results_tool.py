@@ -3,20 +3,20 @@
 # ruff: noqa: S608 (values are bound; a step's column is named by the plan, never by the model)
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from langchain_core.tools import ToolException
 from pydantic import BaseModel, Field
 
 from langchain_falconer.plan import LabelStep
+from langchain_falconer.records import ResultRow
 from langchain_falconer.report import excerpt
 from langchain_falconer.tools import brief_estimates
 from langchain_falconer.tools.answers import RowsAnswer
 from langchain_falconer.tools.base import FalconerTool, Text
 from langchain_falconer.tools.group_counts import GroupCounter, GroupOrder
-from langchain_falconer.tools.row_filters import RowFilter, Rows, Sql, column_of, find_step, open_rows
+from langchain_falconer.tools.row_filters import RowFilter, Rows, Sql, column_of, find_step, open_rows, row_of
 
 _MAX_ROWS = 50
 _ROWS, _GROUPS = 10, 24
@@ -87,7 +87,7 @@ def _whole_row(rows: Rows, row_id: str) -> Mapping[str, object]:
     whole = rows.query("SELECT to_json(rows) FROM rows WHERE id = ?", [row_id])
     if not whole:
         raise ToolException(f"the result has no row '{row_id[:80]}'; use the id of an example or of a row in a page")
-    row = _from_columns(whole[0][0])
+    row = row_of(whole[0][0])
     return {**_answers(row), "text": row.get("text"), "metadata": _brief_columns(row["metadata"])}
 
 
@@ -95,7 +95,7 @@ def _page(rows: Rows, request: ReadResultsInput, condition: Sql) -> list[Mapping
     order = _row_order(rows, request)
     select = f"SELECT to_json(rows) FROM rows WHERE {condition.text} ORDER BY {order.text} LIMIT ? OFFSET ?"
     values = [*condition.values, *order.values, request.limit or _ROWS, request.offset]
-    return [_brief_row(_from_columns(data)) for (data,) in rows.query(select, values)]
+    return [_brief_row(row_of(data)) for (data,) in rows.query(select, values)]
 
 
 def _row_order(rows: Rows, request: ReadResultsInput) -> Sql:
@@ -113,18 +113,10 @@ def _row_order(rows: Rows, request: ReadResultsInput) -> Sql:
     return Sql(f"{score} NULLS LAST, file_row_number")
 
 
-def _from_columns(data: str) -> dict[str, Any]:
-    """Return a row of a file without the nulls of Parquet, its metadata parsed."""
-    row = {key: value for key, value in json.loads(data).items() if value is not None}
-    metadata = row.get("metadata")
-    return {**row, "metadata": json.loads(metadata) if isinstance(metadata, str) else metadata or {}}
-
-
-def _brief_row(row: dict[str, Any]) -> Mapping[str, object]:
+def _brief_row(row: ResultRow) -> Mapping[str, object]:
     if "error" in row:
         return {"id": row["id"], "error": str(row["error"])[:200]}
-    spans = {step: [s for s in spans if s] for step, spans in (row.get("spans") or {}).items() if spans}
-    return {**excerpt({**row, "spans": spans}).model_dump(exclude_defaults=True), **_answers(row)}
+    return {**excerpt(row).model_dump(exclude_defaults=True), **_answers(row)}
 
 
 def _brief_columns(metadata: Mapping[str, object]) -> Mapping[str, object]:
@@ -137,7 +129,7 @@ def _brief_columns(metadata: Mapping[str, object]) -> Mapping[str, object]:
     return {**brief, "…": f"{left_out} more columns"} if left_out else brief
 
 
-def _answers(data: dict[str, Any]) -> Mapping[str, object]:
+def _answers(data: ResultRow) -> Mapping[str, object]:
     labels = {step: label["value"] for step, label in (data.get("labels") or {}).items() if label}
     spans = {step: [s["text"][:200] for s in spans] for step, spans in (data.get("spans") or {}).items() if spans}
     return {"id": data["id"]} | ({"labels": labels} if labels else {}) | ({"spans": spans} if spans else {})

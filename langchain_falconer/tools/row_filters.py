@@ -3,6 +3,7 @@
 # ruff: noqa: S608 (values are bound; a step's column is named by the plan, never by the model)
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ from langchain_core.tools import ToolException
 from pydantic import Field
 
 from langchain_falconer.plan import LabelStep, Plan, SpanStep
+from langchain_falconer.records import ResultRow
 from langchain_falconer.tools.base import Text, ToolInput
 
 _SOURCE = "coalesce(nullif(metadata->>'$.source', ''), metadata->>'$.url', '')"
@@ -187,6 +189,15 @@ def column_of(step: LabelStep | SpanStep) -> str:
     """Return the column of a step of the plan, quoted although plans restrict ids."""
     name = step.id.replace('"', '""')
     return f'{"labels" if isinstance(step, LabelStep) else "spans"}."{name}"'
+
+
+def row_of(data: str) -> ResultRow:
+    """Return a row of a file, selected as JSON, without the nulls of Parquet, its metadata parsed."""
+    row: ResultRow = {key: value for key, value in json.loads(data).items() if value is not None}  # type: ignore[assignment]
+    metadata: Any = row.get("metadata")
+    row["metadata"] = json.loads(metadata) if isinstance(metadata, str) else metadata or {}
+    row["spans"] = {step: [s for s in spans if s] for step, spans in row.get("spans", {}).items() if spans}
+    return row
 
 
 @contextmanager

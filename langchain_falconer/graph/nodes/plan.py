@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from langchain_falconer.errors import SettingsError
+from langchain_falconer.errors import PlannerError, SettingsError
 from langchain_falconer.execute import check_output, check_run
 from langchain_falconer.graph.context import NodeContext, Update
 from langchain_falconer.graph.costs import estimate_annotation
 from langchain_falconer.graph.state import FalconerState
 from langchain_falconer.llm import OpenAIBatches
-from langchain_falconer.plan import Clarification
 
 _FRESH: Update = {
+    "review": {},
     "routing": {},
     "sample": {},
     "round": 0,
@@ -35,15 +35,13 @@ def plan(state: FalconerState, context: NodeContext) -> Update:
         run_id = context.job_id(state)
         planned = not state.get("plan")
         plan = None if planned else context.plan(state)
-        # What was said in a review counts for the plan that follows it, and for no later run of the same thread.
-        last = state.get("review", {})
-        said = last.get("clarifications", []) if last.get("action") == "reply" else []
-        if plan is None and not said and context.options(state) is not None:
+        if plan is None and context.options(state) is not None:
             plan = context.home.registry.plan_for(state["instruction"])
-        questions: tuple[str, ...] = ()
         if plan is None:
-            draft = context.written_plan(state, [Clarification(**c) for c in said])
-            plan, questions = draft.plan, draft.questions
+            if context.llm is None:
+                raise PlannerError("there is no LLM to write a plan; pass a plan (--plan FILE) or an LLM (--llm MODEL)")
+            with context.store() as store:
+                plan = context.home.plan(context.llm, state["instruction"], context.budget(store, run_id))
         estimate = None
         if context.options(state) is None and context.llm is not None and not state.get("annotations"):
             with context.store() as store:
@@ -51,9 +49,6 @@ def plan(state: FalconerState, context: NodeContext) -> Update:
             estimate = estimate_annotation(context, state, plan)
         if estimate and state.get("auto_approve"):
             context.emit({"note": str(estimate)})  # else the review shows it
-        if state.get("auto_approve"):
-            for question in questions:
-                context.emit({"note": f"the planner asks: {question}"})
     facts = {**estimate.model_dump(mode="json"), "summary": str(estimate)} if estimate else None
     return {
         **_FRESH,
@@ -61,7 +56,6 @@ def plan(state: FalconerState, context: NodeContext) -> Update:
         "plan": plan.to_dict(),
         "estimate": facts,
         "planned": planned,
-        "review": {"questions": list(questions), "clarifications": said},
         "seconds": seconds,
     }
 
