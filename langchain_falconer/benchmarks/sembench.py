@@ -51,21 +51,23 @@ PLAN = Plan(
     ),
 )
 """The words are those of SemBench's queries and of the rubric that its engines are given."""
-_METRICS = {
-    "Q1": "five positive reviews: F1",
-    "Q2": "five positive reviews of one film: F1",
-    "Q3": "count of positive reviews: relative error",
-    "Q4": "share of positive reviews: relative error",
-    "Q5": "ten pairs of equal sentiment: F1",
-    "Q6": "ten pairs of opposite sentiment: F1",
-    "Q7": "all pairs of opposite sentiment: F1",
-    "Q8": "counts of both sentiments: relative error",
-    "Q9": "score of each review: Spearman",
-    "Q10": "mean score of each film: Spearman",
+_QUERIES = {
+    "Q1": ("5 positive", "F1"),
+    "Q2": ("5 of one film", "F1"),
+    "Q3": ("positive of one film", "error"),
+    "Q4": ("their share", "error"),
+    "Q5": ("10 equal pairs", "F1"),
+    "Q6": ("10 opposite pairs", "F1"),
+    "Q7": ("all opposite pairs", "F1"),
+    "Q8": ("both counts", "error"),
+    "Q9": ("score of reviews", "Spearman"),
+    "Q10": ("score of films", "Spearman"),
 }
-_STORED_KEYS = {"F1": "f1_score", "relative error": "relative_error", "Spearman": "spearman_correlation"}
+"""What each query is about, and its measure; an error is relative to the true figure."""
+_STORED_KEYS = {"F1": "f1_score", "error": "relative_error", "Spearman": "spearman_correlation"}
 _ENGINES = {"lotus": "LOTUS", "palimpzest": "Palimpzest", "thalamusdb": "ThalamusDB", "bigquery": "BigQuery"}
 _STORED = "across_system_2.5flash_sf2000"
+_Stored = Mapping[str, Mapping[str, str | float]]
 _GRADES = {"A": 5, "B": 4, "C": 3, "D": 2, "F": 1}
 _FRACTION = re.compile(r"(\d+(?:\.\d+)?)/(\d+)")
 
@@ -164,17 +166,21 @@ def run(settings: Sembench) -> BenchmarkTable:
     stored = {name: _stored(folder, engine) for engine, name in _ENGINES.items()}
     who = settings.llm.name if settings.llm else "critics' verdicts"
     rows = [
-        [name, metric, f"{untrained[name]:.3f}", _median(trained, name), *(_figure(s, name) for s in stored.values())]
-        for name, metric in _METRICS.items()
+        [
+            f"{name} {about}",
+            measure,
+            f"{untrained[name]:.2f}",
+            _median(trained, name),
+            *(_figure(s, name) for s in stored.values()),
+        ]
+        for name, (about, measure) in _QUERIES.items()
     ]
-    rows += [
-        [f"{name} corrected", _METRICS[name], "", _median(trained, f"{name} corrected"), *[""] * len(stored)]
-        for name in ("Q3", "Q8")
-    ]
-    rows.append(["", "labels right", f"{untrained['accuracy']:.3f}", _median(trained, "accuracy"), *[""] * len(stored)])
+    none = [""] * len(stored)
+    rows += [[f"{name} corrected", "error", "", _median(trained, f"{name} corrected"), *none] for name in ("Q3", "Q8")]
+    rows.append(["labels right", "share", f"{untrained['accuracy']:.2f}", _median(trained, "accuracy"), *none])
     return {
         "title": f"SemBench movies: {len(reviews):,} reviews, {settings.mine.annotations} annotations ({who})",
-        "columns": ["query", "measure", "untrained", f"Falconer, {settings.seeds} seeds", *stored],
+        "columns": ["query", "measure", "untrained", f"{settings.seeds} seeds", *stored],
         "rows": rows,
         "verdict": "LOTUS, Palimpzest, ThalamusDB and BigQuery: stored results of SemBench with Gemini 2.5 Flash",
         "scores": {"untrained": untrained, "trained": trained},
@@ -323,20 +329,22 @@ def _audience_scores(folder: Path) -> dict[str, float]:
         return {r["id"]: float(r["audienceScore"]) for r in csv.DictReader(lines) if r["audienceScore"]}
 
 
-def _stored(folder: Path, engine: str) -> dict[str, Mapping[str, float]]:
+def _stored(folder: Path, engine: str) -> _Stored:
     file = folder / "metrics" / _STORED / f"{engine}.json"
-    stored: dict[str, Mapping[str, float]] = json.loads(file.read_text("utf-8")) if file.is_file() else {}
+    stored: _Stored = json.loads(file.read_text("utf-8")) if file.is_file() else {}
     return stored
 
 
-def _figure(stored: Mapping[str, Mapping[str, float]], query: str) -> str:
-    key = _STORED_KEYS[_METRICS[query].rpartition(": ")[2]]
-    value = stored.get(query, {}).get(key)
-    return "" if value is None else f"{value:.3f}"
+def _figure(stored: _Stored, query: str) -> str:
+    result = stored.get(query, {})
+    if result.get("status") == "failed":
+        return "failed"
+    value = result.get(_STORED_KEYS[_QUERIES[query][1]])
+    return f"{value:.2f}" if isinstance(value, float | int) else ""
 
 
 def _median(trained: Sequence[Mapping[str, float]], name: str) -> str:
     values = [scores[name] for scores in trained if name in scores]
     if not values:
         return "not estimated"
-    return f"{statistics.median(values):.3f} ({min(values):.3f} to {max(values):.3f})"
+    return f"{statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
