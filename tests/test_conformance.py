@@ -537,11 +537,11 @@ def test_nothing_is_lost_or_paid_twice_under_30_percent_faults(store, waits):
         llm = llm_at(server, max_retries=5, usd_per_million_tokens=(1, 1))
         first = annotate(server, store, texts, llm=llm, caps={**caps, "max_usd": 1})
         assert first.error is None
-        again = annotate(server, store, texts, llm=llm, caps=caps)
-        again = annotate(server, store, texts, llm=llm, caps=caps)
+        for _ in range(6):  # a text that a filter refuses, at random here, is asked again next time
+            again = annotate(server, store, texts, llm=llm, caps=caps)
         spent = store.spent("run")
     all_right(again, texts)
-    assert len(labels(first)) >= 950  # a text that a filter refuses, at random here, is asked again next time
+    assert len(labels(first)) >= 950
     assert set(paid.values()) == {1}
     assert spent.calls == server.calls <= 1_500
     assert spent.tokens <= 400_000

@@ -174,8 +174,8 @@ def _next_part(n: int, settings: MineSettings) -> int:
 
 def _n_uniform(n: int, settings: MineSettings) -> int:
     """Return the number of uniform texts in the first part of ``n`` training texts: those of a pilot at least."""
-    first = _first_part(n, settings)
-    return max(first // 3, min(settings.annotate.pilot, first))
+    first, pilot = _first_part(n, settings), settings.annotate.pilot
+    return max(first // 3, min(pilot, first) if pilot * PILOT_SHARE <= settings.annotations else 0)
 
 
 def _first_part(n: int, settings: MineSettings) -> int:
