@@ -147,6 +147,10 @@ class Answers:
     def __contains__(self, step_id: object) -> bool:
         return step_id in self.labels or step_id in self.spans
 
+    def to_dict(self) -> JsonObject:
+        """Return ``labels`` and ``spans`` as in a result row."""
+        return {"labels": _labels_to_dict(self.labels), "spans": _spans_to_dict(self.spans)}  # type: ignore[dict-item]
+
 
 @dataclass(frozen=True, slots=True)
 class Record:

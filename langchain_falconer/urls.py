@@ -16,6 +16,8 @@ from langchain_falconer.errors import FalconerError
 
 _SCHEME = re.compile(r"([A-Za-z][\w+.-]*)(::[\w+.-]+)*://")
 _LOCAL = re.compile("(file|local)://")
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+"""Hosts that this machine alone can reach."""
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from langchain_falconer.settings import MineSettings
 
 _POOL_FACTOR = 5
 _LATER_PARTS = 4
-PILOT_SHARE = 10
+_PILOT_SHARE = 10
 """A pilot text takes at least this many annotations."""
 _MIN_IN_PARTS = 60  # fewer training texts are drawn at once: the first of them would teach little about the others
 _BATCH = 500
@@ -103,6 +103,11 @@ def sample_for_llm(passages: Passages, texts: Iterable[str], settings: MineSetti
     return replace(sample, uniform=n_uniform, remaining=min(len(rest), n_train) - n_uniform)
 
 
+def has_pilot(settings: MineSettings) -> bool:
+    """Return whether a pilot is wanted, and takes no more than a tenth of the annotations."""
+    return 0 < settings.annotate.pilot * _PILOT_SHARE <= settings.annotations
+
+
 def pilot_texts(texts: Iterable[str], settings: MineSettings) -> list[str]:
     """Draw the first uniform training texts of :func:`sample_for_llm`, so that answers of a pilot teach too.
 
@@ -116,7 +121,7 @@ def pilot_texts(texts: Iterable[str], settings: MineSettings) -> list[str]:
     n, share = settings.annotate.pilot, settings.held_out
     drawn = sample_uniform(texts, settings.annotations, settings.seed, key=str)
     n_held_out = min(round(settings.annotations * share), max(1, round(len(drawn) * share)))
-    return drawn[n_held_out : n_held_out + n] if n * PILOT_SHARE <= len(drawn) else []
+    return drawn[n_held_out : n_held_out + n] if n * _PILOT_SHARE <= len(drawn) else []
 
 
 def extend(
@@ -174,8 +179,8 @@ def _next_part(n: int, settings: MineSettings) -> int:
 
 def _n_uniform(n: int, settings: MineSettings) -> int:
     """Return the number of uniform texts in the first part of ``n`` training texts: those of a pilot at least."""
-    first, pilot = _first_part(n, settings), settings.annotate.pilot
-    return max(first // 3, min(pilot, first) if pilot * PILOT_SHARE <= settings.annotations else 0)
+    first = _first_part(n, settings)
+    return max(first // 3, min(settings.annotate.pilot, first) if has_pilot(settings) else 0)
 
 
 def _first_part(n: int, settings: MineSettings) -> int:

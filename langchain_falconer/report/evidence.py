@@ -50,7 +50,7 @@ NO_EVIDENCE = Evidence()
 def write_comparisons(run: Path, annotations: Sequence[Annotation], predicted: Sequence[Answers]) -> None:
     """Write the answers of annotator and proxy about held-out texts, in their order, into the folder of a run."""
     rows = [
-        Comparison(text=a.text, annotator=_row(a.answers), proxy=_row(p))
+        Comparison(text=a.text, annotator=a.answers.to_dict(), proxy=p.to_dict())
         for a, p in zip(annotations, predicted, strict=True)
     ]
     write_json(run / _COMPARISONS, {"rows": [row.model_dump(mode="json") for row in rows]})
@@ -65,9 +65,3 @@ def add_unplaced(run: Path, quotes: Iterable[UnplacedQuote]) -> None:
 
 def _unplaced(run: Path) -> list[JsonObject]:
     return list((read_json(run / _UNPLACED) or {}).get("quotes", ()))
-
-
-def _row(answers: Answers) -> JsonObject:
-    labels = {step: label.to_dict() for step, label in answers.labels.items()}
-    spans = {step: [span.to_dict() for span in found] for step, found in answers.spans.items()}
-    return {"labels": labels, "spans": spans}  # type: ignore[dict-item]

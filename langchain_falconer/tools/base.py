@@ -37,7 +37,13 @@ _log = logging.getLogger(__name__)
 progress_listener: ContextVar[Callable[[ProgressEvent], None] | None] = ContextVar("progress", default=None)
 """Receives the progress of the calls of this context, in whatever thread it comes about."""
 
-Text = Annotated[str, AfterValidator(lambda text: text.encode("utf-8", "replace").decode())]
+
+def encodable(text: str) -> str:
+    """Return a text that UTF-8 can encode: lone surrogates become question marks."""
+    return text.encode("utf-8", "replace").decode()
+
+
+Text = Annotated[str, AfterValidator(encodable)]
 """A string that UTF-8 can encode: an LLM may write a lone surrogate."""
 
 

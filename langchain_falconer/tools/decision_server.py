@@ -37,6 +37,7 @@ from langchain_falconer.tools.decision_protocol import (
     steps_of,
     text_of,
 )
+from langchain_falconer.urls import LOOPBACK
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
     from starlette.responses import Response
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _MAX_BYTES = 8 * 2**20
 """Bytes of a request."""
 _MAX_WAITING = 512

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from langchain_falconer.errors import SettingsError
 from langchain_falconer.tools.base import FalconerTool
 from langchain_falconer.tools.toolkit import FalconerToolkit
+from langchain_falconer.urls import LOOPBACK
 
 if TYPE_CHECKING:
     from mcp.server.fastmcp import FastMCP
@@ -17,7 +18,6 @@ _INSTRUCTIONS = (
     "mine_corpus to search through every text of a corpus for something said in plain words, and read_results to read "
     "the rows behind an answer. Never ask for a corpus to be read text by text."
 )
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def create_mcp_server(toolkit: FalconerToolkit, *, host: str = "127.0.0.1", port: int = 8000) -> FastMCP[Any]:
@@ -34,9 +34,9 @@ def create_mcp_server(toolkit: FalconerToolkit, *, host: str = "127.0.0.1", port
     Raises:
         SettingsError: The host is none of these, or the extra is not installed.
     """
-    if host not in _LOOPBACK:
+    if host not in LOOPBACK:
         raise SettingsError(
-            f"MCP is not served on '{host}', where others could reach it; use one of {', '.join(_LOOPBACK)} behind a "
+            f"MCP is not served on '{host}', where others could reach it; use one of {', '.join(LOOPBACK)} behind a "
             "reverse proxy that authenticates its clients"
         )
     try:

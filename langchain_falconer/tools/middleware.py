@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
@@ -18,6 +17,7 @@ from langgraph.runtime import Runtime
 from langgraph.types import Command
 from typing_extensions import NotRequired, TypedDict
 
+from langchain_falconer.cancellation import run_in_thread
 from langchain_falconer.corpus import IngestReport
 from langchain_falconer.errors import CorpusError, SettingsError
 from langchain_falconer.files import digest
@@ -117,7 +117,8 @@ class CorpusMiddleware(AgentMiddleware[CorpusState, Any, Any]):
         self, request: ToolCallRequest, handler: Callable[[ToolCallRequest], Awaitable[ToolMessage | Command[Any]]]
     ) -> ToolMessage | Command[Any]:
         """Run a tool; a long result is put into a corpus, in a thread."""
-        return await asyncio.to_thread(self._keep, request, await handler(request))
+        result = await handler(request)
+        return await run_in_thread(lambda: self._keep(request, result))
 
     def _keep(self, request: ToolCallRequest, result: ToolMessage | Command[Any]) -> ToolMessage | Command[Any]:
         if request.tool_call["name"] in self._excluded:

@@ -13,6 +13,7 @@ from langchain_core.messages import ToolMessage
 
 from langchain_falconer.corpus import split_passages
 from langchain_falconer.corpus.columns import TEXT_NAMES, columns_of
+from langchain_falconer.tools.base import encodable
 
 _FEW = 10  # so few texts are files or pages rather than a collection, and are cut into passages
 _PASSAGE_CHARS = 1_200
@@ -138,11 +139,11 @@ def _text_column(rows: Sequence[Mapping[str, Any]]) -> str | None:
 
 def _document(row: Mapping[str, Any] | str, column: str | None) -> Document:
     if isinstance(row, str):
-        return Document(_encodable(row))
+        return Document(encodable(row))
     if column is not None and isinstance(row.get(column), str):
         metadata = {str(name): cell for name, cell in row.items() if name != column}
-        return Document(_encodable(row[column]), metadata=metadata)
-    return Document(_encodable("; ".join(f"{name}: {cell}" for name, cell in row.items())), metadata=dict(row))
+        return Document(encodable(row[column]), metadata=metadata)
+    return Document(encodable("; ".join(f"{name}: {cell}" for name, cell in row.items())), metadata=dict(row))
 
 
 def _passages(document: Document) -> Iterator[Document]:
@@ -153,7 +154,3 @@ def _passages(document: Document) -> Iterator[Document]:
         return
     for number, (start, end) in enumerate(passages, start=1):
         yield Document(text[start:end], metadata={**document.metadata, "passage": number})
-
-
-def _encodable(text: str) -> str:
-    return text.encode("utf-8", "replace").decode()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from langchain_falconer.annotate.pilot import Pilot, pilot_budget, run_pilot
-from langchain_falconer.annotate.splits import PILOT_SHARE, pilot_texts
+from langchain_falconer.annotate.splits import has_pilot, pilot_texts
 from langchain_falconer.errors import CorpusError
 from langchain_falconer.files import read_json, write_json
 from langchain_falconer.graph.context import NodeContext, Update
@@ -15,8 +15,8 @@ def pilot(state: FalconerState, context: NodeContext) -> Update:
 
     A plan that was passed stays as it is: the better wordings are shown in its review.
     """
-    is_left_out = not 0 < context.settings.annotate.pilot * PILOT_SHARE <= context.settings.annotations
-    if context.llm is None or state.get("annotations") or context.options(state) is not None or is_left_out:
+    is_left_out = state.get("annotations") or context.options(state) is not None or not has_pilot(context.settings)
+    if context.llm is None or is_left_out:
         return {"pilot": None}
     plan = context.plan(state)
     with context.timed(state, "pilot") as seconds:
